@@ -1,0 +1,63 @@
+/** Imports only go down: main → inventory | grpc | relay | ops → payments → repositories → domain. */
+const from = (path) => ({ path })
+const foreign = (library, ...homes) => ({
+  name: `${library}-stays-in-infra`,
+  severity: "error",
+  from: { path: "^src", pathNot: homes.map((home) => `^src/infra/${home}`) },
+  to: { path: `^node_modules/${library}/` }
+})
+
+module.exports = {
+  forbidden: [
+    { name: "no-cycles", severity: "error", from: {}, to: { circular: true } },
+    {
+      name: "domain-imports-only-effect",
+      severity: "error",
+      from: from("^src/domain"),
+      to: { pathNot: ["^src/domain", "^node_modules/effect/"] }
+    },
+    {
+      name: "infra-knows-nothing-of-payments",
+      severity: "error",
+      from: from("^src/infra"),
+      to: { path: "^src", pathNot: "^src/infra" }
+    },
+    {
+      name: "outbox-is-below-payments",
+      severity: "error",
+      from: from("^src/outbox"),
+      to: { path: "^src/(payments|inventory|grpc|ops|cli|local|main)" }
+    },
+    {
+      name: "payments-is-below-its-callers",
+      severity: "error",
+      from: from("^src/payments"),
+      to: { path: "^src/(inventory|grpc|ops|cli|local|main)" }
+    },
+    {
+      name: "callers-do-not-know-each-other",
+      severity: "error",
+      from: from("^src/(inventory|grpc|ops)/"),
+      to: { path: "^src/(inventory|grpc|ops|cli|local|main)", pathNot: "^src/$1/" }
+    },
+    {
+      name: "only-the-command-line-starts-the-local-stack",
+      severity: "error",
+      from: { path: "^src", pathNot: "^src/(local|cli|main)" },
+      to: { path: "^src/local" }
+    },
+    { name: "local-stands-alone", severity: "error", from: from("^src/local"), to: { path: "^src", pathNot: "^src/local" } },
+    { name: "src-never-imports-tests", severity: "error", from: from("^src"), to: { path: "^(test|bench)" } },
+    foreign("kafkajs", "Kafka"),
+    foreign("ioredis", "Redis"),
+    foreign("pg", "Postgres", "Notifications"),
+    foreign("@grpc/(grpc-js|proto-loader|reflection)", "Grpc"),
+    foreign("grpc-health-check", "Grpc")
+  ],
+  options: {
+    doNotFollow: { path: "node_modules" },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: "tsconfig.json" },
+    enhancedResolveOptions: { exportsFields: ["exports"], conditionNames: ["import", "node", "types"] }
+  }
+}

@@ -1,0 +1,44 @@
+import * as effect from "@effect/eslint-plugin"
+import ts from "@typescript-eslint/eslint-plugin"
+import tsParser from "@typescript-eslint/parser"
+import sortImports from "eslint-plugin-simple-import-sort"
+
+const format = {
+  indentWidth: 2,
+  lineWidth: 120,
+  semiColons: "asi",
+  quoteStyle: "alwaysDouble",
+  trailingCommas: "never",
+  operatorPosition: "maintain",
+  "arrowFunction.useParentheses": "force"
+}
+
+const effectOnly = [
+  { object: "process", property: "env", message: "Only Config.ts knows the environment." },
+  { object: "Date", property: "now", message: "Use Clock, so that TestClock can move it." },
+  { object: "Math", property: "random", message: "Use Random." }
+]
+
+export default [
+  { ignores: ["node_modules", "dist", ".local"] },
+  {
+    files: ["{src,test,bench}/**/*.ts", "*.ts"],
+    languageOptions: { parser: tsParser, parserOptions: { projectService: true } },
+    plugins: { "@effect": { rules: effect.rules }, "@typescript-eslint": ts, "simple-import-sort": sortImports },
+    rules: {
+      "@typescript-eslint/no-floating-promises": "error",
+      "@typescript-eslint/consistent-type-imports": "error",
+      "@typescript-eslint/no-unused-vars": ["error", { argsIgnorePattern: "^_", varsIgnorePattern: "^_" }],
+      "simple-import-sort/imports": ["error", { groups: [["^"]] }],
+      "@effect/dprint": ["error", { config: format }]
+    }
+  },
+  {
+    files: ["src/**/*.ts"],
+    rules: {
+      "no-console": "error",
+      "no-restricted-properties": ["error", ...effectOnly],
+      "max-lines": ["error", 200]
+    }
+  }
+]

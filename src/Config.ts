@@ -1,0 +1,165 @@
+import { Context, Effect, Either, Layer, Redacted } from "effect"
+import type { Parse } from "./infra/Setting.js"
+import {
+  address,
+  brokers,
+  duration,
+  flag,
+  integer,
+  list,
+  load,
+  oneOf,
+  optional,
+  pairs,
+  port,
+  setting,
+  showAddress,
+  showDuration,
+  showOptional,
+  showUrl,
+  text,
+  url
+} from "./infra/Setting.js"
+
+const delivery: Parse<"at-least-once"> = (text) =>
+  text === "exactly-once"
+    ? Either.left("asks for a delivery that this version does not have yet")
+    : oneOf("at-least-once")(text)
+
+/** Every environment variable that the process reads. */
+export const settings = {
+  databaseUrl: setting("DATABASE_URL", url("postgres:", "postgresql:"), {
+    about: "PostgreSQL, the truth.",
+    default: "postgres://payments:payments@localhost:54321/payments",
+    show: showUrl
+  }),
+  databasePoolSize: setting("DATABASE_POOL_SIZE", integer(2, 500), {
+    about: "Connections to PostgreSQL that one process opens at the most.",
+    default: "10"
+  }),
+  redisUrl: setting("REDIS_URL", url("redis:", "rediss:"), {
+    about: "Redis, the shortcut for repeats.",
+    default: "redis://localhost:6379",
+    show: showUrl
+  }),
+  dedupeTtl: setting("DEDUPE_TTL", duration("1 second"), {
+    about: "How long a handled `idempotent_key` is remembered in Redis.",
+    default: "7d",
+    show: showDuration
+  }),
+  kafkaBrokers: setting("KAFKA_BROKERS", brokers, {
+    about: "Kafka, comma-separated.",
+    default: "localhost:9095",
+    example: "kafka-1:9092,kafka-2:9092"
+  }),
+  kafkaGroupId: setting("KAFKA_GROUP_ID", text, {
+    about: "Consumer group of topic `inventory`.",
+    default: "payments"
+  }),
+  kafkaClientId: setting("KAFKA_CLIENT_ID", text, {
+    about: "Name under which the brokers see this process.",
+    default: "payments"
+  }),
+  kafkaCreateTopics: setting("KAFKA_CREATE_TOPICS", flag, {
+    about: "Create missing topics at start (4 partitions). `false`: wait for them.",
+    default: "true"
+  }),
+  inventoryTopic: setting("INVENTORY_TOPIC", text, { about: "Topic read.", default: "inventory" }),
+  inventoryDlqTopic: setting("INVENTORY_DLQ_TOPIC", text, {
+    about: "Topic for inventory records that cannot be decoded.",
+    default: "inventory.dlq"
+  }),
+  inventoryAcceptStatuses: setting("INVENTORY_ACCEPT_STATUSES", list, {
+    about: "Inventory statuses that create a payment. Beside the Go Products service: `COMPLETED,CREATED`.",
+    default: "COMPLETED",
+    example: "COMPLETED,CREATED"
+  }),
+  paymentTopic: setting("PAYMENT_TOPIC", text, { about: "Topic written.", default: "payment" }),
+  grpcAddr: setting("GRPC_ADDR", address, {
+    about: "Where the gRPC server listens, and where `pay`, `refuse` and `payment` call.",
+    default: "127.0.0.1:8081",
+    example: "0.0.0.0:8081",
+    show: showAddress
+  }),
+  httpAddr: setting("HTTP_ADDR", address, {
+    about: "Where operations HTTP listens (`/livez`, `/readyz`, `/metrics`).",
+    default: "127.0.0.1:8082",
+    example: "0.0.0.0:8082",
+    show: showAddress
+  }),
+  migrateOnStart: setting("MIGRATE_ON_START", flag, {
+    about: "Apply pending migrations at start. `false`: wait for them.",
+    default: "true"
+  }),
+  outboxDelivery: setting("OUTBOX_DELIVERY", delivery, {
+    about: "Delivery to topic `payment`.",
+    default: "at-least-once"
+  }),
+  outboxBatchSize: setting("OUTBOX_BATCH_SIZE", integer(1, 10_000), {
+    about: "Events that one claim takes at the most.",
+    default: "500"
+  }),
+  outboxPollInterval: setting("OUTBOX_POLL_INTERVAL", duration("10 millis"), {
+    about: "How often an idle relay looks for events that nobody announced.",
+    default: "1s",
+    show: showDuration
+  }),
+  outboxLease: setting("OUTBOX_LEASE", duration("1 second"), {
+    about: "How long a claim holds its events without renewal.",
+    default: "30s",
+    show: showDuration
+  }),
+  outboxMaxAttempts: setting("OUTBOX_MAX_ATTEMPTS", integer(1, 1_000), {
+    about: "Refusals by the broker after which an event is `DEAD`. Outages do not count.",
+    default: "10"
+  }),
+  outboxRetention: setting("OUTBOX_RETENTION", duration("1 second"), {
+    about: "How long `DONE` events are kept.",
+    default: "7d",
+    show: showDuration
+  }),
+  shutdownTimeout: setting("SHUTDOWN_TIMEOUT", duration("1 second"), {
+    about: "Limit of a graceful stop, in all.",
+    default: "20s",
+    show: showDuration
+  }),
+  logLevel: setting("LOG_LEVEL", oneOf("Trace", "Debug", "Info", "Warning", "Error", "Fatal", "None"), {
+    about: "Least severe message that is logged: `Trace`, `Debug`, `Info`, `Warning`, `Error`, `Fatal` or `None`.",
+    default: "Info"
+  }),
+  otelEndpoint: setting("OTEL_EXPORTER_OTLP_ENDPOINT", optional(url("http:", "https:")), {
+    about: "OTLP/HTTP collector of traces, metrics and logs. Empty: nothing is exported.",
+    default: "",
+    example: "http://localhost:4318",
+    show: showOptional(showUrl)
+  }),
+  otelHeaders: setting("OTEL_EXPORTER_OTLP_HEADERS", optional(pairs), {
+    about: "Headers for the collector: `key=value`, comma-separated, the values percent-encoded.",
+    default: "",
+    example: "authorization=Bearer%20token",
+    show: showOptional(String)
+  }),
+  otelServiceName: setting("OTEL_SERVICE_NAME", text, {
+    about: "Name of this service in traces, metrics and logs.",
+    default: "payments"
+  }),
+  otelResourceAttributes: setting("OTEL_RESOURCE_ATTRIBUTES", optional(pairs), {
+    about: "More about this process for the collector: `key=value`, comma-separated, the values percent-encoded.",
+    default: "",
+    example: "deployment.environment=staging",
+    show: showOptional((attributes) => Object.keys(Redacted.value(attributes)).join(","))
+  }),
+  localPostgresPort: setting("LOCAL_POSTGRES_PORT", port, { about: "Local stack: port of PostgreSQL.", default: "54321" }),
+  localRedisPort: setting("LOCAL_REDIS_PORT", port, { about: "Local stack: port of Redis.", default: "6379" }),
+  localKafkaPort: setting("LOCAL_KAFKA_PORT", port, { about: "Local stack: port of Kafka.", default: "9095" }),
+  localFolder: setting("LOCAL_FOLDER", text, { about: "Local stack: folder of data, logs and downloads.", default: ".local" })
+}
+
+/** The settings of this process, read once. */
+export class AppConfig extends Context.Tag("payments/AppConfig")<
+  AppConfig,
+  Effect.Effect.Success<ReturnType<typeof load<typeof settings>>>
+>() {
+  /** Fails with every problem of the environment together. */
+  static readonly layer = Layer.effect(AppConfig, load(settings))
+}

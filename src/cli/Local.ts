@@ -1,0 +1,73 @@
+import { Command } from "@effect/cli"
+import { Console, Effect, Option } from "effect"
+import { resolve } from "node:path"
+import { AppConfig } from "../Config.js"
+import * as Holder from "../local/Holder.js"
+import type { Part } from "../local/LocalStackError.js"
+import * as Stack from "../local/Stack.js"
+import { json, print } from "./Output.js"
+import * as Paths from "./Paths.js"
+
+type Config = AppConfig["Type"]
+
+const seconds = (millis: number) => `${(millis / 1000).toFixed(1)} s`
+
+/** One line for each thing that has begun or is there, with the time since the start. */
+const onProgress = ({ detail, millis, part, step }: Stack.Progress) =>
+  Console.log(
+    step === "ready"
+      ? `${part.padEnd(14)}ready in ${seconds(millis)}  ${detail}`
+      : `${part.padEnd(14)}${step} ${detail}`
+  )
+
+/** Data and logs of the local stack. Relative to the checkout, wherever the command is run. */
+const stackFolder = (config: Config) => resolve(Paths.checkout, config.localFolder, "stack")
+
+/** Starts servers for the life of the scope, and tells of their progress. */
+export const start = (config: Config, parts: ReadonlyArray<Part>) =>
+  Stack.start({
+    folder: stackFolder(config),
+    cache: resolve(Paths.checkout, config.localFolder, "cache"),
+    ports: { postgres: config.localPostgresPort, redis: config.localRedisPort, kafka: config.localKafkaPort },
+    parts,
+    onProgress
+  })
+
+const up = Command.make("up", {}, () =>
+  Effect.gen(function*() {
+    const stack = yield* start(yield* AppConfig, ["postgres", "redis", "kafka"])
+    yield* Console.log("the local stack runs until Ctrl-C, or `npx payments local down` in another terminal")
+    return yield* stack.ended
+  }).pipe(Effect.scoped)).pipe(Command.withDescription("Run PostgreSQL, Redis and Kafka until Ctrl-C"))
+
+const down = Command.make("down", { json }, ({ json }) =>
+  Effect.gen(function*() {
+    const result = yield* Holder.down(stackFolder(yield* AppConfig))
+    yield* print(json, { result }, `local stack: ${result}`)
+  })).pipe(Command.withDescription("End the local stack, and the services beside it, from another terminal"))
+
+const reset = Command.make("reset", { json }, ({ json }) =>
+  Effect.gen(function*() {
+    const folder = stackFolder(yield* AppConfig)
+    yield* Holder.reset(folder)
+    yield* print(json, { deleted: folder }, "local stack: data and logs deleted")
+  })).pipe(Command.withDescription("Delete data and logs of the local stack"))
+
+const status = Command.make("status", { json }, ({ json }) =>
+  Effect.gen(function*() {
+    const { holder, parts } = yield* Holder.status(stackFolder(yield* AppConfig))
+    const lines = parts.map(({ answering, part, pid, running, url }) =>
+      `${part.padEnd(14)}${running ? answering ? "answers" : "does not answer" : "has ended"}  pid ${pid}  ${url}`
+    )
+    yield* print(
+      json,
+      { holder: Option.getOrNull(holder), parts },
+      Option.isNone(holder) ? ["local stack: not running", ...lines].join("\n") : lines.join("\n")
+    )
+  })).pipe(Command.withDescription("Show what runs of the local stack, and where"))
+
+/** The local stack. */
+export const command = Command.make("local").pipe(
+  Command.withDescription("Real PostgreSQL, Redis and Kafka on this machine, without containers"),
+  Command.withSubcommands([up, down, reset, status])
+)

@@ -1,0 +1,71 @@
+import { Data, Effect, Schedule } from "effect"
+import type { KafkaOptions } from "../infra/Kafka.js"
+import * as Kafka from "../infra/Kafka.js"
+import * as Migrations from "../infra/Migrations.js"
+import { Readiness } from "../infra/Readiness.js"
+import * as Paths from "./Paths.js"
+
+/** Our migrations, and the table that remembers them. */
+export const migrations: Migrations.MigrationOptions = { folder: Paths.migrations, table: "payments_migrations" }
+
+/** Asked again until it is there; nobody has to start us again. */
+const patience = Schedule.exponential("250 millis").pipe(Schedule.union(Schedule.spaced("2 seconds")))
+
+/** Tells what is missing: to readiness each time, to the log when it changes. */
+const waiting = (dependency: string) =>
+  Effect.gen(function*() {
+    const readiness = yield* Readiness
+    let told = ""
+    return Effect.fnUntraced(function*(reason: string) {
+      yield* readiness.set(dependency, { reason })
+      if (told !== reason) yield* Effect.logWarning(`waiting: ${reason}`)
+      told = reason
+    })
+  })
+
+/** Nobody has made it yet, and it is not for us to make it. */
+class StillMissing extends Data.TaggedError("StillMissing")<{ readonly message: string }> {}
+
+/**
+ * Ends when the database has our schema: applies what is pending, or waits until somebody else has.
+ * Fails with `MigrationFailed` only; a database that is away is waited for.
+ */
+export const database = Effect.fn("Prepare.database")(function*(options: { readonly migrate: boolean }) {
+  const readiness = yield* Readiness
+  const tell = yield* waiting("migrations")
+  const apply = Effect.gen(function*() {
+    const applied = yield* Migrations.migrate(migrations)
+    for (const [, name] of applied) yield* Effect.logInfo(`migrated: ${name}`)
+  })
+  const check = Effect.gen(function*() {
+    const pending = yield* Migrations.pending(migrations)
+    const names = pending.map(([, name]) => name).join(", ")
+    if (names !== "") return yield* new StillMissing({ message: `not migrated: ${names} (payments migrate)` })
+  })
+  yield* Effect.if(options.migrate, { onTrue: () => apply, onFalse: () => check }).pipe(
+    Effect.tapError((error) => error._tag === "MigrationFailed" ? Effect.void : tell(error.message)),
+    Effect.retry({ schedule: patience, while: (error) => error._tag !== "MigrationFailed" }),
+    Effect.catchTags({ DatabaseUnavailable: (error) => Effect.die(error), StillMissing: (error) => Effect.die(error) })
+  )
+  yield* readiness.set("migrations", "ok")
+})
+
+/** Ends when all topics exist: creates those that are missing, or waits until somebody else has. */
+export const topics = Effect.fn("Prepare.topics")(
+  function*(kafka: KafkaOptions, options: { readonly topics: ReadonlyArray<string>; readonly create: boolean }) {
+    const readiness = yield* Readiness
+    const tell = yield* waiting("topics")
+    yield* Effect.gen(function*() {
+      const missing = yield* Kafka.missingTopics(kafka, options.topics)
+      if (missing.length === 0) return
+      if (!options.create) return yield* new StillMissing({ message: `no such topic: ${missing.join(", ")}` })
+      yield* Kafka.createTopics(kafka, missing)
+      yield* Effect.logInfo(`topics created: ${missing.join(", ")}`)
+    }).pipe(
+      Effect.tapError((error) => tell(error.message)),
+      Effect.retry(patience),
+      Effect.orDie
+    )
+    yield* readiness.set("topics", "ok")
+  }
+)

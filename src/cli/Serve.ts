@@ -1,0 +1,65 @@
+import type { Duration } from "effect"
+import { Effect, Fiber, Layer, Schema } from "effect"
+import { AppConfig } from "../Config.js"
+import * as Telemetry from "../ops/Telemetry.js"
+import * as Prepare from "./Prepare.js"
+import * as Services from "./Services.js"
+
+/** The parts were asked to stop, and some of them have not. What they held is freed when leases and sessions run out. */
+export class StopTookTooLong extends Schema.TaggedError<StopTookTooLong>()("StopTookTooLong", {
+  limit: Schema.DurationFromSelf
+}) {
+  override get message() {
+    return "the services did not stop within SHUTDOWN_TIMEOUT"
+  }
+}
+
+/** On interruption waits for the effect to end, but no longer than `limit`; then the interruption is an error. */
+const stopWithin = (limit: Duration.Duration) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(Effect.fork(restore(effect)), (fiber) =>
+      restore(Fiber.join(fiber)).pipe(
+        Effect.onInterrupt(() =>
+          Effect.logInfo("stopping").pipe(
+            Effect.zipRight(Effect.disconnect(Effect.interruptible(Fiber.interrupt(fiber)))),
+            Effect.timeoutFail({ duration: limit, onTimeout: () => new StopTookTooLong({ limit }) }),
+            Effect.orDie
+          )
+        )
+      ))
+  )
+
+/**
+ * Runs the parts (none named: all) until interrupted; the first that gives up stops the others.
+ *
+ * Nothing has to be there at the start: operations HTTP answers at once and says what is waited for.
+ */
+export const serve = Effect.fn(function*(named: ReadonlyArray<Services.Part>) {
+  const config = yield* AppConfig
+  const running = named.length === 0 ? Services.parts : Services.parts.filter((part) => named.includes(part))
+  const prepare = Effect.all([
+    Prepare.database({ migrate: config.migrateOnStart }),
+    Prepare.topics(Services.kafkaOptions(config), {
+      topics: Services.topicsOf(config, running),
+      create: config.kafkaCreateTopics
+    })
+  ], { concurrency: "unbounded", discard: true })
+
+  const work = Effect.all([
+    Services.http(config),
+    Effect.zipRight(
+      prepare,
+      Effect.forEach(running, (part) => Services.run(part, config), { concurrency: "unbounded", discard: true })
+    )
+  ], { concurrency: "unbounded", discard: true })
+  const telemetry = Telemetry.layer({
+    endpoint: config.otelEndpoint,
+    headers: config.otelHeaders,
+    serviceName: config.otelServiceName,
+    attributes: config.otelResourceAttributes
+  })
+  return yield* work.pipe(
+    Effect.provide(Layer.provideMerge(Services.layer(config, running), telemetry)),
+    stopWithin(config.shutdownTimeout)
+  )
+})

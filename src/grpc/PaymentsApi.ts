@@ -1,0 +1,92 @@
+import type { Duration } from "effect"
+import { Effect, Match, Schema } from "effect"
+import type { PaymentAlreadySettled, PaymentNotFound } from "../domain/Payment.js"
+import { OrderId } from "../domain/Payment.js"
+import * as Grpc from "../infra/Grpc.js"
+import type { Refusal } from "../infra/GrpcCall.js"
+import { DatabaseUnavailable } from "../infra/Postgres.js"
+import { Readiness } from "../infra/Readiness.js"
+import { Payments } from "../payments/Payments.js"
+import * as Proto from "./PaymentsProto.js"
+
+/** The request breaks the contract; asking again with the same one does not help. */
+export class InvalidRequest extends Schema.TaggedError<InvalidRequest>()("InvalidRequest", {
+  field: Schema.String,
+  problem: Schema.String
+}) {
+  override get message() {
+    return `${this.field} ${this.problem}`
+  }
+}
+
+type Refused = InvalidRequest | PaymentNotFound | PaymentAlreadySettled | DatabaseUnavailable
+
+/** The table of failures in the contract. What is not in it is a bug. */
+const refuse = Match.type<Refused>().pipe(
+  Match.tags({
+    InvalidRequest: ({ message }): Refusal => ({ code: "INVALID_ARGUMENT", details: message }),
+    PaymentNotFound: ({ message }): Refusal => ({ code: "NOT_FOUND", details: message }),
+    PaymentAlreadySettled: ({ message }): Refusal => ({ code: "FAILED_PRECONDITION", details: message }),
+    DatabaseUnavailable: ({ message }): Refusal => ({ code: "UNAVAILABLE", details: message })
+  }),
+  Match.exhaustive
+)
+
+const isOrderId = Schema.is(OrderId)
+
+const orderIdOf = ({ order_id }: { readonly order_id: string }): Effect.Effect<OrderId, InvalidRequest> => {
+  const id = BigInt(order_id)
+  return isOrderId(id) ? Effect.succeed(id) : new InvalidRequest({ field: "order_id", problem: "must be 1 or more" })
+}
+
+/** Shorter than the 5 seconds that clients usually wait, so that they hear why. */
+const callLimit = Effect.timeoutFail({
+  duration: "4500 millis",
+  onTimeout: () => new DatabaseUnavailable({ cause: new Error("call took too long") })
+})
+
+export interface PaymentsApiOptions {
+  /** `host:port`; port 0 takes a free one. */
+  readonly address: string
+  /** How long a stop waits for calls in hand. Default: 5 seconds. */
+  readonly drainLimit?: Duration.DurationInput
+  /** Told the port, once. */
+  readonly listening?: (port: number) => Effect.Effect<unknown>
+}
+
+/** Serves `paymentsapi.PaymentsApi` for ever. Its health follows the dependency `postgres` of `Readiness`. */
+export const serve = Effect.fnUntraced(function*(options: PaymentsApiOptions) {
+  const payments = yield* Payments
+  const readiness = yield* Readiness
+
+  const UpdatePaymentStatus = (request: Proto.PayStatus) =>
+    orderIdOf(request).pipe(
+      Effect.flatMap((orderId) => payments.settle(orderId, request.status ? "COMPLETED" : "FAILED")),
+      Effect.as({}),
+      callLimit
+    )
+
+  const GetPayment = (request: Proto.GetPaymentRequest) =>
+    orderIdOf(request).pipe(
+      Effect.flatMap(payments.get),
+      Effect.map(({ createdAt, orderId, status, updatedAt }): Proto.Payment => ({
+        order_id: String(orderId),
+        status: `PAYMENT_STATUS_${status}`,
+        created_at: Proto.timestamp(createdAt),
+        updated_at: Proto.timestamp(updatedAt)
+      })),
+      callLimit
+    )
+
+  const GetPing = () => payments.ping.pipe(Effect.as({ pong: true }), callLimit)
+
+  return yield* Grpc.serve<Refused, never>({
+    ...options,
+    variable: "GRPC_ADDR",
+    protoFile: Proto.file,
+    service: Proto.service,
+    methods: { UpdatePaymentStatus, GetPayment, GetPing },
+    refuse,
+    healthy: readiness.isOk("postgres")
+  })
+})

@@ -1,0 +1,51 @@
+import type { Duration } from "effect"
+import { Effect } from "effect"
+import type { Outcome, PaymentStatus } from "../domain/Payment.js"
+import { OrderId, Payment } from "../domain/Payment.js"
+import * as GrpcClient from "../infra/GrpcClient.js"
+import * as Proto from "./PaymentsProto.js"
+
+export interface PaymentsClientOptions {
+  /** How long a call may take. Default: 5 seconds. */
+  readonly deadline?: Duration.DurationInput
+}
+
+const statuses = {
+  PAYMENT_STATUS_CREATED: "CREATED",
+  PAYMENT_STATUS_COMPLETED: "COMPLETED",
+  PAYMENT_STATUS_FAILED: "FAILED"
+} as const satisfies Record<Proto.Payment["status"], PaymentStatus>
+
+/**
+ * A client of `paymentsapi.PaymentsApi` at `host:port`, for the life of the scope. Interruption cancels a call.
+ *
+ * Calls fail with `GrpcCallError`, whose `code` is that of proto/payments.proto.
+ */
+export const make = Effect.fnUntraced(function*(address: string, options: PaymentsClientOptions = {}) {
+  const client = yield* GrpcClient.make({ ...options, address, protoFile: Proto.file, service: Proto.service })
+
+  /** Pays an order, or does not. Any number is sent as it is, so that the server may refuse it. */
+  const updatePaymentStatus = Effect.fn("PaymentsClient.updatePaymentStatus")(
+    function*(orderId: bigint, outcome: Outcome) {
+      yield* client.call("UpdatePaymentStatus", { order_id: String(orderId), status: outcome === "COMPLETED" })
+    }
+  )
+
+  const getPayment = Effect.fn("PaymentsClient.getPayment")(function*(orderId: bigint) {
+    const payment: Proto.Payment = yield* client.call("GetPayment", { order_id: String(orderId) })
+    return new Payment({
+      orderId: OrderId.make(BigInt(payment.order_id)),
+      status: statuses[payment.status],
+      createdAt: Proto.date(payment.created_at),
+      updatedAt: Proto.date(payment.updated_at)
+    })
+  })
+
+  /** True when the server and its database have answered. */
+  const getPing = client.call("GetPing", {}).pipe(
+    Effect.map(({ pong }): boolean => pong),
+    Effect.withSpan("PaymentsClient.getPing")
+  )
+
+  return { updatePaymentStatus, getPayment, getPing } as const
+})

@@ -1,0 +1,34 @@
+import { fileURLToPath } from "node:url"
+
+/** Messages of proto/payments.proto as they are read and written: an int64 is a decimal text, an enum value its name. */
+export const file = fileURLToPath(new URL("../../proto/payments.proto", import.meta.url))
+
+export const service = "paymentsapi.PaymentsApi"
+
+export interface PayStatus {
+  readonly order_id: string
+  readonly status: boolean
+}
+
+export interface GetPaymentRequest {
+  readonly order_id: string
+}
+
+export interface Payment {
+  readonly order_id: string
+  readonly status: `PAYMENT_STATUS_${"CREATED" | "COMPLETED" | "FAILED"}`
+  readonly created_at: Timestamp
+  readonly updated_at: Timestamp
+}
+
+export interface Timestamp {
+  readonly seconds: string
+  readonly nanos: number
+}
+
+export const timestamp = (date: Date): Timestamp => {
+  const seconds = Math.floor(date.getTime() / 1_000)
+  return { seconds: String(seconds), nanos: (date.getTime() - seconds * 1_000) * 1_000_000 }
+}
+
+export const date = ({ nanos, seconds }: Timestamp): Date => new Date(Number(seconds) * 1_000 + nanos / 1_000_000)

@@ -1,0 +1,22 @@
+import type { Exit } from "effect"
+import { Clock, Duration, Effect, Option } from "effect"
+
+/**
+ * Shares one run of an effect among all who ask within `maxAge` of its end, failure included.
+ *
+ * Who asks during a run waits for it. A run that is interrupted leaves nothing behind: the next in line runs it again.
+ */
+export const fresh = (maxAge: Duration.DurationInput) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.gen(function*() {
+    const gate = yield* Effect.makeSemaphore(1)
+    const maxMillis = Duration.toMillis(maxAge)
+    let last = Option.none<{ readonly exit: Exit.Exit<A, E>; readonly at: number }>()
+    const run = Effect.gen(function*() {
+      const now = yield* Clock.currentTimeMillis
+      if (Option.isSome(last) && now - last.value.at < maxMillis) return yield* last.value.exit
+      const exit = yield* Effect.exit(effect)
+      last = Option.some({ exit, at: yield* Clock.currentTimeMillis })
+      return yield* exit
+    })
+    return gate.withPermits(1)(run)
+  })

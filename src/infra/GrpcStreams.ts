@@ -1,0 +1,26 @@
+import type * as Grpc from "@grpc/grpc-js"
+
+type AddService = Pick<Grpc.Server, "addService">
+type Stream = Grpc.ServerWritableStream<any, any> | Grpc.ServerDuplexStream<any, any>
+
+/** A server that remembers the streams of its services: an open one would hold up a stop for ever. */
+export const remembering = (server: AddService) => {
+  const open = new Set<Stream>()
+  const remember = (handler: Grpc.UntypedHandleCall) => (call: Stream, ...rest: ReadonlyArray<unknown>) => {
+    open.add(call)
+    call.once("cancelled", () => open.delete(call))
+    const handle = handler as (call: Stream, ...rest: ReadonlyArray<unknown>) => void
+    handle(call, ...rest)
+  }
+  return {
+    addService(definition: Grpc.ServiceDefinition, handlers: Grpc.UntypedServiceImplementation) {
+      const methods = Object.entries(definition).flatMap(([name, { originalName, responseStream }]) => {
+        const handler = handlers[name] ?? handlers[originalName ?? name]
+        return handler === undefined ? [] : [[name, responseStream ? remember(handler) : handler] as const]
+      })
+      server.addService(definition, Object.fromEntries(methods) as Grpc.UntypedServiceImplementation)
+    },
+    /** Ends the streams that are open. */
+    endStreams: () => open.forEach((stream) => stream.end())
+  }
+}

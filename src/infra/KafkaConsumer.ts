@@ -1,0 +1,126 @@
+import type { KafkaOptions } from "./Kafka.js"
+import { attempt, client, close, KafkaUnavailable } from "./Kafka.js"
+import type { Scope } from "effect"
+import { Cause, Deferred, Duration, Effect, FiberSet, Option, Schema } from "effect"
+import type { Consumer, EachBatchPayload, KafkaMessage } from "kafkajs"
+
+/** kafkajs gave up on the group or on a broker. A new consumer takes up where the committed offsets are. */
+export class ConsumerCrashed extends Schema.TaggedError<ConsumerCrashed>()("ConsumerCrashed", {
+  cause: Schema.Defect
+}) {
+  override get message() {
+    return "the kafka consumer stopped"
+  }
+}
+
+export interface ConsumerOptions extends KafkaOptions {
+  readonly groupId: string
+  readonly topic: string
+  /** How many partitions are worked on at the same time. */
+  readonly concurrency: number
+  /** How long a stop waits for the batches in hand. */
+  readonly drainTimeout: Duration.DurationInput
+  /** Told when the group has given this consumer its partitions. */
+  readonly onJoin?: Effect.Effect<void>
+}
+
+/** A record as it was read. */
+export type IncomingRecord = Pick<KafkaMessage, "key" | "value" | "headers" | "offset" | "timestamp">
+
+/** Records of one partition, in their order. */
+export interface Batch {
+  readonly topic: string
+  readonly partition: number
+  readonly records: ReadonlyArray<IncomingRecord>
+  /** Records of the partition that are still to be read after this batch. */
+  readonly lag: number
+  /** False when the batch is to be left: the consumer stops, or the partition went to another. */
+  readonly mayContinue: () => boolean
+  /** These records are done with, up to and with `offset`; it is committed when the batch ends, however it ends. */
+  readonly resolve: (offset: string) => void
+}
+
+/** The group keeps a member that is heard from within this time; a batch is worked on in the background of that. */
+const sessionTimeout = Duration.seconds(30)
+const heartbeatInterval = Duration.seconds(3)
+
+const acquire = (options: ConsumerOptions): Effect.Effect<Consumer, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() =>
+      client(options).consumer({
+        groupId: options.groupId,
+        sessionTimeout: Duration.toMillis(sessionTimeout),
+        rebalanceTimeout: Duration.toMillis(sessionTimeout),
+        heartbeatInterval: Duration.toMillis(heartbeatInterval),
+        allowAutoTopicCreation: false,
+        // a stop waits for the fetch that is open
+        maxWaitTimeInMs: 500,
+        // restarting is the supervisor's job: a crash is told, not mended behind its back
+        retry: { retries: 3, restartOnFailure: () => Promise.resolve(false) }
+      })
+    ),
+    // waits for the batches in hand, commits their offsets and leaves the group
+    (consumer) => close(() => consumer.disconnect(), options.drainTimeout)
+  )
+
+/** Fails when the group does not keep us: the batch is somebody else's now. The error is kafkajs' own, which it knows. */
+const keepMembership = (payload: EachBatchPayload) =>
+  Effect.tryPromise({ try: () => payload.heartbeat(), catch: (cause) => cause }).pipe(
+    Effect.delay(heartbeatInterval),
+    Effect.forever
+  )
+
+/**
+ * Consumes `topic` until interrupted, or until the handler or the consumer fails.
+ *
+ * The offset of a partition moves only over records that the handler has resolved, and no further record of that
+ * partition is fetched before it ends: that is all the back-pressure there needs to be.
+ */
+export const consume = <E, R>(
+  options: ConsumerOptions,
+  handle: (batch: Batch) => Effect.Effect<void, E, R>
+): Effect.Effect<never, KafkaUnavailable | ConsumerCrashed | E, Exclude<R, Scope.Scope>> =>
+  Effect.gen(function*() {
+    // made before the consumer, so closed after it: first the drain, then the interruption of what is left
+    const handlers = yield* FiberSet.make<void, unknown>()
+    const fork = yield* FiberSet.runtime(handlers)<R>()
+    const ended = yield* Deferred.make<never, ConsumerCrashed | E>()
+    const consumer = yield* acquire(options)
+
+    consumer.on(consumer.events.CRASH, ({ payload }) => {
+      Deferred.unsafeDone(ended, Effect.fail(new ConsumerCrashed({ cause: payload.error })))
+    })
+    if (options.onJoin !== undefined) {
+      consumer.on(consumer.events.GROUP_JOIN, () => void fork(options.onJoin! as Effect.Effect<void>))
+    }
+
+    const eachBatch = (payload: EachBatchPayload) =>
+      new Promise<void>((resolve, reject) => {
+        const { batch } = payload
+        const handled = handle({
+          topic: batch.topic,
+          partition: batch.partition,
+          records: batch.messages,
+          lag: Number(batch.offsetLag()),
+          mayContinue: () => payload.isRunning() && !payload.isStale(),
+          resolve: payload.resolveOffset
+        }).pipe(
+          Effect.tapErrorCause((cause) =>
+            Cause.isInterruptedOnly(cause) ? Effect.void : Deferred.failCause(ended, cause)
+          )
+        )
+        fork(Effect.raceFirst(handled, keepMembership(payload))).addObserver((exit) =>
+          exit._tag === "Success"
+            ? resolve()
+            : reject(Option.getOrElse(Cause.failureOption(exit.cause), () => new Error("batch was not finished")))
+        )
+      })
+
+    yield* attempt(() => consumer.connect())
+    // a new group begins at the earliest record
+    yield* attempt(() => consumer.subscribe({ topics: [options.topic], fromBeginning: true }))
+    yield* attempt(() =>
+      consumer.run({ partitionsConsumedConcurrently: options.concurrency, eachBatchAutoResolve: false, eachBatch })
+    )
+    return yield* Deferred.await(ended)
+  }).pipe(Effect.scoped)

@@ -1,0 +1,133 @@
+import type { Scope } from "effect"
+import { Effect, Schema } from "effect"
+import type { IHeaders, PartitionerArgs, ProducerBatch } from "kafkajs"
+import { Partitioners } from "kafkajs"
+import type { KafkaOptions } from "./Kafka.js"
+import { attempt, client, close, KafkaUnavailable, reason, TopicMissing } from "./Kafka.js"
+
+/** A record to write. */
+export interface OutgoingRecord {
+  readonly topic: string
+  readonly key: string | Buffer | null
+  readonly value: string | Buffer | null
+  readonly headers?: IHeaders
+}
+
+/** The broker refused what one of the partitions was to get, for what it is. That partition has taken nothing of it. */
+export class RecordsRefused extends Schema.TaggedError<RecordsRefused>()("RecordsRefused", {
+  reason: Schema.String
+}) {}
+
+/** The broker no longer knows what this producer has sent: close it, and go on with a new one. */
+export class ProducerLost extends Schema.TaggedError<ProducerLost>()("ProducerLost", {
+  reason: Schema.String
+}) {}
+
+/** `mayStart` said no before the bytes of an attempt left. Earlier attempts of the same call may have been written. */
+export class SendStopped extends Schema.TaggedError<SendStopped>()("SendStopped", {}) {}
+
+export type SendError = RecordsRefused | ProducerLost | TopicMissing | SendStopped | KafkaUnavailable
+
+const refusals = new Set([
+  "MESSAGE_TOO_LARGE",
+  "RECORD_LIST_TOO_LARGE",
+  "INVALID_RECORD",
+  "INVALID_TIMESTAMP",
+  "INVALID_TOPIC_EXCEPTION",
+  "POLICY_VIOLATION",
+  "UNSUPPORTED_FOR_MESSAGE_FORMAT"
+])
+const losses = new Set([
+  "UNKNOWN_PRODUCER_ID",
+  "OUT_OF_ORDER_SEQUENCE_NUMBER",
+  "INVALID_PRODUCER_EPOCH",
+  "INVALID_PRODUCER_ID_MAPPING",
+  "DUPLICATE_SEQUENCE_NUMBER"
+])
+
+const sendError = (error: KafkaUnavailable, topic: string): SendError => {
+  const type = reason(error.cause)
+  if (refusals.has(type)) return new RecordsRefused({ reason: type })
+  if (losses.has(type)) return new ProducerLost({ reason: type })
+  return type === "UNKNOWN_TOPIC_OR_PARTITION" ? new TopicMissing({ topic }) : error
+}
+
+const bySecond = <A, B>(pairs: ReadonlyArray<readonly [A, B]>) => {
+  const groups = new Map<B, Array<A>>()
+  for (const [a, b] of pairs) groups.has(b) ? groups.get(b)!.push(a) : groups.set(b, [a])
+  return groups
+}
+
+/** Where the first record of a partition was written. */
+export interface Placed {
+  readonly partition: number
+  readonly offset: string
+}
+
+/** A connected idempotent producer: every in-sync replica answers, and one request is under way at a time. */
+export interface KafkaProducer {
+  /**
+   * Writes all records of one topic, in their order, with one request a broker.
+   *
+   * After `KafkaUnavailable` nobody knows what was written: the only thing that this producer may send next is the
+   * very same records, which the broker then does not write twice. Anything else needs a new producer.
+   * `mayStart` is asked right before each attempt, also those that kafkajs makes by itself.
+   */
+  readonly send: (
+    records: ReadonlyArray<OutgoingRecord>,
+    mayStart: () => boolean
+  ) => Effect.Effect<ReadonlyArray<Placed>, SendError>
+  /** The records by the partition that they were last meant for, in their order. */
+  readonly byPartition: (records: ReadonlyArray<OutgoingRecord>) => ReadonlyArray<ReadonlyArray<OutgoingRecord>>
+}
+
+export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaUnavailable, Scope.Scope> =>
+  Effect.gen(function*() {
+    let look: () => boolean = () => true
+    let stopped = false
+    const partitions = new WeakMap<OutgoingRecord, number>()
+
+    // kafkajs asks the partitioner at the start of every attempt: the last moment at which one can be called off
+    const createPartitioner = () => {
+      const javaCompatible = Partitioners.DefaultPartitioner()
+      return (args: PartitionerArgs) => {
+        if (!look()) {
+          stopped = true
+          throw Object.assign(new Error("sending was stopped"), { retriable: false })
+        }
+        const partition = javaCompatible(args)
+        partitions.set(args.message as unknown as OutgoingRecord, partition)
+        return partition
+      }
+    }
+
+    const producer = yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        client(options).producer({
+          idempotent: true,
+          maxInFlightRequests: 1,
+          createPartitioner,
+          allowAutoTopicCreation: false,
+          retry: { retries: 5, initialRetryTime: 20, maxRetryTime: 500 }
+        })
+      ),
+      (producer) => close(() => producer.disconnect(), "2 seconds")
+    )
+    yield* attempt(() => producer.connect())
+
+    const send = Effect.fnUntraced(function*(records: ReadonlyArray<OutgoingRecord>, mayStart: () => boolean) {
+      const topic = records[0]!.topic
+      const messages = records as unknown as NonNullable<ProducerBatch["topicMessages"]>[number]["messages"]
+      look = mayStart
+      stopped = false
+      const places = yield* attempt(() => producer.sendBatch({ acks: -1, topicMessages: [{ topic, messages }] })).pipe(
+        Effect.mapError((error) => stopped ? new SendStopped() : sendError(error, topic))
+      )
+      return places.map(({ baseOffset, partition }): Placed => ({ partition, offset: baseOffset ?? "" }))
+    })
+
+    return {
+      send,
+      byPartition: (records) => [...bySecond(records.map((record) => [record, partitions.get(record)])).values()]
+    }
+  })

@@ -1,0 +1,85 @@
+import type { SqlClient } from "@effect/sql"
+import { SqlError } from "@effect/sql"
+import { PgClient } from "@effect/sql-pg"
+import type { Duration } from "effect"
+import { Cause, Effect, Layer, Option, Redacted, Schedule, Schema } from "effect"
+import * as Pg from "pg"
+
+/** The database cannot answer now: it is away, too slow, or all connections are taken. Trying again later may work. */
+export class DatabaseUnavailable extends Schema.TaggedError<DatabaseUnavailable>()("DatabaseUnavailable", {
+  cause: Schema.Defect
+}) {
+  override get message() {
+    return "the database is not available"
+  }
+}
+
+export interface PostgresOptions {
+  readonly url: Redacted.Redacted
+  readonly maxConnections: number
+  /** How long a statement may wait for a connection. Default: 2 seconds. */
+  readonly connectTimeoutMillis?: number
+}
+
+/** A connection that comes back with a statement still running is closed: the next user would queue behind it. */
+const closeIfBusy = (_: unknown, client: Pg.PoolClient) => {
+  const internals = client as unknown as { readonly _activeQuery: unknown; _queryable: boolean }
+  if (internals._activeQuery != null) internals._queryable = false
+}
+
+const acquirePool = (options: PostgresOptions) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const pool = new Pg.Pool({
+        connectionString: Redacted.value(options.url),
+        max: options.maxConnections,
+        connectionTimeoutMillis: options.connectTimeoutMillis ?? 2_000,
+        application_name: "payments",
+        keepAlive: true,
+        keepAliveInitialDelayMillis: 5_000
+      })
+      // an idle connection that breaks is replaced at the next use; without a listener it would end the process
+      return pool.on("error", () => {}).on("release", closeIfBusy)
+    }),
+    (pool) => Effect.promise(() => pool.end()).pipe(Effect.interruptible, Effect.timeoutOption("2 seconds"))
+  )
+
+/** A pool of connections, opened when first used: building the layer does not need the database. */
+export const layer = (options: PostgresOptions): Layer.Layer<SqlClient.SqlClient> =>
+  PgClient.layerFromPool({ acquire: acquirePool(options), transformJson: false }).pipe(Layer.orDie)
+
+/** SQLSTATE of a failed statement, when the server gave one. */
+export const sqlState = (error: SqlError.SqlError): Option.Option<string> => {
+  const cause = error.cause
+  return typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string" &&
+      /^[0-9A-Z]{5}$/.test(cause.code)
+    ? Option.some(cause.code)
+    : Option.none()
+}
+
+/** serialization failure, deadlock, lock time-out: the whole transaction may simply be run again */
+const isContention = (error: SqlError.SqlError) =>
+  Option.exists(sqlState(error), (state) => ["40001", "40P01", "55P03"].includes(state))
+
+/** data exception, broken constraint, wrong statement: our bug, and no wait will mend it */
+const isBug = (error: SqlError.SqlError) => Option.exists(sqlState(error), (state) => /^(22|23|42)/.test(state))
+
+const contentionRetry = Schedule.exponential("5 millis").pipe(Schedule.jittered, Schedule.intersect(Schedule.recurs(8)))
+
+/**
+ * Runs a statement (or a whole transaction) within `limit`.
+ *
+ * Contention is retried here. What else the database may recover from is `DatabaseUnavailable`; a statement that
+ * can never succeed is a defect. After the limit the statement is cancelled, and nobody waits for the cancelling.
+ */
+export const run = (limit: Duration.DurationInput) => <A, R>(effect: Effect.Effect<A, SqlError.SqlError, R>) =>
+  effect.pipe(
+    Effect.retry({ while: isContention, schedule: contentionRetry }),
+    Effect.disconnect,
+    Effect.timeoutFail({ duration: limit, onTimeout: () => new Cause.TimeoutException("statement took too long") }),
+    Effect.catchAll((error) =>
+      error instanceof SqlError.SqlError && isBug(error)
+        ? Effect.die(error)
+        : new DatabaseUnavailable({ cause: error instanceof SqlError.SqlError ? error.cause : error })
+    )
+  )

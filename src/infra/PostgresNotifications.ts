@@ -1,0 +1,52 @@
+import { Effect, Redacted, Schedule } from "effect"
+import * as Pg from "pg"
+import { DatabaseUnavailable } from "./Postgres.js"
+
+const connect = (url: Redacted.Redacted) =>
+  Effect.acquireRelease(
+    Effect.tryPromise({
+      try: async () => {
+        const client = new Pg.Client({
+          connectionString: Redacted.value(url),
+          application_name: "payments-listen",
+          connectionTimeoutMillis: 3_000,
+          keepAlive: true,
+          keepAliveInitialDelayMillis: 5_000
+        })
+        // an error is followed by `end`; without a listener it would end the process
+        client.on("error", () => {})
+        await client.connect()
+        return client
+      },
+      catch: (cause) => new DatabaseUnavailable({ cause })
+    }),
+    (client) => Effect.promise(() => client.end()).pipe(Effect.interruptible, Effect.timeoutOption("1 second"))
+  )
+
+const listenOnce = (url: Redacted.Redacted, channel: string, onNotification: Effect.Effect<void>) =>
+  Effect.gen(function*() {
+    const client = yield* connect(url)
+    return yield* Effect.async<never, DatabaseUnavailable>((resume) => {
+      const lost = (cause: unknown) => resume(Effect.fail(new DatabaseUnavailable({ cause })))
+      client.on("end", () => lost(new Error("connection ended")))
+      client.on("notification", () => Effect.runFork(onNotification))
+      client.query(`LISTEN ${Pg.escapeIdentifier(channel)}`).catch(lost)
+    })
+  }).pipe(Effect.scoped)
+
+/**
+ * Calls `onNotification` for each notification of the channel, on a connection of its own, for ever.
+ *
+ * A lost connection is made again (250 ms to 5 s later); what was notified meanwhile is lost, so that notifications can
+ * only ever spare somebody a wait, never tell the truth.
+ */
+export const listen = (
+  url: Redacted.Redacted,
+  channel: string,
+  onNotification: Effect.Effect<void>
+): Effect.Effect<never> =>
+  listenOnce(url, channel, onNotification).pipe(
+    Effect.tapError((error) => Effect.logDebug("not listening for notifications", error)),
+    Effect.retry(Schedule.exponential("250 millis").pipe(Schedule.union(Schedule.spaced("5 seconds")))),
+    Effect.orDie
+  )

@@ -1,0 +1,84 @@
+import { DateTime, Effect, HashMap, Option, Record, Ref } from "effect"
+import { fresh } from "./Fresh.js"
+
+/** How a dependency does. */
+export type Health = "ok" | { readonly reason: string }
+
+/** What an operator sees of a dependency. The reason is there when it is not ok. */
+export interface Dependency {
+  readonly ok: boolean
+  readonly required: boolean
+  readonly reason?: string
+  /** Since when it is ok, or not. */
+  readonly since: string
+}
+
+export interface ReadinessOptions {
+  /** Without these the process is not ready. */
+  readonly required: ReadonlyArray<string>
+  /** These are shown only. */
+  readonly optional?: ReadonlyArray<string>
+  /** Looked at when somebody asks, once a second at the most; the message of the error is the reason. The others report. */
+  readonly probes?: Record.ReadonlyRecord<string, Effect.Effect<unknown, Error>>
+}
+
+interface State {
+  readonly health: Health
+  readonly since: DateTime.Utc
+}
+
+/**
+ * What the process depends on, and whether it is there.
+ *
+ * A dependency of which nobody has said anything yet is not ok, with the reason `starting`.
+ */
+export class Readiness extends Effect.Service<Readiness>()("payments/Readiness", {
+  effect: Effect.fnUntraced(function*({ optional = [], probes = {}, required }: ReadinessOptions) {
+    const started = yield* DateTime.now
+    const starting: State = { health: { reason: "starting" }, since: started }
+    const names = [...required, ...Object.keys(probes), ...optional]
+    const states = yield* Ref.make(HashMap.fromIterable(names.map((name) => [name, starting] as const)))
+
+    /** Says how a dependency does now. The reason reaches operators: no secrets, no payloads. */
+    const set = Effect.fnUntraced(function*(name: string, health: Health) {
+      const now = yield* DateTime.now
+      yield* Ref.update(
+        states,
+        HashMap.modifyAt(name, (before) => {
+          const same = Option.filter(before, (_) => (_.health === "ok") === (health === "ok") && _ !== starting)
+          return Option.some({ health, since: Option.match(same, { onNone: () => now, onSome: (_) => _.since }) })
+        })
+      )
+    })
+
+    const looks = yield* Effect.all(Record.map(probes, (probe, name) =>
+      probe.pipe(
+        Effect.matchEffect({
+          onFailure: (error) => set(name, { reason: error.message }),
+          onSuccess: () => set(name, "ok")
+        }),
+        fresh("1 second")
+      )))
+
+    /** Whether this dependency is there. */
+    const isOk = Effect.fnUntraced(function*(name: string) {
+      yield* looks[name] ?? Effect.void
+      return Option.exists(HashMap.get(yield* Ref.get(states), name), (state) => state.health === "ok")
+    })
+
+    /** All dependencies by name, and whether all required ones are there. */
+    const current = Effect.gen(function*() {
+      yield* Effect.all(Object.values(looks), { concurrency: "unbounded", discard: true })
+      const all = Array.from(yield* Ref.get(states)).sort(([a], [b]) => a < b ? -1 : 1)
+      const dependencies = Record.fromEntries(all.map(([name, { health, since }]): [string, Dependency] => [name, {
+        ok: health === "ok",
+        required: required.includes(name),
+        ...(health === "ok" ? {} : health),
+        since: DateTime.formatIso(since)
+      }]))
+      return { ready: Object.values(dependencies).every((_) => _.ok || !_.required), dependencies }
+    })
+
+    return { set, isOk, current } as const
+  })
+}) {}

@@ -1,0 +1,148 @@
+import { Config, ConfigError, Duration, Effect, Either, Option, Redacted, Schema } from "effect"
+
+/** One environment variable: its name, what it means, its default and how its text is read. */
+export interface Setting<A> {
+  readonly name: string
+  readonly about: string
+  readonly default: string
+  readonly example: string
+  /** The value, or what is wrong with the text. */
+  readonly parse: Parse<A>
+  /** The value as an operator may see it: never a password. */
+  readonly show: (value: A) => string
+}
+
+export type Parse<A> = (text: string) => Either.Either<A, string>
+
+/** Where a server listens. */
+export interface Address {
+  readonly host: string
+  readonly port: number
+}
+
+/** Everything that is wrong with the environment, at once. */
+export class ConfigProblems extends Schema.TaggedError<ConfigProblems>()("ConfigProblems", {
+  problems: Schema.Array(Schema.Struct({ variable: Schema.String, problem: Schema.String, example: Schema.String }))
+}) {
+  override get message() {
+    const lines = this.problems.map(({ example, problem, variable }) =>
+      `  ${variable} ${problem}, e.g. ${variable}=${example}`
+    )
+    return ["The configuration has problems:", ...lines].join("\n")
+  }
+}
+
+export const setting = <A>(
+  name: string,
+  parse: Parse<A>,
+  options: {
+    readonly about: string
+    readonly default: string
+    readonly example?: string
+    readonly show?: (value: A) => string
+  }
+): Setting<A> => ({ name, parse, example: options.default, show: String, ...options })
+
+type Values<S extends Record<string, Setting<any>>> = {
+  readonly [K in keyof S]: S[K] extends Setting<infer A> ? A : never
+}
+
+const read = <A>({ default: fallback, name, parse }: Setting<A>) =>
+  Config.string(name).pipe(
+    Config.withDefault(fallback),
+    Config.mapOrFail((text) => Either.mapLeft(parse(text), (problem) => ConfigError.InvalidData([name], problem)))
+  )
+
+const flatten = (
+  error: ConfigError.ConfigError
+): ReadonlyArray<{ readonly variable: string; readonly problem: string }> =>
+  error._op === "And" || error._op === "Or"
+    ? [...flatten(error.left), ...flatten(error.right)]
+    : [{ variable: error.path.join("_"), problem: error.message }]
+
+/** Reads every setting. Fails with all problems together. */
+export const load = <S extends Record<string, Setting<any>>>(settings: S): Effect.Effect<Values<S>, ConfigProblems> =>
+  (Config.all(
+    Object.fromEntries(Object.entries(settings).map(([key, setting]) => [key, read(setting)]))
+  ) as Config.Config<
+    Values<S>
+  >).pipe(
+    Effect.mapError((error) => {
+      const examples = new Map(Object.values(settings).map(({ example, name }) => [name, example]))
+      return new ConfigProblems({
+        problems: flatten(error).map((found) => ({ ...found, example: examples.get(found.variable) ?? "" }))
+      })
+    })
+  )
+
+export const text: Parse<string> = (text) => text.trim() === "" ? Either.left("is empty") : Either.right(text.trim())
+
+/** A setting that may be left empty. */
+export const optional = <A>(parse: Parse<A>): Parse<Option.Option<A>> => (text) =>
+  text.trim() === "" ? Either.right(Option.none()) : Either.map(parse(text), Option.some)
+
+/** `key=value,key=value`, the values percent-encoded. */
+export const pairs: Parse<Redacted.Redacted<Readonly<Record<string, string>>>> = (text) => {
+  const items = text.split(",").map((item) => /^\s*([^=\s]+)\s*=\s*(.*?)\s*$/.exec(item))
+  return Either.try({
+    try: () => Redacted.make(Object.fromEntries(items.map((item) => [item![1]!, decodeURIComponent(item![2]!)]))),
+    catch: () => "is not a list of key=value"
+  })
+}
+
+export const url = (...protocols: ReadonlyArray<string>): Parse<Redacted.Redacted> => (text) =>
+  URL.canParse(text) && protocols.includes(new URL(text).protocol)
+    ? Either.right(Redacted.make(text))
+    : Either.left(`is not a URL that starts with ${protocols.map((protocol) => `${protocol}//`).join(" or ")}`)
+
+export const list: Parse<ReadonlyArray<string>> = (text) => {
+  const items = text.split(",").map((item) => item.trim())
+  return items.some((item) => item === "") ? Either.left("has an empty item") : Either.right(items)
+}
+
+export const brokers: Parse<ReadonlyArray<string>> = (text) =>
+  Either.filterOrLeft(
+    list(text),
+    (items) => items.every((item) => Either.isRight(address(item))),
+    () => "is not a list of host:port"
+  )
+
+export const port: Parse<number> = (text) =>
+  /^\d{1,5}$/.test(text) && Number(text) <= 65_535
+    ? Either.right(Number(text))
+    : Either.left("is not a port (0 to 65535)")
+
+export const address: Parse<Address> = (text) => {
+  const at = text.lastIndexOf(":")
+  return at < 1
+    ? Either.left("is not host:port")
+    : Either.map(port(text.slice(at + 1)), (port) => ({ host: text.slice(0, at).replace(/^\[|\]$/g, ""), port }))
+}
+
+export const integer = (min: number, max: number): Parse<number> => (text) =>
+  /^\d+$/.test(text) && Number(text) >= min && Number(text) <= max
+    ? Either.right(Number(text))
+    : Either.left(`is not a whole number from ${min} to ${max}`)
+
+export const flag: Parse<boolean> = (text) =>
+  text === "true" ? Either.right(true) : text === "false" ? Either.right(false) : Either.left("is not true or false")
+
+const units = { ms: "millis", s: "seconds", m: "minutes", h: "hours", d: "days" } as const
+
+export const duration = (min: Duration.DurationInput): Parse<Duration.Duration> => (text) => {
+  const [, amount, unit] = /^(\d+(?:\.\d+)?) *(ms|s|m|h|d)$/.exec(text) ?? []
+  if (amount === undefined) return Either.left("is not a duration: a number and ms, s, m, h or d")
+  const value = Duration.decode(`${Number(amount)} ${units[unit as keyof typeof units]}`)
+  return Duration.lessThan(value, min)
+    ? Either.left(`is shorter than ${showDuration(Duration.decode(min))}`)
+    : Either.right(value)
+}
+
+export const oneOf = <A extends string>(...values: ReadonlyArray<A>): Parse<A> => (text) =>
+  values.includes(text as A) ? Either.right(text as A) : Either.left(`is not one of ${values.join(", ")}`)
+
+export const showDuration = (duration: Duration.Duration) => Duration.format(duration)
+export const showUrl = (url: Redacted.Redacted) =>
+  Redacted.value(url).replace(/(:\/\/[^:@/]*):[^@/]*@/, "$1:<redacted>@")
+export const showOptional = <A>(show: (value: A) => string) => Option.match({ onNone: () => "", onSome: show })
+export const showAddress = ({ host, port }: Address) => `${host.includes(":") ? `[${host}]` : host}:${port}`

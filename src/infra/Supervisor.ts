@@ -1,0 +1,67 @@
+import { Cause, Clock, Data, Duration, Effect, Metric, Option, Ref, Schedule, Schema } from "effect"
+
+/** A service met a bug again and again: going on would only hide it. */
+export class ServiceGaveUp extends Schema.TaggedError<ServiceGaveUp>()("ServiceGaveUp", {
+  service: Schema.String,
+  cause: Schema.Defect
+}) {
+  override get message() {
+    return `service ${this.service} kept failing`
+  }
+}
+
+const restarts = Metric.counter("payments_service_restarts_total", {
+  description: "Times a supervised service was started again after a failure",
+  incremental: true
+})
+
+/** From 250 ms, doubled up to 10 s, each ±20 %; after a minute without failure it begins anew. */
+const backoff = Schedule.exponential("250 millis").pipe(
+  Schedule.union(Schedule.spaced("10 seconds")),
+  Schedule.jittered,
+  Schedule.resetAfter("1 minute")
+)
+
+/** So many defects within two minutes end the service for good. */
+const maxDefects = 5
+const defectWindow = Duration.toMillis("2 minutes")
+
+class Restart extends Data.TaggedError("Restart") {}
+
+/**
+ * Runs a never-ending service and starts it again when it fails.
+ *
+ * A typed failure is a dependency that is away: it is waited for, for ever, unless `isFinal` says that waiting is no
+ * help; then it is passed on. A defect is a bug: when it keeps returning, the supervisor fails with `ServiceGaveUp`.
+ * Interrupting the supervisor interrupts the service, and is no failure.
+ */
+export const supervise = Effect.fnUntraced(function*<E, R, F extends E = never>(
+  service: string,
+  run: Effect.Effect<never, E, R>,
+  isFinal: (error: E) => error is F = (_): _ is F => false
+) {
+  const defects = yield* Ref.make<ReadonlyArray<number>>([])
+
+  const judge = Effect.fnUntraced(function*(cause: Cause.Cause<E>) {
+    if (Cause.isInterruptedOnly(cause)) return yield* Effect.failCause(cause as Cause.Cause<never>)
+    const final = Option.filter(Cause.failureOption(cause), isFinal)
+    if (Option.isSome(final)) return yield* Effect.fail(final.value)
+    if (Cause.isDie(cause)) {
+      const now = yield* Clock.currentTimeMillis
+      const recent = yield* Ref.updateAndGet(defects, (times) => [...times.filter((_) => _ > now - defectWindow), now])
+      if (recent.length >= maxDefects) return yield* new ServiceGaveUp({ service, cause: Cause.squash(cause) })
+    }
+    yield* Metric.increment(Metric.tagged(restarts, "service", service))
+    yield* Cause.isDie(cause)
+      ? Effect.logError("a bug ended the service, starting it again", cause)
+      : Effect.logWarning("service failed, starting it again", cause)
+    return yield* new Restart()
+  })
+
+  return yield* run.pipe(
+    Effect.catchAllCause(judge),
+    Effect.retry({ schedule: backoff, while: (error) => error instanceof Restart }),
+    Effect.catchIf((error): error is Restart => error instanceof Restart, Effect.die),
+    Effect.annotateLogs({ service })
+  )
+})

@@ -1,0 +1,17 @@
+import { Effect, Option, Tracer } from "effect"
+
+const pattern = /^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/
+
+/** The span that is running now, as a W3C `traceparent`. */
+export const current: Effect.Effect<Option.Option<string>> = Effect.map(
+  Effect.option(Effect.currentSpan),
+  Option.map(({ sampled, spanId, traceId }) => `00-${traceId}-${spanId}-0${sampled ? 1 : 0}`)
+)
+
+/** Reads a W3C `traceparent`; what is not one is no parent. */
+export const parse = (traceparent: string): Option.Option<Tracer.ExternalSpan> => {
+  const [, traceId, spanId, flags] = pattern.exec(traceparent) ?? []
+  return traceId === undefined || spanId === undefined || /^0+$/.test(traceId) || /^0+$/.test(spanId)
+    ? Option.none()
+    : Option.some(Tracer.externalSpan({ traceId, spanId, sampled: (Number.parseInt(flags!, 16) & 1) === 1 }))
+}

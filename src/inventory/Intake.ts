@@ -1,0 +1,88 @@
+import { Array as Arr, Effect, Metric } from "effect"
+import type { OrderId } from "../domain/Payment.js"
+import { Payments } from "../payments/Payments.js"
+import type { Decision, Reservation } from "../payments/Reservation.js"
+import { Dedupe } from "./Dedupe.js"
+
+const records = Metric.counter("payments_inventory_records_total", {
+  description: "Inventory records by what became of them",
+  incremental: true
+})
+const ignoredRecords = Metric.counter("payments_inventory_ignored_total", {
+  description: "Well-formed inventory records with a status that is not acted on",
+  incremental: true
+})
+const hits = Metric.counter("payments_dedupe_hits_total", {
+  description: "Repeats, by the layer that knew them",
+  incremental: true
+})
+
+/** Counts records by outcome. */
+export const count = (outcome: string, n: number) =>
+  n === 0 ? Effect.void : Metric.incrementBy(Metric.tagged(records, "outcome", outcome), n)
+
+const statuses = ["CREATED", "FAILED", "COMPLETED"]
+
+/** Counts what was ignored. Any text may come as a status: the labels are these four. */
+export const countIgnored = (ignored: ReadonlyArray<string>) =>
+  Effect.forEach(
+    Object.entries(Arr.groupBy(ignored, (status) => statuses.includes(status) ? status : "other")),
+    ([status, { length }]) => Metric.incrementBy(Metric.tagged(ignoredRecords, "status", status), length),
+    { discard: true }
+  ).pipe(Effect.zipRight(count("ignored", ignored.length)))
+
+const outcomes: Record<Decision["_tag"], string> = {
+  Created: "created",
+  Repeated: "repeated",
+  OrderTaken: "order_taken",
+  KeyTaken: "key_taken"
+}
+
+const warnKeyTaken = ({ idempotentKey, orderId }: Reservation, by: OrderId) =>
+  Effect.logWarning("an idempotent_key came with another order: no payment was created").pipe(
+    Effect.annotateLogs({ idempotentKey, orderId: String(orderId), belongsTo: String(by) })
+  )
+
+/**
+ * Gives each reserved order its payment, once.
+ *
+ * Redis first, so that repeats cost the database nothing; then one statement; then Redis is told. Redis may be away:
+ * the database decides by itself. Fails with `DatabaseUnavailable`, and may be called again with the same.
+ */
+export const make = Effect.gen(function*() {
+  const payments = yield* Payments
+  const dedupe = yield* Dedupe
+
+  return Effect.fn("Intake.reserve")(function*(reservations: ReadonlyArray<Reservation>) {
+    const seen = yield* dedupe.lookup(reservations.map((_) => _.idempotentKey)).pipe(
+      Effect.orElseSucceed(() => new Map<string, OrderId>())
+    )
+    const [fresh, known] = Arr.partition(reservations, (_) => seen.has(_.idempotentKey))
+    const decisions = yield* fresh.length === 0 ? Effect.succeed([]) : payments.reserve(fresh)
+    const decided = [
+      ...Arr.zip(fresh, decisions),
+      ...known.map((reservation): [Reservation, Decision] => {
+        const by = seen.get(reservation.idempotentKey)!
+        return [reservation, by === reservation.orderId ? { _tag: "Repeated" } : { _tag: "KeyTaken", by }]
+      })
+    ]
+
+    // only what the database holds: Redis must never know more than it
+    const committed = Arr.zip(fresh, decisions).flatMap(([reservation, { _tag }]) =>
+      _tag === "Created" || _tag === "Repeated" ? [reservation] : []
+    )
+    yield* Effect.ignore(dedupe.remember(committed))
+
+    for (const [tag, outcome] of Object.entries(outcomes)) {
+      yield* count(outcome, decided.filter(([, { _tag }]) => _tag === tag).length)
+    }
+    yield* Metric.incrementBy(Metric.tagged(hits, "layer", "redis"), known.length)
+    yield* Metric.incrementBy(
+      Metric.tagged(hits, "layer", "postgres"),
+      decisions.filter((_) => _._tag !== "Created").length
+    )
+    for (const [reservation, decision] of decided) {
+      if (decision._tag === "KeyTaken") yield* warnKeyTaken(reservation, decision.by)
+    }
+  })
+})

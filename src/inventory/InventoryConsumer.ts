@@ -1,0 +1,78 @@
+import type { Duration } from "effect"
+import { Array as Arr, Effect, Metric, Schedule } from "effect"
+import type { KafkaOptions } from "../infra/Kafka.js"
+import * as KafkaConsumer from "../infra/KafkaConsumer.js"
+import * as DeadLetters from "./DeadLetters.js"
+import * as Intake from "./Intake.js"
+import { triage } from "./Triage.js"
+
+const lag = Metric.gauge("payments_consumer_lag_records", {
+  description: "Inventory records still to be read after the last batch, by partition"
+})
+
+export interface InventoryConsumerOptions extends KafkaOptions {
+  readonly groupId: string
+  readonly topic: string
+  readonly dlqTopic: string
+  readonly acceptStatuses: ReadonlyArray<string>
+  readonly drainTimeout: Duration.DurationInput
+  readonly onJoin?: Effect.Effect<void>
+}
+
+/** Records that one statement takes at the most: a fetch may hold ten thousand, and the group wants to hear from us. */
+const chunkSize = 1_000
+
+/** From 100 ms, doubled up to 5 s. */
+const backoff = Schedule.exponential("100 millis").pipe(Schedule.union(Schedule.spaced("5 seconds")), Schedule.jittered)
+
+/**
+ * Reads topic `inventory` and gives each reserved order its payment. Never ends by itself.
+ *
+ * The offset moves only when the database has committed and the dead letters are safe. Whatever is away meanwhile is
+ * waited for with the batch in hand, as long as the group leaves it to us.
+ */
+export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptions) {
+  const reserve = yield* Intake.make
+  const sendDeadLetters = DeadLetters.send(options, options.dlqTopic)
+  const accepted = new Set(options.acceptStatuses)
+
+  const take = Effect.fn("InventoryConsumer.take", { root: true })(
+    function*(batch: KafkaConsumer.Batch, records: ReadonlyArray<KafkaConsumer.IncomingRecord>) {
+      const { ignored, malformed, reservations } = triage(records, accepted)
+      if (reservations.length > 0) yield* reserve(reservations)
+      yield* sendDeadLetters(malformed.map(({ reason, record }) => ({
+        key: record.key,
+        value: record.value,
+        headers: record.headers,
+        reason,
+        topic: batch.topic,
+        partition: batch.partition,
+        offset: record.offset
+      })))
+      yield* Intake.countIgnored(ignored)
+      yield* Intake.count("malformed", malformed.length)
+    }
+  )
+
+  const handle = Effect.fnUntraced(function*(batch: KafkaConsumer.Batch) {
+    for (const records of Arr.chunksOf(batch.records, chunkSize)) {
+      if (!batch.mayContinue()) return
+      const taken = yield* take(batch, records).pipe(
+        Effect.catchAll((error) =>
+          Effect.zipRight(
+            Effect.logWarning("waiting with a batch in hand", error),
+            Effect.retry(take(batch, records), { schedule: backoff, while: batch.mayContinue })
+          )
+        ),
+        Effect.as(true),
+        // not ours any more: whoever gets the batch finds its offset where it was
+        Effect.orElseSucceed(() => false)
+      )
+      if (!taken) return
+      batch.resolve(records.at(-1)!.offset)
+    }
+    yield* Metric.set(Metric.tagged(lag, "partition", String(batch.partition)), batch.lag)
+  }, (effect, { partition, topic }) => Effect.annotateLogs(effect, { topic, partition }))
+
+  return yield* KafkaConsumer.consume({ ...options, concurrency: 4 }, handle)
+})

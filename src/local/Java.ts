@@ -1,0 +1,34 @@
+import { Command } from "@effect/platform"
+import { Effect, Stream, String } from "effect"
+import { waysOn } from "./Fetch.js"
+import { LocalStackError } from "./LocalStackError.js"
+
+/** What Kafka 4 brokers need at least. */
+const oldest = 17
+
+const lack = (problem: string) =>
+  new LocalStackError({ part: "kafka", problem, wayOut: `${waysOn("KAFKA_BROKERS")} Or install Java ${oldest}.` })
+
+/** The command that starts Java: of JAVA_HOME if that is set, else on PATH. Fails when there is none, or too old a one. */
+export const java = Effect.gen(function*() {
+  // the version is written to standard error
+  const process = yield* Command.start(
+    Command.make("sh", "-c", `java="\${JAVA_HOME:+$JAVA_HOME/bin/}java"; echo "$java"; exec "$java" -version 2>&1`)
+  )
+  const [program = "", ...lines] = (yield* process.stdout.pipe(
+    Stream.decodeText(),
+    Stream.runFold("", String.concat)
+  )).split("\n")
+  if ((yield* process.exitCode) !== 0) {
+    return yield* lack("there is no Kafka broker on PATH, and no Java to run a fetched one")
+  }
+  // "17.0.15", and before 9 "1.8.0_292"
+  const version = /version "([^"]+)"/.exec(lines.join("\n"))?.[1] ?? ""
+  if (!(Number.parseInt(version) >= oldest)) {
+    return yield* lack(`Kafka needs Java ${oldest} or newer, and ${program} is version ${version || "unknown"}`)
+  }
+  return program
+}).pipe(
+  Effect.scoped,
+  Effect.catchTag("SystemError", (error) => Effect.fail(lack(error.message)))
+)

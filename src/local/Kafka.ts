@@ -1,0 +1,115 @@
+import { FileSystem, Path } from "@effect/platform"
+import { Effect } from "effect"
+import { randomBytes } from "node:crypto"
+import * as Fetch from "./Fetch.js"
+import { java } from "./Java.js"
+import * as Ports from "./Ports.js"
+import * as Process from "./Process.js"
+import type { Place } from "./Server.js"
+import { serve } from "./Server.js"
+
+/** One node that is broker and controller. What it does not set has the default of Kafka. */
+const properties = (place: Place, data: string, controllerPort: number) =>
+  Object.entries({
+    "process.roles": "broker,controller",
+    "node.id": 1,
+    "controller.quorum.voters": `1@127.0.0.1:${controllerPort}`,
+    "controller.listener.names": "CONTROLLER",
+    "listeners": `PLAINTEXT://127.0.0.1:${place.port},CONTROLLER://127.0.0.1:${controllerPort}`,
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "advertised.listeners": `PLAINTEXT://localhost:${place.port}`,
+    "log.dirs": data,
+    "num.partitions": 4,
+    "auto.create.topics.enable": false,
+    // the defaults want three brokers, and 50 partitions of each internal topic
+    "offsets.topic.replication.factor": 1,
+    "offsets.topic.num.partitions": 4,
+    "transaction.state.log.replication.factor": 1,
+    "transaction.state.log.min.isr": 1,
+    "transaction.state.log.num.partitions": 4,
+    "share.coordinator.state.topic.replication.factor": 1,
+    "share.coordinator.state.topic.min.isr": 1,
+    "share.coordinator.state.topic.num.partitions": 4,
+    // the default waits 3 s for more members before a new group gets its first partitions
+    "group.initial.rebalance.delay.ms": 0
+  }).map(([name, value]) => `${name}=${value}\n`).join("")
+
+const logging = `rootLogger.level=INFO
+rootLogger.appenderRef.stdout.ref=STDOUT
+appender.stdout.type=Console
+appender.stdout.name=STDOUT
+appender.stdout.layout.type=PatternLayout
+appender.stdout.layout.pattern=%d{ISO8601} %-5p %m (%c)%n
+`
+
+interface Programs {
+  readonly title: string
+  readonly format: ReadonlyArray<string>
+  readonly server: ReadonlyArray<string>
+  readonly env: Record<string, string>
+}
+
+const locate = Effect.fnUntraced(function*(place: Place) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const [server, storage] = yield* Effect.all([
+    Process.which("kafka-server-start.sh"),
+    Process.which("kafka-storage.sh")
+  ])
+  const heap = ["-Xms256m", "-Xmx512m"]
+  if (server !== "" && storage !== "") {
+    const programs: Programs = {
+      title: "Kafka of PATH",
+      format: [storage],
+      server: [server],
+      env: { KAFKA_HEAP_OPTS: heap.join(" "), LOG_DIR: path.join(place.folder, "logs") }
+    }
+    return programs
+  }
+  const program = yield* java
+  const libraries = yield* Fetch.fetched(
+    "kafka",
+    "KAFKA_BROKERS",
+    place.cache,
+    place.progress("fetching", "Kafka 4.1, with Maven, once, 54 MB")
+  )
+  const log4j = path.join(place.folder, "log4j2.properties")
+  yield* fs.writeFileString(log4j, logging)
+  // the serial collector is up half a second sooner on two cores
+  const run = [program, ...heap, "-XX:+UseSerialGC", `-Dlog4j2.configurationFile=${log4j}`, "-cp", `${libraries}/*`]
+  const programs: Programs = {
+    title: "Kafka 4.1",
+    format: [...run, "kafka.tools.StorageTool"],
+    server: [...run, "kafka.Kafka"],
+    env: {}
+  }
+  return programs
+})
+
+/** 16 random bytes in the base64 of URLs, as Kafka writes them; a leading hyphen would be taken for an option. */
+const clusterId = Effect.sync(() => randomBytes(16).toString("base64url").replace(/^-/, "A"))
+
+/** A Kafka broker on 127.0.0.1, a cluster of one. Its topics and its cluster id are kept between starts. */
+export const start = Effect.fnUntraced(function*(place: Place) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const data = path.join(place.folder, "data")
+  const programs = yield* locate(place)
+  const program = { part: "kafka", log: place.log, env: programs.env } as const
+  yield* place.progress("starting", `${programs.title} on port ${place.port}`)
+
+  const config = path.join(place.folder, "server.properties")
+  yield* fs.writeFileString(config, properties(place, data, yield* Effect.scoped(Ports.free)))
+  if (!(yield* fs.exists(path.join(data, "meta.properties")))) {
+    const id = yield* clusterId
+    yield* Process.run({ ...program, command: [...programs.format, "format", "-t", id, "-c", config] })
+  }
+  return yield* serve(place, {
+    ...program,
+    command: [...programs.server, config]
+  }, {
+    url: `localhost:${place.port}`,
+    stop: place.throwaway ? "SIGKILL" : "SIGTERM",
+    within: "60 seconds"
+  })
+})

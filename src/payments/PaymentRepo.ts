@@ -1,0 +1,110 @@
+import { SqlClient } from "@effect/sql"
+import { Duration, Effect, Option } from "effect"
+import type { Outcome, PaymentStatus } from "../domain/Payment.js"
+import { OrderId, Payment } from "../domain/Payment.js"
+import * as Postgres from "../infra/Postgres.js"
+import { Outbox } from "../outbox/Outbox.js"
+
+/** The event that a change of a payment puts into the outbox. */
+export interface Announcement {
+  readonly payload: string
+  readonly traceparent: string | null
+}
+
+/** A payment to create, with its event. */
+export interface NewPayment extends Announcement {
+  readonly orderId: OrderId
+  readonly inventoryKey: string
+}
+
+/** Who has an order, or an inventory key, already. The key is null on rows that the Go service wrote. */
+export interface Known {
+  readonly orderId: OrderId
+  readonly inventoryKey: string | null
+}
+
+const callLimit = Duration.seconds(4)
+const batchLimit = Duration.seconds(20)
+
+/** Statements over payments. Each is one transaction: payment and event, or neither. */
+export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/PaymentRepo", {
+  effect: Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const outbox = yield* Outbox
+
+    /** Creates the payments whose order and key are both new, and answers their orders. No two may share either. */
+    const create = Effect.fn("PaymentRepo.create")(function*(payments: ReadonlyArray<NewPayment>) {
+      const created = yield* sql<{ readonly order_id: string }>`
+        WITH input AS MATERIALIZED (
+          SELECT * FROM unnest(
+            ${payments.map((_) => _.orderId)}::bigint[],
+            ${payments.map((_) => _.inventoryKey)}::uuid[],
+            ${payments.map((_) => _.payload)}::text[],
+            ${payments.map((_) => _.traceparent)}::text[]
+          ) AS t (order_id, inventory_key, payload, traceparent)
+        ), created AS (
+          INSERT INTO payment (order_id, status, inventory_key)
+          SELECT order_id, 'CREATED', inventory_key FROM input
+          ORDER BY order_id -- all writers lock in one order
+          ON CONFLICT DO NOTHING
+          RETURNING order_id
+        ), appended AS (
+          ${outbox.append(sql`SELECT order_id, payload, traceparent FROM created JOIN input USING (order_id)`)}
+        )
+        SELECT order_id FROM created
+      `.pipe(Postgres.run(batchLimit))
+      return new Set(created.map((_) => OrderId.make(BigInt(_.order_id))))
+    })
+
+    /** What is there already of these orders and keys. */
+    const known = Effect.fn("PaymentRepo.known")(function*(payments: ReadonlyArray<Known>) {
+      const rows = yield* sql<{ readonly order_id: string; readonly inventory_key: string | null }>`
+        SELECT order_id, inventory_key FROM payment WHERE order_id = ANY(${payments.map((_) => _.orderId)}::bigint[])
+        UNION
+        SELECT order_id, inventory_key FROM payment WHERE inventory_key = ANY(${
+        payments.map((_) => _.inventoryKey)
+      }::uuid[])
+      `.pipe(Postgres.run(batchLimit))
+      return rows.map((row): Known => ({ orderId: OrderId.make(BigInt(row.order_id)), inventoryKey: row.inventory_key }))
+    })
+
+    /** Moves a payment from `CREATED` to `outcome`. Answers the status it had before; none when there is no payment. */
+    const settle = Effect.fn("PaymentRepo.settle")(
+      function*(orderId: OrderId, outcome: Outcome, { payload, traceparent }: Announcement) {
+        const [row] = yield* sql<{ readonly status: PaymentStatus }>`
+          WITH target AS MATERIALIZED (
+            -- the lock waits for a settlement under way, and then reads what it left
+            SELECT id, status FROM payment WHERE order_id = ${orderId} FOR UPDATE
+          ), settled AS (
+            UPDATE payment SET status = ${outcome}::payment_status, updated_at = clock_timestamp()
+            FROM target
+            WHERE payment.id = target.id AND target.status = 'CREATED'
+            RETURNING order_id
+          ), appended AS (
+            ${outbox.append(sql`SELECT order_id, ${payload}::text AS payload, ${traceparent}::text AS traceparent FROM settled`)}
+          )
+          SELECT status FROM target
+        `.pipe(Postgres.run(callLimit))
+        return Option.fromNullable(row?.status)
+      }
+    )
+
+    const find = Effect.fn("PaymentRepo.find")(function*(orderId: OrderId) {
+      const [row] = yield* sql<
+        { readonly status: PaymentStatus; readonly created_at: Date; readonly updated_at: Date }
+      >`
+        SELECT status, created_at, updated_at FROM payment WHERE order_id = ${orderId}
+      `.pipe(Postgres.run(callLimit))
+      return Option.map(
+        Option.fromNullable(row),
+        ({ created_at, status, updated_at }) =>
+          new Payment({ orderId, status, createdAt: created_at, updatedAt: updated_at })
+      )
+    })
+
+    /** Ends when the database has answered. */
+    const ping = sql`SELECT 1`.pipe(Postgres.run(callLimit), Effect.asVoid, Effect.withSpan("PaymentRepo.ping"))
+
+    return { create, known, settle, find, ping } as const
+  })
+}) {}

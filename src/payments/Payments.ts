@@ -1,0 +1,81 @@
+import { Effect, Option } from "effect"
+import { randomUUID } from "node:crypto"
+import type { OrderId, Outcome, PaymentStatus } from "../domain/Payment.js"
+import { PaymentAlreadySettled, PaymentNotFound, settlement } from "../domain/Payment.js"
+import * as PaymentEvent from "../domain/PaymentEvent.js"
+import * as Trace from "../infra/Trace.js"
+import { OutboxWake } from "../outbox/OutboxWake.js"
+import { PaymentRepo } from "./PaymentRepo.js"
+import * as Reservation from "./Reservation.js"
+
+/** What may be done with payments. Every change is one transaction with its event, and wakes the relay. */
+export class Payments extends Effect.Service<Payments>()("payments/Payments", {
+  effect: Effect.gen(function*() {
+    const repo = yield* PaymentRepo
+    const wake = yield* OutboxWake
+
+    const announcement = (orderId: OrderId, status: PaymentStatus, traceparent: Option.Option<string>) => ({
+      payload: PaymentEvent.encode({ idempotentKey: randomUUID(), orderId, status }),
+      traceparent: Option.getOrNull(traceparent)
+    })
+
+    /**
+     * Creates the payments of reserved orders, and answers what became of each reservation, in their order.
+     * One payment an order and one an idempotency key, whatever is repeated and by whomever.
+     * Fails with `DatabaseUnavailable`; then it may be called again with the same reservations.
+     */
+    const reserve = Effect.fn("Payments.reserve")(function*(reservations: ReadonlyArray<Reservation.Reservation>) {
+      const here = yield* Trace.current
+      const decided = new Map<Reservation.Reservation, Reservation.Decision>()
+      let open = reservations
+      while (open.length > 0) {
+        const first = Reservation.firstOfEach(open)
+        const created = yield* repo.create(first.map((reservation) => ({
+          orderId: reservation.orderId,
+          inventoryKey: reservation.idempotentKey,
+          ...announcement(reservation.orderId, "CREATED", Option.orElse(reservation.traceparent, () => here))
+        })))
+        if (created.size > 0) yield* wake.announce
+        for (const reservation of first) {
+          if (created.has(reservation.orderId)) decided.set(reservation, { _tag: "Created" })
+        }
+        const rest = open.filter((reservation) => !decided.has(reservation))
+        if (rest.length === 0) break
+        const known = yield* repo.known(rest.map((_) => ({ orderId: _.orderId, inventoryKey: _.idempotentKey })))
+        for (const [reservation, decision] of Reservation.repeats(rest, known)) decided.set(reservation, decision)
+        // its rival of this batch was itself a repeat: the next round creates it
+        open = rest.filter((reservation) => !decided.has(reservation))
+      }
+      return reservations.map((reservation) => decided.get(reservation)!)
+    })
+
+    /**
+     * Pays an order, or does not. Asking again for the outcome it has is no failure and writes nothing.
+     * Fails with `PaymentNotFound`, `PaymentAlreadySettled` (the other way) or `DatabaseUnavailable`.
+     */
+    const settle = Effect.fn("Payments.settle")(function*(orderId: OrderId, outcome: Outcome) {
+      const traceparent = yield* Trace.current
+      const before = yield* repo.settle(orderId, outcome, announcement(orderId, outcome, traceparent))
+      if (Option.isNone(before)) return yield* new PaymentNotFound({ orderId })
+      switch (settlement[before.value][outcome]) {
+        case "settle":
+          return yield* wake.announce
+        case "keep":
+          return
+        case "refuse":
+          return yield* new PaymentAlreadySettled({ orderId, status: outcome === "COMPLETED" ? "FAILED" : "COMPLETED" })
+      }
+    })
+
+    /** The payment of an order. Fails with `PaymentNotFound` or `DatabaseUnavailable`. */
+    const get = Effect.fn("Payments.get")(function*(orderId: OrderId) {
+      const payment = yield* repo.find(orderId)
+      return yield* Option.match(payment, {
+        onNone: () => new PaymentNotFound({ orderId }),
+        onSome: Effect.succeed
+      })
+    })
+
+    return { reserve, settle, get, ping: repo.ping } as const
+  })
+}) {}

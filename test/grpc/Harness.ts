@@ -1,0 +1,120 @@
+import { SqlClient } from "@effect/sql"
+import * as Grpc from "@grpc/grpc-js"
+import { Deferred, Effect, Fiber, Layer, Logger, Redacted, Schedule } from "effect"
+import { inject } from "vitest"
+import type { OrderId } from "../../src/domain/Payment.js"
+import * as PaymentsApi from "../../src/grpc/PaymentsApi.js"
+import * as PaymentsClient from "../../src/grpc/PaymentsClient.js"
+import * as Postgres from "../../src/infra/Postgres.js"
+import * as Readiness from "../../src/ops/Readiness.js"
+import { Outbox } from "../../src/outbox/Outbox.js"
+import { OutboxWake } from "../../src/outbox/OutboxWake.js"
+import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
+import { Payments } from "../../src/payments/Payments.js"
+
+const outbox = Outbox.Default({ topic: "payment", lease: "30 seconds", maxAttempts: 10 })
+
+/** What the server needs, over the SqlClient there is. */
+export const services = Layer.mergeAll(
+  Payments.Default.pipe(
+    Layer.provide(PaymentRepo.Default),
+    Layer.provide(outbox),
+    Layer.provide(OutboxWake.layerLocal)
+  ),
+  Readiness.layer({ required: [], optional: [] }),
+  Logger.remove(Logger.defaultLogger)
+)
+
+/** The database of this test, reached through another port. */
+export const postgresAt = (port: number) =>
+  Layer.unwrapEffect(Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const [row] = yield* sql<{ readonly name: string }>`SELECT current_database() AS name`
+    const url = new URL(inject("databaseUrl"))
+    url.pathname = `/${row!.name}`
+    url.host = `127.0.0.1:${port}`
+    return Postgres.layer({ url: Redacted.make(url.href), maxConnections: 5, connectTimeoutMillis: 1_000 })
+  }))
+
+/** A server on a port of its own, and a client of it. */
+export const start = (options: Omit<PaymentsApi.PaymentsApiOptions, "address" | "listening"> = {}) =>
+  Effect.gen(function*() {
+    const bound = yield* Deferred.make<number>()
+    const server = yield* PaymentsApi.serve({
+      ...options,
+      address: "127.0.0.1:0",
+      listening: (port) => Deferred.succeed(bound, port)
+    }).pipe(Effect.forkScoped)
+    const port = yield* Effect.raceFirst(Deferred.await(bound), Fiber.join(server))
+    const address = `127.0.0.1:${port}`
+    return { address, client: yield* PaymentsClient.make(address), port, server }
+  })
+
+/** An order whose payment is CREATED. */
+export const reserve = (orderId: bigint) =>
+  Effect.flatMap(
+    SqlClient.SqlClient,
+    (sql) =>
+      sql`INSERT INTO payment (order_id, status) VALUES (${orderId}, 'CREATED')`.pipe(Effect.as(orderId as OrderId))
+  )
+
+export const eventsOf = (orderId: bigint) =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) =>
+    sql<{ readonly payload: string; readonly traceparent: string | null }>`
+      SELECT payload, traceparent FROM event WHERE order_id = ${orderId} ORDER BY id
+    `)
+
+/** Holds the row of an order until the effect that it answers is run. */
+export const lock = (orderId: bigint) =>
+  Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const held = yield* Deferred.make<void>()
+    const release = yield* Deferred.make<void>()
+    const holder = yield* sql`SELECT FROM payment WHERE order_id = ${orderId} FOR UPDATE`.pipe(
+      Effect.zipRight(Deferred.succeed(held, undefined)),
+      Effect.zipRight(Deferred.await(release)),
+      sql.withTransaction,
+      Effect.forkScoped
+    )
+    yield* Deferred.await(held)
+    return Effect.zipRight(Deferred.succeed(release, undefined), Fiber.join(holder))
+  })
+
+/** Ends when so many statements of this database wait for a lock. */
+export const waiting = (count: number) =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) =>
+    sql`
+      SELECT FROM pg_stat_activity
+      WHERE datname = current_database() AND state = 'active' AND wait_event_type = 'Lock'
+    `.pipe(
+      Effect.repeat({ until: (rows) => rows.length === count, schedule: Schedule.spaced("10 millis") }),
+      Effect.timeout("5 seconds")
+    ))
+
+/** How many transactions are open in this database, but for the asking one. */
+export const transactions = Effect.flatMap(SqlClient.SqlClient, (sql) =>
+  Effect.map(
+    sql`
+      SELECT FROM pg_stat_activity
+      WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
+    `,
+    (rows) => rows.length
+  ))
+
+/** A call with the bytes of a message as they are; answers the code by its name. */
+export const raw = (address: string, method: string, message: Uint8Array) =>
+  Effect.acquireUseRelease(
+    Effect.sync(() => new Grpc.Client(address, Grpc.credentials.createInsecure())),
+    (client) =>
+      Effect.async<string>((resume) => {
+        const bytes = (buffer: Buffer) => buffer
+        client.makeUnaryRequest(
+          `/paymentsapi.PaymentsApi/${method}`,
+          bytes,
+          bytes,
+          Buffer.from(message),
+          (error) => resume(Effect.succeed(Grpc.status[error?.code ?? Grpc.status.OK]!))
+        )
+      }),
+    (client) => Effect.sync(() => client.close())
+  )

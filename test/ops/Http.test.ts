@@ -1,0 +1,231 @@
+import { SqlClient } from "@effect/sql"
+import { assert, layer } from "@effect/vitest"
+import { Context, Deferred, Effect, Fiber, Layer, Logger, Metric, MetricBoundaries, Ref, Schedule } from "effect"
+import * as Net from "node:net"
+import { inject } from "vitest"
+import { AddressInUse } from "../../src/infra/AddressInUse.js"
+import { Readiness } from "../../src/infra/Readiness.js"
+import * as Http from "../../src/ops/Http.js"
+import { layer as readiness } from "../../src/ops/Readiness.js"
+import { Backlog } from "../../src/outbox/Backlog.js"
+import * as Harness from "../grpc/Harness.js"
+import * as Proxy from "../grpc/Proxy.js"
+import * as PgTest from "../utils/PgTest.js"
+
+const services = Layer.mergeAll(
+  Backlog.Default,
+  readiness({ required: ["kafka-consumer"], optional: ["redis"] }),
+  Logger.remove(Logger.defaultLogger)
+)
+
+const fetchFrom = (port: number) => (path: string, method = "GET") =>
+  Effect.promise(() => fetch(`http://127.0.0.1:${port}${path}`, { method })).pipe(
+    Effect.flatMap((response) =>
+      Effect.map(Effect.promise(() => response.text()), (body) => ({ status: response.status, body, response }))
+    )
+  )
+
+/** Asks until the answer has this status. */
+const until = <A extends { readonly status: number }>(ask: Effect.Effect<A>, status: number) =>
+  ask.pipe(
+    Effect.filterOrFail((answer) => answer.status === status),
+    Effect.retry(Schedule.spaced("50 millis")),
+    Effect.timeout("6 seconds")
+  )
+
+const start = Effect.gen(function*() {
+  const bound = yield* Deferred.make<number>()
+  const server = yield* Http.serve({
+    address: { host: "127.0.0.1", port: 0 },
+    serviceName: "payments",
+    listening: (port) => Deferred.succeed(bound, port)
+  }).pipe(Effect.forkScoped)
+  const port = yield* Effect.raceFirst(Deferred.await(bound), Fiber.join(server))
+  return { port, server, get: fetchFrom(port) }
+})
+
+const valueOf = (text: string, series: string) => {
+  const line = text.split("\n").find((line) => line.startsWith(`${series} `))
+  return line === undefined ? undefined : Number(line.slice(series.length + 1))
+}
+
+/** What is wrong with a text in the format of Prometheus. */
+const faults = (text: string): ReadonlyArray<string> => {
+  const types = new Map<string, string>()
+  const series = new Set<string>()
+  const found: Array<string> = []
+  for (const line of text.split("\n").filter((line) => line !== "")) {
+    const [, name, type] = /^# TYPE (\S+) (counter|gauge|histogram)$/.exec(line) ?? []
+    if (name !== undefined && types.has(name)) found.push(`two types: ${line}`)
+    if (name !== undefined) types.set(name, type!)
+    if (line.startsWith("#")) continue
+    const sample = /^([a-zA-Z_:][\w:]*)(\{(?:[a-zA-Z_]\w*="(?:[^"\\]|\\.)*",?)*\})? (NaN|[+-]Inf|[-+.\de]+)$/.exec(line)
+    if (sample === null) found.push(`no sample: ${line}`)
+    const key = `${sample?.[1]}${sample?.[2] ?? ""}`
+    if (series.has(key)) found.push(`twice: ${line}`)
+    series.add(key)
+    const base = sample?.[1]!.replace(/_(bucket|sum|count)$/, "")
+    const typed = types.get(sample?.[1] ?? "") ?? (types.get(base ?? "") === "histogram" ? "histogram" : undefined)
+    if (typed === undefined) found.push(`no type: ${line}`)
+    if (typed === "counter" && !sample?.[1]!.endsWith("_total")) found.push(`counter without _total: ${line}`)
+  }
+  return found
+}
+
+layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: true })(
+  "operations HTTP",
+  (it) => {
+    it.scoped("/livez: 200, also as HEAD", () =>
+      Effect.gen(function*() {
+        const { get } = yield* start
+        assert.strictEqual((yield* get("/livez")).status, 200)
+        const head = yield* get("/livez?verbose", "HEAD")
+        assert.deepStrictEqual([head.status, head.body], [200, ""])
+      }))
+
+    it.scoped("unknown paths: 404; other methods: 405, with those that are allowed", () =>
+      Effect.gen(function*() {
+        const { get } = yield* start
+        for (const path of ["/", "/healthz", "/livez/", "/constructor"]) {
+          assert.strictEqual((yield* get(path)).status, 404, path)
+        }
+        for (const method of ["POST", "PUT", "DELETE", "OPTIONS"]) {
+          const answer = yield* get("/readyz", method)
+          assert.deepStrictEqual([answer.status, answer.response.headers.get("allow")], [405, "GET, HEAD"])
+        }
+      }))
+
+    it.scoped("/readyz: 503 while something required is starting or away, and names it", () =>
+      Effect.gen(function*() {
+        const context = yield* Layer.build(
+          Layer.fresh(readiness({ required: ["kafka-consumer"], optional: ["redis"] }))
+        )
+        const health = Context.get(context, Readiness)
+        const { get } = yield* start.pipe(Effect.provide(context))
+        const ask = Effect.map(get("/readyz"), ({ body, status }) => ({ status, ...JSON.parse(body) }))
+
+        const starting = yield* ask
+        assert.deepStrictEqual([starting.status, starting.ready], [503, false])
+        assert.include(starting.dependencies["kafka-consumer"], { ok: false, required: true, reason: "starting" })
+        assert.include(starting.dependencies["postgres"], { ok: true, required: true })
+        assert.include(starting.dependencies["redis"], { ok: false, required: false, reason: "starting" })
+
+        yield* health.set("kafka-consumer", "ok")
+        yield* health.set("redis", { reason: "redis is not available" })
+        const ready = yield* ask
+        assert.deepStrictEqual([ready.status, ready.ready], [200, true])
+        assert.include(ready.dependencies["redis"], { ok: false, reason: "redis is not available" })
+        assert.notProperty(ready.dependencies["kafka-consumer"], "reason")
+
+        yield* health.set("kafka-consumer", { reason: "no broker" })
+        const away = yield* ask
+        assert.deepStrictEqual([away.status, away.dependencies["kafka-consumer"].reason], [503, "no broker"])
+        assert.isFalse(Number.isNaN(Date.parse(away.dependencies["kafka-consumer"].since)))
+      }))
+
+    it.scoped("/readyz: a flood of questions is few questions to the database", () =>
+      Effect.gen(function*() {
+        const asked = yield* Ref.make(0)
+        const context = yield* Layer.build(
+          Readiness.Default({ required: ["postgres"], probes: { postgres: Ref.update(asked, (n) => n + 1) } })
+        )
+        const { get } = yield* start.pipe(Effect.provide(context))
+        yield* Effect.all(Array.from({ length: 200 }, () => get("/readyz")), { concurrency: 20 })
+        assert.isBelow(yield* Ref.get(asked), 20)
+      }))
+
+    it.scoped("a database that is away: not ready in time, metrics still answer, and say what is not known", () =>
+      Effect.gen(function*() {
+        const url = new URL(inject("databaseUrl"))
+        const proxy = yield* Proxy.make({ host: url.hostname, port: Number(url.port) })
+        yield* Effect.gen(function*() {
+          const { get } = yield* start
+          const health = yield* Readiness
+          yield* health.set("kafka-consumer", "ok")
+          assert.strictEqual((yield* get("/readyz")).status, 200)
+          yield* proxy.set("silent")
+          const away = yield* until(get("/readyz"), 503)
+          assert.include(JSON.parse(away.body).dependencies.postgres, {
+            ok: false,
+            reason: "the database is not available"
+          })
+          assert.strictEqual((yield* get("/livez")).status, 200)
+          const { body, status } = yield* get("/metrics")
+          assert.strictEqual(status, 200)
+          assert.strictEqual(valueOf(body, "payments_backlog_known"), 0)
+          assert.isNaN(valueOf(body, "payments_events_waiting"))
+          assert.isEmpty(faults(body))
+          yield* proxy.set("refuse")
+          yield* proxy.set("pass")
+          yield* until(get("/readyz"), 200)
+        }).pipe(Effect.provide(Layer.fresh(services).pipe(Layer.provide(Harness.postgresAt(proxy.port)))))
+      }))
+
+    it.scoped("/metrics: valid, with the backlog, the process, counters and histograms", () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        yield* sql`
+          INSERT INTO event (topic, payload, order_id, status, created_at) VALUES
+            ('payment', '', 1, 'WAIT', clock_timestamp() - interval '2 minutes'),
+            ('payment', '', 2, 'WAIT', clock_timestamp()),
+            ('payment', '', 3, 'DEAD', clock_timestamp() - interval '1 hour'),
+            ('payment', '', 4, 'DONE', clock_timestamp() - interval '1 hour')
+        `
+        const histogram = Metric.histogram("test_duration_seconds", MetricBoundaries.fromIterable([0.1, 1]))
+        const counter = Metric.counter("test_total", { incremental: true, description: "a \"test\"\nof two lines" })
+        yield* Metric.update(Metric.tagged(histogram, "method", "a\"b\\c\nd"), 0.5)
+        yield* Metric.update(Metric.tagged(histogram, "method", "a\"b\\c\nd"), 5)
+        yield* Metric.increment(counter)
+        const { get } = yield* start.pipe(Effect.provide(Layer.fresh(Backlog.Default)))
+        const { body, response } = yield* get("/metrics")
+        assert.strictEqual(response.headers.get("content-type"), "text/plain; version=0.0.4; charset=utf-8")
+        assert.isEmpty(faults(body), body)
+        assert.strictEqual(valueOf(body, "payments_backlog_known"), 1)
+        assert.strictEqual(valueOf(body, "payments_events_waiting"), 2)
+        assert.strictEqual(valueOf(body, "payments_events_dead"), 1)
+        assert.approximately(valueOf(body, "payments_oldest_event_waiting_seconds")!, 120, 10)
+        assert.isAbove(valueOf(body, "payments_process_resident_memory_bytes")!, 1e7)
+        assert.isAbove(valueOf(body, "payments_process_uptime_seconds")!, 0)
+        assert.isAtLeast(valueOf(body, "payments_event_loop_delay_p99_seconds")!, 0)
+        assert.strictEqual(valueOf(body, "test_total"), 1)
+        const method = "method=\"a\\\"b\\\\c\\nd\""
+        assert.strictEqual(valueOf(body, `test_duration_seconds_bucket{${method},le="0.1"}`), 0)
+        assert.strictEqual(valueOf(body, `test_duration_seconds_bucket{${method},le="1"}`), 1)
+        assert.strictEqual(valueOf(body, `test_duration_seconds_bucket{${method},le="+Inf"}`), 2)
+        assert.strictEqual(valueOf(body, `test_duration_seconds_count{${method}}`), 2)
+        assert.strictEqual(valueOf(body, `test_duration_seconds_sum{${method}}`), 5.5)
+        const again = yield* get("/metrics")
+        assert.strictEqual(
+          valueOf(again.body, "payments_http_requests_total{path=\"/metrics\",status=\"200\"}")! >= 1,
+          true
+        )
+      }))
+
+    it.scoped("a taken port is a typed error that names the way out", () =>
+      Effect.gen(function*() {
+        const { port } = yield* start
+        const error = yield* Effect.flip(
+          Http.serve({ address: { host: "127.0.0.1", port }, serviceName: "payments" })
+        )
+        assert.instanceOf(error, AddressInUse)
+        assert.include(error.message, `127.0.0.1:${port}`)
+        assert.include(error.message, "HTTP_ADDR")
+      }))
+
+    it.scoped("a stop waits for nobody who only holds a connection", () =>
+      Effect.gen(function*() {
+        const { get, port, server } = yield* start
+        yield* get("/livez")
+        const socket = yield* Effect.async<Net.Socket>((resume) => {
+          const socket = Net.connect(port, "127.0.0.1", () => {
+            socket.write("GET /livez HTTP/1.1\r\nHost: half")
+            resume(Effect.succeed(socket))
+          })
+        })
+        yield* Fiber.interrupt(server).pipe(Effect.timeout("3 seconds"))
+        socket.destroy()
+        const error = yield* Effect.flip(Effect.tryPromise(() => fetch(`http://127.0.0.1:${port}/livez`)))
+        assert.include(String(error.error), "fetch failed")
+      }))
+  }
+)

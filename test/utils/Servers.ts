@@ -1,0 +1,33 @@
+import { NodeContext } from "@effect/platform-node"
+import { Effect, Exit, Scope } from "effect"
+import type { TestProject } from "vitest/node"
+import * as Stack from "../../src/local/Stack.js"
+
+declare module "vitest" {
+  export interface ProvidedContext {
+    databaseUrl: string
+    redisUrl: string
+    kafkaBrokers: string
+  }
+}
+
+/** Real servers for all tests of a run, on free ports and with data of their own, which go when it ends. */
+export default async (project: TestProject) => {
+  const scope = Effect.runSync(Scope.make())
+  const close = () => Effect.runPromise(Scope.close(scope, Exit.void))
+  const stack = await Stack.start({
+    folder: `.local/test-${process.pid}`,
+    cache: ".local/cache",
+    ports: { postgres: 0, redis: 0, kafka: 0 },
+    throwaway: true,
+    onProgress: ({ detail, millis, part, step }) =>
+      Effect.sync(() => project.vitest.logger.log(`${part.padEnd(10)}${step} after ${millis} ms  ${detail}`))
+  }).pipe(Scope.extend(scope), Effect.provide(NodeContext.layer), Effect.runPromise).catch(async (error) => {
+    await close()
+    throw error
+  })
+  project.provide("databaseUrl", stack.databaseUrl!)
+  project.provide("redisUrl", stack.redisUrl!)
+  project.provide("kafkaBrokers", stack.kafkaBrokers!)
+  return close
+}
