@@ -1,7 +1,6 @@
 import * as effect from "@effect/eslint-plugin"
 import ts from "@typescript-eslint/eslint-plugin"
 import tsParser from "@typescript-eslint/parser"
-import sortImports from "eslint-plugin-simple-import-sort"
 
 const format = {
   indentWidth: 2,
@@ -24,12 +23,11 @@ export default [
   {
     files: ["{src,test,bench}/**/*.ts", "*.ts"],
     languageOptions: { parser: tsParser, parserOptions: { projectService: true } },
-    plugins: { "@effect": { rules: effect.rules }, "@typescript-eslint": ts, "simple-import-sort": sortImports },
+    plugins: { "@effect": { rules: effect.rules }, "@typescript-eslint": ts },
     rules: {
       "@typescript-eslint/no-floating-promises": "error",
       "@typescript-eslint/consistent-type-imports": "error",
       "@typescript-eslint/no-unused-vars": ["error", { argsIgnorePattern: "^_", varsIgnorePattern: "^_" }],
-      "simple-import-sort/imports": ["error", { groups: [["^"]] }],
       "@effect/dprint": ["error", { config: format }]
     }
   },

@@ -1,4 +1,5 @@
-import { Context, Effect, Either, Layer, Redacted } from "effect"
+import type { Effect } from "effect"
+import { Context, Either, Layer, Redacted } from "effect"
 import type { Parse } from "./infra/Setting.js"
 import {
   address,
@@ -149,10 +150,16 @@ export const settings = {
     example: "deployment.environment=staging",
     show: showOptional((attributes) => Object.keys(Redacted.value(attributes)).join(","))
   }),
-  localPostgresPort: setting("LOCAL_POSTGRES_PORT", port, { about: "Local stack: port of PostgreSQL.", default: "54321" }),
+  localPostgresPort: setting("LOCAL_POSTGRES_PORT", port, {
+    about: "Local stack: port of PostgreSQL.",
+    default: "54321"
+  }),
   localRedisPort: setting("LOCAL_REDIS_PORT", port, { about: "Local stack: port of Redis.", default: "6379" }),
   localKafkaPort: setting("LOCAL_KAFKA_PORT", port, { about: "Local stack: port of Kafka.", default: "9095" }),
-  localFolder: setting("LOCAL_FOLDER", text, { about: "Local stack: folder of data, logs and downloads.", default: ".local" })
+  localFolder: setting("LOCAL_FOLDER", text, {
+    about: "Local stack: folder of data, logs and downloads.",
+    default: ".local"
+  })
 }
 
 /** The settings of this process, read once. */

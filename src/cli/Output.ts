@@ -1,5 +1,6 @@
 import { Options } from "@effect/cli"
-import { Console, Effect } from "effect"
+import type { Effect } from "effect"
+import { Console } from "effect"
 
 /** For programs instead of people. */
 export const json = Options.boolean("json").pipe(Options.withDescription("Print JSON, one document a line"))

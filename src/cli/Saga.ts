@@ -38,7 +38,10 @@ const reserve = Command.make("reserve", {
     Options.withDescription("The idempotent_key; a new one by default"),
     Options.optional
   ),
-  status: Options.text("status").pipe(Options.withDefault("COMPLETED"), Options.withDescription("The inventory status")),
+  status: Options.text("status").pipe(
+    Options.withDefault("COMPLETED"),
+    Options.withDescription("The inventory status")
+  ),
   json
 }, ({ json, key, orderId, status }) =>
   Effect.gen(function*() {

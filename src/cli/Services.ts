@@ -66,8 +66,11 @@ const drainTimeout = (config: Config) => Duration.times(config.shutdownTimeout, 
 
 /** How a part says that it works (undefined), or why it does not. */
 const reporter = (dependency: string) =>
-  Effect.map(Readiness, (readiness) => (problem: string | undefined) =>
-    readiness.set(dependency, problem === undefined ? "ok" : { reason: problem }))
+  Effect.map(
+    Readiness,
+    (readiness) => (problem: string | undefined) =>
+      readiness.set(dependency, problem === undefined ? "ok" : { reason: problem })
+  )
 
 const inventoryConsumer = (config: Config) =>
   Effect.gen(function*() {

@@ -11,8 +11,14 @@ const variables = { postgres: "DATABASE_URL", redis: "REDIS_URL", kafka: "KAFKA_
 
 /** The servers that the environment does not name: these are ours to start. */
 const missingParts = Effect.gen(function*() {
-  const given = yield* Effect.forEach(Object.entries(variables), ([part, variable]) =>
-    Effect.map(Effect.orDie(Config.option(Config.string(variable))), (url) => [part as Part, Option.isSome(url)] as const))
+  const given = yield* Effect.forEach(
+    Object.entries(variables),
+    ([part, variable]) =>
+      Effect.map(
+        Effect.orDie(Config.option(Config.string(variable))),
+        (url) => [part as Part, Option.isSome(url)] as const
+      )
+  )
   return given.flatMap(([part, isGiven]) => isGiven ? [] : [part])
 })
 
@@ -25,14 +31,16 @@ const withAddresses = (addresses: ReadonlyArray<readonly [string, string | undef
     ))
 
 /** Ends when the services say that they have all they need. */
-const ready = Effect.flatMap(AppConfig, ({ httpAddr }) =>
-  Effect.tryPromise(() => fetch(`http://${showAddress(httpAddr)}/readyz`)).pipe(
-    Effect.filterOrFail((response) => response.ok),
-    Effect.retry(Schedule.spaced("50 millis"))
-  ))
+const ready = Effect.flatMap(
+  AppConfig,
+  ({ httpAddr }) =>
+    Effect.tryPromise(() => fetch(`http://${showAddress(httpAddr)}/readyz`)).pipe(
+      Effect.filterOrFail((response) => response.ok),
+      Effect.retry(Schedule.spaced("50 millis"))
+    )
+)
 
-const whereabouts = Effect.map(AppConfig, (config) =>
-  `
+const whereabouts = Effect.map(AppConfig, (config) => `
 Everything runs until Ctrl-C
   PostgreSQL          ${showUrl(config.databaseUrl)}
   Redis               ${showUrl(config.redisUrl)}
@@ -40,8 +48,7 @@ Everything runs until Ctrl-C
   gRPC                ${showAddress(config.grpcAddr)}
   operations          http://${showAddress(config.httpAddr)}/readyz  /livez  /metrics`)
 
-const nextSteps = (orderId: bigint) =>
-  `
+const nextSteps = (orderId: bigint) => `
 Go on, in another terminal
   npx payments watch
   npx payments reserve ${orderId + 1n}
@@ -77,8 +84,10 @@ const run = Effect.gen(function*() {
 
 /** Between the lines that tell the story only what is wrong is logged, unless LOG_LEVEL asks for more. */
 const quiet = Layer.unwrapEffect(
-  Effect.map(Effect.orDie(Config.option(Config.string("LOG_LEVEL"))), (level) =>
-    Option.isNone(level) ? Logger.minimumLogLevel(LogLevel.Warning) : Layer.empty)
+  Effect.map(
+    Effect.orDie(Config.option(Config.string("LOG_LEVEL"))),
+    (level) => Option.isNone(level) ? Logger.minimumLogLevel(LogLevel.Warning) : Layer.empty
+  )
 )
 
 export const command = Command.make("start", {}, () => Effect.provide(run, quiet)).pipe(

@@ -7,8 +7,7 @@ import { Clock, Duration, Effect, Option } from "effect"
  * Who asks during a run waits for it. A run that is interrupted leaves nothing behind: the next in line runs it again.
  */
 export const fresh = (maxAge: Duration.DurationInput) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.gen(function*() {
-    const gate = yield* Effect.makeSemaphore(1)
+  Effect.map(Effect.makeSemaphore(1), (gate) => {
     const maxMillis = Duration.toMillis(maxAge)
     let last = Option.none<{ readonly exit: Exit.Exit<A, E>; readonly at: number }>()
     const run = Effect.gen(function*() {

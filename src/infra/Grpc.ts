@@ -50,7 +50,8 @@ const channelOptions: Grpc.ServerOptions = {
   // clients connect again now and then, so that a new instance gets its share
   "grpc.max_connection_age_ms": Duration.toMillis("30 minutes"),
   "grpc.max_connection_age_grace_ms": Duration.toMillis("30 seconds"),
-  "grpc.enable_channelz": 0
+  // without it forceShutdown of grpc-js 1.14 does not find the connections that it should close
+  "grpc.enable_channelz": 1
 }
 
 /** A stop: no new calls; those in hand finish within the limit, or are told that the server is stopping. */

@@ -1,15 +1,16 @@
-import type { KafkaOptions } from "./Kafka.js"
-import { attempt, client, close, KafkaUnavailable } from "./Kafka.js"
 import type { Scope } from "effect"
-import { Cause, Deferred, Duration, Effect, FiberSet, Option, Schema } from "effect"
+import { Cause, Data, Deferred, Duration, Effect, FiberSet, Option, Schedule, Schema } from "effect"
 import type { Consumer, EachBatchPayload, KafkaMessage } from "kafkajs"
+import type { KafkaOptions } from "./Kafka.js"
+import type { KafkaUnavailable } from "./Kafka.js"
+import { attempt, client, close, reason } from "./Kafka.js"
 
 /** kafkajs gave up on the group or on a broker. A new consumer takes up where the committed offsets are. */
 export class ConsumerCrashed extends Schema.TaggedError<ConsumerCrashed>()("ConsumerCrashed", {
   cause: Schema.Defect
 }) {
   override get message() {
-    return "the kafka consumer stopped"
+    return `the kafka consumer stopped: ${reason(this.cause)}`
   }
 }
 
@@ -63,11 +64,21 @@ const acquire = (options: ConsumerOptions): Effect.Effect<Consumer, never, Scope
     (consumer) => close(() => consumer.disconnect(), options.drainTimeout)
   )
 
-/** Fails when the group does not keep us: the batch is somebody else's now. The error is kafkajs' own, which it knows. */
+/** The group does not keep us: the batch is somebody else's now. */
+class MembershipLost extends Data.TaggedError("MembershipLost")<{ readonly cause: unknown }> {}
+const isMembershipLost = (error: unknown): error is MembershipLost => error instanceof MembershipLost
+
 const keepMembership = (payload: EachBatchPayload) =>
-  Effect.tryPromise({ try: () => payload.heartbeat(), catch: (cause) => cause }).pipe(
+  Effect.tryPromise({ try: () => payload.heartbeat(), catch: (cause) => new MembershipLost({ cause }) }).pipe(
     Effect.delay(heartbeatInterval),
     Effect.forever
+  )
+
+/** A broker that has just started, or moves the group elsewhere: kafkajs does not wait for it when it joins. */
+const isMoving = (error: unknown) =>
+  error instanceof ConsumerCrashed &&
+  ["GROUP_LOAD_IN_PROGRESS", "GROUP_COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR_FOR_GROUP"].includes(
+    reason(error.cause)
   )
 
 /**
@@ -112,7 +123,11 @@ export const consume = <E, R>(
         fork(Effect.raceFirst(handled, keepMembership(payload))).addObserver((exit) =>
           exit._tag === "Success"
             ? resolve()
-            : reject(Option.getOrElse(Cause.failureOption(exit.cause), () => new Error("batch was not finished")))
+            // kafkajs tells by its own error that it has to join the group again
+            : reject(Option.match(Option.filter(Cause.failureOption(exit.cause), isMembershipLost), {
+              onNone: () => new Error("the batch was not finished"),
+              onSome: ({ cause }) => cause
+            }))
         )
       })
 
@@ -123,4 +138,7 @@ export const consume = <E, R>(
       consumer.run({ partitionsConsumedConcurrently: options.concurrency, eachBatchAutoResolve: false, eachBatch })
     )
     return yield* Deferred.await(ended)
-  }).pipe(Effect.scoped)
+  }).pipe(
+    Effect.scoped,
+    Effect.retry({ while: isMoving, schedule: Schedule.intersect(Schedule.spaced("100 millis"), Schedule.recurs(50)) })
+  )

@@ -2,8 +2,8 @@ import type { Scope } from "effect"
 import { Effect, Schema } from "effect"
 import type { IHeaders, PartitionerArgs, ProducerBatch } from "kafkajs"
 import { Partitioners } from "kafkajs"
-import type { KafkaOptions } from "./Kafka.js"
-import { attempt, client, close, KafkaUnavailable, reason, TopicMissing } from "./Kafka.js"
+import type { KafkaOptions, KafkaUnavailable } from "./Kafka.js"
+import { attempt, client, close, reason, TopicMissing } from "./Kafka.js"
 
 /** A record to write. */
 export interface OutgoingRecord {

@@ -18,15 +18,18 @@ export interface TailOptions extends KafkaOptions {
 
 /** What comes to the topic from now on is followed, however long joining the group takes. */
 const startAtEnd = (options: TailOptions, groupId: string) =>
-  withAdmin(options, (admin) =>
-    Effect.flatMap(attempt(() => admin.fetchTopicOffsets(options.topic)), (partitions) =>
-      attempt(() =>
-        admin.setOffsets({
-          groupId,
-          topic: options.topic,
-          partitions: partitions.map(({ high, partition }) => ({ partition, offset: high }))
-        })
-      )))
+  withAdmin(
+    options,
+    (admin) =>
+      Effect.flatMap(attempt(() => admin.fetchTopicOffsets(options.topic)), (partitions) =>
+        attempt(() =>
+          admin.setOffsets({
+            groupId,
+            topic: options.topic,
+            partitions: partitions.map(({ high, partition }) => ({ partition, offset: high }))
+          })
+        ))
+  )
 
 /**
  * Follows a topic as a group of its own, which goes with the scope. The position is fixed when this returns.

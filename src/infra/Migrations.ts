@@ -36,11 +36,14 @@ const steps = (folder: string) =>
         name!,
         Effect.map(
           fs.readFileString(`${folder}/${file}`),
-          (text) => Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe(text))
+          (text) =>
+            Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe(text))
         )
       ]))
   }).pipe(
-    Effect.mapError((cause) => new Migrator.MigrationError({ cause, reason: "import-error", message: cause.message }))
+    Effect.mapError((cause) =>
+      new Migrator.MigrationError({ cause, reason: "import-error", message: cause.message })
+    )
   )
 
 /** One process migrates at a time; the lock goes with the connection when the process dies. */
@@ -49,9 +52,7 @@ const locked = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
     const sql = yield* SqlClient.SqlClient
     const connection = yield* sql.reserve
     yield* connection.executeRaw("SELECT pg_advisory_lock($1)", [lockKey])
-    yield* Effect.addFinalizer(() =>
-      Effect.ignore(connection.executeRaw("SELECT pg_advisory_unlock($1)", [lockKey]))
-    )
+    yield* Effect.addFinalizer(() => Effect.ignore(connection.executeRaw("SELECT pg_advisory_unlock($1)", [lockKey])))
     return yield* effect
   }).pipe(Effect.scoped)
 

@@ -1,4 +1,4 @@
-import { Effect, Redacted, Schedule } from "effect"
+import { Effect, Redacted, Runtime, Schedule } from "effect"
 import * as Pg from "pg"
 import { DatabaseUnavailable } from "./Postgres.js"
 
@@ -26,10 +26,11 @@ const connect = (url: Redacted.Redacted) =>
 const listenOnce = (url: Redacted.Redacted, channel: string, onNotification: Effect.Effect<void>) =>
   Effect.gen(function*() {
     const client = yield* connect(url)
+    const fork = Runtime.runFork(yield* Effect.runtime<never>())
     return yield* Effect.async<never, DatabaseUnavailable>((resume) => {
       const lost = (cause: unknown) => resume(Effect.fail(new DatabaseUnavailable({ cause })))
       client.on("end", () => lost(new Error("connection ended")))
-      client.on("notification", () => Effect.runFork(onNotification))
+      client.on("notification", () => void fork(onNotification))
       client.query(`LISTEN ${Pg.escapeIdentifier(channel)}`).catch(lost)
     })
   }).pipe(Effect.scoped)

@@ -26,6 +26,11 @@ const backoff = Schedule.exponential("250 millis").pipe(
 const maxDefects = 5
 const defectWindow = Duration.toMillis("2 minutes")
 
+const messageOf = (cause: Cause.Cause<unknown>) => {
+  const error = Cause.squash(cause)
+  return error instanceof Error ? error.message : String(error)
+}
+
 class Restart extends Data.TaggedError("Restart") {}
 
 /**
@@ -54,7 +59,10 @@ export const supervise = Effect.fnUntraced(function*<E, R, F extends E = never>(
     yield* Metric.increment(Metric.tagged(restarts, "service", service))
     yield* Cause.isDie(cause)
       ? Effect.logError("a bug ended the service, starting it again", cause)
-      : Effect.logWarning("service failed, starting it again", cause)
+      : Effect.zipRight(
+        Effect.logWarning(`starting the service again: ${messageOf(cause)}`),
+        Effect.logDebug("why the service is started again", cause)
+      )
     return yield* new Restart()
   })
 

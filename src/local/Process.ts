@@ -80,5 +80,5 @@ export const ended = Effect.fnUntraced(function*(program: Program, process: Comm
 export const run = Effect.fnUntraced(function*(program: Program) {
   const process = yield* start(program, "SIGTERM")
   const code = yield* Effect.orElseSucceed(process.exitCode, () => -1)
-  if (code !== 0) yield* ended(program, process)
+  if (code !== 0) return yield* ended(program, process)
 }, Effect.scoped)

@@ -25,6 +25,8 @@ export type Contents = typeof Contents.Type
 
 const Text = Schema.parseJson(Contents, { space: 2 })
 
+const encode = (contents: Contents) => Effect.orDie(Schema.encode(Text)(contents))
+
 const at = (folder: string) => Effect.map(Path.Path, (path) => path.join(folder, "stack.json"))
 
 /** What the folder's file says. None when there is no file, or none that can be read. */
@@ -46,7 +48,7 @@ export const create = Effect.fnUntraced(function*(folder: string) {
     startedAt: new Date(yield* Clock.currentTimeMillis),
     parts: []
   }
-  return yield* fs.writeFileString(yield* at(folder), Schema.encodeSync(Text)(contents), { flag: "wx" }).pipe(
+  return yield* fs.writeFileString(yield* at(folder), yield* encode(contents), { flag: "wx" }).pipe(
     Effect.as(Option.some(contents)),
     Effect.catchIf(
       (error) => error._tag === "SystemError" && error.reason === "AlreadyExists",
@@ -60,7 +62,7 @@ export const create = Effect.fnUntraced(function*(folder: string) {
 export const replace = Effect.fnUntraced(function*(folder: string, contents: Contents) {
   const fs = yield* FileSystem.FileSystem
   const file = yield* at(folder)
-  yield* fs.writeFileString(`${file}.new`, Schema.encodeSync(Text)(contents))
+  yield* fs.writeFileString(`${file}.new`, yield* encode(contents))
   yield* fs.rename(`${file}.new`, file)
 }, Effect.mapError(fromPlatform("stack")))
 

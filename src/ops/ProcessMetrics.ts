@@ -15,16 +15,15 @@ const resolutionMillis = 20
 const lateness = (nanos: number) => Math.max(0, (nanos || 0) / 1e9 - resolutionMillis / 1_000)
 
 /** Watches the event loop for the life of the scope. The effect that it answers sets the gauges. */
-export const watch = Effect.gen(function*() {
-  const delay = yield* Effect.acquireRelease(
-    Effect.sync(() => {
-      const delay = monitorEventLoopDelay({ resolution: resolutionMillis })
-      delay.enable()
-      return delay
-    }),
-    (delay) => Effect.sync(() => delay.disable())
-  )
-  return Effect.suspend(() => {
+export const watch = Effect.acquireRelease(
+  Effect.sync(() => {
+    const delay = monitorEventLoopDelay({ resolution: resolutionMillis })
+    delay.enable()
+    return delay
+  }),
+  (delay) => Effect.sync(() => delay.disable())
+).pipe(Effect.map((delay) =>
+  Effect.suspend(() => {
     const [p99, max] = [lateness(delay.percentile(99)), lateness(delay.max)]
     delay.reset()
     return Effect.all([
@@ -34,4 +33,4 @@ export const watch = Effect.gen(function*() {
       Metric.set(delayMax, max)
     ], { discard: true })
   })
-})
+))

@@ -65,7 +65,10 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
         payments.map((_) => _.inventoryKey)
       }::uuid[])
       `.pipe(Postgres.run(batchLimit))
-      return rows.map((row): Known => ({ orderId: OrderId.make(BigInt(row.order_id)), inventoryKey: row.inventory_key }))
+      return rows.map((row): Known => ({
+        orderId: OrderId.make(BigInt(row.order_id)),
+        inventoryKey: row.inventory_key
+      }))
     })
 
     /** Moves a payment from `CREATED` to `outcome`. Answers the status it had before; none when there is no payment. */
@@ -81,7 +84,11 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
             WHERE payment.id = target.id AND target.status = 'CREATED'
             RETURNING order_id
           ), appended AS (
-            ${outbox.append(sql`SELECT order_id, ${payload}::text AS payload, ${traceparent}::text AS traceparent FROM settled`)}
+            ${
+          outbox.append(
+            sql`SELECT order_id, ${payload}::text AS payload, ${traceparent}::text AS traceparent FROM settled`
+          )
+        }
           )
           SELECT status FROM target
         `.pipe(Postgres.run(callLimit))

@@ -1,4 +1,4 @@
-import { Option } from "effect"
+import type { Option } from "effect"
 import type { OrderId } from "../domain/Payment.js"
 import type { Known } from "./PaymentRepo.js"
 

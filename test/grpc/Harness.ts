@@ -1,7 +1,6 @@
 import { SqlClient } from "@effect/sql"
 import * as Grpc from "@grpc/grpc-js"
 import { Deferred, Effect, Fiber, Layer, Logger, Redacted, Schedule } from "effect"
-import { inject } from "vitest"
 import type { OrderId } from "../../src/domain/Payment.js"
 import * as PaymentsApi from "../../src/grpc/PaymentsApi.js"
 import * as PaymentsClient from "../../src/grpc/PaymentsClient.js"
@@ -11,6 +10,7 @@ import { Outbox } from "../../src/outbox/Outbox.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
 import { Payments } from "../../src/payments/Payments.js"
+import * as PgTest from "../utils/PgTest.js"
 
 const outbox = Outbox.Default({ topic: "payment", lease: "30 seconds", maxAttempts: 10 })
 
@@ -27,11 +27,8 @@ export const services = Layer.mergeAll(
 
 /** The database of this test, reached through another port. */
 export const postgresAt = (port: number) =>
-  Layer.unwrapEffect(Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
-    const [row] = yield* sql<{ readonly name: string }>`SELECT current_database() AS name`
-    const url = new URL(inject("databaseUrl"))
-    url.pathname = `/${row!.name}`
+  Layer.unwrapEffect(Effect.map(PgTest.DatabaseUrl, (databaseUrl) => {
+    const url = new URL(databaseUrl)
     url.host = `127.0.0.1:${port}`
     return Postgres.layer({ url: Redacted.make(url.href), maxConnections: 5, connectTimeoutMillis: 1_000 })
   }))
@@ -64,7 +61,7 @@ export const eventsOf = (orderId: bigint) =>
       SELECT payload, traceparent FROM event WHERE order_id = ${orderId} ORDER BY id
     `)
 
-/** Holds the row of an order until the effect that it answers is run. */
+/** Holds the row of an order until it is released. */
 export const lock = (orderId: bigint) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
@@ -77,7 +74,7 @@ export const lock = (orderId: bigint) =>
       Effect.forkScoped
     )
     yield* Deferred.await(held)
-    return Effect.zipRight(Deferred.succeed(release, undefined), Fiber.join(holder))
+    return { release: Effect.zipRight(Deferred.succeed(release, undefined), Fiber.join(holder)) }
   })
 
 /** Ends when so many statements of this database wait for a lock. */

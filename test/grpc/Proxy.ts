@@ -1,13 +1,13 @@
-import { Deferred, Effect, Ref } from "effect"
+import { Deferred, Effect } from "effect"
 import * as Net from "node:net"
 
 export type Mode = "pass" | "refuse" | "silent"
 
 /** A TCP proxy before a server: it passes bytes on, refuses connections, or takes them and says nothing. */
-export const make = (target: { readonly host: string; readonly port: number }) =>
+export const make = (url: string) =>
   Effect.gen(function*() {
-    const mode = yield* Ref.make<Mode>("pass")
-    const current = () => Effect.runSync(Ref.get(mode))
+    const target = { host: new URL(url).hostname, port: Number(new URL(url).port) }
+    let mode: Mode = "pass"
     const sockets = new Set<Net.Socket>()
     const listening = yield* Deferred.make<number>()
     yield* Effect.acquireRelease(
@@ -15,12 +15,12 @@ export const make = (target: { readonly host: string; readonly port: number }) =
         const server = Net.createServer((client) => {
           sockets.add(client)
           client.on("error", () => {}).on("close", () => sockets.delete(client))
-          if (current() === "refuse") return client.destroy()
+          if (mode === "refuse") return client.destroy()
           const upstream = Net.connect(target)
           upstream.on("error", () => client.destroy()).on("close", () => client.destroy())
           client.on("close", () => upstream.destroy())
-          client.on("data", (data) => current() === "silent" || upstream.write(data))
-          upstream.on("data", (data) => current() === "silent" || client.write(data))
+          client.on("data", (data) => mode === "silent" || upstream.write(data))
+          upstream.on("data", (data) => mode === "silent" || client.write(data))
         })
         server.listen(0, "127.0.0.1", () =>
           Deferred.unsafeDone(listening, Effect.succeed((server.address() as Net.AddressInfo).port)))
@@ -37,8 +37,9 @@ export const make = (target: { readonly host: string; readonly port: number }) =
     return {
       port: yield* Deferred.await(listening),
       set: (next: Mode) =>
-        Ref.set(mode, next).pipe(Effect.zipRight(Effect.sync(() => {
+        Effect.sync(() => {
+          mode = next
           if (next === "refuse") sockets.forEach((socket) => socket.destroy())
-        })))
+        })
     } as const
   })

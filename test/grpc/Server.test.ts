@@ -1,10 +1,10 @@
 import { assert, layer } from "@effect/vitest"
 import * as Grpc from "@grpc/grpc-js"
 import * as ProtoLoader from "@grpc/proto-loader"
-import { Chunk, Effect, Exit, Fiber, Layer, Queue } from "effect"
+import { Chunk, Deferred, Effect, Exit, Fiber, Layer, Queue } from "effect"
 import * as HealthCheck from "grpc-health-check"
+import * as Http2 from "node:http2"
 import { createRequire } from "node:module"
-import { inject } from "vitest"
 import * as PaymentsApi from "../../src/grpc/PaymentsApi.js"
 import { AddressInUse } from "../../src/infra/AddressInUse.js"
 import * as PgTest from "../utils/PgTest.js"
@@ -88,8 +88,7 @@ layer(live, { excludeTestServices: true })("gRPC server", (it) => {
 
   it.scoped("health: Check and Watch follow the database", () =>
     Effect.gen(function*() {
-      const url = new URL(inject("databaseUrl"))
-      const proxy = yield* Proxy.make({ host: url.hostname, port: Number(url.port) })
+      const proxy = yield* Proxy.make(yield* PgTest.DatabaseUrl)
       yield* Effect.gen(function*() {
         const { address } = yield* Harness.start()
         const told = yield* watch(address, "paymentsapi.PaymentsApi")
@@ -139,13 +138,13 @@ layer(live, { excludeTestServices: true })("gRPC server", (it) => {
       const told = yield* watch(address, "")
       yield* until(told, "SERVING")
       yield* Harness.reserve(201n)
-      const unlock = yield* Harness.lock(201n)
+      const row = yield* Harness.lock(201n)
       const call = yield* Effect.fork(client.updatePaymentStatus(201n, "COMPLETED"))
       yield* Harness.waiting(1)
       const stopping = yield* Effect.fork(Fiber.interrupt(server))
       yield* until(told, "NOT_SERVING")
       yield* until(told, "end")
-      yield* unlock
+      yield* row.release
       yield* Fiber.join(call)
       assert.isTrue(Exit.isInterrupted(yield* Fiber.join(stopping)))
       assert.lengthOf(yield* Harness.eventsOf(201n), 1)
@@ -156,14 +155,34 @@ layer(live, { excludeTestServices: true })("gRPC server", (it) => {
     Effect.gen(function*() {
       const { client, server } = yield* Harness.start({ drainLimit: "100 millis" })
       yield* Harness.reserve(211n)
-      const unlock = yield* Harness.lock(211n)
+      const row = yield* Harness.lock(211n)
       const call = yield* Effect.fork(Effect.flip(client.updatePaymentStatus(211n, "COMPLETED")))
       yield* Harness.waiting(1)
       yield* Fiber.interrupt(server).pipe(Effect.timeout("2 seconds"))
       const error = yield* Fiber.join(call)
       assert.deepStrictEqual([error.code, error.details], ["UNAVAILABLE", "the server is stopping"])
-      yield* unlock
+      yield* row.release
       assert.isEmpty(yield* Harness.eventsOf(211n))
+    }))
+
+  it.scoped("a stop cuts the connection of a client that never finishes its request", () =>
+    Effect.gen(function*() {
+      const { port, server } = yield* Harness.start({ drainLimit: "100 millis" })
+      const closed = yield* Deferred.make<void>()
+      const session = yield* Effect.async<Http2.ClientHttp2Session>((resume) => {
+        const session = Http2.connect(`http://127.0.0.1:${port}`)
+        session.on("error", () => {}).on("close", () => Deferred.unsafeDone(closed, Effect.void))
+        session.request({
+          ":method": "POST",
+          ":path": "/paymentsapi.PaymentsApi/GetPing",
+          "content-type": "application/grpc"
+        }).on("error", () => {})
+        // the server answers what comes after the request
+        session.on("connect", () => session.ping(() => resume(Effect.succeed(session))))
+      })
+      assert.isFalse(session.closed)
+      yield* Fiber.interrupt(server).pipe(Effect.timeout("3 seconds"))
+      yield* Deferred.await(closed).pipe(Effect.timeout("2 seconds"))
     }))
 
   it.scoped("a taken port is a typed error that names the way out, and the port is free after a stop", () =>

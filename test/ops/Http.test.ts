@@ -2,7 +2,6 @@ import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
 import { Context, Deferred, Effect, Fiber, Layer, Logger, Metric, MetricBoundaries, Ref, Schedule } from "effect"
 import * as Net from "node:net"
-import { inject } from "vitest"
 import { AddressInUse } from "../../src/infra/AddressInUse.js"
 import { Readiness } from "../../src/infra/Readiness.js"
 import * as Http from "../../src/ops/Http.js"
@@ -136,8 +135,7 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
 
     it.scoped("a database that is away: not ready in time, metrics still answer, and say what is not known", () =>
       Effect.gen(function*() {
-        const url = new URL(inject("databaseUrl"))
-        const proxy = yield* Proxy.make({ host: url.hostname, port: Number(url.port) })
+        const proxy = yield* Proxy.make(yield* PgTest.DatabaseUrl)
         yield* Effect.gen(function*() {
           const { get } = yield* start
           const health = yield* Readiness
@@ -214,13 +212,12 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
 
     it.scoped("a stop waits for nobody who only holds a connection", () =>
       Effect.gen(function*() {
-        const { get, port, server } = yield* start
-        yield* get("/livez")
+        const { port, server } = yield* start
         const socket = yield* Effect.async<Net.Socket>((resume) => {
-          const socket = Net.connect(port, "127.0.0.1", () => {
-            socket.write("GET /livez HTTP/1.1\r\nHost: half")
-            resume(Effect.succeed(socket))
-          })
+          const socket = Net.connect(port, "127.0.0.1")
+          socket.write("GET /livez HTTP/1.1\r\nHost: a\r\n\r\nGET /livez HTTP/1.1\r\nHost: half")
+          // the answer to the first: half of the second is there, too
+          socket.on("error", () => {}).once("data", () => resume(Effect.succeed(socket)))
         })
         yield* Fiber.interrupt(server).pipe(Effect.timeout("3 seconds"))
         socket.destroy()

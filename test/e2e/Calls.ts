@@ -1,0 +1,49 @@
+import * as Grpc from "@grpc/grpc-js"
+import * as ProtoLoader from "@grpc/proto-loader"
+import { Effect } from "effect"
+import { fileURLToPath } from "node:url"
+
+const proto = fileURLToPath(new URL("../../proto/payments.proto", import.meta.url))
+const definition = Grpc.loadPackageDefinition(
+  ProtoLoader.loadSync(proto, { keepCase: true, longs: String, enums: String })
+) as any
+
+/** The code of a call by its name, and what it answered when that is OK. */
+export interface Called {
+  readonly code: string
+  readonly details: string
+  readonly response: any
+}
+
+/** A stranger's gRPC client for the life of the scope, made of the proto file. */
+export const make = Effect.fnUntraced(function*(address: string) {
+  const client = yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      new definition.paymentsapi.PaymentsApi(address, Grpc.credentials.createInsecure()) as Grpc.Client
+    ),
+    (client) => Effect.sync(() => client.close())
+  )
+
+  const call = (method: string, request: object): Effect.Effect<Called> =>
+    Effect.async((resume) => {
+      ;(client as any)[method](
+        request,
+        { deadline: Date.now() + 10_000 },
+        (error: Grpc.ServiceError | null, response: any) =>
+          resume(
+            Effect.succeed({
+              code: Grpc.status[error?.code ?? Grpc.status.OK]!,
+              details: error?.details ?? "",
+              response
+            })
+          )
+      )
+    })
+
+  return {
+    call,
+    pay: (orderId: bigint | number) => call("UpdatePaymentStatus", { order_id: String(orderId), status: true }),
+    // proto3 clients leave false out
+    refuse: (orderId: bigint | number) => call("UpdatePaymentStatus", { order_id: String(orderId) })
+  } as const
+})

@@ -1,0 +1,129 @@
+import type { Scope } from "effect"
+import { Deferred, Effect, Exit, FiberId } from "effect"
+import { spawn } from "node:child_process"
+import { tmpdir } from "node:os"
+import { fileURLToPath } from "node:url"
+import * as Ports from "../../src/local/Ports.js"
+import { eventually } from "./Eventually.js"
+
+const main = fileURLToPath(new URL("../../dist/main.js", import.meta.url))
+
+export type Environment = Readonly<Record<string, string>>
+
+/** How a process ended: one of the two is null. */
+export interface Ended {
+  readonly code: number | null
+  readonly signal: NodeJS.Signals | null
+}
+
+/** The compiled program as a process of its own. */
+export interface Program {
+  readonly stdout: () => string
+  readonly stderr: () => string
+  readonly ended: Effect.Effect<Ended>
+  readonly signal: (name: NodeJS.Signals) => Effect.Effect<void>
+}
+
+/** Starts the program with this environment and no other, outside of the checkout. It is killed with the scope. */
+export const start = (args: ReadonlyArray<string>, env: Environment): Effect.Effect<Program, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const child = spawn(process.execPath, [main, ...args], {
+        cwd: tmpdir(),
+        env: { PATH: process.env["PATH"], ...env },
+        stdio: ["ignore", "pipe", "pipe"]
+      })
+      const ended = Deferred.unsafeMake<Ended>(FiberId.none)
+      let stdout = ""
+      let stderr = ""
+      child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text))
+      child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text))
+      child.on("close", (code, signal) => Deferred.unsafeDone(ended, Exit.succeed({ code, signal })))
+      return {
+        stdout: () => stdout,
+        stderr: () => stderr,
+        ended: Deferred.await(ended),
+        signal: (name: NodeJS.Signals) => Effect.sync(() => void child.kill(name))
+      }
+    }),
+    (program, exit) =>
+      program.signal("SIGKILL").pipe(
+        Effect.zipRight(program.ended),
+        Effect.zipRight(Effect.sync(() => {
+          // a test that failed is explained by what the program said
+          if (Exit.isFailure(exit)) process.stderr.write(`the program ${args.join(" ")} said:\n${program.stderr()}\n`)
+        }))
+      )
+  )
+
+/** Runs the program to its end. */
+export const run = (args: ReadonlyArray<string>, env: Environment) =>
+  Effect.gen(function*() {
+    const program = yield* start(args, env)
+    const { code } = yield* program.ended.pipe(Effect.timeout("30 seconds"))
+    return { code, stdout: program.stdout(), stderr: program.stderr() }
+  }).pipe(Effect.scoped)
+
+export interface Answer {
+  readonly status: number
+  readonly body: string
+}
+
+/** What /readyz says. */
+export interface Readiness {
+  readonly ready: boolean
+  readonly dependencies: Readonly<
+    Record<string, { readonly ok: boolean; readonly required: boolean; readonly reason?: string }>
+  >
+}
+
+/** The running services. */
+export interface Services extends Program {
+  /** `host:port` of the gRPC server. */
+  readonly grpc: string
+  /** What operations HTTP answers on this path. */
+  readonly get: (path: string) => Effect.Effect<Answer>
+  readonly readiness: Effect.Effect<Readiness>
+  /** Ends when /readyz is 200; a program that ends before is a failure that shows its words. */
+  readonly untilReady: Effect.Effect<void>
+  /** The sum of a metric over all label sets that contain `labels`; 0 when there is none yet. */
+  readonly metric: (name: string, labels?: string) => Effect.Effect<number>
+}
+
+/** Runs `payments serve` with these parts (none: all) on free ports. It need not be ready yet. */
+export const serve = Effect.fnUntraced(function*(parts: ReadonlyArray<string>, env: Environment) {
+  const [grpc, http] = yield* Effect.all([Ports.free, Ports.free]).pipe(
+    Effect.scoped,
+    Effect.map((ports) => ports.map((port) => `127.0.0.1:${port}`) as [string, string])
+  )
+  const program = yield* start(["serve", ...parts], { GRPC_ADDR: grpc, HTTP_ADDR: http, ...env })
+
+  const get = (path: string): Effect.Effect<Answer> =>
+    Effect.promise(async (signal) => {
+      const response = await fetch(`http://${http}${path}`, { signal })
+      return { status: response.status, body: await response.text() }
+    })
+  const endedTooSoon = Effect.flatMap(
+    program.ended,
+    ({ code }) => Effect.dieMessage(`the program ended with ${code}, and said:\n${program.stderr()}`)
+  )
+
+  return {
+    ...program,
+    grpc,
+    get,
+    readiness: Effect.map(get("/readyz"), ({ body }) => JSON.parse(body) as Readiness),
+    untilReady: get("/readyz").pipe(
+      Effect.filterOrDieMessage(({ status }) => status === 200, "not ready"),
+      eventually("40 seconds"),
+      Effect.asVoid,
+      Effect.raceFirst(endedTooSoon)
+    ),
+    metric: (name: string, labels = "") =>
+      Effect.map(get("/metrics"), ({ body }) =>
+        body.split("\n")
+          .map((line) => /^(\w+)(\{.*\})? (\S+)/.exec(line))
+          .filter((match) => match?.[1] === name && (match[2] ?? "").includes(labels))
+          .reduce((sum, match) => sum + Number(match![3]), 0))
+  } satisfies Services
+})

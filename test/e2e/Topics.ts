@@ -1,0 +1,110 @@
+import { Effect } from "effect"
+import type { IHeaders, Message } from "kafkajs"
+import { Kafka, logLevel } from "kafkajs"
+import { randomUUID } from "node:crypto"
+
+/** A stranger's client of the broker. */
+const connect = (brokers: string) =>
+  new Kafka({ clientId: "stranger", brokers: brokers.split(","), logLevel: logLevel.NOTHING })
+
+/** A record as it stands on a topic. */
+export interface Read {
+  readonly partition: number
+  readonly offset: string
+  readonly key: Buffer | null
+  readonly value: Buffer | null
+  readonly headers: IHeaders
+}
+
+export interface Written {
+  readonly partition: number
+  readonly offset: string
+}
+
+/** Clients of one broker for the life of the scope. */
+export const make = Effect.fnUntraced(function*(brokers: string) {
+  const kafka = connect(brokers)
+  const [admin, producer] = yield* Effect.acquireRelease(
+    Effect.promise(async () => {
+      const clients = [kafka.admin(), kafka.producer({ allowAutoTopicCreation: false })] as const
+      await Promise.all(clients.map((client) => client.connect()))
+      return clients
+    }),
+    (clients) => Effect.promise(() => Promise.allSettled(clients.map((client) => client.disconnect())))
+  )
+
+  /** Creates topics of 4 partitions. */
+  const create = (...topics: ReadonlyArray<string>) =>
+    Effect.promise(() =>
+      admin.createTopics({ topics: topics.map((topic) => ({ topic, numPartitions: 4 })), waitForLeaders: true })
+    )
+
+  const existing = Effect.promise(() => admin.listTopics())
+
+  /** Writes records one after the other, and answers where they stand. */
+  const write = (topic: string, ...messages: ReadonlyArray<Message>) =>
+    Effect.promise(async () => {
+      const written: Array<Written> = []
+      for (const message of messages) {
+        const [place] = await producer.send({ topic, messages: [message] })
+        written.push({ partition: place!.partition, offset: place!.baseOffset! })
+      }
+      return written as ReadonlyArray<Written>
+    })
+
+  /** Writes records of one partition at once, and answers the offset of the first. */
+  const writeAll = (topic: string, partition: number, values: ReadonlyArray<string>) =>
+    Effect.promise(async () => {
+      const [place] = await producer.send({ topic, messages: values.map((value) => ({ partition, value })) })
+      return Number(place!.baseOffset!)
+    })
+
+  /** The next offset of each partition that the group will read, as committed; -1 when nothing is. */
+  const committed = (groupId: string, topic: string) =>
+    Effect.promise(async () => {
+      const [offsets] = await admin.fetchOffsets({ groupId, topics: [topic] })
+      return new Map(offsets!.partitions.map(({ offset, partition }) => [partition, Number(offset)]))
+    })
+
+  const members = (groupId: string) =>
+    Effect.promise(async () => (await admin.describeGroups([groupId])).groups[0]!.members.length)
+
+  const ends = (topic: string) => Effect.promise(() => admin.fetchTopicOffsets(topic))
+
+  /** Follows a topic from its first record on. The array grows. */
+  const follow = (topic: string) =>
+    Effect.gen(function*() {
+      const records: Array<Read> = []
+      const consumer = yield* Effect.acquireRelease(
+        Effect.sync(() => kafka.consumer({ groupId: `stranger-${randomUUID()}`, maxWaitTimeInMs: 100 })),
+        (consumer) => Effect.promise(() => consumer.disconnect())
+      )
+      yield* Effect.promise(async () => {
+        await consumer.connect()
+        await consumer.subscribe({ topics: [topic], fromBeginning: true })
+        await consumer.run({
+          eachMessage: ({ message: { headers = {}, key, offset, value }, partition }) => {
+            records.push({ partition, offset, key, value, headers })
+            return Promise.resolve()
+          }
+        })
+      })
+      return records as ReadonlyArray<Read>
+    })
+
+  return { create, existing, write, writeAll, committed, members, ends, follow } as const
+})
+
+export type Topics = Effect.Effect.Success<ReturnType<typeof make>>
+
+/** An inventory record, as the service that reserves stock writes it. */
+export const reserved = (orderId: bigint | number, key: string = randomUUID(), status = "COMPLETED") =>
+  `{"idempotent_key":"${key}","order_id":${orderId},"status":"${status}"}`
+
+/** What the record of topic `payment` says. Only for ids that a double holds. */
+export const body = (record: Read) =>
+  JSON.parse(record.value!.toString()) as {
+    readonly idempotent_key: string
+    readonly order_id: number
+    readonly status: string
+  }

@@ -1,0 +1,63 @@
+import { NodeContext } from "@effect/platform-node"
+import { Effect } from "effect"
+import { randomUUID } from "node:crypto"
+import { inject } from "vitest"
+import type { Part } from "../../src/local/LocalStackError.js"
+import * as Stack from "../../src/local/Stack.js"
+import { freshDatabase } from "../utils/PgTest.js"
+import type { Environment } from "./Program.js"
+
+/** Servers, and on them a database, topics and a group that nobody else uses. */
+export interface World {
+  readonly databaseUrl: string
+  readonly redisUrl: string
+  readonly kafkaBrokers: string
+  readonly inventory: string
+  readonly dlq: string
+  readonly payment: string
+  readonly group: string
+  /** All of it, as the program is told. */
+  readonly env: Environment
+}
+
+/** A world on the shared servers, but for those that are given. */
+export const make = Effect.fnUntraced(function*(
+  given: { readonly databaseUrl?: string; readonly redisUrl?: string; readonly kafkaBrokers?: string } = {}
+) {
+  const id = randomUUID().slice(0, 8)
+  const databaseUrl = given.databaseUrl ?? (yield* freshDatabase)
+  const { kafkaBrokers = inject("kafkaBrokers"), redisUrl = inject("redisUrl") } = given
+  const [inventory, dlq, payment, group] = [`inventory-${id}`, `dlq-${id}`, `payment-${id}`, `group-${id}`] as const
+  return {
+    databaseUrl,
+    redisUrl,
+    kafkaBrokers,
+    inventory,
+    dlq,
+    payment,
+    group,
+    env: {
+      DATABASE_URL: databaseUrl,
+      REDIS_URL: redisUrl,
+      KAFKA_BROKERS: kafkaBrokers,
+      INVENTORY_TOPIC: inventory,
+      INVENTORY_DLQ_TOPIC: dlq,
+      PAYMENT_TOPIC: payment,
+      KAFKA_GROUP_ID: group
+    }
+  } satisfies World
+})
+
+/** A name in .local for the data of a server of one's own. */
+export const freshFolder = Effect.sync(() => `.local/e2e-${randomUUID().slice(0, 8)}`)
+
+/** Runs one server of one's own for the life of the scope, and deletes it with its data then. */
+export const server = Effect.fnUntraced(function*(part: Part, port: number) {
+  return yield* Stack.start({
+    folder: yield* freshFolder,
+    cache: ".local/cache",
+    ports: { postgres: 0, redis: 0, kafka: 0, [part]: port },
+    parts: [part],
+    throwaway: true
+  })
+}, Effect.provide(NodeContext.layer))

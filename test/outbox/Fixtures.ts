@@ -1,0 +1,57 @@
+import { SqlClient } from "@effect/sql"
+import { Effect, Layer } from "effect"
+import { OrderId } from "../../src/domain/Payment.js"
+import * as PaymentEvent from "../../src/domain/PaymentEvent.js"
+import { Outbox } from "../../src/outbox/Outbox.js"
+import * as PgTest from "../utils/PgTest.js"
+
+export const options = { topic: "payment", lease: "30 seconds", maxAttempts: 3 } as const
+
+/** A database of its own, and an outbox over it. */
+export const layer = Outbox.Default(options).pipe(Layer.provideMerge(PgTest.layer))
+
+/** Empties the outbox. */
+export const clear = Effect.flatMap(SqlClient.SqlClient, (sql) => sql`TRUNCATE event`)
+
+const keys = { next: 0 }
+
+/** Writes events, one for each of the orders given, as a use case would. Answers their ids. */
+export const append = Effect.fn(function*(
+  orders: ReadonlyArray<number>,
+  { status = "CREATED", topic = "payment" }: { readonly status?: "CREATED" | "COMPLETED"; readonly topic?: string } = {}
+) {
+  const sql = yield* SqlClient.SqlClient
+  const payloads = orders.map((order) =>
+    PaymentEvent.encode({
+      idempotentKey: `00000000-0000-4000-8000-${String(keys.next++).padStart(12, "0")}`,
+      orderId: OrderId.make(BigInt(order)),
+      status
+    })
+  )
+  const rows = yield* sql<{ readonly id: string }>`
+    INSERT INTO event (topic, order_id, payload)
+    SELECT ${topic}, * FROM unnest(${orders}::bigint[], ${payloads}::text[])
+    RETURNING id
+  `
+  return rows.map((_) => _.id)
+})
+
+export const statusOf = Effect.fn(function*(id: string) {
+  const sql = yield* SqlClient.SqlClient
+  const [row] = yield* sql<{
+    readonly status: string
+    readonly attempts: number
+    readonly last_error: string | null
+    readonly delay: number | null
+  }>`
+    SELECT status, attempts, last_error, extract(epoch FROM reserved_to - clock_timestamp())::float8 AS delay
+    FROM event WHERE id = ${id}
+  `
+  return row!
+})
+
+/** As if the leases had run out. */
+export const expireLeases = Effect.flatMap(
+  SqlClient.SqlClient,
+  (sql) => sql`UPDATE event SET reserved_to = clock_timestamp() - interval '1 second' WHERE reserved_to IS NOT NULL`
+)
