@@ -21,6 +21,13 @@ export interface PostgresOptions {
   readonly connectTimeoutMillis?: number
 }
 
+/**
+ * Every statement here finds its rows by an index, and in a queue the statistics are always old: a table that was empty
+ * a moment ago makes a scan and a sort of everything look cheap (measured: 190 ms instead of 12 for a claim of 500 among
+ * 100,000). Compiling such short statements costs more than running them.
+ */
+const planner = "-c enable_seqscan=off -c enable_bitmapscan=off -c jit=off"
+
 /** A connection that comes back with a statement still running is closed: the next user would queue behind it. */
 const closeIfBusy = (_: unknown, client: Pg.PoolClient) => {
   const internals = client as unknown as { readonly _activeQuery: unknown; _queryable: boolean }
@@ -35,6 +42,7 @@ const acquirePool = (options: PostgresOptions) =>
         max: options.maxConnections,
         connectionTimeoutMillis: options.connectTimeoutMillis ?? 2_000,
         application_name: "payments",
+        options: planner,
         keepAlive: true,
         keepAliveInitialDelayMillis: 5_000
       })

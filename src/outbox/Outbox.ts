@@ -64,6 +64,7 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
             AND NOT EXISTS (
               SELECT FROM event AS earlier
               WHERE earlier.order_id = candidate.order_id AND earlier.id < candidate.id AND earlier.status <> 'DONE'
+              OFFSET 0 -- keeps it one look into the index for each candidate, never a join over all that wait
             )
           ORDER BY id
           LIMIT ${limit}

@@ -7,6 +7,7 @@ import * as Http2 from "node:http2"
 import { createRequire } from "node:module"
 import * as PaymentsApi from "../../src/grpc/PaymentsApi.js"
 import { AddressInUse } from "../../src/infra/AddressInUse.js"
+import * as Prometheus from "../../src/ops/Prometheus.js"
 import * as PgTest from "../utils/PgTest.js"
 import * as Harness from "./Harness.js"
 import * as Proxy from "./Proxy.js"
@@ -130,6 +131,22 @@ layer(live, { excludeTestServices: true })("gRPC server", (it) => {
         const { fileDescriptorResponse } = yield* ask({ fileContainingSymbol: "paymentsapi.PayStatus" })
         assert.isNotEmpty(fileDescriptorResponse.fileDescriptorProto)
       }
+    }))
+
+  it.scoped("calls are counted by method and code, and timed", () =>
+    Effect.gen(function*() {
+      const { client } = yield* Harness.start()
+      const scrape = yield* Prometheus.make("payments")
+      const of = (series: string) =>
+        Effect.map(scrape, (text) => {
+          const line = text.split("\n").find((line) => line.startsWith(`${series} `))
+          return line === undefined ? 0 : Number(line.slice(series.length + 1))
+        })
+      const notFound = of("payments_grpc_calls_total{method=\"GetPayment\",code=\"NOT_FOUND\"}")
+      const timed = of("payments_grpc_call_duration_seconds_count{method=\"GetPayment\"}")
+      const before = yield* Effect.all([notFound, timed])
+      yield* Effect.flip(client.getPayment(999n))
+      assert.deepStrictEqual(yield* Effect.all([notFound, timed]), [before[0] + 1, before[1] + 1])
     }))
 
   it.scoped("a stop: health says so, streams end, calls in hand finish", () =>

@@ -1,0 +1,40 @@
+# One image for every part: `serve` names what a container runs.
+FROM node:20.20.2-bookworm-slim AS base
+WORKDIR /app
+
+# No install scripts: the packages that have some bring what they would build.
+FROM base AS dependencies
+COPY package.json package-lock.json ./
+RUN --mount=type=cache,target=/root/.npm npm ci --omit=dev --ignore-scripts --no-audit --no-fund \
+ # what only a compiler and a debugger read
+ && find node_modules -type f \( -name '*.d.ts' -o -name '*.d.cts' -o -name '*.d.mts' -o -name '*.map' \) -delete
+
+FROM base AS build
+COPY package.json package-lock.json ./
+RUN --mount=type=cache,target=/root/.npm npm ci --ignore-scripts --no-audit --no-fund
+COPY tsconfig.json tsconfig.build.json ./
+COPY src src
+RUN npm run build
+
+FROM base AS runtime
+ENV NODE_ENV=production \
+    GRPC_ADDR=0.0.0.0:8081 \
+    HTTP_ADDR=0.0.0.0:8082
+COPY --from=dependencies /app/node_modules node_modules
+COPY --from=build /app/dist dist
+# read at run time, two folders above the code that reads them: version, gRPC definition, migrations
+COPY package.json ./
+COPY proto proto
+COPY sql sql
+USER node
+EXPOSE 8081 8082
+
+# Live, not ready: some engines kill what is unhealthy, and an outage of the broker is no reason to.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
+  CMD ["node", "-e", "fetch('http://127.0.0.1:' + process.env.HTTP_ADDR.split(':').pop() + '/livez').then((_) => process.exit(_.ok ? 0 : 1), () => process.exit(1))"]
+
+# The exec form, and node itself: a shell or npm in between would get the SIGTERM instead of the program, and end
+# without waiting for what is in hand. Run it with an init (`docker run --init`): as process 1 node would ignore a
+# SIGTERM that comes before its handlers are there.
+ENTRYPOINT ["node", "dist/main.js"]
+CMD ["serve"]

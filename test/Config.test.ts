@@ -1,0 +1,127 @@
+import { assert, describe, it } from "@effect/vitest"
+import { ConfigProvider, Effect, Either } from "effect"
+import { AppConfig, settings } from "../src/Config.js"
+import type { Setting } from "../src/infra/Setting.js"
+
+const all: ReadonlyArray<Setting<any>> = Object.values(settings)
+
+const load = (environment: Record<string, string>) =>
+  AppConfig.pipe(
+    Effect.provide(AppConfig.layer),
+    Effect.withConfigProvider(ConfigProvider.fromMap(new Map(Object.entries(environment))))
+  )
+
+/** For each variable what it does not take; whatever is not here takes any text but an empty one. */
+const bad: Record<string, ReadonlyArray<string>> = {
+  DATABASE_URL: ["", "localhost", "redis://localhost", "mysql://localhost"],
+  DATABASE_POOL_SIZE: ["", "1", "501", "ten"],
+  REDIS_URL: ["", "localhost:6379", "postgres://localhost"],
+  DEDUPE_TTL: ["", "7", "0s", "999ms", "week"],
+  KAFKA_BROKERS: ["", "localhost", "a:1,", "a:x"],
+  KAFKA_CREATE_TOPICS: ["", "yes", "1"],
+  INVENTORY_ACCEPT_STATUSES: ["", "COMPLETED,", ","],
+  GRPC_ADDR: ["", "8081", ":8081", "a:x"],
+  HTTP_ADDR: ["", "8082", "localhost"],
+  MIGRATE_ON_START: ["", "on"],
+  OUTBOX_DELIVERY: ["", "at-most-once", "AT-LEAST-ONCE"],
+  OUTBOX_BATCH_SIZE: ["", "0", "10001"],
+  OUTBOX_POLL_INTERVAL: ["", "9ms", "1"],
+  OUTBOX_LEASE: ["", "999ms", "30"],
+  OUTBOX_MAX_ATTEMPTS: ["", "0", "1001"],
+  OUTBOX_RETENTION: ["", "0d", "forever"],
+  SHUTDOWN_TIMEOUT: ["", "0s", "20"],
+  LOG_LEVEL: ["", "info", "Verbose"],
+  OTEL_EXPORTER_OTLP_ENDPOINT: ["localhost:4318", "grpc://localhost"],
+  OTEL_EXPORTER_OTLP_HEADERS: ["token"],
+  OTEL_RESOURCE_ATTRIBUTES: ["staging"],
+  LOCAL_POSTGRES_PORT: ["", "65536", "any"],
+  LOCAL_REDIS_PORT: ["", "-1"],
+  LOCAL_KAFKA_PORT: ["", "70000"]
+}
+
+describe("Config", () => {
+  for (const setting of all) {
+    it(`${setting.name}: its default and its example are good`, () => {
+      for (const text of [setting.default, setting.example]) {
+        const value = Either.getOrThrow(setting.parse(text))
+        assert.isString(setting.show(value))
+        assert.deepStrictEqual(setting.parse(text), Either.right(value))
+      }
+      assert.match(setting.about, /^[A-Z].*\.$/)
+      assert.match(setting.name, /^[A-Z]+(_[A-Z]+)*$/)
+    })
+
+    it.effect(`${setting.name}: a bad value gives the variable, the problem and an example`, () =>
+      Effect.gen(function*() {
+        for (const value of bad[setting.name] ?? ["", " "]) {
+          const { message, problems } = yield* Effect.flip(load({ [setting.name]: value }))
+          assert.lengthOf(problems, 1)
+          const { example, problem, variable } = problems[0]!
+          assert.deepStrictEqual([variable, example], [setting.name, setting.example])
+          assert.match(problem, /^(is|has|asks) /)
+          assert.include(message, `${setting.name} ${problem}, e.g. ${setting.name}=${example}`)
+        }
+      }))
+  }
+
+  it("no variable has two meanings", () => assert.strictEqual(new Set(all.map(({ name }) => name)).size, all.length))
+
+  it("what is promised by name is there", () =>
+    assert.includeMembers(all.map(({ name }) => name), [
+      "DATABASE_URL",
+      "REDIS_URL",
+      "KAFKA_BROKERS",
+      "KAFKA_GROUP_ID",
+      "KAFKA_CLIENT_ID",
+      "INVENTORY_TOPIC",
+      "INVENTORY_DLQ_TOPIC",
+      "INVENTORY_ACCEPT_STATUSES",
+      "PAYMENT_TOPIC",
+      "GRPC_ADDR",
+      "HTTP_ADDR",
+      "MIGRATE_ON_START",
+      "KAFKA_CREATE_TOPICS",
+      "DEDUPE_TTL",
+      "OUTBOX_DELIVERY",
+      "OUTBOX_BATCH_SIZE",
+      "OUTBOX_POLL_INTERVAL",
+      "OUTBOX_LEASE",
+      "OUTBOX_MAX_ATTEMPTS",
+      "OUTBOX_RETENTION",
+      "SHUTDOWN_TIMEOUT",
+      "LOG_LEVEL"
+    ]))
+
+  it.effect("all problems at once", () =>
+    Effect.gen(function*() {
+      const environment = Object.fromEntries(Object.entries(bad).map(([name, [value]]) => [name, value!]))
+      const { problems } = yield* Effect.flip(load(environment))
+      assert.sameMembers(problems.map(({ variable }) => variable), Object.keys(environment))
+    }))
+
+  it.effect("the documented settings beside the Go services", () =>
+    Effect.gen(function*() {
+      const config = yield* load({ INVENTORY_ACCEPT_STATUSES: "COMPLETED,CREATED", SHUTDOWN_TIMEOUT: "5s" })
+      assert.deepStrictEqual(config.inventoryAcceptStatuses, ["COMPLETED", "CREATED"])
+      assert.deepStrictEqual((yield* load({})).inventoryAcceptStatuses, ["COMPLETED"])
+      assert.deepStrictEqual((yield* load({})).kafkaBrokers, ["localhost:9095"])
+    }))
+
+  it("secrets are not shown", () => {
+    const shown = (name: string, text: string) => {
+      const setting = all.find((setting) => setting.name === name)!
+      return setting.show(Either.getOrThrow(setting.parse(text)))
+    }
+    const cases: ReadonlyArray<readonly [string, string]> = [
+      ["DATABASE_URL", "postgres://user:hunter2@db/payments"],
+      ["DATABASE_URL", "postgres://user:p@hunter2@db/payments"],
+      ["DATABASE_URL", "postgres://db/payments?user=user&password=hunter2"],
+      ["REDIS_URL", "rediss://:hunter2@redis:6379"],
+      ["OTEL_EXPORTER_OTLP_ENDPOINT", "https://user:hunter2@collector"],
+      ["OTEL_EXPORTER_OTLP_HEADERS", "authorization=hunter2"],
+      ["OTEL_RESOURCE_ATTRIBUTES", "note=hunter2"]
+    ]
+    for (const [name, text] of cases) assert.notInclude(shown(name, text), "hunter2", name)
+    assert.strictEqual(shown("DATABASE_URL", "postgres://user:hunter2@db/payments"), "postgres://user:<redacted>@db/payments")
+  })
+})

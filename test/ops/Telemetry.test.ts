@@ -1,0 +1,71 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Deferred, Effect, Option, Redacted } from "effect"
+import * as Http from "node:http"
+import type { AddressInfo } from "node:net"
+import * as Telemetry from "../../src/ops/Telemetry.js"
+
+interface Export {
+  readonly path: string
+  readonly authorization: string | undefined
+  readonly body: string
+}
+
+/** A collector that keeps what it is sent. */
+const collector = Effect.gen(function*() {
+  const exports: Array<Export> = []
+  const listening = yield* Deferred.make<number>()
+  yield* Effect.acquireRelease(
+    Effect.sync(() => {
+      const server = Http.createServer((request, response) => {
+        const chunks: Array<Buffer> = []
+        request.on("data", (chunk: Buffer) => chunks.push(chunk)).on("end", () => {
+          const body = Buffer.concat(chunks).toString()
+          exports.push({ path: request.url!, authorization: request.headers.authorization, body })
+          response.end("{}")
+        })
+      })
+      server.listen(
+        0,
+        "127.0.0.1",
+        () => Deferred.unsafeDone(listening, Effect.succeed((server.address() as AddressInfo).port))
+      )
+      return server
+    }),
+    (server) => Effect.sync(() => server.close())
+  )
+  return { exports, url: `http://127.0.0.1:${yield* Deferred.await(listening)}` }
+})
+
+const options: Telemetry.TelemetryOptions = {
+  endpoint: Option.none(),
+  headers: Option.some(Redacted.make({ authorization: "Bearer token" })),
+  serviceName: "payments-test",
+  attributes: Option.some(Redacted.make({ "deployment.environment": "test" }))
+}
+
+describe("Telemetry", () => {
+  it.scopedLive("sends what there is to the collector before the process ends", () =>
+    Effect.gen(function*() {
+      const { exports, url } = yield* collector
+      const telemetry = Telemetry.layer({ ...options, endpoint: Option.some(Redacted.make(url)) })
+      yield* Effect.logInfo("a line").pipe(Effect.withSpan("a span"), Effect.provide(telemetry))
+      assert.includeMembers(exports.map(({ path }) => path), ["/v1/traces", "/v1/logs"])
+      const traces = exports.find(({ path }) => path === "/v1/traces")!
+      assert.strictEqual(traces.authorization, "Bearer token")
+      for (const text of ["a span", "payments-test", "deployment.environment"]) assert.include(traces.body, text)
+    }))
+
+  it.scopedLive("without a collector there is no exporter", () =>
+    Effect.gen(function*() {
+      const before = yield* Effect.tracer
+      const tracer = yield* Effect.tracer.pipe(Effect.provide(Telemetry.layer(options)))
+      assert.strictEqual(tracer, before)
+    }))
+
+  it.scopedLive("a collector that is away holds up nothing", () =>
+    Effect.void.pipe(
+      Effect.withSpan("lost"),
+      Effect.provide(Telemetry.layer({ ...options, endpoint: Option.some(Redacted.make("http://127.0.0.1:1")) })),
+      Effect.timeout("8 seconds")
+    ))
+})
