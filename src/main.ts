@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { CliConfig, Command, ValidationError } from "@effect/cli"
-import { NodeContext, NodeRuntime } from "@effect/platform-node"
+import * as NodeContext from "@effect/platform-node/NodeContext"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Cause, Effect, Exit, Layer, Logger, LogLevel, Option } from "effect"
 import { readFileSync } from "node:fs"
 import * as Local from "./cli/Local.js"

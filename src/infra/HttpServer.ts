@@ -1,6 +1,6 @@
 import type { HttpApp } from "@effect/platform"
 import { HttpMiddleware } from "@effect/platform"
-import { NodeHttpServer } from "@effect/platform-node"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { Deferred, Effect, Schema } from "effect"
 import * as Http from "node:http"
 import { AddressInUse } from "./AddressInUse.js"

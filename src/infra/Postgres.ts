@@ -83,7 +83,10 @@ const contentionRetry = Schedule.exponential("5 millis").pipe(Schedule.jittered,
 export const run = (limit: Duration.DurationInput) => <A, R>(effect: Effect.Effect<A, SqlError.SqlError, R>) =>
   effect.pipe(
     Effect.retry({ while: isContention, schedule: contentionRetry }),
+    // also where the caller cannot be interrupted, as in a handler of the HTTP server, the limit holds
+    Effect.interruptible,
     Effect.disconnect,
+    Effect.interruptible,
     Effect.timeoutFail({ duration: limit, onTimeout: () => new Cause.TimeoutException("statement took too long") }),
     Effect.catchAll((error) =>
       error instanceof SqlError.SqlError && isBug(error)

@@ -107,7 +107,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "60 seconds", excludeTestServices: t
         assert.strictEqual(Murmur2.partitionOf(Buffer.from(text), 1_000), partition)
       }
       const orders = Array.from({ length: 20 }, (_, i) => 5_000_000 + 7 ** (i % 5) + i)
-      yield* topics.writeAll(world.inventory, 0, orders.map((orderId) => Topics.reserved(orderId)))
+      yield* topics.writeAll(world.inventory, 0, orders.map((orderId) => ({ value: Topics.reserved(orderId) })))
       const used = new Set<number>()
       for (const orderId of orders) {
         const [record] = yield* recordsOf(orderId, 1)
@@ -225,7 +225,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "60 seconds", excludeTestServices: t
         ...values.map(([, value], i) => ({ key: i % 2 === 0 ? Buffer.from([i, 0xff]) : null, value, headers, partition: 2 }))
       )
       // behind them, on the same partition
-      yield* topics.writeAll(world.inventory, 2, [Topics.reserved(4741)])
+      yield* topics.writeAll(world.inventory, 2, [{ value: Topics.reserved(4741) }])
       yield* recordsOf(4741, 1)
       yield* consumed(places)
       const letters = yield* Effect.sync(() =>
@@ -285,10 +285,10 @@ layer(Layer.scoped(Saga, setup), { timeout: "60 seconds", excludeTestServices: t
       // all of it in one batch
       const [other, third] = [randomUUID(), randomUUID()]
       const first = yield* topics.writeAll(world.inventory, 1, [
-        Topics.reserved(4753, other),
-        Topics.reserved(4753, other),
-        Topics.reserved(4753, third),
-        Topics.reserved(4754, other)
+        { value: Topics.reserved(4753, other) },
+        { value: Topics.reserved(4753, other) },
+        { value: Topics.reserved(4753, third) },
+        { value: Topics.reserved(4754, other) }
       ])
       yield* consumed([{ partition: 1, offset: String(first + 3) }])
 
@@ -322,5 +322,23 @@ layer(Layer.scoped(Saga, setup), { timeout: "60 seconds", excludeTestServices: t
       assert.notInclude(program.stderr(), "payments:payments")
       assert.notInclude(program.stderr(), "idempotent_key\\\"")
       assert.strictEqual(yield* program.metric("payments_service_restarts_total"), 0, program.stderr())
+    }))
+
+  it.scoped("a new group begins at the earliest record; more dead letters than one request holds are sent all the same", () =>
+    Effect.gen(function*() {
+      const world = yield* World.make()
+      const topics = yield* Topics.make(world.kafkaBrokers)
+      yield* topics.create(world.inventory, world.dlq)
+      const [key, value] = ["one key for all", "x".repeat(1_000)]
+      for (const _ of [1, 2]) {
+        yield* topics.writeAll(world.inventory, 3, Array.from({ length: 500 }, () => ({ key, value })))
+      }
+      yield* topics.writeAll(world.inventory, 3, [{ value: Topics.reserved(4761) }])
+      const program = yield* Program.serve(["consumer"], world.env)
+      yield* program.untilReady
+      const tables = yield* Tables.make(world.databaseUrl)
+      yield* tables.payments(4761).pipe(Effect.tap((rows) => assert.lengthOf(rows, 1)), eventually())
+      const letters = (yield* topics.ends(world.dlq)).reduce((sum, { high }) => sum + Number(high), 0)
+      assert.strictEqual(letters, 1_000)
     }))
 })

@@ -53,9 +53,9 @@ export const make = Effect.fnUntraced(function*(brokers: string) {
     })
 
   /** Writes records of one partition at once, and answers the offset of the first. */
-  const writeAll = (topic: string, partition: number, values: ReadonlyArray<string>) =>
+  const writeAll = (topic: string, partition: number, messages: ReadonlyArray<Message>) =>
     Effect.promise(async () => {
-      const [place] = await producer.send({ topic, messages: values.map((value) => ({ partition, value })) })
+      const [place] = await producer.send({ topic, messages: messages.map((message) => ({ ...message, partition })) })
       return Number(place!.baseOffset!)
     })
 

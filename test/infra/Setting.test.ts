@@ -50,8 +50,9 @@ describe("Setting", () => {
   reads("brokers", Setting.brokers, {
     values: [["a:1", ["a:1"]], ["a:1, b:2,[::1]:3", ["a:1", "b:2", "[::1]:3"]]],
     problem: "is not a list of host:port",
-    bad: ["", "a", "a:1,", "a:1,b", "a:x", ":1", "a:1 b:2", "kafka://a:1", "a:65536"]
+    bad: ["a", "a:1,b", "a:x", ":1", "a:1 b:2", "kafka://a:1", "a:65536"]
   })
+  reads("brokers, none", Setting.brokers, { values: [], problem: "has an empty item", bad: ["", "a:1,", ",a:1"] })
   reads("pairs", plain(Setting.pairs), {
     values: [["a=b", { a: "b" }], ["a=b%20c, d = e=f ,g=", { a: "b c", d: "e=f", g: "" }]],
     problem: "is not a list of key=value",

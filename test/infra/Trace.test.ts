@@ -52,18 +52,33 @@ describe("Trace", () => {
       assert.deepStrictEqual(yield* Trace.current, Option.none())
     }))
 
-  it.effect("the span that runs, sampled or not, as its caller's child", () =>
+  it.effect("the span that runs, as its caller's child", () =>
     Effect.gen(function*() {
-      for (const sampled of [true, false]) {
-        const parent = Tracer.externalSpan({ traceId, spanId, sampled })
-        const { now, span } = yield* Effect.all({ now: Trace.current, span: Effect.currentSpan }).pipe(
-          Effect.withSpan("work", { parent })
-        )
-        assert.deepStrictEqual(now, Option.some(`00-${traceId}-${span.spanId}-0${sampled ? 1 : 0}`))
-        const read = Option.getOrThrow(Option.flatMap(now, Trace.parse))
-        assert.deepStrictEqual([read.traceId, read.spanId, read.sampled], [traceId, span.spanId, sampled])
-      }
+      const parent = Tracer.externalSpan({ traceId, spanId, sampled: true })
+      const { now, span } = yield* Effect.all({ now: Trace.current, span: Effect.currentSpan }).pipe(
+        Effect.withSpan("work", { parent })
+      )
+      assert.deepStrictEqual(now, Option.some(`00-${traceId}-${span.spanId}-01`))
+      const read = Option.getOrThrow(Option.flatMap(now, Trace.parse))
+      assert.deepStrictEqual([read.traceId, read.spanId, read.sampled], [traceId, span.spanId, true])
       const root = yield* Trace.current.pipe(Effect.withSpan("work", { root: true }))
       assert.isTrue(Option.isSome(Option.flatMap(root, Trace.parse)))
+    }))
+
+  it.effect("a span that is not sampled says so", () =>
+    Effect.gen(function*() {
+      const tracer = yield* Effect.tracer
+      const unsampled = Tracer.make({
+        context: (f) => f(),
+        span: (...args) => Object.assign(Object.create(tracer.span(...args)), { sampled: false, spanId, traceId })
+      })
+      const now = yield* Trace.current.pipe(Effect.withSpan("work"), Effect.withTracer(unsampled))
+      assert.deepStrictEqual(now, Option.some(`00-${traceId}-${spanId}-00`))
+    }))
+
+  it.effect("where nothing is traced there is none", () =>
+    Effect.gen(function*() {
+      const now = yield* Trace.current.pipe(Effect.withSpan("work"), Effect.withTracerEnabled(false))
+      assert.deepStrictEqual(now, Option.none())
     }))
 })
