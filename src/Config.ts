@@ -1,5 +1,7 @@
 import type { Effect } from "effect"
 import { Context, Either, Layer, Redacted } from "effect"
+import type { CrashPointName } from "./domain/CrashPoint.js"
+import { crashPoints } from "./domain/CrashPoint.js"
 import type { Parse } from "./infra/Setting.js"
 import {
   address,
@@ -26,6 +28,14 @@ const delivery: Parse<"at-least-once"> = (text) =>
   text === "exactly-once"
     ? Either.left("asks for a delivery that this version does not have yet")
     : oneOf("at-least-once")(text)
+
+/** `point` or `point:n`. */
+const drill: Parse<{ readonly point: CrashPointName; readonly passage: number }> = (text) => {
+  const [, point = "", passage = "1"] = /^([a-z-]+)(?::([1-9]\d{0,8}))?$/.exec(text) ?? []
+  return Object.hasOwn(crashPoints, point)
+    ? Either.right({ point: point as CrashPointName, passage: Number(passage) })
+    : Either.left("is not a crash point, or one and how often it is to be passed")
+}
 
 /** Every environment variable that the process reads. */
 export const settings = {
@@ -149,6 +159,16 @@ export const settings = {
     default: "",
     example: "deployment.environment=staging",
     show: showOptional((attributes) => Object.keys(Redacted.value(attributes)).join(","))
+  }),
+  drill: setting("PAYMENTS_DRILL", optional(drill), {
+    about: "Rehearsal: this process kills itself the n-th time it passes a crash point (`payments drills` lists them).",
+    default: "",
+    example: "relay-sent:3",
+    show: showOptional(({ passage, point }) => `${point}:${passage}`)
+  }),
+  drillsAllowed: setting("PAYMENTS_DRILLS_ALLOWED", flag, {
+    about: "Whether `PAYMENTS_DRILL` may be set here.",
+    default: "false"
   }),
   localPostgresPort: setting("LOCAL_POSTGRES_PORT", port, {
     about: "Local stack: port of PostgreSQL.",

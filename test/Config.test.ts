@@ -122,6 +122,9 @@ describe("Config", () => {
       ["OTEL_RESOURCE_ATTRIBUTES", "note=hunter2"]
     ]
     for (const [name, text] of cases) assert.notInclude(shown(name, text), "hunter2", name)
-    assert.strictEqual(shown("DATABASE_URL", "postgres://user:hunter2@db/payments"), "postgres://user:<redacted>@db/payments")
+    assert.strictEqual(
+      shown("DATABASE_URL", "postgres://user:hunter2@db/payments"),
+      "postgres://user:<redacted>@db/payments"
+    )
   })
 })

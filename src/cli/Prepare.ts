@@ -1,4 +1,5 @@
 import { Data, Effect, Schedule } from "effect"
+import * as CrashPoint from "../domain/CrashPoint.js"
 import type { KafkaOptions } from "../infra/Kafka.js"
 import * as Kafka from "../infra/Kafka.js"
 import * as Migrations from "../infra/Migrations.js"
@@ -6,7 +7,11 @@ import { Readiness } from "../infra/Readiness.js"
 import * as Paths from "./Paths.js"
 
 /** Our migrations, and the table that remembers them. */
-export const migrations: Migrations.MigrationOptions = { folder: Paths.migrations, table: "payments_migrations" }
+export const migrations: Migrations.MigrationOptions = {
+  folder: Paths.migrations,
+  table: "payments_migrations",
+  afterEach: CrashPoint.pass("migration-half-way")
+}
 
 /** Asked again until it is there; nobody has to start us again. */
 const patience = Schedule.exponential("250 millis").pipe(Schedule.union(Schedule.spaced("2 seconds")))
@@ -56,6 +61,7 @@ export const topics = Effect.fn("Prepare.topics")(
     const readiness = yield* Readiness
     const tell = yield* waiting("topics")
     yield* Effect.gen(function*() {
+      if (options.topics.length === 0) return
       const missing = yield* Kafka.missingTopics(kafka, options.topics)
       if (missing.length === 0) return
       if (!options.create) return yield* new StillMissing({ message: `no such topic: ${missing.join(", ")}` })

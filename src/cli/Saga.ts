@@ -1,4 +1,4 @@
-import { Args, Command, Options } from "@effect/cli"
+import { Args, Command, HelpDoc, Options } from "@effect/cli"
 import { Effect, Option, Schema } from "effect"
 import { randomUUID } from "node:crypto"
 import { AppConfig } from "../Config.js"
@@ -13,7 +13,12 @@ import { json, print } from "./Output.js"
 import { kafkaOptions } from "./Services.js"
 
 const orderId = Args.text({ name: "order_id" }).pipe(
-  Args.withSchema(Schema.compose(Schema.BigInt, OrderId)),
+  Args.mapEffect((text) =>
+    Effect.mapError(
+      Schema.decode(Schema.compose(Schema.BigInt, OrderId))(text),
+      () => HelpDoc.p(`order_id ${text} is not a whole number from 1 to 9223372036854775807`)
+    )
+  ),
   Args.withDescription("The order: a whole number from 1 to 9223372036854775807")
 )
 

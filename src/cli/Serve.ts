@@ -2,6 +2,7 @@ import type { Duration } from "effect"
 import { Effect, Fiber, Layer, Schema } from "effect"
 import { AppConfig } from "../Config.js"
 import * as Telemetry from "../ops/Telemetry.js"
+import * as Drills from "./Drills.js"
 import * as Prepare from "./Prepare.js"
 import * as Services from "./Services.js"
 
@@ -60,6 +61,7 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Services.Part>) {
   })
   return yield* work.pipe(
     Effect.provide(Layer.provideMerge(Services.layer(config, running), telemetry)),
+    Effect.provide(Drills.layer),
     stopWithin(config.shutdownTimeout)
   )
 })

@@ -1,5 +1,6 @@
 import type { Duration } from "effect"
 import { Effect, Match, Schema } from "effect"
+import * as CrashPoint from "../domain/CrashPoint.js"
 import type { PaymentAlreadySettled, PaymentNotFound } from "../domain/Payment.js"
 import { OrderId } from "../domain/Payment.js"
 import * as Grpc from "../infra/Grpc.js"
@@ -62,6 +63,7 @@ export const serve = Effect.fnUntraced(function*(options: PaymentsApiOptions) {
   const UpdatePaymentStatus = (request: Proto.PayStatus) =>
     orderIdOf(request).pipe(
       Effect.flatMap((orderId) => payments.settle(orderId, request.status ? "COMPLETED" : "FAILED")),
+      Effect.zipRight(CrashPoint.pass("grpc-committed")),
       Effect.as({}),
       callLimit
     )
@@ -84,6 +86,7 @@ export const serve = Effect.fnUntraced(function*(options: PaymentsApiOptions) {
     ...options,
     variable: "GRPC_ADDR",
     protoFile: Proto.file,
+    descriptorSets: Proto.descriptorSets,
     service: Proto.service,
     methods: { UpdatePaymentStatus, GetPayment, GetPing },
     refuse,

@@ -1,7 +1,12 @@
 import { fileURLToPath } from "node:url"
 
+const besides = (name: string) => fileURLToPath(new URL(`../../proto/${name}`, import.meta.url))
+
 /** Messages of proto/payments.proto as they are read and written: an int64 is a decimal text, an enum value its name. */
-export const file = fileURLToPath(new URL("../../proto/payments.proto", import.meta.url))
+export const file = besides("payments.proto")
+
+/** What `npm run proto` makes of the file, and of the standard health service. */
+export const descriptorSets = [besides("payments.binpb"), besides("health.binpb")]
 
 export const service = "paymentsapi.PaymentsApi"
 

@@ -25,6 +25,8 @@ export interface ServerOptions<E, R> {
   /** The environment variable that named the address. */
   readonly variable: string
   readonly protoFile: string
+  /** What reflection tells: descriptor sets of the service and of the health service. */
+  readonly descriptorSets: ReadonlyArray<string>
   /** Full name of the service in the file. */
   readonly service: string
   /** What the methods do, by their names in the file. Messages are as `GrpcDefinition.load` says. */
@@ -107,8 +109,8 @@ export const serve = <E, R>(
     const handlers = Record.map(methods, (handle, name) => GrpcCall.unary({ service, name, handle, refuse }, runFork))
     server.addService(GrpcDefinition.service(definitions, service), handlers)
     health.register(streaming)
-    new ReflectionService({ ...definitions, ...GrpcDefinition.load(GrpcHealth.protoPath) })
-      .addToServer(streaming)
+    const files = options.descriptorSets.map((set, i) => [String(i), GrpcDefinition.reflected(set)])
+    new ReflectionService(Object.fromEntries(files)).addToServer(streaming)
 
     const port = yield* bind(server, options)
     yield* Effect.logInfo("gRPC listens").pipe(Effect.annotateLogs({ address: options.address, port }))

@@ -1,5 +1,7 @@
 import type * as Grpc from "@grpc/grpc-js"
 import * as ProtoLoader from "@grpc/proto-loader"
+import { readFileSync } from "node:fs"
+import Descriptor from "protobufjs/ext/descriptor/index.js"
 
 /**
  * The definitions of a proto file.
@@ -15,6 +17,18 @@ export const service = (definitions: ProtoLoader.PackageDefinition, name: string
   const found = definitions[name]
   if (found === undefined || "format" in found) throw new Error(`${name} is no service of the definitions`)
   return found as Grpc.ServiceDefinition
+}
+
+/**
+ * The files of a descriptor set, for reflection: what `buf build` writes names types and imports in full, and what
+ * the loader above makes of a proto file does not.
+ */
+export const reflected = (descriptorSet: string) => {
+  const decoded: unknown = Descriptor.FileDescriptorSet.decode(readFileSync(descriptorSet))
+  const { file } = decoded as Descriptor.IFileDescriptorSet
+  return {
+    fileDescriptorProtos: file.map((one) => Buffer.from(Descriptor.FileDescriptorProto.encode(one).finish()))
+  }
 }
 
 /**

@@ -1,7 +1,5 @@
 import { Effect } from "effect"
-import { HealthImplementation, protoPath } from "grpc-health-check"
-
-export { protoPath }
+import { HealthImplementation } from "grpc-health-check"
 
 /** The standard health service for `services`; the empty name stands for the whole server. */
 export const make = (services: ReadonlyArray<string>) => {
@@ -16,8 +14,8 @@ export const make = (services: ReadonlyArray<string>) => {
   return {
     register: health.addToServer.bind(health),
     set,
-    /** Follows `healthy`, looking every second, for ever. */
+    /** Follows `healthy`, looking every 5 seconds, for ever. */
     follow: <R>(healthy: Effect.Effect<boolean, never, R>) =>
-      healthy.pipe(Effect.flatMap(set), Effect.zipRight(Effect.sleep("1 second")), Effect.forever)
+      healthy.pipe(Effect.flatMap(set), Effect.zipRight(Effect.sleep("5 seconds")), Effect.forever)
   } as const
 }

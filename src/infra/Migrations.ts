@@ -19,6 +19,8 @@ export interface MigrationOptions {
   readonly folder: string
   /** Table that remembers what has run. */
   readonly table: string
+  /** Runs after each migration, inside the transaction of them all. */
+  readonly afterEach?: Effect.Effect<void>
 }
 
 /** Held while migrating; any number will do that nobody else uses. */
@@ -26,7 +28,7 @@ const lockKey = 8_113_902
 
 type Step = readonly [id: number, name: string]
 
-const steps = (folder: string) =>
+const steps = ({ afterEach = Effect.void, folder }: MigrationOptions) =>
   Effect.gen(function*() {
     const fs = yield* FileSystem.FileSystem
     const files = Arr.sort(yield* fs.readDirectory(folder), Order.string)
@@ -37,7 +39,7 @@ const steps = (folder: string) =>
         Effect.map(
           fs.readFileString(`${folder}/${file}`),
           (text) =>
-            Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe(text))
+            Effect.flatMap(SqlClient.SqlClient, (sql) => Effect.zipRight(sql.unsafe(text), afterEach))
         )
       ]))
   }).pipe(
@@ -58,7 +60,7 @@ const locked = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
 
 /** Applies what is pending, all of it in one transaction, and answers it. Fails when the database is away. */
 export const migrate = Effect.fn("Migrations.migrate")(function*(options: MigrationOptions) {
-  return yield* locked(Migrator.make({})({ loader: steps(options.folder), table: options.table })).pipe(
+  return yield* locked(Migrator.make({})({ loader: steps(options), table: options.table })).pipe(
     Effect.catchTags({
       MigrationError: (cause) => new MigrationFailed({ cause }),
       SqlError: (error) => new Postgres.DatabaseUnavailable({ cause: error.cause })
@@ -71,7 +73,7 @@ export const migrate = Effect.fn("Migrations.migrate")(function*(options: Migrat
 /** The migrations that have not run yet. */
 export const pending = Effect.fn("Migrations.pending")(function*(options: MigrationOptions) {
   const sql = yield* SqlClient.SqlClient
-  const all = yield* Effect.orDie(steps(options.folder))
+  const all = yield* Effect.orDie(steps(options))
   const [{ exists }] = (yield* sql<{ readonly exists: boolean }>`
     SELECT to_regclass(${options.table}) IS NOT NULL AS exists
   `.pipe(Postgres.run("5 seconds"))) as [{ readonly exists: boolean }]

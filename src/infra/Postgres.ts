@@ -10,7 +10,9 @@ export class DatabaseUnavailable extends Schema.TaggedError<DatabaseUnavailable>
   cause: Schema.Defect
 }) {
   override get message() {
-    return "the database is not available"
+    const cause = this.cause instanceof Error ? this.cause : new Error(String(this.cause))
+    // one that was refused at every address of a name says so by its code only
+    return `the database is not available: ${cause.message || ("code" in cause ? cause.code : cause.name)}`
   }
 }
 

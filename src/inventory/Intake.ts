@@ -1,4 +1,5 @@
 import { Array as Arr, Effect, Metric } from "effect"
+import * as CrashPoint from "../domain/CrashPoint.js"
 import type { OrderId } from "../domain/Payment.js"
 import { Payments } from "../payments/Payments.js"
 import type { Decision, Reservation } from "../payments/Reservation.js"
@@ -71,7 +72,9 @@ export const make = Effect.gen(function*() {
     const committed = Arr.zip(fresh, decisions).flatMap(([reservation, { _tag }]) =>
       _tag === "Created" || _tag === "Repeated" ? [reservation] : []
     )
+    yield* CrashPoint.pass("consumer-committed")
     yield* Effect.ignore(dedupe.remember(committed))
+    yield* CrashPoint.pass("consumer-remembered")
 
     for (const [tag, outcome] of Object.entries(outcomes)) {
       yield* count(outcome, decided.filter(([, { _tag }]) => _tag === tag).length)

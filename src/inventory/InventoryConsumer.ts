@@ -1,5 +1,6 @@
 import type { Duration } from "effect"
 import { Array as Arr, Effect, Metric, Schedule } from "effect"
+import * as CrashPoint from "../domain/CrashPoint.js"
 import type { KafkaOptions } from "../infra/Kafka.js"
 import * as KafkaConsumer from "../infra/KafkaConsumer.js"
 import * as DeadLetters from "./DeadLetters.js"
@@ -39,6 +40,7 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
   const take = Effect.fn("InventoryConsumer.take", { root: true })(
     function*(batch: KafkaConsumer.Batch, records: ReadonlyArray<KafkaConsumer.IncomingRecord>) {
       const { ignored, malformed, reservations } = triage(records, accepted)
+      yield* CrashPoint.pass("consumer-decoded")
       if (reservations.length > 0) yield* reserve(reservations)
       yield* sendDeadLetters(malformed.map(({ reason, record }) => ({
         key: record.key,
@@ -49,8 +51,10 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
         partition: batch.partition,
         offset: record.offset
       })))
+      if (malformed.length > 0) yield* CrashPoint.pass("consumer-dead-lettered")
       yield* Intake.countIgnored(ignored)
       yield* Intake.count("malformed", malformed.length)
+      yield* CrashPoint.pass("consumer-taken")
     }
   )
 

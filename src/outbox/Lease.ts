@@ -1,4 +1,5 @@
 import { Clock, Duration, Effect, Metric, Schedule } from "effect"
+import * as CrashPoint from "../domain/CrashPoint.js"
 import type { Claim } from "./Outbox.js"
 import { Outbox } from "./Outbox.js"
 
@@ -34,6 +35,7 @@ export const hold = Effect.fnUntraced(function*<A, E, R>(
   let until = options.since + length
 
   const renew = Effect.gen(function*() {
+    yield* CrashPoint.pass("relay-renewing")
     const asked = yield* Clock.currentTimeNanos
     const held = yield* outbox.renew(claim)
     until = held ? asked + length : 0n

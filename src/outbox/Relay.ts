@@ -1,5 +1,6 @@
 import type { Redacted } from "effect"
 import { Array as Arr, Clock, Duration, Effect, Fiber, Metric, MetricBoundaries, Schedule } from "effect"
+import * as CrashPoint from "../domain/CrashPoint.js"
 import * as Notifications from "../infra/PostgresNotifications.js"
 import type { Published } from "./EventPublisher.js"
 import { EventPublisher } from "./EventPublisher.js"
@@ -52,9 +53,11 @@ const insist = <A, E extends { readonly _tag: "DatabaseUnavailable" }, R>(effect
 const settle = Effect.fn("Relay.settle")(function*(claim: Claim, outcome: Published, stopping: boolean) {
   const outbox = yield* Outbox
   if (outcome.sent.length > 0) {
+    yield* CrashPoint.pass("relay-sent")
     const waited = yield* insist(outbox.markDone(claim, outcome.sent))
     yield* Metric.incrementBy(published, waited.length)
     for (const seconds of waited) yield* Metric.update(latency, seconds)
+    yield* CrashPoint.pass("relay-marked")
   }
   for (const { event, reason } of outcome.refused) {
     const status = yield* insist(outbox.refuse(claim, event, reason))
@@ -79,11 +82,13 @@ const turn = Effect.fn("Relay.turn", { root: true })(function*(options: RelayOpt
   const claim = yield* outbox.claim(options.batchSize)
   yield* options.onTurn
   if (Arr.isNonEmptyReadonlyArray(claim.events)) {
-    yield* Lease.hold(claim, { since, lease: options.lease, stopping }, ({ mayStart }) =>
-      Effect.flatMap(
-        publisher.publish(claim.events, mayStart),
-        (outcome) => settle(claim, outcome, stopping())
-      ))
+    yield* CrashPoint.pass("relay-claimed")
+    const outcome = yield* Lease.hold(
+      claim,
+      { since, lease: options.lease, stopping },
+      ({ mayStart }) => publisher.publish(claim.events, mayStart)
+    )
+    yield* settle(claim, outcome, stopping())
   }
   return claim.events.length
 })
@@ -103,7 +108,8 @@ export const serve = Effect.fnUntraced(function*(options: RelayOptions) {
     const worked = yield* Effect.forkDaemon(turn(options, () => stopping))
     const finish = Effect.suspend(() => {
       stopping = true
-      return Fiber.await(worked).pipe(
+      return CrashPoint.pass("relay-stopping").pipe(
+        Effect.zipRight(Fiber.await(worked)),
         Effect.interruptible,
         Effect.timeoutOption(options.drainTimeout),
         Effect.zipRight(Fiber.interruptFork(worked))

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Either, FastCheck as fc } from "effect"
 import * as InventoryEvent from "../../src/domain/InventoryEvent.js"
-import { OrderId } from "../../src/domain/Payment.js"
+import { OrderId, PaymentStatus } from "../../src/domain/Payment.js"
 import * as PaymentEvent from "../../src/domain/PaymentEvent.js"
 
 const bytes = (text: string) => new TextEncoder().encode(text)
@@ -50,10 +50,10 @@ const parse = (text: string): unknown => {
   }
   const escapes: Record<string, string> = { b: "\b", f: "\f", n: "\n", r: "\r", t: "\t" }
   const string = () =>
-    // eslint-disable-next-line no-control-regex
     need(/^"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"/).slice(1, -1).replace(
       /\\(?:u(....)|(.))/g,
-      (_, unit, letter) => unit === undefined ? escapes[letter] ?? letter : String.fromCharCode(Number.parseInt(unit, 16))
+      (_, unit, letter) =>
+        unit === undefined ? escapes[letter] ?? letter : String.fromCharCode(Number.parseInt(unit, 16))
     )
   const value = (): unknown => {
     space()
@@ -113,7 +113,18 @@ const written = (text: string) =>
 
 const anyText = fc.oneof(
   fc.string({ unit: "binary", maxLength: 12 }),
-  fc.constantFrom("order_id", "status", "\",\"order_id\":7,\"", "\\", "\\\"", "{\"order_id\":7}", "1e3", "-0", "\u0000", "é€😀")
+  fc.constantFrom(
+    "order_id",
+    "status",
+    "\",\"order_id\":7,\"",
+    "\\",
+    "\\\"",
+    "{\"order_id\":7}",
+    "1e3",
+    "-0",
+    "\u0000",
+    "é€😀"
+  )
 )
 const { value: anyValue } = fc.letrec<{ value: string }>((tie) => ({
   value: fc.oneof(
@@ -154,7 +165,11 @@ const said = fc.record({
     written(event.status)
   ).chain(([keyName, uuid, orderName, statusName, status]) => {
     const own: ReadonlyArray<Member> = [[keyName, uuid], [orderName, String(event.orderId)], [statusName, status]]
-    return fc.tuple(fc.shuffledSubarray([...own, ...strangers], { minLength: own.length + strangers.length }), space, space)
+    return fc.tuple(
+      fc.shuffledSubarray([...own, ...strangers], { minLength: own.length + strangers.length }),
+      space,
+      space
+    )
       // of a key that is there twice, the last counts
       .map(([members, before, after]) => ({
         event: { ...event, orderId: OrderId.make(event.orderId) } satisfies InventoryEvent.InventoryEvent,
@@ -165,7 +180,8 @@ const said = fc.record({
   })
 )
 
-const accepts = (text: string, event: InventoryEvent.InventoryEvent) => assert.deepStrictEqual(decode(text), Either.right(event))
+const accepts = (text: string, event: InventoryEvent.InventoryEvent) =>
+  assert.deepStrictEqual(decode(text), Either.right(event))
 
 describe("InventoryEvent", () => {
   it("reads an event however it is written", () =>
@@ -181,7 +197,29 @@ describe("InventoryEvent", () => {
     const mutation = fc.tuple(
       fc.nat(),
       fc.constantFrom(0, 1, 2),
-      fc.constantFrom("", "\"", "\\", "{", "}", "[", "]", ",", ":", "-", "0", "1", ".", "e", "+", " ", "\u00a0", "\ufeff", "x", "null", "\n")
+      fc.constantFrom(
+        "",
+        "\"",
+        "\\",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "-",
+        "0",
+        "1",
+        ".",
+        "e",
+        "+",
+        " ",
+        "\u00a0",
+        "\ufeff",
+        "x",
+        "null",
+        "\n"
+      )
     )
     let refused = 0
     fc.assert(
@@ -189,7 +227,7 @@ describe("InventoryEvent", () => {
         const mutated = mutations.reduce((text, [at, gone, put]) => {
           const place = 1 + at % text.length
           return text.slice(0, place) + put + text.slice(place + gone)
-        }, text).toWellFormed()
+        }, text).replace(/\p{Surrogate}/gu, "x")
         const event = expected(mutated)
         const found = decode(mutated)
         if (event !== undefined) return assert.deepStrictEqual(found, Either.right(event))
@@ -202,9 +240,20 @@ describe("InventoryEvent", () => {
   })
 
   it("any number that is not a whole one of 1 to 2^63 - 1 is refused", () => {
-    const withOrder = (order: string) => reasonOf(`{"idempotent_key":"${key}","order_id":${order},"status":"COMPLETED"}`)
+    const withOrder = (order: string) =>
+      reasonOf(`{"idempotent_key":"${key}","order_id":${order},"status":"COMPLETED"}`)
     const cases: Record<string, ReadonlyArray<string>> = {
-      "order_id is not a whole number": ["1.0", "1e3", "1E3", "10e-1", "0.9999999999999999999", "1.5", "-1.0", "-0.0", "1e400"],
+      "order_id is not a whole number": [
+        "1.0",
+        "1e3",
+        "1E3",
+        "10e-1",
+        "0.9999999999999999999",
+        "1.5",
+        "-1.0",
+        "-0.0",
+        "1e400"
+      ],
       "order_id is out of range": ["0", "-0", "-1", "9223372036854775808", "-9223372036854775808", "1".repeat(400)],
       "order_id is not a number": ["\"1\"", "null", "true", "[1]", "{\"order_id\":1}"],
       "value is not JSON": ["01", "+1", "1.", ".5", "1_000", "0x1", "NaN", "Infinity", "1n", "- 1", "1e", ""]
@@ -225,7 +274,9 @@ describe("InventoryEvent", () => {
     const fields = { idempotent_key: `"${key}"`, order_id: "42", status: "\"COMPLETED\"" }
     const with_ = (change: Partial<Record<keyof typeof fields, string | undefined>>) =>
       `{${
-        Object.entries({ ...fields, ...change }).flatMap(([name, value]) => value === undefined ? [] : [`"${name}":${value}`])
+        Object.entries({ ...fields, ...change }).flatMap(([name, value]) =>
+          value === undefined ? [] : [`"${name}":${value}`]
+        )
           .join(",")
       }}`
     const cases: ReadonlyArray<readonly [text: string, reason: string]> = [
@@ -278,7 +329,11 @@ describe("InventoryEvent", () => {
     ))
 
   it("text that is not UTF-8 is no JSON", () => {
-    const value = Buffer.concat([bytes(`{"idempotent_key":"${key}","order_id":1,"status":"`), Buffer.of(0xc3, 0x28), bytes("\"}")])
+    const value = Buffer.concat([
+      bytes(`{"idempotent_key":"${key}","order_id":1,"status":"`),
+      Buffer.of(0xc3, 0x28),
+      bytes("\"}")
+    ])
     assert.strictEqual(Either.getOrThrow(Either.flip(InventoryEvent.decode(value))).reason, "value is not JSON")
   })
 
@@ -306,7 +361,7 @@ describe("PaymentEvent", () => {
     ))
 
   it("is these three fields in this order, for any order", () =>
-    fc.assert(fc.property(fc.uuid(), orderId, fc.constantFrom("CREATED", "COMPLETED", "FAILED"), (uuid, id, status) => {
+    fc.assert(fc.property(fc.uuid(), orderId, fc.constantFrom(...PaymentStatus.literals), (uuid, id, status) => {
       const text = PaymentEvent.encode({ idempotentKey: uuid, orderId: OrderId.make(id), status })
       assert.strictEqual(text.replace(/\s/g, ""), text)
       assert.deepStrictEqual(

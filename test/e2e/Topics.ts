@@ -1,6 +1,7 @@
 import { Effect } from "effect"
 import type { IHeaders, Message } from "kafkajs"
 import { Kafka, logLevel } from "kafkajs"
+import { eventually } from "./Eventually.js"
 import { randomUUID } from "node:crypto"
 
 /** A stranger's client of the broker. */
@@ -36,7 +37,13 @@ export const make = Effect.fnUntraced(function*(brokers: string) {
   /** Creates topics of 4 partitions. */
   const create = (...topics: ReadonlyArray<string>) =>
     Effect.promise(() =>
-      admin.createTopics({ topics: topics.map((topic) => ({ topic, numPartitions: 4 })), waitForLeaders: true })
+      // kafkajs' own waiting gives up when the broker does not know of them at once
+      admin.createTopics({ topics: topics.map((topic) => ({ topic, numPartitions: 4 })), waitForLeaders: false })
+    ).pipe(
+      Effect.zipRight(eventually()(Effect.promise(async () => {
+        const metadata = await admin.fetchTopicMetadata({ topics: [...topics] })
+        if (metadata.topics.some(({ partitions }) => partitions.some(({ leader }) => leader < 0))) throw new Error("no leader")
+      })))
     )
 
   const existing = Effect.promise(() => admin.listTopics())

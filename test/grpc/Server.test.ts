@@ -5,6 +5,7 @@ import { Chunk, Deferred, Effect, Exit, Fiber, Layer, Queue } from "effect"
 import * as HealthCheck from "grpc-health-check"
 import * as Http2 from "node:http2"
 import { createRequire } from "node:module"
+import Descriptor from "protobufjs/ext/descriptor/index.js"
 import * as PaymentsApi from "../../src/grpc/PaymentsApi.js"
 import { AddressInUse } from "../../src/infra/AddressInUse.js"
 import * as Prometheus from "../../src/ops/Prometheus.js"
@@ -129,7 +130,14 @@ layer(live, { excludeTestServices: true })("gRPC server", (it) => {
           "grpc.health.v1.Health"
         ])
         const { fileDescriptorResponse } = yield* ask({ fileContainingSymbol: "paymentsapi.PayStatus" })
-        assert.isNotEmpty(fileDescriptorResponse.fileDescriptorProto)
+        // a caller resolves types by their full names, in the files that are imported
+        const files = fileDescriptorResponse.fileDescriptorProto.map((bytes: Uint8Array) =>
+          Descriptor.FileDescriptorProto.decode(bytes)
+        )
+        const own = files.find((_: { readonly name: string }) => _.name === "payments.proto")
+        assert.include(own.dependency, "google/protobuf/timestamp.proto")
+        const types = own.messageType.flatMap((_: any) => _.field.map(({ typeName }: any) => typeName))
+        assert.include(types, ".google.protobuf.Timestamp")
       }
     }))
 

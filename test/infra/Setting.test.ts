@@ -6,7 +6,11 @@ import * as Setting from "../../src/infra/Setting.js"
 const reads = <A>(
   name: string,
   parse: Setting.Parse<A>,
-  cases: { readonly values: ReadonlyArray<readonly [string, A]>; readonly problem: string; readonly bad: ReadonlyArray<string> }
+  cases: {
+    readonly values: ReadonlyArray<readonly [string, A]>
+    readonly problem: string
+    readonly bad: ReadonlyArray<string>
+  }
 ) =>
   it(name, () => {
     for (const [text, value] of cases.values) assert.deepStrictEqual(parse(text), Either.right(value), text)
@@ -106,7 +110,24 @@ describe("Setting", () => {
         ["36500d", Duration.days(36_500)]
       ],
       problem: "is not a duration: a number and ms, s, m, h or d",
-      bad: ["", "5", "s", "5 seconds", "5S", "-5s", "+5s", "1e3s", ".5s", "5.s", "5,5s", "1m30s", " 5s", "5s ", "Infinity", "1w"]
+      bad: [
+        "",
+        "5",
+        "s",
+        "5 seconds",
+        "5S",
+        "-5s",
+        "+5s",
+        "1e3s",
+        ".5s",
+        "5.s",
+        "5,5s",
+        "1m30s",
+        " 5s",
+        "5s ",
+        "Infinity",
+        "1w"
+      ]
     })
 
     it("too short: says what the least is", () => {
@@ -121,10 +142,12 @@ describe("Setting", () => {
       for (const text of ["0.0000001s", "0.0000000000001d", `${"9".repeat(30)}d`, `${"9".repeat(400)}ms`]) {
         Either.match(parse(text), { onLeft: (problem) => assert.notInclude(problem, text), onRight: Duration.toMillis })
       }
-      fc.assert(fc.property(fc.double({ noNaN: true, min: 0 }), fc.constantFrom("ms", "s", "m", "h", "d"), (n, unit) => {
-        parse(`${n}${unit}`)
-        parse(`${n.toFixed(20)}${unit}`)
-      }))
+      fc.assert(
+        fc.property(fc.double({ noNaN: true, min: 0 }), fc.constantFrom("ms", "s", "m", "h", "d"), (n, unit) => {
+          parse(`${n}${unit}`)
+          parse(`${n.toFixed(20)}${unit}`)
+        })
+      )
     })
   })
 
@@ -145,7 +168,18 @@ describe("Setting", () => {
     })
 
     it("nothing of a password with odd characters in it", () => {
-      for (const password of ["hunt@er2", "@hunter2", "hunter2@", "p@ss@hunter2", "hunt%40er2", "hunt$er2", "hun:ter@2", "::@@::"]) {
+      for (
+        const password of [
+          "hunt@er2",
+          "@hunter2",
+          "hunter2@",
+          "p@ss@hunter2",
+          "hunt%40er2",
+          "hunt$er2",
+          "hun:ter@2",
+          "::@@::"
+        ]
+      ) {
         const url = `postgres://user:${password}@db.example:5432/payments`
         assert.isTrue(URL.canParse(url), url)
         assert.strictEqual(show(url), "postgres://user:<redacted>@db.example:5432/payments", url)
@@ -153,7 +187,13 @@ describe("Setting", () => {
     })
 
     it("nothing of a password that comes as a parameter", () => {
-      for (const url of ["postgres://db/payments?user=u&password=hunter2", "redis://r?password=hunter2&db=1", "postgres://db/p?PASSWORD=hunter2"]) {
+      for (
+        const url of [
+          "postgres://db/payments?user=u&password=hunter2",
+          "redis://r?password=hunter2&db=1",
+          "postgres://db/p?PASSWORD=hunter2"
+        ]
+      ) {
         assert.notInclude(show(url), "hunter2")
       }
     })
@@ -170,7 +210,11 @@ describe("Setting", () => {
   describe("load", () => {
     const settings = {
       size: Setting.setting("POOL_SIZE", Setting.integer(1, 10), { about: "Size.", default: "5" }),
-      url: Setting.setting("SERVER_URL", Setting.url("http:"), { about: "Server.", default: "http://localhost", example: "http://example" }),
+      url: Setting.setting("SERVER_URL", Setting.url("http:"), {
+        about: "Server.",
+        default: "http://localhost",
+        example: "http://example"
+      }),
       name: Setting.setting("NAME", Setting.text, { about: "Name.", default: "x" })
     }
     const load = (environment: Record<string, string>) =>

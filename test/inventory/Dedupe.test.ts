@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url"
 import { inject } from "vitest"
 import { settings } from "../../src/Config.js"
 import { OrderId } from "../../src/domain/Payment.js"
+import type { RedisUnavailable } from "../../src/infra/Redis.js"
 import { Redis } from "../../src/infra/Redis.js"
 import { Dedupe } from "../../src/inventory/Dedupe.js"
 import * as Stack from "../../src/local/Stack.js"
@@ -43,8 +44,10 @@ const make = (url: string, timeToLive: Duration.DurationInput = ttl) =>
   })
 
 const connected = (url: string, timeToLive?: Duration.DurationInput) =>
-  Effect.tap(make(url, timeToLive), ({ changes }) =>
-    Effect.map(Queue.take(changes), (problem) => assert.isUndefined(problem)))
+  Effect.tap(
+    make(url, timeToLive),
+    ({ changes }) => Effect.map(Queue.take(changes), (problem) => assert.isUndefined(problem))
+  )
 
 /** A Redis of its own, to be done harm to. */
 const ownRedis = Stack.start({
@@ -65,7 +68,7 @@ const again = <A, E>(use: Effect.Effect<A, E>) =>
   Effect.retry(use, Schedule.spaced("20 millis")).pipe(Effect.timeout("8 seconds"))
 
 /** Fails with `RedisUnavailable`, and soon. */
-const isAway = <A>(use: Effect.Effect<A, { readonly _tag: "RedisUnavailable" }>) =>
+const isAway = <A>(use: Effect.Effect<A, RedisUnavailable>) =>
   Effect.flip(use).pipe(
     Effect.tap((error) => assert.strictEqual(error._tag, "RedisUnavailable")),
     Effect.timeout("2 seconds")
@@ -122,7 +125,9 @@ describe("Dedupe", () => {
       yield* Effect.promise(() => redis.set(one.idempotentKey, "7", "EX", 100))
       assert.strictEqual((yield* dedupe.lookup([one.idempotentKey])).size, 0)
       yield* dedupe.remember([one])
-      const [value, left] = yield* Effect.promise(() => Promise.all([redis.get(one.idempotentKey), redis.ttl(one.idempotentKey)]))
+      const [value, left] = yield* Effect.promise(() =>
+        Promise.all([redis.get(one.idempotentKey), redis.ttl(one.idempotentKey)])
+      )
       assert.strictEqual(value, "7")
       assert.isTrue(left > 90 && left <= 100)
       yield* Effect.promise(() => redis.del(one.idempotentKey))
@@ -133,7 +138,20 @@ describe("Dedupe", () => {
     Effect.gen(function*() {
       const { dedupe } = yield* connected(inject("redisUrl"))
       const redis = yield* beside(inject("redisUrl"))
-      const values = ["", "x", "1.0", "-1", "0", "00", "9223372036854775808", "1".repeat(400), " 1", "1\n", "{}", "\u0000"]
+      const values = [
+        "",
+        "x",
+        "1.0",
+        "-1",
+        "0",
+        "00",
+        "9223372036854775808",
+        "1".repeat(400),
+        " 1",
+        "1\n",
+        "{}",
+        "\u0000"
+      ]
       for (const value of values) {
         const one = seen()
         yield* Effect.promise(() => redis.set(nameOf(one.idempotentKey), value))
@@ -185,13 +203,18 @@ describe("Dedupe", () => {
       assert.isString(yield* Queue.take(changes))
       yield* Effect.forEach(Array.from({ length: 50 }), () => isAway(dedupe.lookup([one.idempotentKey])))
       // several attempts to connect, and still one line
-      yield* Effect.repeat(proxy.accepted, { until: (n) => n >= before + 3, schedule: Schedule.spaced("10 millis") }).pipe(
-        Effect.timeout("5 seconds")
-      )
+      yield* Effect.repeat(proxy.accepted, { until: (n) => n >= before + 3, schedule: Schedule.spaced("10 millis") })
+        .pipe(
+          Effect.timeout("5 seconds")
+        )
       yield* proxy.set("pass")
       assert.isUndefined(yield* Effect.timeout(Queue.take(changes), "5 seconds"))
       assert.strictEqual((yield* dedupe.lookup([one.idempotentKey])).size, 1)
-      assert.deepStrictEqual(lines.map((line) => line.replace(/:.*/, "")), ["redis answers", "redis is away", "redis answers"])
+      assert.deepStrictEqual(lines.map((line) => line.replace(/:.*/, "")), [
+        "redis answers",
+        "redis is away",
+        "redis answers"
+      ])
       assert.strictEqual(yield* Queue.size(changes), 0)
     }))
 

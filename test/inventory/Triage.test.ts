@@ -46,7 +46,17 @@ describe("triage", () => {
   })
 
   it("a status is matched exactly", () => {
-    const nearly = ["completed", "Completed", " COMPLETED", "COMPLETED ", "COMPLETED\n", "COMPLETE", "COMPLETEDX", "", "ＣOMPLETED"]
+    const nearly = [
+      "completed",
+      "Completed",
+      " COMPLETED",
+      "COMPLETED ",
+      "COMPLETED\n",
+      "COMPLETE",
+      "COMPLETEDX",
+      "",
+      "ＣOMPLETED"
+    ]
     for (const status of nearly) assert.strictEqual(outcome(status, besideGo), `ignored ${status}`)
     for (const status of ["__proto__", "constructor", "COMPLETED,CREATED"]) {
       assert.strictEqual(outcome(status, besideGo), `ignored ${status}`)
@@ -54,7 +64,13 @@ describe("triage", () => {
   })
 
   it("what cannot be read is kept as it came, with the reason", () => {
-    const records = [record(null), record("hunter2"), record("{}", { traceparent }), event("COMPLETED"), event("FAILED")]
+    const records = [
+      record(null),
+      record("hunter2"),
+      record("{}", { traceparent }),
+      event("COMPLETED"),
+      event("FAILED")
+    ]
     const { ignored, malformed, reservations } = triage(records, standard)
     assert.deepStrictEqual([reservations.length, ignored], [1, ["FAILED"]])
     assert.deepStrictEqual(malformed.map(({ reason }) => reason), [
@@ -66,7 +82,10 @@ describe("triage", () => {
   })
 
   it("a record that nobody can read is malformed, whatever its status", () =>
-    assert.lengthOf(triage([record(`{"idempotent_key":"${key}","order_id":0,"status":"FAILED"}`)], standard).malformed, 1))
+    assert.lengthOf(
+      triage([record(`{"idempotent_key":"${key}","order_id":0,"status":"FAILED"}`)], standard).malformed,
+      1
+    ))
 
   it("reservations keep the order of the records", () => {
     const records = [3n, 1n, 2n].map((id) =>

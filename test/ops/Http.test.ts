@@ -145,7 +145,7 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
           const away = yield* until(get("/readyz"), 503)
           assert.include(JSON.parse(away.body).dependencies.postgres, {
             ok: false,
-            reason: "the database is not available"
+            reason: "the database is not available: statement took too long"
           })
           assert.strictEqual((yield* get("/livez")).status, 200)
           const { body, status } = yield* get("/metrics")

@@ -76,8 +76,14 @@ export const make = (server: string) =>
       set: (next: Mode) =>
         Effect.sync(() => {
           mode = next
-          if (next === "refuse") cut()
-          if (next === "pass") pairs.forEach((pair) => pair.flush())
+          if (next === "refuse") {
+            cut()
+          }
+          if (next === "pass") {
+            pairs.forEach((pair) =>
+              pair.flush()
+            )
+          }
         }),
       /** Ends the connections that are open. */
       cut: Effect.sync(cut),

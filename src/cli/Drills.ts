@@ -1,0 +1,45 @@
+import { Command } from "@effect/cli"
+import { Console, Effect, Layer, Option, Ref } from "effect"
+import { AppConfig } from "../Config.js"
+import { crashPoints, Drill } from "../domain/CrashPoint.js"
+import { ConfigProblems } from "../infra/Setting.js"
+import { json, print } from "./Output.js"
+
+/** Kills this very process when it is there: no finalizer runs, nothing is flushed. */
+const die = Effect.sync(() => process.kill(process.pid, "SIGKILL"))
+
+/** Arms the drill that the environment asks for. Fails with `ConfigProblems` where drills are not allowed. */
+export const layer = Layer.unwrapEffect(Effect.gen(function*() {
+  const { drill, drillsAllowed } = yield* AppConfig
+  if (Option.isNone(drill)) return Layer.empty
+  if (!drillsAllowed) {
+    const problem = "is set where it may not be: a drill kills the process"
+    return yield* new ConfigProblems({
+      problems: [{ variable: "PAYMENTS_DRILL", problem, example: `${drill.value.point} PAYMENTS_DRILLS_ALLOWED=true` }]
+    })
+  }
+  const { passage, point } = drill.value
+  yield* Effect.logWarning(`a drill is armed: this process kills itself at ${point}, passage ${passage}`)
+  const passed = yield* Ref.make(0)
+  return Layer.succeed(Drill, {
+    pass: (name) =>
+      name === point
+        ? Effect.flatMap(Ref.updateAndGet(passed, (n) => n + 1), (n) => n === passage ? die : Effect.void)
+        : Effect.void
+  })
+}))
+
+/** Lists the crash points, and what each leaves behind. */
+export const command = Command.make("drills", { json }, ({ json }) =>
+  Effect.forEach(
+    Object.entries(crashPoints),
+    ([point, { leaves, mendedBy, moment }]) =>
+      print(
+        json,
+        { point, moment, leaves, mendedBy },
+        `${point}\n  ${moment}\n  leaves ${leaves}\n  then ${mendedBy}\n`
+      ),
+    { discard: true }
+  ).pipe(Effect.zipRight(
+    json ? Effect.void : Console.log("PAYMENTS_DRILLS_ALLOWED=true PAYMENTS_DRILL=<point>[:<n>] payments serve")
+  ))).pipe(Command.withDescription("List the moments at which a drill can kill the process"))

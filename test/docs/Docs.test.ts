@@ -1,0 +1,161 @@
+import { Command } from "@effect/cli"
+import { SqlClient } from "@effect/sql"
+import { assert, describe, it, layer } from "@effect/vitest"
+import { Effect, HashMap, Option } from "effect"
+import { existsSync, readdirSync, readFileSync } from "node:fs"
+import { dirname, join, resolve } from "node:path"
+import { fileURLToPath } from "node:url"
+import { exitCodes } from "../../src/cli/Output.js"
+import { settings } from "../../src/Config.js"
+import * as PgTest from "../utils/PgTest.js"
+
+const root = fileURLToPath(new URL("../..", import.meta.url))
+const read = (path: string) => readFileSync(join(root, path), "utf8")
+const pages = ["README.md", "CHANGELOG.md", ...readdirSync(join(root, "docs")).map((name) => `docs/${name}`)]
+
+const code = (page: string) => [...page.matchAll(/^```(\w*)\n([\s\S]*?)^```$|`([^`\n]+)`/gm)]
+const blocks = (page: string, language: string) => code(page).flatMap((_) => _[1] === language ? [_[2]!] : [])
+const snippets = (page: string) => code(page).map((_) => _[2] ?? _[3]!)
+
+/** As GitHub makes an anchor of a heading. */
+const anchors = (page: string) =>
+  [...page.matchAll(/^#+ (.+)$/gm)].map(([, heading]) =>
+    heading!.toLowerCase().replaceAll(/[^\w\- ]/g, "").replaceAll(" ", "-")
+  )
+
+describe.each(pages)("%s", (name) => {
+  const page = read(name)
+
+  it("links to what is there", () => {
+    for (const [, target] of page.matchAll(/\]\(([^)]+)\)/g)) {
+      if (/^https?:/.test(target!)) continue
+      const [path, anchor] = target!.split("#")
+      const file = path === "" ? join(root, name) : resolve(root, dirname(name), path!)
+      assert.isTrue(existsSync(file), target)
+      if (anchor !== undefined) assert.include(anchors(readFileSync(file, "utf8")), anchor)
+    }
+  })
+
+  it("names variables that exist", () => {
+    const known = new Set([
+      ...Object.values(settings).map((_) => _.name),
+      ...[...read("compose.yml").matchAll(/\$\{(\w+)/g)].map(([, variable]) => variable!)
+    ])
+    // words of protocols and of log messages, which look like variables
+    const words = /^(FAILED_PRECONDITION|NOT_SERVING|MESSAGE_TOO_LARGE|POLICY_VIOLATION)$/
+    for (const snippet of snippets(page)) {
+      for (const [variable] of snippet.matchAll(/\b[A-Z][A-Z0-9]*(_[A-Z0-9]+)+\b/g)) {
+        assert.isTrue(known.has(variable) || words.test(variable), variable)
+      }
+    }
+  })
+
+  it("names commands that exist", () => {
+    for (const snippet of snippets(page)) {
+      for (const [, ...words] of snippet.matchAll(/(?:^|npx )payments ([a-z]+)(?: ([a-z]+))?/gm)) {
+        assert.isTrue(isCommand(words.filter((_) => _ !== undefined)), words.join(" "))
+      }
+    }
+  })
+})
+
+type AnyCommand = Command.Command<any, any, any, any>
+
+/** Every command of the program, with the names of those below it: src/cli exports them as `command` or `commands`. */
+const commands = new Map<string, ReadonlyArray<string>>()
+for (const file of readdirSync(join(root, "src/cli"))) {
+  const module: { readonly command?: AnyCommand; readonly commands?: ReadonlyArray<AnyCommand> } = await import(
+    `../../src/cli/${file.replace(/\.ts$/, "")}.ts`
+  )
+  for (const command of module.commands ?? (module.command === undefined ? [] : [module.command])) {
+    // a command without any is given as its own
+    const below = Array.from(HashMap.keys(Command.getSubcommands(command)))
+    for (const name of Command.getNames(command)) commands.set(name, below.filter((sub) => sub !== name))
+  }
+}
+
+/** The first word is a command; the second is one below it, or an argument when there is none. */
+const isCommand = ([name, sub]: ReadonlyArray<string>) => {
+  const below = commands.get(name!)
+  return below !== undefined && (below.length === 0 || sub === undefined || below.includes(sub))
+}
+
+describe("README.md", () => {
+  const page = read("README.md")
+
+  it("names every command", () => {
+    const text = snippets(page).join("\n")
+    for (const [name, below] of commands) {
+      assert.match(text, new RegExp(`payments ${name}\\b`))
+      for (const sub of below) assert.match(text, new RegExp(`^(payments ${name} )?${sub}$`, "m"))
+    }
+  })
+
+  it("has every exit code", () => {
+    for (const [name, number] of Object.entries(exitCodes)) assert.include(page, `\n| ${number} |`, name)
+  })
+
+  it("has the table of the settings as they are", async () => {
+    const script = new URL("../../scripts/config-table.mjs", import.meta.url).href
+    const { replaceTable, tableOf } = await import(/* @vite-ignore */ script)
+    assert.strictEqual(replaceTable(page, tableOf(settings)), page, "npm run build && node scripts/config-table.mjs")
+  })
+})
+
+describe("docs/operations.md", () => {
+  it("has every metric of the source, and no other", () => {
+    const source = readdirSync(join(root, "src"), { recursive: true, encoding: "utf8" })
+      .filter((file) => file.endsWith(".ts"))
+      .map((file) => read(join("src", file)))
+      .join("\n")
+    const inSource = [...source.matchAll(/Metric\.(?:counter|gauge|histogram)\(\s*"(payments_\w+)"/g)].map((_) => _[1])
+    const inPage = read("docs/operations.md").match(/\bpayments_\w+/g)
+    assert.sameMembers([...new Set(inPage)], [...new Set(inSource)])
+  })
+})
+
+layer(PgTest.layer, { timeout: "30 seconds", excludeTestServices: true })("statements of docs/operations.md", (it) => {
+  it.effect.each(blocks(read("docs/operations.md"), "sql"))("%s", (statement) =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      yield* Effect.asVoid(sql.unsafe(statement))
+    }))
+
+  it.effect("a dead event is found, with what it holds up, and set free", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const statements = blocks(read("docs/operations.md"), "sql")
+      const run = (beginning: RegExp, id?: string) =>
+        sql.unsafe<Record<string, unknown>>(
+          Option.getOrThrow(Option.fromNullable(statements.find((_) => beginning.test(_)))).replace(
+            "4711",
+            id ?? "4711"
+          )
+        )
+      yield* sql`INSERT INTO payment (order_id, status) VALUES (111, 'COMPLETED'), (112, 'CREATED')`
+      const [dead] = yield* sql<{ readonly id: string }>`
+        INSERT INTO event (topic, order_id, payload, status, attempts, last_error) VALUES
+          ('payment', 111, '{"status":"CREATED"}', 'DEAD', 10, 'MESSAGE_TOO_LARGE'),
+          ('payment', 111, '{"status":"COMPLETED"}', 'WAIT', 0, NULL),
+          ('payment', 112, '{"status":"CREATED"}', 'WAIT', 0, NULL)
+        RETURNING id
+      `
+      const states = Effect.map(run(/^SELECT CASE/), (rows) => rows.map((_) => [_["state"], _["count"]]))
+
+      assert.deepInclude((yield* run(/^SELECT count/))[0], { waiting: "2" })
+      assert.deepStrictEqual(yield* states, [["behind an earlier event of its order", "1"], ["due", "1"]])
+      assert.deepInclude((yield* run(/^SELECT id/))[0], {
+        order_id: "111",
+        says: "CREATED",
+        last_error: "MESSAGE_TOO_LARGE"
+      })
+      assert.deepInclude((yield* run(/^SELECT dead/))[0], { order_id: "111", dead_event: dead!.id, held_up: "1" })
+      assert.lengthOf(yield* run(/^SELECT payment/), 2)
+
+      yield* run(/^UPDATE event SET status = 'WAIT'/, dead!.id)
+      assert.lengthOf(yield* run(/^SELECT dead/), 0)
+      yield* sql`UPDATE event SET status = 'DEAD' WHERE id = ${dead!.id}`
+      yield* run(/^UPDATE event SET status = 'DONE'/, dead!.id)
+      assert.deepStrictEqual(yield* states, [["due", "2"]])
+    }))
+})

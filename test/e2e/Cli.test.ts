@@ -1,0 +1,201 @@
+import { assert, layer } from "@effect/vitest"
+import { Context, Effect, Layer } from "effect"
+import { randomUUID } from "node:crypto"
+import { readFileSync } from "node:fs"
+import * as Ports from "../../src/local/Ports.js"
+import { freshDatabase } from "../utils/PgTest.js"
+import { eventually } from "./Eventually.js"
+import * as Program from "./Program.js"
+import * as Topics from "./Topics.js"
+import * as World from "./World.js"
+
+const setup = Effect.gen(function*() {
+  const world = yield* World.make()
+  const topics = yield* Topics.make(world.kafkaBrokers)
+  yield* topics.create(world.inventory, world.dlq, world.payment)
+  const program = yield* Program.serve([], world.env)
+  yield* program.untilReady
+  const env = { ...world.env, GRPC_ADDR: program.grpc }
+  const cli = (...args: ReadonlyArray<string>) => Program.run(args, env)
+  const records = yield* topics.follow(world.inventory)
+  return { world, topics, env, cli, records } as const
+})
+
+class Saga extends Context.Tag("test/Saga")<Saga, Effect.Effect.Success<typeof setup>>() {}
+
+interface Ran {
+  readonly code: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Nothing but an error of one line, and this exit code. */
+const failed = ({ code, stderr, stdout }: Ran, expected: number, message: RegExp) => {
+  assert.strictEqual(code, expected, stderr)
+  assert.strictEqual(stdout, "")
+  assert.match(stderr, /^payments: [^\n]+\n$/)
+  assert.match(stderr, message)
+}
+
+const printed = ({ code, stderr, stdout }: Ran) => {
+  assert.strictEqual(code, 0, stderr)
+  assert.strictEqual(stderr, "")
+  return stdout
+}
+
+const both = <A, B, E, R>(a: Effect.Effect<A, E, R>, b: Effect.Effect<B, E, R>) => Effect.all([a, b], { concurrency: 2 })
+
+layer(Layer.scoped(Saga, setup), { timeout: "60 seconds", excludeTestServices: true })("the command line", (it) => {
+  it.effect("reserve, pay, refuse and payment: for people and as JSON, with the exit code of each refusal", () =>
+    Effect.gen(function*() {
+      const { cli, records, topics, world } = yield* Saga
+      const key = randomUUID()
+      const [human, asJson] = yield* both(
+        cli("reserve", "111"),
+        cli("reserve", "9007199254740993", "--key", key, "--status", "COMPLETED", "--json")
+      )
+      assert.match(
+        printed(human),
+        new RegExp(`^order 111 COMPLETED, key [0-9a-f-]{36}: written to ${world.inventory}/\\d at \\d+\\n$`)
+      )
+      assert.match(
+        printed(asJson),
+        new RegExp(
+          `^\\{"order_id":9007199254740993,"idempotent_key":"${key}","status":"COMPLETED",` +
+            `"topic":"${world.inventory}","partition":\\d,"offset":"\\d+"\\}\\n$`
+        )
+      )
+      yield* Effect.sync(() => assert.lengthOf(records, 2)).pipe(eventually())
+      assert.include(
+        records.map(({ value }) => String(value)),
+        `{"idempotent_key":"${key}","order_id":9007199254740993,"status":"COMPLETED"}`
+      )
+      const published = yield* topics.follow(world.payment)
+      yield* Effect.sync(() => assert.lengthOf(published, 2)).pipe(eventually())
+
+      const [paid, refused] = yield* both(cli("pay", "111"), cli("refuse", "9007199254740993", "--json"))
+      assert.strictEqual(printed(paid), "order 111 COMPLETED\n")
+      assert.strictEqual(printed(refused), "{\"order_id\":9007199254740993,\"status\":\"FAILED\"}\n")
+
+      const [shown, json] = yield* both(cli("payment", "111"), cli("payment", "9007199254740993", "--json"))
+      const time = "\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d\\.\\d{3}Z"
+      assert.match(printed(shown), new RegExp(`^order 111 COMPLETED, created ${time}, updated ${time}\\n$`))
+      assert.match(
+        printed(json),
+        new RegExp(
+          `^\\{"order_id":9007199254740993,"status":"FAILED","created_at":"${time}","updated_at":"${time}"\\}\\n$`
+        )
+      )
+
+      const [late, unknown] = yield* both(cli("refuse", "111"), cli("pay", "112", "--json"))
+      failed(late, 4, /FAILED_PRECONDITION: the payment of order 111 is COMPLETED already/)
+      failed(unknown, 3, /NOT_FOUND: order 112 has no payment/)
+    }).pipe(Effect.scoped))
+
+  it.effect("watch follows the topic, one line a record, until it is told to end", () =>
+    Effect.gen(function*() {
+      const { env, topics, world } = yield* Saga
+      const all = yield* Program.start(["watch", "--json", "--from-beginning"], env)
+      const fresh = yield* Program.start(["watch"], env)
+      // the one from the end has its place before anything can be seen of it: write until it has seen something
+      let orderId = 500
+      yield* Effect.gen(function*() {
+        yield* topics.write(world.inventory, { value: Topics.reserved(orderId++) })
+        assert.include(fresh.stdout(), "\n")
+      }).pipe(eventually("20 seconds", "200 millis"))
+      assert.match(
+        fresh.stdout().split("\n")[0]!,
+        new RegExp(`^${world.payment}/\\d at \\d+  \\{"idempotent_key":"[0-9a-f-]{36}","order_id":5\\d+,"status":"CREATED"\\}$`)
+      )
+      const lines = Effect.sync(() => all.stdout().trimEnd().split("\n"))
+      const first = yield* lines.pipe(
+        Effect.map((lines) => lines.find((line) => line.includes("order_id\\\":500,"))),
+        Effect.tap((line) => assert.isString(line)),
+        eventually()
+      )
+      const { key, value, ...place } = JSON.parse(first!)
+      assert.strictEqual(key, "500")
+      assert.strictEqual(JSON.parse(value).status, "CREATED")
+      assert.sameMembers(Object.keys(place), ["partition", "offset"])
+      for (const watcher of [all, fresh]) {
+        yield* watcher.signal("SIGINT")
+        assert.deepStrictEqual(yield* watcher.ended, { code: 0, signal: null })
+        assert.strictEqual(watcher.stderr(), "")
+      }
+    }).pipe(Effect.scoped))
+
+  it.effect("migrate: what was pending, then nothing, and where the database is away an error that names no password", () =>
+    Effect.gen(function*() {
+      const { env } = yield* Saga
+      const url = yield* freshDatabase
+      const migrate = (DATABASE_URL: string, ...args: ReadonlyArray<string>) =>
+        Program.run(["migrate", ...args], { ...env, DATABASE_URL })
+      const [first, away] = yield* both(migrate(url), migrate("postgres://payments:hush-hush@127.0.0.1:1/payments"))
+      assert.strictEqual(printed(first), "migrated: payment_and_outbox, adopt_and_index\n")
+      failed(away, 5, /database is not available/)
+      assert.notInclude(away.stderr, "hush-hush")
+      const [human, json] = yield* both(migrate(url), migrate(url, "--json"))
+      assert.deepStrictEqual([human, json].map(printed), ["nothing to migrate\n", "{\"applied\":[]}\n"])
+    }).pipe(Effect.scoped))
+
+  it.effect("a server that does not answer is exit code 5", () =>
+    Effect.gen(function*() {
+      const port = yield* Effect.scoped(Ports.free)
+      const nowhere = { GRPC_ADDR: `127.0.0.1:${port}`, KAFKA_BROKERS: `127.0.0.1:${port}` }
+      const [pay, reserve] = yield* both(
+        Program.run(["pay", "1"], nowhere),
+        Program.run(["reserve", "1", "--json"], nowhere)
+      )
+      failed(pay, 5, new RegExp(`127.0.0.1:${port}`))
+      failed(reserve, 5, /kafka is not available/)
+    }))
+
+  it.effect("config shows every setting in effect, and no secret, for people and as JSON", () =>
+    Effect.gen(function*() {
+      const env = {
+        DATABASE_URL: "postgres://app:hush-hush@db.example:5432/payments",
+        REDIS_URL: "redis://:hush-hush@cache.example:6379",
+        OTEL_EXPORTER_OTLP_HEADERS: "authorization=hush-hush",
+        SHUTDOWN_TIMEOUT: "90s"
+      }
+      const [human, json] = yield* both(Program.run(["config"], env), Program.run(["config", "--json"], env))
+      for (const text of [human, json].map(printed)) assert.notInclude(text, "hush-hush")
+      const settings = JSON.parse(json.stdout) as Record<string, string>
+      assert.deepInclude(settings, {
+        DATABASE_URL: "postgres://app:<redacted>@db.example:5432/payments",
+        REDIS_URL: "redis://:<redacted>@cache.example:6379",
+        KAFKA_BROKERS: "localhost:9095",
+        SHUTDOWN_TIMEOUT: "1m 30s"
+      })
+      assert.deepStrictEqual(
+        human.stdout.trimEnd().split("\n").map((line) => line.split(/ +/, 1)[0]),
+        Object.keys(settings)
+      )
+    }))
+
+  it.effect("--help lists every command, --version is that of package.json", () =>
+    Effect.gen(function*() {
+      const [help, version] = yield* both(Program.run(["--help"], {}), Program.run(["--version"], {}))
+      for (const command of ["serve", "start", "migrate", "config", "reserve", "pay", "refuse", "payment", "watch", "local"]) {
+        assert.match(printed(help), new RegExp(`- ${command}\\b`))
+      }
+      const { version: ours } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"))
+      assert.strictEqual(printed(version).trim(), ours)
+    }))
+
+  it.effect("a command line that is wrong is exit code 2, told on standard error", () =>
+    Effect.gen(function*() {
+      const { cli } = yield* Saga
+      const ran = yield* Effect.forEach(
+        [["pay", "0"], ["reserve", "1", "--key", "no-uuid"], ["unheard-of"]],
+        (args) => cli(...args),
+        { concurrency: 2 }
+      )
+      for (const { code, stderr, stdout } of ran) {
+        assert.strictEqual(code, 2, stderr)
+        assert.strictEqual(stdout, "")
+        assert.isNotEmpty(stderr)
+        assert.notMatch(stderr, /^ +at /m, "a stack trace")
+      }
+    }))
+})

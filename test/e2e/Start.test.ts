@@ -1,0 +1,223 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { Redis } from "ioredis"
+import { randomUUID } from "node:crypto"
+import * as Net from "node:net"
+import * as Ports from "../../src/local/Ports.js"
+import * as Calls from "./Calls.js"
+import { eventually } from "./Eventually.js"
+import * as Program from "./Program.js"
+import * as Tables from "./Tables.js"
+import * as Topics from "./Topics.js"
+import * as World from "./World.js"
+
+const freePort = Effect.scoped(Ports.free)
+
+/** Ends when /readyz is this status; answers what it says. */
+const untilStatus = (program: Program.Services, status: number) =>
+  program.get("/readyz").pipe(
+    Effect.tap((answer) => assert.strictEqual(answer.status, status)),
+    Effect.zipRight(program.readiness),
+    eventually()
+  )
+
+/** Ends when the program says that it waits for this dependency, for a reason that has this in it. */
+const untilWaitingFor = (program: Program.Services, name: string, reason: RegExp) =>
+  untilStatus(program, 503).pipe(
+    Effect.tap(({ dependencies }) => {
+      assert.isFalse(dependencies[name]?.ok)
+      assert.match(dependencies[name]!.reason!, reason)
+    }),
+    eventually()
+  )
+
+const isAlive = (program: Program.Services) =>
+  program.get("/livez").pipe(Effect.tap(({ status }) => assert.strictEqual(status, 200)), eventually())
+
+/** Reserves an order, and sees its payment and its record. */
+const orderGoesThrough = Effect.fnUntraced(function*(world: World.World, orderId: number, key: string = randomUUID()) {
+  const topics = yield* Topics.make(world.kafkaBrokers)
+  const tables = yield* Tables.make(world.databaseUrl)
+  yield* topics.write(world.inventory, { value: Topics.reserved(orderId, key) })
+  const records = yield* topics.follow(world.payment)
+  yield* Effect.sync(() => assert.sameMembers(records.map(({ key }) => String(key)), [String(orderId)])).pipe(eventually())
+  assert.deepStrictEqual(yield* tables.payments(orderId), [{ order_id: String(orderId), status: "CREATED" }])
+})
+
+const listen = (port: number) =>
+  Effect.acquireRelease(
+    Effect.async<Net.Server>((resume) => {
+      const server: Net.Server = Net.createServer().listen(port, "127.0.0.1", () => resume(Effect.succeed(server)))
+    }),
+    (server) => Effect.sync(() => server.close())
+  )
+
+describe.concurrent("a start", () => {
+  it.scopedLive("Kafka arrives later: alive and not ready until then, and nobody has to start the program again", () =>
+    Effect.gen(function*() {
+      const port = yield* freePort
+      const world = yield* World.make({ kafkaBrokers: `localhost:${port}` })
+      const program = yield* Program.serve([], world.env)
+      yield* isAlive(program)
+      yield* untilWaitingFor(program, "topics", /kafka is not available/)
+      yield* World.server("kafka", port)
+      yield* program.untilReady
+      yield* orderGoesThrough(world, 1)
+    }))
+
+  it.scopedLive("PostgreSQL arrives later: alive and not ready until then", () =>
+    Effect.gen(function*() {
+      const port = yield* freePort
+      const databaseUrl = `postgres://payments:payments@localhost:${port}/payments`
+      const world = yield* World.make({ databaseUrl })
+      const program = yield* Program.serve([], world.env)
+      yield* isAlive(program)
+      yield* untilWaitingFor(program, "postgres", /not available/)
+      yield* untilWaitingFor(program, "migrations", /database is not available/)
+      yield* World.server("postgres", port)
+      yield* program.untilReady
+      yield* orderGoesThrough(world, 2)
+    }))
+
+  it.scopedLive("without Redis it is ready and works, and says so; when Redis arrives it is used", () =>
+    Effect.gen(function*() {
+      const port = yield* freePort
+      const world = yield* World.make({ redisUrl: `redis://localhost:${port}` })
+      const program = yield* Program.serve([], world.env)
+      yield* program.untilReady
+      const { dependencies } = yield* program.readiness
+      assert.deepInclude(dependencies["redis"], { ok: false, required: false })
+      yield* orderGoesThrough(world, 3)
+
+      yield* World.server("redis", port)
+      yield* program.readiness.pipe(
+        Effect.tap(({ dependencies }) => assert.isTrue(dependencies["redis"]!.ok)),
+        eventually()
+      )
+      const key = randomUUID()
+      const topics = yield* Topics.make(world.kafkaBrokers)
+      yield* topics.write(world.inventory, { value: Topics.reserved(4, key) })
+      const redis = yield* Effect.acquireRelease(
+        Effect.sync(() => new Redis(world.redisUrl)),
+        (redis) => Effect.sync(() => redis.disconnect())
+      )
+      yield* Effect.promise(() => redis.get(`payments:inventory:${key}`)).pipe(
+        Effect.tap((order) => assert.strictEqual(order, "4")),
+        eventually()
+      )
+    }))
+
+  it.scopedLive("told not to migrate and not to create topics, it says what is missing and goes on when it is there", () =>
+    Effect.gen(function*() {
+      const world = yield* World.make()
+      const env = { ...world.env, MIGRATE_ON_START: "false", KAFKA_CREATE_TOPICS: "false" }
+      const program = yield* Program.serve([], env)
+      yield* untilWaitingFor(program, "migrations", /payment_and_outbox, .*\(payments migrate\)/)
+      yield* untilWaitingFor(program, "topics", new RegExp(`${world.inventory}, ${world.dlq}, ${world.payment}`))
+      const topics = yield* Topics.make(world.kafkaBrokers)
+      const tables = yield* Tables.make(world.databaseUrl)
+      assert.strictEqual(yield* tables.count("pg_tables WHERE schemaname = 'public'"), 0)
+      assert.notInclude(yield* topics.existing, world.inventory)
+
+      const migrated = yield* Program.run(["migrate", "--json"], env)
+      assert.strictEqual(migrated.code, 0)
+      assert.deepStrictEqual(JSON.parse(migrated.stdout), { applied: ["payment_and_outbox", "adopt_and_index"] })
+      const { dependencies } = yield* program.readiness.pipe(
+        Effect.tap(({ dependencies }) => assert.isTrue(dependencies["migrations"]!.ok)),
+        eventually()
+      )
+      assert.isFalse(dependencies["topics"]!.ok)
+      yield* topics.create(world.inventory, world.dlq, world.payment)
+      yield* program.untilReady
+      yield* orderGoesThrough(world, 5)
+    }))
+
+  for (const variable of ["GRPC_ADDR", "HTTP_ADDR"]) {
+    it.scopedLive(`a taken port ends it with 1 and a line that names ${variable}`, () =>
+      Effect.gen(function*() {
+        const world = yield* World.make()
+        const port = yield* freePort
+        yield* listen(port)
+        const program = yield* Program.serve([], { ...world.env, [variable]: `127.0.0.1:${port}` })
+        const { code } = yield* program.ended.pipe(Effect.timeout("20 seconds"))
+        assert.strictEqual(code, 1, program.stderr())
+        const [line, ...others] = program.stderr().trimEnd().split("\n").filter((line) => !line.startsWith("{"))
+        assert.isEmpty(others)
+        assert.include(line, `127.0.0.1:${port} is taken`)
+        assert.include(line, variable)
+      }))
+  }
+
+  it.scopedLive("a bad configuration ends it with 2, and all problems are told at once, without secrets", () =>
+    Effect.gen(function*() {
+      const { code, stderr, stdout } = yield* Program.run(["serve"], {
+        DATABASE_URL: "mysql://payments:hush-hush@localhost/payments",
+        REDIS_URL: "hush-hush",
+        KAFKA_BROKERS: "nowhere",
+        GRPC_ADDR: "8081",
+        MIGRATE_ON_START: "yes",
+        SHUTDOWN_TIMEOUT: "20",
+        OUTBOX_BATCH_SIZE: "0",
+        OUTBOX_DELIVERY: "at-most-once"
+      })
+      assert.strictEqual(code, 2)
+      const named = stderr.split("\n").flatMap((line) => /^ {2}([A-Z_]+) .+, e\.g\. \1=\S+$/.exec(line)?.[1] ?? [])
+      assert.sameMembers(named, [
+        "DATABASE_URL",
+        "REDIS_URL",
+        "KAFKA_BROKERS",
+        "GRPC_ADDR",
+        "MIGRATE_ON_START",
+        "SHUTDOWN_TIMEOUT",
+        "OUTBOX_BATCH_SIZE",
+        "OUTBOX_DELIVERY"
+      ])
+      assert.notInclude(stdout + stderr, "hush-hush")
+    }))
+
+  it.scopedLive("an event that one process commits is published by the relay of another, long before its next poll", () =>
+    Effect.gen(function*() {
+      const world = yield* World.make()
+      const env = { ...world.env, OUTBOX_POLL_INTERVAL: "30s" }
+      const [server, worker] = yield* Effect.all([
+        Program.serve(["grpc"], env),
+        Program.serve(["consumer", "relay"], env)
+      ])
+      yield* Effect.all([server.untilReady, worker.untilReady], { concurrency: 2 })
+      const topics = yield* Topics.make(world.kafkaBrokers)
+      const tables = yield* Tables.make(world.databaseUrl)
+      const calls = yield* Calls.make(server.grpc)
+      const records = yield* topics.follow(world.payment)
+      const listener = Effect.map(
+        tables.query<{ readonly pid: number }>(`
+          SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%' AND state = 'idle'
+        `),
+        (rows) => rows.map(({ pid }) => pid)
+      )
+      /** Reserves and pays an order: two events, one from each process. */
+      const promptly = Effect.fnUntraced(function*(orderId: number) {
+        yield* topics.write(world.inventory, { value: Topics.reserved(orderId) })
+        const statuses = Effect.sync(() =>
+          records.filter(({ key }) => String(key) === String(orderId)).map((record) => Topics.body(record).status)
+        )
+        yield* statuses.pipe(Effect.tap((all) => assert.deepStrictEqual(all, ["CREATED"])), eventually("8 seconds"))
+        assert.strictEqual((yield* calls.pay(orderId)).code, "OK")
+        yield* statuses.pipe(
+          Effect.tap((all) => assert.deepStrictEqual(all, ["CREATED", "COMPLETED"])),
+          eventually("8 seconds")
+        )
+      })
+      const [before] = yield* listener.pipe(Effect.tap((pids) => assert.lengthOf(pids, 1)), eventually())
+      yield* promptly(6)
+      // a connection that listens and breaks is made again
+      yield* tables.query("SELECT pg_terminate_backend($1)", [before])
+      yield* listener.pipe(
+        Effect.tap((pids) => {
+          assert.lengthOf(pids, 1)
+          assert.notStrictEqual(pids[0], before)
+        }),
+        eventually()
+      )
+      yield* promptly(7)
+    }))
+})
