@@ -57,15 +57,18 @@ export const database = Effect.fn("Prepare.database")(function*(options: { reado
 
 /** Ends when all topics exist: creates those that are missing, or waits until somebody else has. */
 export const topics = Effect.fn("Prepare.topics")(
-  function*(kafka: KafkaOptions, options: { readonly topics: ReadonlyArray<string>; readonly create: boolean }) {
+  function*(
+    kafka: KafkaOptions,
+    options: { readonly topics: ReadonlyArray<Kafka.NewTopic>; readonly create: boolean }
+  ) {
     const readiness = yield* Readiness
     const tell = yield* waiting("topics")
     yield* Effect.gen(function*() {
       if (options.topics.length === 0) return
-      const missing = yield* Kafka.missingTopics(kafka, options.topics)
+      const missing = yield* Kafka.missingTopics(kafka, options.topics.map((_) => _.topic))
       if (missing.length === 0) return
       if (!options.create) return yield* new StillMissing({ message: `no such topic: ${missing.join(", ")}` })
-      yield* Kafka.createTopics(kafka, missing)
+      yield* Kafka.createTopics(kafka, options.topics.filter((_) => missing.includes(_.topic)))
       yield* Effect.logInfo(`topics created: ${missing.join(", ")}`)
     }).pipe(
       Effect.tapError((error) => tell(error.message)),

@@ -18,12 +18,16 @@ export class StopTookTooLong extends Schema.TaggedError<StopTookTooLong>()("Stop
 /** On interruption waits for the effect to end, but no longer than `limit`; then the interruption is an error. */
 const stopWithin = (limit: Duration.Duration) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.uninterruptibleMask((restore) =>
-    Effect.flatMap(Effect.fork(restore(effect)), (fiber) =>
+    // a daemon: nobody waits for it who does not say so
+    Effect.flatMap(Effect.forkDaemon(restore(effect)), (fiber) =>
       restore(Fiber.join(fiber)).pipe(
         Effect.onInterrupt(() =>
           Effect.logInfo("stopping").pipe(
-            Effect.zipRight(Effect.disconnect(Effect.interruptible(Fiber.interrupt(fiber)))),
+            Effect.zipRight(Fiber.interrupt(fiber)),
+            Effect.interruptible,
             Effect.timeoutFail({ duration: limit, onTimeout: () => new StopTookTooLong({ limit }) }),
+            // here and not further up: a fiber that is interrupted passes no other handler
+            Effect.tapError((error) => Effect.logFatal(error.message)),
             Effect.orDie
           )
         )

@@ -1,7 +1,7 @@
 import { Duration, Effect, Layer } from "effect"
 import type { AppConfig } from "../Config.js"
 import * as PaymentsApi from "../grpc/PaymentsApi.js"
-import type { KafkaOptions } from "../infra/Kafka.js"
+import type { KafkaOptions, NewTopic } from "../infra/Kafka.js"
 import * as Postgres from "../infra/Postgres.js"
 import { Readiness } from "../infra/Readiness.js"
 import { Redis } from "../infra/Redis.js"
@@ -31,10 +31,15 @@ export const kafkaOptions = (config: Config): KafkaOptions => ({
   clientId: config.kafkaClientId
 })
 
+/** What fits into a broker's default of 1 MiB fits into here with the headers that say why it is dead. */
+const deadLetterBytes = 2 * 1024 * 1024
+
 /** Topics that the parts read or write. */
-export const topicsOf = (config: Config, running: ReadonlyArray<Part>) => [
-  ...(running.includes("consumer") ? [config.inventoryTopic, config.inventoryDlqTopic] : []),
-  ...(running.includes("relay") ? [config.paymentTopic] : [])
+export const topicsOf = (config: Config, running: ReadonlyArray<Part>): ReadonlyArray<NewTopic> => [
+  ...(running.includes("consumer")
+    ? [{ topic: config.inventoryTopic }, { topic: config.inventoryDlqTopic, maxMessageBytes: deadLetterBytes }]
+    : []),
+  ...(running.includes("relay") ? [{ topic: config.paymentTopic }] : [])
 ]
 
 /** What the parts share: one pool of connections, and the use cases over it. */

@@ -55,7 +55,6 @@ export const attempt = <A>(f: () => Promise<A>): Effect.Effect<A, KafkaUnavailab
 export const close = (f: () => Promise<unknown>, limit: Duration.DurationInput) =>
   Effect.tryPromise(f).pipe(
     Effect.interruptible,
-    Effect.disconnect,
     Effect.timeout(limit),
     Effect.catchAll((error) => Effect.logDebug("kafka connection did not close cleanly", error))
   )
@@ -76,12 +75,26 @@ export const missingTopics = (options: KafkaOptions, wanted: ReadonlyArray<strin
       (existing) => wanted.filter((topic) => !existing.includes(topic))
     ))
 
+/** A topic to create. */
+export interface NewTopic {
+  readonly topic: string
+  /** Largest record, with key and headers. Default: the broker's own limit. */
+  readonly maxMessageBytes?: number
+}
+
 /** Creates topics with 4 partitions and the broker's own replication. Another process may do the same meanwhile. */
-export const createTopics = (options: KafkaOptions, topics: ReadonlyArray<string>) =>
+export const createTopics = (options: KafkaOptions, topics: ReadonlyArray<NewTopic>) =>
   withAdmin(options, (admin) =>
     attempt(() =>
       admin.createTopics({
-        topics: topics.map((topic) => ({ topic, numPartitions: 4, replicationFactor: -1 })),
+        topics: topics.map(({ maxMessageBytes, topic }) => ({
+          topic,
+          numPartitions: 4,
+          replicationFactor: -1,
+          configEntries: maxMessageBytes === undefined
+            ? []
+            : [{ name: "max.message.bytes", value: String(maxMessageBytes) }]
+        })),
         waitForLeaders: true
       })
     ))

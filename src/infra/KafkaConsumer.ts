@@ -25,6 +25,9 @@ export interface ConsumerOptions extends KafkaOptions {
   readonly onJoin?: Effect.Effect<void>
 }
 
+/** Headers of a record, each once or several times. */
+export type IncomingHeaders = NonNullable<KafkaMessage["headers"]>
+
 /** A record as it was read. */
 export type IncomingRecord = Pick<KafkaMessage, "key" | "value" | "headers" | "offset" | "timestamp">
 

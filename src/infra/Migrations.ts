@@ -1,5 +1,5 @@
 import { FileSystem } from "@effect/platform"
-import { Migrator, SqlClient } from "@effect/sql"
+import { Migrator, SqlClient, SqlError } from "@effect/sql"
 import { Array as Arr, Effect, Option, Order, Schema } from "effect"
 import * as Postgres from "./Postgres.js"
 
@@ -65,8 +65,14 @@ export const migrate = Effect.fn("Migrations.migrate")(function*(options: Migrat
       MigrationError: (cause) => new MigrationFailed({ cause }),
       SqlError: (error) => new Postgres.DatabaseUnavailable({ cause: error.cause })
     }),
-    // the migrator dies of a statement that fails
-    Effect.catchAllDefect((cause) => new MigrationFailed({ cause }))
+    // the migrator dies of a statement that fails, and of a connection that does
+    Effect.catchAllDefect((cause) => {
+      const error = cause instanceof Migrator.MigrationError ? cause.cause : cause
+      const away = error instanceof SqlError.SqlError && Postgres.isAway(error)
+      return Effect.fail(
+        away ? new Postgres.DatabaseUnavailable({ cause: error.cause }) : new MigrationFailed({ cause })
+      )
+    })
   )
 })
 

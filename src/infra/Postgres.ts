@@ -71,6 +71,10 @@ export const sqlState = (error: SqlError.SqlError): Option.Option<string> => {
 const isContention = (error: SqlError.SqlError) =>
   Option.exists(sqlState(error), (state) => ["40001", "40P01", "55P03"].includes(state))
 
+/** no answer at all, or the server says that it goes, or has no room: connection exception, shutdown, resources */
+export const isAway = (error: SqlError.SqlError) =>
+  Option.match(sqlState(error), { onNone: () => true, onSome: (state) => /^(08|53|57P)/.test(state) })
+
 /** data exception, broken constraint, wrong statement: our bug, and no wait will mend it */
 const isBug = (error: SqlError.SqlError) => Option.exists(sqlState(error), (state) => /^(22|23|42)/.test(state))
 

@@ -71,7 +71,13 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
               Effect.timeoutFail({
                 duration: commandTimeout,
                 onTimeout: () => new RedisUnavailable({ cause: new Error("no answer in time") })
-              })
+              }),
+              // the other end may have gone without a word: the next command has a connection of its own
+              Effect.tapError(({ cause }) =>
+                Effect.sync(() =>
+                  cause instanceof Error && cause.message === "no answer in time" && redis.disconnect(true)
+                )
+              )
             )
             const values: Array<unknown> = []
             for (const [error, value] of replies ?? []) {

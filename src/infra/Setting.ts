@@ -113,10 +113,10 @@ export const port: Parse<number> = (text) =>
     : Either.left("is not a port (0 to 65535)")
 
 export const address: Parse<Address> = (text) => {
-  const at = text.lastIndexOf(":")
-  return at < 1
+  const [, v6, name, digits] = /^(?:\[([0-9a-fA-F:.]+)\]|([^\s:/[\]]+)):([^:/]*)$/.exec(text) ?? []
+  return digits === undefined
     ? Either.left("is not host:port")
-    : Either.map(port(text.slice(at + 1)), (port) => ({ host: text.slice(0, at).replace(/^\[|\]$/g, ""), port }))
+    : Either.map(port(digits), (port) => ({ host: v6 ?? name!, port }))
 }
 
 export const integer = (min: number, max: number): Parse<number> => (text) =>
@@ -127,12 +127,12 @@ export const integer = (min: number, max: number): Parse<number> => (text) =>
 export const flag: Parse<boolean> = (text) =>
   text === "true" ? Either.right(true) : text === "false" ? Either.right(false) : Either.left("is not true or false")
 
-const units = { ms: "millis", s: "seconds", m: "minutes", h: "hours", d: "days" } as const
+const millis = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
 
 export const duration = (min: Duration.DurationInput): Parse<Duration.Duration> => (text) => {
   const [, amount, unit] = /^(\d+(?:\.\d+)?) *(ms|s|m|h|d)$/.exec(text) ?? []
   if (amount === undefined) return Either.left("is not a duration: a number and ms, s, m, h or d")
-  const value = Duration.decode(`${Number(amount)} ${units[unit as keyof typeof units]}`)
+  const value = Duration.millis(Number(amount) * millis[unit as keyof typeof millis])
   return Duration.lessThan(value, min)
     ? Either.left(`is shorter than ${showDuration(Duration.decode(min))}`)
     : Either.right(value)
@@ -143,6 +143,9 @@ export const oneOf = <A extends string>(...values: ReadonlyArray<A>): Parse<A> =
 
 export const showDuration = (duration: Duration.Duration) => Duration.format(duration)
 export const showUrl = (url: Redacted.Redacted) =>
-  Redacted.value(url).replace(/(:\/\/[^:@/]*):[^@/]*@/, "$1:<redacted>@")
+  Redacted.value(url)
+    // the last @ before the host's end is the one that counts
+    .replace(/(:\/\/[^:@/?#]*):[^/?#]*@/, "$1:<redacted>@")
+    .replace(/([?&][^=&#]*password[^=&#]*=)[^&#]*/gi, "$1<redacted>")
 export const showOptional = <A>(show: (value: A) => string) => Option.match({ onNone: () => "", onSome: show })
 export const showAddress = ({ host, port }: Address) => `${host.includes(":") ? `[${host}]` : host}:${port}`

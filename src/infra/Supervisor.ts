@@ -1,4 +1,4 @@
-import { Cause, Clock, Data, Duration, Effect, Metric, Option, Ref, Schedule, Schema } from "effect"
+import { Cause, Clock, Duration, Effect, Metric, Option, Random, Ref, Schema } from "effect"
 
 /** A service met a bug again and again: going on would only hide it. */
 export class ServiceGaveUp extends Schema.TaggedError<ServiceGaveUp>()("ServiceGaveUp", {
@@ -15,12 +15,15 @@ const restarts = Metric.counter("payments_service_restarts_total", {
   incremental: true
 })
 
-/** From 250 ms, doubled up to 10 s, each ±20 %; after a minute without failure it begins anew. */
-const backoff = Schedule.exponential("250 millis").pipe(
-  Schedule.union(Schedule.spaced("10 seconds")),
-  Schedule.jittered,
-  Schedule.resetAfter("1 minute")
-)
+/** From 250 ms, doubled up to 10 s, each ±20 %. */
+const pauseAfter = (failures: number) =>
+  Effect.map(
+    Random.nextRange(0.8, 1.2),
+    (jitter) => Duration.millis(Math.min(250 * 2 ** (failures - 1), 10_000) * jitter)
+  )
+
+/** A service that ran so long has recovered: its pauses begin anew. */
+const recovery = Duration.toMillis("1 minute")
 
 /** So many defects within two minutes end the service for good. */
 const maxDefects = 5
@@ -30,8 +33,6 @@ const messageOf = (cause: Cause.Cause<unknown>) => {
   const error = Cause.squash(cause)
   return error instanceof Error ? error.message : String(error)
 }
-
-class Restart extends Data.TaggedError("Restart") {}
 
 /**
  * Runs a never-ending service and starts it again when it fails.
@@ -46,13 +47,14 @@ export const supervise = Effect.fnUntraced(function*<E, R, F extends E = never>(
   isFinal: (error: E) => error is F = (_): _ is F => false
 ) {
   const defects = yield* Ref.make<ReadonlyArray<number>>([])
+  const failures = yield* Ref.make(0)
 
-  const judge = Effect.fnUntraced(function*(cause: Cause.Cause<E>) {
+  const judge = Effect.fnUntraced(function*(cause: Cause.Cause<E>, started: number) {
     if (Cause.isInterruptedOnly(cause)) return yield* Effect.failCause(cause as Cause.Cause<never>)
     const final = Option.filter(Cause.failureOption(cause), isFinal)
     if (Option.isSome(final)) return yield* Effect.fail(final.value)
+    const now = yield* Clock.currentTimeMillis
     if (Cause.isDie(cause)) {
-      const now = yield* Clock.currentTimeMillis
       const recent = yield* Ref.updateAndGet(defects, (times) => [...times.filter((_) => _ > now - defectWindow), now])
       if (recent.length >= maxDefects) return yield* new ServiceGaveUp({ service, cause: Cause.squash(cause) })
     }
@@ -63,13 +65,13 @@ export const supervise = Effect.fnUntraced(function*<E, R, F extends E = never>(
         Effect.logWarning(`starting the service again: ${messageOf(cause)}`),
         Effect.logDebug("why the service is started again", cause)
       )
-    return yield* new Restart()
+    const inARow = yield* Ref.updateAndGet(failures, (n) => now - started >= recovery ? 1 : n + 1)
+    yield* Effect.sleep(yield* pauseAfter(inARow))
   })
 
-  return yield* run.pipe(
-    Effect.catchAllCause(judge),
-    Effect.retry({ schedule: backoff, while: (error) => error instanceof Restart }),
-    Effect.catchIf((error): error is Restart => error instanceof Restart, Effect.die),
+  return yield* Clock.currentTimeMillis.pipe(
+    Effect.flatMap((started) => Effect.catchAllCause(run, (cause) => judge(cause, started))),
+    Effect.forever,
     Effect.annotateLogs({ service })
   )
 })

@@ -1,7 +1,11 @@
-import { Context, Duration, Effect, Layer } from "effect"
+import { Context, Duration, Effect, Layer, Option, Schema } from "effect"
 import { OrderId } from "../domain/Payment.js"
 import type { RedisUnavailable } from "../infra/Redis.js"
 import { Redis } from "../infra/Redis.js"
+
+const readOrderId = Schema.decodeUnknownOption(
+  Schema.String.pipe(Schema.pattern(/^[1-9]\d{0,18}$/), Schema.compose(Schema.BigInt), Schema.compose(OrderId))
+)
 
 /** An idempotency key, and the order that it belongs to. */
 export interface Seen {
@@ -36,7 +40,7 @@ export class Dedupe extends Context.Tag("payments/Dedupe")<Dedupe, {
           const [orders] = yield* redis.pipeline((pipeline) => pipeline.mget(...keys.map(name)))
           ;(orders as ReadonlyArray<string | null>).forEach((order, i) => {
             // what is not ours to read is as good as forgotten
-            if (order !== null && /^\d+$/.test(order)) found.set(keys[i]!, OrderId.make(BigInt(order)))
+            Option.map(readOrderId(order), (orderId) => found.set(keys[i]!, orderId))
           })
           return found
         })

@@ -1,6 +1,6 @@
 import { Either, Option } from "effect"
 import * as InventoryEvent from "../domain/InventoryEvent.js"
-import type { IncomingRecord } from "../infra/KafkaConsumer.js"
+import type { IncomingHeaders, IncomingRecord } from "../infra/KafkaConsumer.js"
 import * as Trace from "../infra/Trace.js"
 import type { Reservation } from "../payments/Reservation.js"
 
@@ -15,8 +15,9 @@ export interface Triage {
 
 /** A producer may write a header several times; then there is no saying which one is meant. */
 const traceparent = (record: IncomingRecord): Option.Option<string> => {
-  const header = record.headers?.["traceparent"]
-  return Array.isArray(header) || header === undefined
+  // null where the producer wrote a header without a value, whatever the types say
+  const header: IncomingHeaders[string] | null = record.headers?.["traceparent"]
+  return Array.isArray(header) || header == null
     ? Option.none()
     : Option.filter(Option.some(header.toString()), (text) => Option.isSome(Trace.parse(text)))
 }

@@ -43,7 +43,8 @@ const printed = ({ code, stderr, stdout }: Ran) => {
   return stdout
 }
 
-const both = <A, B, E, R>(a: Effect.Effect<A, E, R>, b: Effect.Effect<B, E, R>) => Effect.all([a, b], { concurrency: 2 })
+const both = <A, B, E, R>(a: Effect.Effect<A, E, R>, b: Effect.Effect<B, E, R>) =>
+  Effect.all([a, b], { concurrency: 2 })
 
 layer(Layer.scoped(Saga, setup), { timeout: "60 seconds", excludeTestServices: true })("the command line", (it) => {
   it.effect("reserve, pay, refuse and payment: for people and as JSON, with the exit code of each refusal", () =>
@@ -105,7 +106,9 @@ layer(Layer.scoped(Saga, setup), { timeout: "60 seconds", excludeTestServices: t
       }).pipe(eventually("20 seconds", "200 millis"))
       assert.match(
         fresh.stdout().split("\n")[0]!,
-        new RegExp(`^${world.payment}/\\d at \\d+  \\{"idempotent_key":"[0-9a-f-]{36}","order_id":5\\d+,"status":"CREATED"\\}$`)
+        new RegExp(
+          `^${world.payment}/\\d at \\d+  \\{"idempotent_key":"[0-9a-f-]{36}","order_id":5\\d+,"status":"CREATED"\\}$`
+        )
       )
       const lines = Effect.sync(() => all.stdout().trimEnd().split("\n"))
       const first = yield* lines.pipe(
@@ -176,7 +179,20 @@ layer(Layer.scoped(Saga, setup), { timeout: "60 seconds", excludeTestServices: t
   it.effect("--help lists every command, --version is that of package.json", () =>
     Effect.gen(function*() {
       const [help, version] = yield* both(Program.run(["--help"], {}), Program.run(["--version"], {}))
-      for (const command of ["serve", "start", "migrate", "config", "reserve", "pay", "refuse", "payment", "watch", "local"]) {
+      for (
+        const command of [
+          "serve",
+          "start",
+          "migrate",
+          "config",
+          "reserve",
+          "pay",
+          "refuse",
+          "payment",
+          "watch",
+          "local"
+        ]
+      ) {
         assert.match(printed(help), new RegExp(`- ${command}\\b`))
       }
       const { version: ours } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"))

@@ -26,6 +26,8 @@ const setup = Effect.gen(function*() {
 class Saga extends Context.Tag("test/Saga")<Saga, Effect.Effect.Success<typeof setup>>() {}
 
 const again = Schedule.spaced("20 millis")
+/** So that an outage of some seconds leaves hundreds of orders behind, and not tens of thousands. */
+const pace = Effect.sleep("30 millis")
 
 /** Reserves and pays orders, one after the other and all the time, while `happening` does what it does to a server. */
 const outlives = Effect.fnUntraced(function*(from: number, happening: Effect.Effect<unknown, unknown>) {
@@ -37,20 +39,18 @@ const outlives = Effect.fnUntraced(function*(from: number, happening: Effect.Eff
     Effect.suspend(() => {
       const value = Topics.reserved(orderId, randomUUID())
       return Effect.sandbox(topics.write(world.inventory, { value })).pipe(Effect.retry(again))
-    }).pipe(Effect.tap(() => reserved.push(orderId)))
+    }).pipe(Effect.tap(() => reserved.push(orderId)), Effect.zipLeft(pace))
   const pay = (orderId: number) =>
     Effect.repeat(calls.pay(orderId), { schedule: again, until: ({ code }) => code === "OK" }).pipe(
       Effect.tap(() => paid.add(orderId))
     )
+  // asked to end rather than interrupted: what was written is in the list
+  let enough = false
   const load = yield* Effect.fork(
-    Effect.iterate(from, { while: () => true, body: (orderId) => Effect.as(reserve(orderId), orderId + 1) })
+    Effect.iterate(from, { while: () => !enough, body: (orderId) => Effect.as(reserve(orderId), orderId + 1) })
   )
   const payer = yield* Effect.fork(
-    Effect.iterate(from, {
-      while: () => true,
-      body: (orderId) =>
-        Effect.as(Effect.repeat(pay(orderId), { while: () => !paid.has(orderId), schedule: again }), orderId + 1)
-    })
+    Effect.iterate(from, { while: () => !enough, body: (orderId) => Effect.as(pay(orderId), orderId + 1) })
   )
   const more = Effect.suspend(() => {
     const goal = paid.size + 30
@@ -59,7 +59,8 @@ const outlives = Effect.fnUntraced(function*(from: number, happening: Effect.Eff
   yield* more
   yield* happening
   yield* more
-  yield* Fiber.interrupt(load)
+  enough = true
+  yield* Fiber.join(load)
   yield* Fiber.interrupt(payer)
   yield* Effect.forEach(reserved, pay, { concurrency: 8 })
 
@@ -93,15 +94,23 @@ const outlives = Effect.fnUntraced(function*(from: number, happening: Effect.Eff
 })
 
 layer(Layer.scoped(Saga, setup), { timeout: "60 seconds", excludeTestServices: true })("under load", (it) => {
-  it.scoped("PostgreSQL crashes and comes back: every order is paid once, its events in order", () =>
-    Effect.gen(function*() {
-      const { postgres } = yield* Saga
-      yield* outlives(1, postgres.restart)
-    }), 100_000)
+  it.scoped(
+    "PostgreSQL crashes and comes back: every order is paid once, its events in order",
+    () =>
+      Effect.gen(function*() {
+        const { postgres } = yield* Saga
+        yield* outlives(1, postgres.restart)
+      }),
+    100_000
+  )
 
-  it.scoped("the broker crashes and comes back: every order is paid once, its events in order", () =>
-    Effect.gen(function*() {
-      const { kafka } = yield* Saga
-      yield* outlives(100_001, kafka.restart)
-    }), 100_000)
+  it.scoped(
+    "the broker crashes and comes back: every order is paid once, its events in order",
+    () =>
+      Effect.gen(function*() {
+        const { kafka } = yield* Saga
+        yield* outlives(100_001, kafka.restart)
+      }),
+    100_000
+  )
 })

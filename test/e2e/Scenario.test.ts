@@ -58,7 +58,9 @@ layer(Layer.scoped(Saga, setup), { timeout: "60 seconds", excludeTestServices: t
           RETURN NEW;
         END $$
       `)
-      yield* tables.query("CREATE TRIGGER history AFTER INSERT OR UPDATE ON event FOR EACH ROW EXECUTE FUNCTION remember()")
+      yield* tables.query(
+        "CREATE TRIGGER history AFTER INSERT OR UPDATE ON event FOR EACH ROW EXECUTE FUNCTION remember()"
+      )
 
       yield* topics.write(world.inventory, { value: Topics.reserved(orderId) })
       const [created] = yield* recordsOf(orderId, 1)
@@ -222,7 +224,12 @@ layer(Layer.scoped(Saga, setup), { timeout: "60 seconds", excludeTestServices: t
       }
       const places = yield* topics.write(
         world.inventory,
-        ...values.map(([, value], i) => ({ key: i % 2 === 0 ? Buffer.from([i, 0xff]) : null, value, headers, partition: 2 }))
+        ...values.map(([, value], i) => ({
+          key: i % 2 === 0 ? Buffer.from([i, 0xff]) : null,
+          value,
+          headers,
+          partition: 2
+        }))
       )
       // behind them, on the same partition
       yield* topics.writeAll(world.inventory, 2, [{ value: Topics.reserved(4741) }])

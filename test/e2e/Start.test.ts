@@ -40,7 +40,9 @@ const orderGoesThrough = Effect.fnUntraced(function*(world: World.World, orderId
   const tables = yield* Tables.make(world.databaseUrl)
   yield* topics.write(world.inventory, { value: Topics.reserved(orderId, key) })
   const records = yield* topics.follow(world.payment)
-  yield* Effect.sync(() => assert.sameMembers(records.map(({ key }) => String(key)), [String(orderId)])).pipe(eventually())
+  yield* Effect.sync(() => assert.sameMembers(records.map(({ key }) => String(key)), [String(orderId)])).pipe(
+    eventually()
+  )
   assert.deepStrictEqual(yield* tables.payments(orderId), [{ order_id: String(orderId), status: "CREATED" }])
 })
 

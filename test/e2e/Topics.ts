@@ -1,8 +1,8 @@
 import { Effect } from "effect"
 import type { IHeaders, Message } from "kafkajs"
 import { Kafka, logLevel } from "kafkajs"
-import { eventually } from "./Eventually.js"
 import { randomUUID } from "node:crypto"
+import { eventually } from "./Eventually.js"
 
 /** A stranger's client of the broker. */
 const connect = (brokers: string) =>
@@ -40,10 +40,14 @@ export const make = Effect.fnUntraced(function*(brokers: string) {
       // kafkajs' own waiting gives up when the broker does not know of them at once
       admin.createTopics({ topics: topics.map((topic) => ({ topic, numPartitions: 4 })), waitForLeaders: false })
     ).pipe(
-      Effect.zipRight(eventually()(Effect.promise(async () => {
-        const metadata = await admin.fetchTopicMetadata({ topics: [...topics] })
-        if (metadata.topics.some(({ partitions }) => partitions.some(({ leader }) => leader < 0))) throw new Error("no leader")
-      })))
+      Effect.zipRight(
+        eventually()(Effect.promise(async () => {
+          const metadata = await admin.fetchTopicMetadata({ topics: [...topics] })
+          if (metadata.topics.some(({ partitions }) => partitions.some(({ leader }) => leader < 0))) {
+            throw new Error("no leader")
+          }
+        }))
+      )
     )
 
   const existing = Effect.promise(() => admin.listTopics())

@@ -249,6 +249,7 @@ const shapes: Record<string, Partial<Shape>> = {
   "indexes of their own": {
     more: "CREATE INDEX ON event (status, created_at); CREATE INDEX ON event (created_at) WHERE status = 'WAIT'"
   },
+  "an index into the payload": { more: "CREATE INDEX ON event ((payload ->> 'order_id'))" },
   "payload as bytes": { payload: "bytea NOT NULL" },
   "an order of the event's payment": {
     more: "ALTER TABLE event ADD COLUMN payment_order bigint REFERENCES payment (order_id)"
@@ -376,6 +377,21 @@ describe("adoption of a database that the Go service filled", () => {
         ]])
       }).pipe(Effect.provide(payments), empty))
   }
+
+  it.scopedLive("times without a zone were UTC, whatever the zone of the server", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const url = yield* PgTest.DatabaseUrl
+      yield* sql.unsafe(schema(usual))
+      yield* sql`INSERT INTO payment (order_id, created_at) VALUES (1, '2024-03-01 12:00:00')`
+      yield* sql.unsafe(`ALTER DATABASE ${new URL(url).pathname.slice(1)} SET timezone = 'Asia/Tokyo'`)
+      yield* Migrations.migrate(migrations).pipe(
+        // what is connected already keeps its zone
+        Effect.provide(Layer.fresh(Postgres.layer({ url: Redacted.make(url), maxConnections: 2 })))
+      )
+      const [payment] = yield* sql<{ readonly created_at: Date }>`SELECT created_at FROM payment`
+      assert.strictEqual(payment!.created_at.toISOString(), "2024-03-01T12:00:00.000Z")
+    }).pipe(empty))
 
   it.scopedLive("rows that nobody can have meant: dead with a reason, and in nobody's way", () =>
     Effect.gen(function*() {

@@ -147,6 +147,16 @@ describe("Supervisor", () => {
       assert.strictEqual(yield* restarts("interrupted"), before)
     }).pipe(quiet))
 
+  it.effect("a service that is interrupted from within is not started again", () =>
+    Effect.gen(function*() {
+      const service = yield* noting(() => Effect.interrupt)
+      const fiber = yield* Effect.fork(supervise("s", service.run))
+      yield* TestClock.adjust("1 minute")
+      const exit = yield* Fiber.await(fiber)
+      assert.isTrue(Exit.isFailure(exit) && Cause.isInterruptedOnly(exit.cause))
+      assert.strictEqual(yield* service.count, 1)
+    }).pipe(quiet))
+
   it.effect("interrupting it ends a pause too", () =>
     Effect.gen(function*() {
       const service = yield* noting(() => Effect.fail("away"))

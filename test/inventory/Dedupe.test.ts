@@ -288,4 +288,22 @@ describe("Dedupe", () => {
       const found = yield* again(dedupe.lookup([one.idempotentKey]))
       assert.strictEqual(found.size, 1)
     }))
+
+  it.scopedLive("so is one that goes silently before it was ready", () =>
+    Effect.gen(function*() {
+      const proxy = yield* Proxy.make(inject("redisUrl"))
+      const { dedupe } = yield* connected(proxy.url)
+      const one = seen()
+      yield* dedupe.remember([one])
+      const before = yield* proxy.accepted
+      yield* proxy.set("stall")
+      yield* proxy.cut
+      yield* proxy.accepted.pipe(
+        Effect.repeat({ until: (n) => n > before, schedule: Schedule.spaced("10 millis") }),
+        Effect.timeout("5 seconds")
+      )
+      yield* proxy.lose
+      yield* proxy.set("pass")
+      assert.strictEqual((yield* again(dedupe.lookup([one.idempotentKey]))).size, 1)
+    }))
 })

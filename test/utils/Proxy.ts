@@ -33,7 +33,7 @@ export const make = (server: string) =>
           client.destroy()
           upstream.destroy()
         },
-        flush: () => held.splice(0).forEach((send) => send())
+        flush: () => held.splice(0).forEach((send) => pair.lost || send())
       }
       pairs.add(pair)
       const pass = (from: Net.Socket, to: Net.Socket) => {
