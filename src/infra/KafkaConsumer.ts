@@ -45,7 +45,7 @@ export interface Batch {
 }
 
 /** The group keeps a member that is heard from within this time; a batch is worked on in the background of that. */
-const sessionTimeout = Duration.seconds(30)
+const sessionTimeout = Duration.seconds(15)
 const heartbeatInterval = Duration.seconds(3)
 
 const acquire = (options: ConsumerOptions): Effect.Effect<Consumer, never, Scope.Scope> =>
@@ -59,8 +59,14 @@ const acquire = (options: ConsumerOptions): Effect.Effect<Consumer, never, Scope
         allowAutoTopicCreation: false,
         // a stop waits for the fetch that is open
         maxWaitTimeInMs: 500,
-        // restarting is the supervisor's job: a crash is told, not mended behind its back
-        retry: { retries: 3, restartOnFailure: () => Promise.resolve(false) }
+        retry: {
+          // a broker that restarts is waited for with our membership: a new member would wait for the old one's session
+          retries: 10,
+          initialRetryTime: 100,
+          maxRetryTime: 1_000,
+          // beyond that restarting is the supervisor's job: a crash is told, not mended behind its back
+          restartOnFailure: () => Promise.resolve(false)
+        }
       })
     ),
     // waits for the batches in hand, commits their offsets and leaves the group
