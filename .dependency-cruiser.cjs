@@ -46,6 +46,12 @@ module.exports = {
       from: { path: "^src", pathNot: "^src/(local|cli|main)" },
       to: { path: "^src/local" }
     },
+    {
+      name: "audit-knows-facts-only",
+      severity: "error",
+      from: from("^src/audit"),
+      to: { path: "^src", pathNot: "^src/(audit|infra|domain)" }
+    },
     { name: "local-stands-alone", severity: "error", from: from("^src/local"), to: { path: "^src", pathNot: "^src/local" } },
     { name: "src-never-imports-tests", severity: "error", from: from("^src"), to: { path: "^(test|bench)" } },
     foreign("kafkajs", "Kafka"),

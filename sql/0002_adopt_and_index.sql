@@ -13,22 +13,21 @@ DO $$ DECLARE found record; BEGIN
   END LOOP;
 END $$;
 
--- A value added to an enum cannot be used before commit, a new type can. Indexes that name a status hold on to the old
--- type: they are made again afterwards.
-DO $$ DECLARE definitions text[]; names regclass[]; name regclass; definition text; BEGIN
+-- A value added to an enum cannot be used before commit, a new type can. Indexes with a condition or
+-- an expression hold on to the old types; their readers are gone, and ours come below.
+DO $$ DECLARE name regclass; BEGIN
   IF NOT EXISTS (
     SELECT FROM pg_enum JOIN pg_type ON pg_type.oid = enumtypid WHERE typname = 'event_status' AND enumlabel = 'DEAD'
   ) THEN
-    SELECT coalesce(array_agg(pg_get_indexdef(indexrelid)), '{}'), coalesce(array_agg(indexrelid::regclass), '{}')
-    INTO definitions, names
-    FROM pg_index WHERE indrelid = 'event'::regclass AND (indpred IS NOT NULL OR indexprs IS NOT NULL);
-    FOREACH name IN ARRAY names LOOP EXECUTE format('DROP INDEX %s', name); END LOOP;
+    FOR name IN
+      SELECT indexrelid::regclass FROM pg_index
+      WHERE indrelid = 'event'::regclass AND (indpred IS NOT NULL OR indexprs IS NOT NULL)
+    LOOP EXECUTE format('DROP INDEX %s', name); END LOOP;
     ALTER TYPE event_status RENAME TO event_status_adopted;
     CREATE TYPE event_status AS ENUM ('WAIT', 'DONE', 'DEAD');
     ALTER TABLE event ALTER COLUMN status DROP DEFAULT;
     ALTER TABLE event ALTER COLUMN status TYPE event_status USING status::text::event_status;
     DROP TYPE event_status_adopted;
-    FOREACH definition IN ARRAY definitions LOOP EXECUTE definition; END LOOP;
   END IF;
 END $$;
 
@@ -37,6 +36,7 @@ DO $$ BEGIN
   IF (SELECT data_type FROM information_schema.columns
       WHERE table_schema = current_schema() AND table_name = 'event' AND column_name = 'payload') = 'bytea'
   THEN
+    ALTER TABLE event ALTER COLUMN payload DROP DEFAULT;
     ALTER TABLE event ALTER COLUMN payload TYPE text USING convert_from(payload, 'UTF8');
   END IF;
 END $$;

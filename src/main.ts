@@ -4,6 +4,7 @@ import * as NodeContext from "@effect/platform-node/NodeContext"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Cause, Effect, Exit, Layer, Logger, LogLevel, Option } from "effect"
 import { readFileSync } from "node:fs"
+import * as Audit from "./cli/Audit.js"
 import * as Drills from "./cli/Drills.js"
 import * as Local from "./cli/Local.js"
 import * as Operate from "./cli/Operate.js"
@@ -19,7 +20,7 @@ const logLevel = Layer.unwrapEffect(
 
 const payments = Command.make("payments").pipe(
   Command.withDescription("Payments, a participant in an order saga"),
-  Command.withSubcommands([...Operate.commands, Start.command, Local.command, ...Saga.commands, Drills.command]),
+  Command.withSubcommands([...Operate.commands, Start.command, Local.command, ...Saga.commands, Audit.command, Drills.command]),
   Command.provide(Layer.provideMerge(logLevel, AppConfig.layer))
 )
 

@@ -53,8 +53,9 @@ const locked = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const connection = yield* sql.reserve
-    yield* connection.executeRaw("SELECT pg_advisory_lock($1)", [lockKey])
+    // first: the lock may be given just when the wait for it is interrupted, and would stay with the connection
     yield* Effect.addFinalizer(() => Effect.ignore(connection.executeRaw("SELECT pg_advisory_unlock($1)", [lockKey])))
+    yield* connection.executeRaw("SELECT pg_advisory_lock($1)", [lockKey])
     return yield* effect
   }).pipe(Effect.scoped)
 

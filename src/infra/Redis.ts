@@ -52,6 +52,8 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
               enableOfflineQueue: false,
               maxRetriesPerRequest: 0,
               connectTimeout: 2_000,
+              // a host that goes without a word, also while it greets: TCP would wait a quarter of an hour
+              socketTimeout: 2_000,
               retryStrategy: (times) => Math.min(times * 100, 2_000)
             })
               .on("error", (error) => runSync(report(problemOf(error))))

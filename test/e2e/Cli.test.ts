@@ -46,7 +46,7 @@ const printed = ({ code, stderr, stdout }: Ran) => {
 const both = <A, B, E, R>(a: Effect.Effect<A, E, R>, b: Effect.Effect<B, E, R>) =>
   Effect.all([a, b], { concurrency: 2 })
 
-layer(Layer.scoped(Saga, setup), { timeout: "60 seconds", excludeTestServices: true })("the command line", (it) => {
+layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: true })("the command line", (it) => {
   it.effect("reserve, pay, refuse and payment: for people and as JSON, with the exit code of each refusal", () =>
     Effect.gen(function*() {
       const { cli, records, topics, world } = yield* Saga
@@ -103,7 +103,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "60 seconds", excludeTestServices: t
       yield* Effect.gen(function*() {
         yield* topics.write(world.inventory, { value: Topics.reserved(orderId++) })
         assert.include(fresh.stdout(), "\n")
-      }).pipe(eventually("20 seconds", "200 millis"))
+      }).pipe(eventually("30 seconds", "200 millis"))
       assert.match(
         fresh.stdout().split("\n")[0]!,
         new RegExp(
@@ -131,14 +131,12 @@ layer(Layer.scoped(Saga, setup), { timeout: "60 seconds", excludeTestServices: t
     Effect.gen(function*() {
       const { env } = yield* Saga
       const url = yield* freshDatabase
-      const migrate = (DATABASE_URL: string, ...args: ReadonlyArray<string>) =>
-        Program.run(["migrate", ...args], { ...env, DATABASE_URL })
+      const migrate = (DATABASE_URL: string) => Program.run(["migrate"], { ...env, DATABASE_URL })
       const [first, away] = yield* both(migrate(url), migrate("postgres://payments:hush-hush@127.0.0.1:1/payments"))
       assert.strictEqual(printed(first), "migrated: payment_and_outbox, adopt_and_index\n")
       failed(away, 5, /database is not available/)
       assert.notInclude(away.stderr, "hush-hush")
-      const [human, json] = yield* both(migrate(url), migrate(url, "--json"))
-      assert.deepStrictEqual([human, json].map(printed), ["nothing to migrate\n", "{\"applied\":[]}\n"])
+      assert.strictEqual(printed(yield* migrate(url)), "nothing to migrate\n")
     }).pipe(Effect.scoped))
 
   it.effect("a server that does not answer is exit code 5", () =>

@@ -60,7 +60,7 @@ export const start = (args: ReadonlyArray<string>, env: Environment): Effect.Eff
 export const run = (args: ReadonlyArray<string>, env: Environment) =>
   Effect.gen(function*() {
     const program = yield* start(args, env)
-    const { code } = yield* program.ended.pipe(Effect.timeout("30 seconds"))
+    const { code } = yield* program.ended.pipe(Effect.timeout("60 seconds"))
     return { code, stdout: program.stdout(), stderr: program.stderr() }
   }).pipe(Effect.scoped)
 

@@ -93,7 +93,7 @@ const outlives = Effect.fnUntraced(function*(from: number, happening: Effect.Eff
   yield* program.untilReady
 })
 
-layer(Layer.scoped(Saga, setup), { timeout: "60 seconds", excludeTestServices: true })("under load", (it) => {
+layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: true })("under load", (it) => {
   it.scoped(
     "PostgreSQL crashes and comes back: every order is paid once, its events in order",
     () =>

@@ -54,7 +54,7 @@ const listen = (port: number) =>
     (server) => Effect.sync(() => server.close())
   )
 
-describe.concurrent("a start", () => {
+describe.concurrent("a start", { timeout: 120_000 }, () => {
   it.scopedLive("Kafka arrives later: alive and not ready until then, and nobody has to start the program again", () =>
     Effect.gen(function*() {
       const port = yield* freePort
@@ -141,7 +141,7 @@ describe.concurrent("a start", () => {
         const port = yield* freePort
         yield* listen(port)
         const program = yield* Program.serve([], { ...world.env, [variable]: `127.0.0.1:${port}` })
-        const { code } = yield* program.ended.pipe(Effect.timeout("20 seconds"))
+        const { code } = yield* program.ended.pipe(Effect.timeout("60 seconds"))
         assert.strictEqual(code, 1, program.stderr())
         const [line, ...others] = program.stderr().trimEnd().split("\n").filter((line) => !line.startsWith("{"))
         assert.isEmpty(others)

@@ -130,17 +130,16 @@ const stuck = Effect.fnUntraced(function*(env: Program.Environment) {
   return program
 })
 
-describe("a stop under load", () => {
+describe("a stop under load", { timeout: 120_000 }, () => {
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     it.scopedLive(
       `${signal}: finishes in time, keeps nothing back, and a second process ends the work without doubles`,
-      () => stopsUnderLoad(signal),
-      90_000
+      () => stopsUnderLoad(signal)
     )
   }
 })
 
-describe.concurrent("a stop", () => {
+describe.concurrent("a stop", { timeout: 120_000 }, () => {
   it.scopedLive("a process that cannot stop in time ends at the limit, not with 0, and says so", () =>
     Effect.gen(function*() {
       const program = yield* stuck({ SHUTDOWN_TIMEOUT: "2s" })

@@ -1,0 +1,46 @@
+import { SqlClient } from "@effect/sql"
+import type { Duration } from "effect"
+import { Effect, Option, Schedule } from "effect"
+import type { KafkaOptions } from "../infra/Kafka.js"
+import * as KafkaScan from "../infra/KafkaScan.js"
+import * as Postgres from "../infra/Postgres.js"
+
+export interface DrainOptions {
+  readonly kafka: KafkaOptions
+  readonly inventoryTopic: string
+  readonly groupId: string
+}
+
+/** A lag this small is looked at: control records at the end of a partition are never committed over. */
+const worthALook = 100
+
+/** Records that the group has still to read. */
+const lag = Effect.fnUntraced(function*({ groupId, inventoryTopic, kafka }: DrainOptions) {
+  const committed = yield* KafkaScan.committed(kafka, inventoryTopic, groupId)
+  const open = (yield* KafkaScan.spans(kafka, inventoryTopic, undefined))
+    .map((span) => ({ ...span, start: Math.max(span.start, committed.get(span.partition) ?? 0) }))
+  const offsets = open.reduce((sum, { end, start }) => sum + Math.max(0, end - start), 0)
+  if (offsets === 0 || offsets > worthALook) return offsets
+  let records = 0
+  yield* KafkaScan.scan(kafka, inventoryTopic, open, (_, { length }) => Effect.sync(() => void (records += length)))
+  return records
+})
+
+const waiting = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  const [row] = yield* sql<{ readonly waits: boolean }>`
+    SELECT EXISTS (SELECT FROM event WHERE status = 'WAIT') AS waits
+  `.pipe(Postgres.run("10 seconds"))
+  return row!.waits
+})
+
+/** Waits until nothing is to be consumed and nothing to be published. False when that took longer than `limit`. */
+export const wait = Effect.fn("Audit.drain")(function*(options: DrainOptions, limit: Duration.Duration) {
+  // the consumer first: what it reads goes to the outbox
+  const busy = Effect.flatMap(lag(options), (records) => records > 0 ? Effect.succeed(true) : waiting)
+  const ended = yield* busy.pipe(
+    Effect.repeat({ schedule: Schedule.spaced("500 millis"), while: (busy) => busy }),
+    Effect.timeoutOption(limit)
+  )
+  return Option.isSome(ended)
+})

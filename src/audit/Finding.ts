@@ -1,0 +1,34 @@
+/** What an audit may find, and whether it breaks a promise: a `fault` does, a `note` does not. */
+export const kinds = {
+  "lost-record": { level: "fault", about: "accepted inventory records without a payment" },
+  "missing-event": { level: "fault", about: "transitions of payments without an event" },
+  "not-on-topic": { level: "fault", about: "events that are DONE and not on the topic" },
+  "dead-event": { level: "fault", about: "events that are DEAD" },
+  "double": { level: "fault", about: "transitions on the topic again, with another key" },
+  "event-twice": { level: "fault", about: "transitions with several events in the table" },
+  "order-broken": { level: "fault", about: "CREATED after the terminal record" },
+  "late-resend": { level: "fault", about: "CREATED sent again after the terminal record" },
+  "split": { level: "fault", about: "orders on several partitions" },
+  "contradiction": { level: "fault", about: "orders with contradicting results" },
+  "body-differs": { level: "fault", about: "records that differ from their event" },
+  "unknown-record": { level: "fault", about: "records of no known order or event" },
+  "unknown-event": { level: "fault", about: "events of no known payment" },
+  "dead-letter-missing": { level: "fault", about: "malformed inventory records not on the dead-letter topic" },
+  "resend": { level: "note", about: "records sent again, with the same key" },
+  "waiting": { level: "note", about: "events not published yet" },
+  "unread": { level: "note", about: "accepted inventory records not consumed yet" },
+  "unknown": { level: "note", about: "cannot be told: neither row nor record are kept that long" }
+} as const satisfies Record<string, { readonly level: "fault" | "note"; readonly about: string }>
+
+export type Kind = keyof typeof kinds
+
+/** Something found, and where. */
+export interface Finding {
+  readonly kind: Kind
+  /** None where the record cannot be read. */
+  readonly orderId?: bigint
+  readonly at?: { readonly topic: "inventory" | "payment"; readonly partition: number; readonly offset: number }
+  /** Row of table `event`. */
+  readonly eventId?: number
+  readonly detail: string
+}

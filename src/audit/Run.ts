@@ -1,0 +1,146 @@
+import type { Duration } from "effect"
+import { Effect, Option } from "effect"
+import type { KafkaOptions } from "../infra/Kafka.js"
+import * as KafkaScan from "../infra/KafkaScan.js"
+import { judge } from "./Audit.js"
+import * as Drain from "./Drain.js"
+import type { Horizon } from "./Facts.js"
+import * as Ledger from "./Ledger.js"
+import * as Tables from "./Tables.js"
+import type { Tallied } from "./Tally.js"
+import * as Tally from "./Tally.js"
+import * as Topics from "./Topics.js"
+
+export interface AuditOptions {
+  readonly kafka: KafkaOptions
+  readonly groupId: string
+  readonly inventoryTopic: string
+  readonly dlqTopic: string
+  readonly paymentTopic: string
+  readonly acceptStatuses: ReadonlyArray<string>
+  readonly retention: Duration.Duration
+  /** Milliseconds of the epoch: earlier records are not read. */
+  readonly since: Option.Option<number>
+  /** How long to wait first for everything to be consumed and published. */
+  readonly wait: Option.Option<Duration.Duration>
+  /** Examples of each kind that are kept. */
+  readonly examples: number
+  /** Rows, records and orders that are done with, of all that are known of. */
+  readonly onProgress: (done: number, total: number) => Effect.Effect<void>
+}
+
+/** What was read, and what was found in it. */
+export interface Audited {
+  readonly orders: number
+  readonly inventory: Readonly<Record<"records" | "accepted" | "ignored" | "malformed" | "unread", number>>
+  readonly deadLetters: number
+  readonly tables: Readonly<Record<"payments" | "WAIT" | "DONE" | "DEAD" | "unreadable", number>>
+  /** Seconds; 0 when nothing waits. */
+  readonly oldestWaiting: number
+  readonly records: number
+  readonly found: ReadonlyArray<Tallied>
+  /** False when `wait` was too short. */
+  readonly drained: boolean
+  /** What was kept of it in memory. */
+  readonly bytes: number
+}
+
+/** The clocks of relay, broker and database need not agree to the second. */
+const skew = 60
+
+/** From when on the topic holds all that was sent. */
+const topicFrom = (
+  spans: ReadonlyArray<KafkaScan.Span>,
+  firstSeen: ReadonlyMap<number, number>,
+  since: Option.Option<number>
+) =>
+  Math.max(
+    ...spans.map(({ partition, whole }) =>
+      whole ? 0 : Option.getOrElse(since, () => (firstSeen.get(partition) ?? Infinity) * 1000) / 1000 + skew
+    )
+  )
+
+/** Orders judged between two looks at the other fibers. */
+const stride = 10_000
+
+/**
+ * Reads both topics and the tables, and judges every order.
+ *
+ * The moments are in this order: the database's clock, the committed offsets, the ends of the topics, and, when the
+ * topics are read, one snapshot of the tables. So what was consumed has its rows in the snapshot, what was `DONE` at the
+ * start is before the ends, and what is before the ends has its rows: an audit beside running services finds no faults
+ * that are only haste. Fails when a server does not answer, or a topic does not exist.
+ */
+export const run = Effect.fn("Audit.run")(function*(options: AuditOptions) {
+  const { dlqTopic, inventoryTopic, kafka, paymentTopic } = options
+  const since = Option.getOrUndefined(options.since)
+  const drained = Option.isNone(options.wait) || (yield* Drain.wait(options, options.wait.value))
+  const ledger = Ledger.make()
+  const tally = Tally.make(options.examples)
+
+  const startedAt = yield* Tables.clock
+  const committed = yield* KafkaScan.committed(kafka, inventoryTopic, options.groupId)
+  const inventory = yield* KafkaScan.spans(kafka, inventoryTopic, since)
+  const payment = yield* KafkaScan.spans(kafka, paymentTopic, since)
+  const dlq = yield* KafkaScan.spans(kafka, dlqTopic, since).pipe(
+    Effect.catchTag("TopicMissing", () => Effect.succeed<ReadonlyArray<KafkaScan.Span>>([]))
+  )
+
+  let done = 0
+  let total = [...inventory, ...payment, ...dlq].reduce((sum, { end, start }) => sum + end - start, 0)
+  const onRead = (count: number) => options.onProgress(done += count, total)
+  const onTotal = (count: number) => options.onProgress(done, total += count)
+  const source = (topic: string, spans: ReadonlyArray<KafkaScan.Span>): Topics.Source => ({
+    kafka,
+    topic,
+    spans,
+    onRead
+  })
+
+  const accept = new Set(options.acceptStatuses)
+  const { counts, malformed } = yield* Topics.inventory(
+    source(inventoryTopic, inventory),
+    { accept, committed },
+    ledger
+  )
+  const { firstSeen, records } = yield* Topics.payment(source(paymentTopic, payment), ledger, tally)
+  const deadLetters = yield* Topics.deadLetters(source(dlqTopic, dlq), inventoryTopic, malformed)
+  const dlqIsWhole = since !== undefined || dlq.every(({ whole }) => whole)
+  for (const place of malformed) {
+    const [partition, offset] = place.split("/").map(Number) as [number, number]
+    const at = { topic: "inventory", partition, offset } as const
+    tally.add({ kind: dlqIsWhole ? "dead-letter-missing" : "unknown", at, detail: "malformed, and no dead letter" })
+  }
+
+  const tables = yield* Tables.read({
+    topic: paymentTopic,
+    startedAt,
+    since: since === undefined ? undefined : Math.floor(since / 1000),
+    retention: options.retention,
+    onTotal,
+    onRead
+  }, ledger)
+
+  const horizon: Horizon = {
+    topicFrom: topicFrom(payment, firstSeen, options.since),
+    prunedBefore: tables.prunedBefore
+  }
+  const orders = ledger.size()
+  yield* onTotal(orders)
+  const taken = ledger.takenKeys()
+  for (let n = 0; n < orders; n++) {
+    for (const finding of judge(ledger.factsOf(n, taken), horizon)) tally.add(finding)
+    if (n % stride === stride - 1) yield* Effect.zipRight(onRead(stride), Effect.yieldNow())
+  }
+  return {
+    orders,
+    inventory: counts,
+    deadLetters,
+    tables: tables.counts,
+    oldestWaiting: tables.oldestWaiting,
+    records,
+    found: tally.all(),
+    drained,
+    bytes: ledger.bytes()
+  } satisfies Audited
+})

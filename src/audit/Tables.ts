@@ -1,0 +1,148 @@
+import { SqlClient, SqlError } from "@effect/sql"
+import { Duration, Effect, Option } from "effect"
+import type { PaymentStatus } from "../domain/Payment.js"
+import * as Postgres from "../infra/Postgres.js"
+import * as Decode from "./Decode.js"
+import type { EventState, Seconds } from "./Facts.js"
+import type { Ledger } from "./Ledger.js"
+
+export interface TablesOptions {
+  /** Topic whose events are looked for. */
+  readonly topic: string
+  /** Moment of the database before the ends of the topics were read. */
+  readonly startedAt: string
+  /** Rows that are older count only for orders that were seen on a topic. */
+  readonly since: Seconds | undefined
+  readonly retention: Duration.Duration
+  /** Told how many rows there are before the first is read. */
+  readonly onTotal: (count: number) => Effect.Effect<void>
+  readonly onRead: (count: number) => Effect.Effect<void>
+}
+
+const pageSize = 10_000
+const page = Postgres.run("60 seconds")
+
+/** All reads of the effect see the database at one moment. A connection that is lost is `DatabaseUnavailable`. */
+const snapshot = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    return yield* sql.withTransaction(
+      Effect.zipRight(sql`SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY`.pipe(page), effect)
+    )
+  }).pipe(
+    // BEGIN, COMMIT and ROLLBACK; the last two die
+    Effect.catchSomeDefect((defect) =>
+      defect instanceof SqlError.SqlError ? Option.some(Effect.fail(defect)) : Option.none()
+    ),
+    Effect.catchIf(
+      (error) => error instanceof SqlError.SqlError,
+      (error) => new Postgres.DatabaseUnavailable({ cause: (error as SqlError.SqlError).cause })
+    )
+  )
+
+/** Rows page by page in the order of a key: little is held, and no statement is long. */
+const pages = Effect.fnUntraced(function*<A, E, R>(
+  read: (after: string) => Effect.Effect<ReadonlyArray<A>, E, R>,
+  keyOf: (row: A) => string,
+  take: (row: A) => void,
+  onRead: (count: number) => Effect.Effect<void>
+) {
+  let after = "-9223372036854775808"
+  for (;;) {
+    const rows = yield* read(after)
+    for (const row of rows) take(row)
+    yield* onRead(rows.length)
+    if (rows.length < pageSize) return
+    after = keyOf(rows.at(-1)!)
+  }
+})
+
+/** The database's clock. */
+export const clock = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  const [row] = yield* sql<{ readonly now: string }>`SELECT clock_timestamp()::text AS now`.pipe(page)
+  return row!.now
+})
+
+interface PaymentColumns {
+  readonly order_id: string
+  readonly status: PaymentStatus
+  readonly inventory_key: string | null
+  readonly created_at: number
+  readonly updated_at: number
+}
+
+interface EventColumns {
+  readonly id: string
+  readonly order_id: string | null
+  readonly payload: string
+  readonly status: EventState
+  readonly created_at: number
+  readonly due: boolean
+}
+
+/** Reads both tables. The topics come first: rows are committed before their records are written. */
+export const read = Effect.fn("Audit.tables")(function*(options: TablesOptions, ledger: Ledger) {
+  const sql = yield* SqlClient.SqlClient
+  const counts = { payments: 0, WAIT: 0, DONE: 0, DEAD: 0, unreadable: 0 }
+  const wanted = (orderId: bigint, time: Seconds) =>
+    options.since === undefined || time >= options.since || ledger.has(orderId)
+
+  const payments = (after: string) =>
+    sql<PaymentColumns>`
+      SELECT order_id, status, inventory_key,
+             floor(extract(epoch FROM created_at))::float8 AS created_at,
+             floor(extract(epoch FROM updated_at))::float8 AS updated_at
+      FROM payment WHERE order_id > ${after}::bigint ORDER BY order_id LIMIT ${pageSize}
+    `.pipe(page)
+
+  const takePayment = ({ created_at, inventory_key, order_id, status, updated_at }: PaymentColumns) => {
+    const orderId = BigInt(order_id)
+    counts.payments++
+    if (!wanted(orderId, updated_at)) return
+    const key = inventory_key === null ? 0 : Decode.digest(inventory_key)
+    ledger.addPayment(orderId, { status, createdAt: created_at, updatedAt: updated_at }, key)
+  }
+
+  const events = (after: string) =>
+    sql<EventColumns>`
+      SELECT id, order_id, payload, status, floor(extract(epoch FROM created_at))::float8 AS created_at,
+             (status = 'DONE' AND topic = ${options.topic} AND done_at < ${options.startedAt}::timestamptz) AS due
+      FROM event WHERE id > ${after}::bigint ORDER BY id LIMIT ${pageSize}
+    `.pipe(page)
+
+  const takeEvent = ({ created_at, due, id, order_id, payload, status }: EventColumns) => {
+    counts[status]++
+    const body = Decode.payment(Buffer.from(payload))
+    const orderId = order_id === null ? body?.orderId : BigInt(order_id)
+    // rows of the service before this one may be of no payment at all
+    if (orderId === undefined) counts.unreadable++
+    else if (wanted(orderId, created_at)) {
+      ledger.addEvent(orderId, {
+        id: Number(id),
+        state: status,
+        createdAt: created_at,
+        key: body?.key ?? 0,
+        says: body?.says,
+        exact: body?.exact === true && body.orderId === orderId,
+        adopted: order_id === null,
+        due
+      })
+    }
+  }
+
+  return yield* snapshot(Effect.gen(function*() {
+    const [row] = yield* sql<{ readonly now: number; readonly rows: number; readonly oldest: number | null }>`
+      SELECT floor(extract(epoch FROM clock_timestamp()))::float8 AS now,
+             ((SELECT count(*) FROM payment) + (SELECT count(*) FROM event))::float8 AS rows,
+             (SELECT extract(epoch FROM clock_timestamp() - min(created_at))::float8 FROM event
+              WHERE status = 'WAIT') AS oldest
+    `.pipe(page)
+    yield* options.onTotal(row!.rows)
+    yield* pages(payments, (_) => _.order_id, takePayment, options.onRead)
+    yield* pages(events, (_) => _.id, takeEvent, options.onRead)
+    // the clocks of relay and database need not agree to the second
+    const prunedBefore = row!.now - Math.floor(Duration.toSeconds(options.retention)) + 60
+    return { counts, oldestWaiting: row!.oldest ?? 0, prunedBefore }
+  }))
+})

@@ -1,0 +1,100 @@
+import { Effect, Either } from "effect"
+import * as InventoryEvent from "../domain/InventoryEvent.js"
+import type { KafkaOptions } from "../infra/Kafka.js"
+import * as KafkaScan from "../infra/KafkaScan.js"
+import * as Decode from "./Decode.js"
+import type { Seconds } from "./Facts.js"
+import type { Ledger } from "./Ledger.js"
+import type { Tally } from "./Tally.js"
+
+/** A topic to read, and where. */
+export interface Source {
+  readonly kafka: KafkaOptions
+  readonly topic: string
+  readonly spans: ReadonlyArray<KafkaScan.Span>
+  /** Told how many offsets were read more. */
+  readonly onRead: (count: number) => Effect.Effect<void>
+}
+
+const scan = (
+  { kafka, onRead, spans, topic }: Source,
+  take: (partition: number, record: Parameters<Parameters<typeof KafkaScan.scan>[3]>[1][number]) => void
+) =>
+  KafkaScan.scan(kafka, topic, spans, (partition, records) =>
+    Effect.suspend(() => {
+      for (const record of records) take(partition, record)
+      return onRead(records.length)
+    }))
+
+const placeOf = (partition: number | string, offset: string) => `${partition}/${offset}`
+
+/** Reads topic `inventory`. Records from `committed` on are not consumed yet, and nothing is asked of them. */
+export const inventory = Effect.fn("Audit.inventory")(function*(
+  source: Source,
+  options: { readonly accept: ReadonlySet<string>; readonly committed: ReadonlyMap<number, number> },
+  ledger: Ledger
+) {
+  const counts = { records: 0, accepted: 0, ignored: 0, malformed: 0, unread: 0 }
+  /** Places of malformed records that were consumed. */
+  const malformed = new Set<string>()
+  yield* scan(source, (partition, { offset, value }) => {
+    const read = Number(offset) < (options.committed.get(partition) ?? 0)
+    counts.records++
+    if (!read) counts.unread++
+    const decoded = InventoryEvent.decode(value)
+    if (Either.isLeft(decoded)) {
+      counts.malformed++
+      if (read) malformed.add(placeOf(partition, offset))
+    } else if (!options.accept.has(decoded.right.status)) counts.ignored++
+    else {
+      counts.accepted++
+      const key = Decode.digest(decoded.right.idempotentKey)
+      ledger.addAccepted(decoded.right.orderId, { key, read, partition, offset: Number(offset) })
+    }
+  })
+  return { counts, malformed }
+})
+
+/** Reads topic `payment`. Answers the first time that was seen of each partition. */
+export const payment = Effect.fn("Audit.payment")(function*(source: Source, ledger: Ledger, tally: Tally) {
+  let records = 0
+  const firstSeen = new Map<number, Seconds>()
+  yield* scan(source, (partition, { key, offset, timestamp, value }) => {
+    records++
+    const at = Math.floor(Number(timestamp) / 1000)
+    if (!firstSeen.has(partition)) firstSeen.set(partition, at)
+    const body = Decode.payment(value)
+    // whose order it is: the key says where the relay wanted it
+    const byKey = Decode.orderOf(key)
+    const orderId = byKey ?? body?.orderId
+    if (orderId === undefined) {
+      const place = { topic: "payment", partition, offset: Number(offset) } as const
+      return tally.add({ kind: "unknown-record", at: place, detail: "no payment event, and no order in its key" })
+    }
+    ledger.addRecord(orderId, {
+      partition,
+      offset: Number(offset),
+      at,
+      key: body?.key ?? 0,
+      says: body?.says,
+      exact: body?.exact === true && body.orderId === orderId,
+      keyed: byKey !== undefined
+    })
+  })
+  return { records, firstSeen }
+})
+
+/** Reads the dead-letter topic, and takes the places that its headers name out of `malformed`. */
+export const deadLetters = Effect.fn("Audit.deadLetters")(function*(
+  source: Source,
+  inventoryTopic: string,
+  malformed: Set<string>
+) {
+  let records = 0
+  yield* scan(source, (_, { headers = {} }) => {
+    records++
+    if (String(headers["dlq-topic"]) !== inventoryTopic) return
+    malformed.delete(placeOf(String(headers["dlq-partition"]), String(headers["dlq-offset"])))
+  })
+  return records
+})

@@ -1,0 +1,128 @@
+import { Command, Options } from "@effect/cli"
+import { Clock, Duration, Effect, Either, Option, Schema } from "effect"
+import * as Report from "../audit/Report.js"
+import * as Audit from "../audit/Run.js"
+import { AppConfig } from "../Config.js"
+import * as Migrations from "../infra/Migrations.js"
+import * as Postgres from "../infra/Postgres.js"
+import { duration } from "../infra/Setting.js"
+import { json, print } from "./Output.js"
+import * as Prepare from "./Prepare.js"
+import { kafkaOptions } from "./Services.js"
+
+/** The audit was made, and promises are broken. */
+export class AuditNotClean extends Schema.TaggedError<AuditNotClean>()("AuditNotClean", { wrong: Schema.String }) {
+  override get message() {
+    return `the audit is not clean: ${this.wrong}`
+  }
+}
+
+/** The database is not ours yet. */
+export class NotMigrated extends Schema.TaggedError<NotMigrated>()("NotMigrated", { names: Schema.String }) {
+  override get message() {
+    return `the database is not migrated (run payments migrate): ${this.names}`
+  }
+}
+
+const parseDuration = (text: string) => Either.getRight(duration("1 millis")(text))
+
+/** A time as such, or so long ago. */
+const parseSince = (text: string): Option.Option<(now: number) => number> => {
+  const ago = Option.map(parseDuration(text), (ago) => (now: number) => now - Duration.toMillis(ago))
+  const time = Date.parse(text)
+  return /^\d{4}-\d\d-\d\d/.test(text) && !Number.isNaN(time) ? Option.some(() => time) : ago
+}
+
+const since = Options.text("since").pipe(
+  Options.filterMap(parseSince, "--since is a duration (24h) or a time (2024-12-31T08:00:00Z)"),
+  Options.withDescription("Leave out older records: a duration (24h) or a time (2024-12-31T08:00:00Z)"),
+  Options.optional
+)
+
+const wait = Options.text("wait").pipe(
+  Options.filterMap(parseDuration, "--wait is a duration: a number and ms, s, m, h or d"),
+  Options.withDescription("Wait this long until all is consumed and published; then what is not, is a fault"),
+  Options.optional
+)
+
+const width = 30
+
+/** A bar on standard error, while somebody looks at it. */
+const progressBar = Effect.map(Effect.clock, (clock) => {
+  let drawn = 0
+  const write = (text: string) => Effect.sync(() => void process.stderr.write(text))
+  return process.stderr.isTTY
+    ? {
+      draw: (done: number, total: number) =>
+        Effect.suspend(() => {
+          const now = clock.unsafeCurrentTimeMillis()
+          if (now - drawn < 100) return Effect.void
+          drawn = now
+          const part = Math.min(1, done / Math.max(1, total))
+          const filled = Math.round(part * width)
+          const bar = "#".repeat(filled) + "-".repeat(width - filled)
+          return write(`\r[${bar}] ${String(Math.floor(part * 100)).padStart(3)} %  ${done} of ${total}`)
+        }),
+      clear: write("\r\u001b[K")
+    }
+    : { draw: () => Effect.void, clear: Effect.void }
+})
+
+const audit = Effect.fn("cli.audit")(function*(flags: {
+  readonly since: Option.Option<(now: number) => number>
+  readonly wait: Option.Option<Duration.Duration>
+  readonly noResends: boolean
+  readonly examples: number
+  readonly json: boolean
+}) {
+  const config = yield* AppConfig
+  const pending = yield* Migrations.pending(Prepare.migrations)
+  if (pending.length > 0) return yield* new NotMigrated({ names: pending.map(([, name]) => name).join(", ") })
+  const now = yield* Clock.currentTimeMillis
+  const bar = yield* progressBar
+  const audited = yield* Audit.run({
+    kafka: kafkaOptions(config),
+    groupId: config.kafkaGroupId,
+    inventoryTopic: config.inventoryTopic,
+    dlqTopic: config.inventoryDlqTopic,
+    paymentTopic: config.paymentTopic,
+    acceptStatuses: config.inventoryAcceptStatuses,
+    retention: config.outboxRetention,
+    since: Option.map(flags.since, (since) => since(now)),
+    wait: flags.wait,
+    examples: flags.examples,
+    onProgress: bar.draw
+  }).pipe(Effect.ensuring(bar.clear))
+
+  const strictness = { noResends: flags.noResends, waited: Option.isSome(flags.wait) }
+  const names = { inventory: config.inventoryTopic, payment: config.paymentTopic }
+  if (flags.json) {
+    yield* Effect.forEach(Report.documents(audited, strictness, names), (document) => print(true, document, ""), {
+      discard: true
+    })
+  } else yield* print(false, {}, Report.text(audited, strictness, names))
+  const wrong = Report.verdict(audited, strictness)
+  if (wrong !== undefined) return yield* new AuditNotClean({ wrong })
+})
+
+/** Proves the promises on what is there. Exit code 0: all kept. 1: some are not. 5: a server did not answer. */
+export const command = Command.make(
+  "audit",
+  {
+    since,
+    wait,
+    noResends: Options.boolean("no-resends").pipe(Options.withDescription("A record that was sent again is a fault")),
+    examples: Options.integer("examples").pipe(
+      Options.withDefault(20),
+      Options.withDescription("How many findings of a kind are shown")
+    ),
+    json
+  },
+  (flags) =>
+    Effect.flatMap(
+      AppConfig,
+      ({ databaseUrl }) => Effect.provide(audit(flags), Postgres.layer({ url: databaseUrl, maxConnections: 2 }))
+    )
+).pipe(
+  Command.withDescription("Prove that nothing is lost, doubled or out of order, by the database and both topics")
+)

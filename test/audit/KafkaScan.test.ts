@@ -1,0 +1,95 @@
+import { assert, it } from "@effect/vitest"
+import { Effect, Exit } from "effect"
+import { inject } from "vitest"
+import * as KafkaScan from "../../src/infra/KafkaScan.js"
+import * as Ports from "../../src/local/Ports.js"
+import * as Topics from "../e2e/Topics.js"
+import { freshTopic, kafka } from "../utils/KafkaTest.js"
+import * as Client from "./Client.js"
+
+/** What a scan of the spans gives, as `partition/offset`. */
+const scanned = Effect.fnUntraced(function*(topic: string, spans: ReadonlyArray<KafkaScan.Span>) {
+  const seen: Array<string> = []
+  yield* KafkaScan.scan(
+    kafka(),
+    topic,
+    spans,
+    (partition, records) => Effect.sync(() => seen.push(...records.map(({ offset }) => `${partition}/${offset}`)))
+  )
+  return seen
+})
+
+const records = (count: number) => Array.from({ length: count }, (_, i) => ({ value: `value ${i}` }))
+const places = (partition: number, from: number, to: number) =>
+  Array.from({ length: to - from }, (_, i) => `${partition}/${from + i}`)
+
+it.scopedLive(
+  "reads up to the end that was asked for, however much comes behind it, and leaves no group",
+  () =>
+    Effect.gen(function*() {
+      const topic = yield* freshTopic()
+      const topics = yield* Topics.make(inject("kafkaBrokers"))
+      assert.deepStrictEqual(yield* scanned(topic, yield* KafkaScan.spans(kafka(), topic, undefined)), [])
+      yield* topics.writeAll(topic, 0, records(3_000))
+      yield* topics.writeAll(topic, 2, records(5))
+      const spans = yield* KafkaScan.spans(kafka(), topic, undefined)
+      assert.deepStrictEqual(spans.map(({ end, partition, start }) => [partition, start, end]).sort(), [
+        [0, 0, 3_000],
+        [1, 0, 0],
+        [2, 0, 5],
+        [3, 0, 0]
+      ])
+      yield* topics.writeAll(topic, 0, records(10))
+      yield* topics.writeAll(topic, 1, records(10))
+      assert.sameMembers(yield* scanned(topic, spans), [...places(0, 0, 3_000), ...places(2, 0, 5)])
+      const middle = [{ partition: 0, start: 2_990, end: 3_003, whole: false }]
+      assert.deepStrictEqual(yield* scanned(topic, middle), places(0, 2_990, 3_003))
+      const left = (yield* Client.groups(inject("kafkaBrokers"))).filter((group) => group.startsWith("payments-scan-"))
+      assert.lengthOf(left, 0)
+    }),
+  60_000
+)
+
+it.scopedLive(
+  "control records at the end, aborted records, trimmed and missing offsets do not hold it up",
+  () =>
+    Effect.gen(function*() {
+      const topic = yield* freshTopic()
+      const brokers = inject("kafkaBrokers")
+      const topics = yield* Topics.make(brokers)
+      yield* topics.writeAll(topic, 0, records(4))
+      yield* Client.transaction(brokers, topic, [{ partition: 0, value: "a" }, { partition: 1, value: "b" }], "commit")
+      yield* Client.transaction(brokers, topic, [{ partition: 1, value: "c" }, { partition: 2, value: "d" }], "abort")
+      yield* Client.trim(brokers, topic, 0, 2)
+      const spans = yield* KafkaScan.spans(kafka(), topic, undefined)
+      assert.isFalse(spans.find(({ partition }) => partition === 0)!.whole)
+      assert.sameMembers(yield* scanned(topic, spans), [...places(0, 2, 5), "1/0"])
+      // as when compaction has taken the last records: they never come
+      const beyond = spans.map((span) => ({ ...span, end: span.end + 3 }))
+      assert.sameMembers(yield* scanned(topic, beyond), [...places(0, 2, 5), "1/0"])
+      // trimmed meanwhile: what is left is read
+      yield* Client.trim(brokers, topic, 0, 4)
+      assert.sameMembers(yield* scanned(topic, spans), ["0/4", "1/0"])
+    }),
+  60_000
+)
+
+it.scopedLive(
+  "a failure of the handler ends the scan; brokers that are away and missing topics are told",
+  () =>
+    Effect.gen(function*() {
+      const topic = yield* freshTopic()
+      const topics = yield* Topics.make(inject("kafkaBrokers"))
+      yield* topics.writeAll(topic, 3, records(10))
+      const spans = yield* KafkaScan.spans(kafka(), topic, undefined)
+      const failed = yield* Effect.exit(KafkaScan.scan(kafka(), topic, spans, () => Effect.fail("enough" as const)))
+      assert.deepStrictEqual(failed, Exit.fail("enough" as const))
+      const nowhere = { ...kafka(), brokers: [`127.0.0.1:${yield* Effect.scoped(Ports.free)}`] }
+      const away = yield* Effect.flip(KafkaScan.scan(nowhere, topic, spans, () => Effect.void))
+      assert.strictEqual(away._tag, "KafkaUnavailable")
+      const missing = yield* Effect.flip(KafkaScan.spans(kafka(), "never-made", undefined))
+      assert.strictEqual(missing._tag, "TopicMissing")
+      assert.notInclude(yield* topics.existing, "never-made")
+    }),
+  60_000
+)
