@@ -20,7 +20,14 @@ const logLevel = Layer.unwrapEffect(
 
 const payments = Command.make("payments").pipe(
   Command.withDescription("Payments, a participant in an order saga"),
-  Command.withSubcommands([...Operate.commands, Start.command, Local.command, ...Saga.commands, Audit.command, Drills.command]),
+  Command.withSubcommands([
+    ...Operate.commands,
+    Start.command,
+    Local.command,
+    ...Saga.commands,
+    Audit.command,
+    Drills.command
+  ]),
   Command.provide(Layer.provideMerge(logLevel, AppConfig.layer))
 )
 

@@ -64,8 +64,7 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Services.Part>) {
     attributes: config.otelResourceAttributes
   })
   return yield* work.pipe(
-    Effect.provide(Layer.provideMerge(Services.layer(config, running), telemetry)),
-    Effect.provide(Drills.layer),
+    Effect.provide(Layer.provideMerge(Services.layer(config, running), Layer.merge(telemetry, Drills.layer))),
     stopWithin(config.shutdownTimeout)
   )
 })

@@ -91,18 +91,18 @@ const acquire = (options: KafkaOptions, groupId: string): Effect.Effect<Consumer
  * time; nothing more is fetched of a broker before `handle` has ended. Aborted records and control records are left
  * out. Reads as a group of its own, which commits nothing and is deleted.
  */
-export const scan = <E = never, R = never>(
+export const scan = <E = never>(
   options: KafkaOptions,
   topic: string,
   wanted: ReadonlyArray<Span>,
-  handle: (partition: number, records: ReadonlyArray<IncomingRecord>) => Effect.Effect<void, E, R>
-): Effect.Effect<void, KafkaUnavailable | E, Exclude<R, Scope.Scope>> =>
+  handle: (partition: number, records: ReadonlyArray<IncomingRecord>) => Effect.Effect<void, E>
+): Effect.Effect<void, KafkaUnavailable | E> =>
   Effect.gen(function*() {
     const open = new Map(wanted.filter(({ end, start }) => start < end).map((span) => [span.partition, { ...span }]))
     if (open.size === 0) return
     const clock = yield* Effect.clock
     const handlers = yield* FiberSet.make<void, E>()
-    const fork = yield* FiberSet.runtime(handlers)<R>()
+    const fork = yield* FiberSet.runtime(handlers)<never>()
     const ended = yield* Deferred.make<"all" | "quiet", KafkaUnavailable | E>()
     const consumer = yield* acquire(options, `payments-scan-${randomUUID()}`)
     const finish = (how: "all" | "quiet") => Deferred.unsafeDone(ended, Effect.succeed(how))

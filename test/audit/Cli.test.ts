@@ -291,6 +291,32 @@ it.scopedLive(
   120_000
 )
 
+it.scopedLive("beside services at work it finds no faults that are only haste", () =>
+  Effect.gen(function*() {
+    const world = yield* World.make()
+    const topics = yield* Topics.make(world.kafkaBrokers)
+    yield* topics.create(world.inventory, world.dlq, world.payment)
+    const program = yield* Program.serve([], world.env)
+    yield* program.untilReady
+    const calls = yield* Calls.make(program.grpc)
+    let orders = 0
+    const work = Effect.gen(function*() {
+      const ids = Array.from({ length: 20 }, () => ++orders)
+      yield* topics.writeAll(world.inventory, orders % 4, ids.map((id) => ({ value: Topics.reserved(id) })))
+      // an order that has no payment yet is NOT_FOUND, and stays CREATED
+      yield* Effect.forEach(ids, (id) => calls.pay(Math.max(1, id - 40)), { concurrency: 20 })
+    }).pipe(Effect.forever)
+    yield* Effect.forkScoped(work)
+    let seen = 0
+    for (let n = 0; n < 3; n++) {
+      const { code, stderr, stdout } = yield* Program.run(["audit", "--json", "--examples", "3"], world.env)
+      assert.strictEqual(code, 0, stdout + stderr)
+      const { orders } = JSON.parse(stdout.trimEnd().split("\n").at(-1)!) as Summary
+      assert.isAbove(orders, seen)
+      seen = orders
+    }
+  }), 120_000)
+
 it.scopedLive(
   "a topic whose records are transactions: control records at the end, and aborted ones, are passed over",
   () =>

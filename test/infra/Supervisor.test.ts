@@ -1,6 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Clock, Deferred, Effect, Exit, Fiber, Logger, Metric, Option, Ref, TestClock } from "effect"
+import { Cause, Clock, Data, Deferred, Effect, Exit, Fiber, Logger, Metric, Option, Ref, TestClock } from "effect"
 import { ServiceGaveUp, supervise } from "../../src/infra/Supervisor.js"
+
+class Away extends Data.TaggedError("Away")<{ readonly message: string }> {}
 
 const quiet = Effect.provide(Logger.remove(Logger.defaultLogger))
 
@@ -181,7 +183,7 @@ describe("Supervisor", () => {
       })
       const service = yield* noting((start) =>
         start === 1
-          ? Effect.fail(new Error("broker is away"))
+          ? Effect.fail(new Away({ message: "broker is away" }))
           : start === 2
           ? Effect.die(new Error("a bug"))
           : Effect.never

@@ -1,7 +1,7 @@
 import { SqlClient } from "@effect/sql"
 import { assert, describe, layer } from "@effect/vitest"
 import type { Duration } from "effect"
-import { Data, Deferred, Effect, Exit, FastCheck as fc, Fiber, Layer, Option, Redacted, Schedule } from "effect"
+import { Cause, Data, Deferred, Effect, Exit, FastCheck as fc, Fiber, Layer, Option, Redacted, Schedule } from "effect"
 import { randomUUID } from "node:crypto"
 import type { Outcome, PaymentStatus } from "../../src/domain/Payment.js"
 import { OrderId } from "../../src/domain/Payment.js"
@@ -133,7 +133,7 @@ const transaction = <A, E, B = void, F = never>(
   })
 
 const soon = <A, E, R>(effect: Effect.Effect<A, E, R>, limit: Duration.DurationInput) =>
-  Effect.timeoutFail(effect, { duration: limit, onTimeout: () => new Error("took too long") })
+  Effect.timeoutFail(effect, { duration: limit, onTimeout: () => new Cause.TimeoutException("took too long") })
 
 /**
  * What may become of reservations, told from the keys of orders before and after, by whatever way they were decided:
