@@ -12,7 +12,7 @@ RUN --mount=type=cache,target=/root/.npm npm ci --omit=dev --ignore-scripts --no
 FROM base AS build
 COPY package.json package-lock.json ./
 RUN --mount=type=cache,target=/root/.npm npm ci --ignore-scripts --no-audit --no-fund
-COPY tsconfig.json tsconfig.build.json ./
+COPY scripts scripts
 COPY src src
 RUN npm run build
 
@@ -36,5 +36,5 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
 # The exec form, and node itself: a shell or npm in between would get the SIGTERM instead of the program, and end
 # without waiting for what is in hand. Run it with an init (`docker run --init`): as process 1 node would ignore a
 # SIGTERM that comes before its handlers are there.
-ENTRYPOINT ["node", "dist/main.js"]
+ENTRYPOINT ["node", "dist/bin/payments.js"]
 CMD ["serve"]

@@ -13,7 +13,7 @@ up:
 	@if $(engine); then docker compose up --build --detach --wait; else npm start; fi
 
 down:
-	@if $(engine); then docker compose down; else node dist/main.js local down; fi
+	@if $(engine); then docker compose down; else node dist/bin/payments.js local down; fi
 
 test:
 	@npm test

@@ -47,7 +47,7 @@ const steps = [
     done: "compiled",
     command: ["npm", "run", "build"],
     stamp: "dist/.ensured",
-    inputs: ["src/", "tsconfig.json", "tsconfig.build.json", "package-lock.json"]
+    inputs: ["src/", "scripts/build.mjs", "package-lock.json"]
   }
 ]
 

@@ -2,6 +2,7 @@ import { SqlClient } from "@effect/sql"
 import type { Duration } from "effect"
 import { Effect, Option, Schedule } from "effect"
 import type { KafkaOptions } from "../infra/Kafka.js"
+import * as KafkaOffsets from "../infra/KafkaOffsets.js"
 import * as KafkaScan from "../infra/KafkaScan.js"
 import * as Postgres from "../infra/Postgres.js"
 
@@ -16,8 +17,8 @@ const worthALook = 100
 
 /** Records that the group has still to read. */
 const lag = Effect.fnUntraced(function*({ groupId, inventoryTopic, kafka }: DrainOptions) {
-  const committed = yield* KafkaScan.committed(kafka, inventoryTopic, groupId)
-  const open = (yield* KafkaScan.spans(kafka, inventoryTopic, undefined))
+  const committed = yield* KafkaOffsets.committed(kafka, inventoryTopic, groupId)
+  const open = (yield* KafkaOffsets.spans(kafka, inventoryTopic, undefined))
     .map((span) => ({ ...span, start: Math.max(span.start, committed.get(span.partition) ?? 0) }))
   const offsets = open.reduce((sum, { end, start }) => sum + Math.max(0, end - start), 0)
   if (offsets === 0 || offsets > worthALook) return offsets

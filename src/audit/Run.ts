@@ -1,7 +1,7 @@
 import type { Duration } from "effect"
 import { Effect, Option } from "effect"
 import type { KafkaOptions } from "../infra/Kafka.js"
-import * as KafkaScan from "../infra/KafkaScan.js"
+import * as KafkaOffsets from "../infra/KafkaOffsets.js"
 import { judge } from "./Audit.js"
 import * as Drain from "./Drain.js"
 import type { Horizon } from "./Facts.js"
@@ -50,7 +50,7 @@ const skew = 60
 
 /** From when on the topic holds all that was sent. */
 const topicFrom = (
-  spans: ReadonlyArray<KafkaScan.Span>,
+  spans: ReadonlyArray<KafkaOffsets.Span>,
   firstSeen: ReadonlyMap<number, number>,
   since: Option.Option<number>
 ) =>
@@ -79,18 +79,18 @@ export const run = Effect.fn("Audit.run")(function*(options: AuditOptions) {
   const tally = Tally.make(options.examples)
 
   const startedAt = yield* Tables.clock
-  const committed = yield* KafkaScan.committed(kafka, inventoryTopic, options.groupId)
-  const inventory = yield* KafkaScan.spans(kafka, inventoryTopic, since)
-  const payment = yield* KafkaScan.spans(kafka, paymentTopic, since)
-  const dlq = yield* KafkaScan.spans(kafka, dlqTopic, since).pipe(
-    Effect.catchTag("TopicMissing", () => Effect.succeed<ReadonlyArray<KafkaScan.Span>>([]))
+  const committed = yield* KafkaOffsets.committed(kafka, inventoryTopic, options.groupId)
+  const inventory = yield* KafkaOffsets.spans(kafka, inventoryTopic, since)
+  const payment = yield* KafkaOffsets.spans(kafka, paymentTopic, since)
+  const dlq = yield* KafkaOffsets.spans(kafka, dlqTopic, since).pipe(
+    Effect.catchTag("TopicMissing", () => Effect.succeed<ReadonlyArray<KafkaOffsets.Span>>([]))
   )
 
   let done = 0
   let total = [...inventory, ...payment, ...dlq].reduce((sum, { end, start }) => sum + end - start, 0)
   const onRead = (count: number) => options.onProgress(done += count, total)
   const onTotal = (count: number) => options.onProgress(done, total += count)
-  const source = (topic: string, spans: ReadonlyArray<KafkaScan.Span>): Topics.Source => ({
+  const source = (topic: string, spans: ReadonlyArray<KafkaOffsets.Span>): Topics.Source => ({
     kafka,
     topic,
     spans,

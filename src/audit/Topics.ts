@@ -1,6 +1,7 @@
 import { Effect, Either } from "effect"
 import * as InventoryEvent from "../domain/InventoryEvent.js"
 import type { KafkaOptions } from "../infra/Kafka.js"
+import type * as KafkaOffsets from "../infra/KafkaOffsets.js"
 import * as KafkaScan from "../infra/KafkaScan.js"
 import * as Decode from "./Decode.js"
 import type { Seconds } from "./Facts.js"
@@ -11,7 +12,7 @@ import type { Tally } from "./Tally.js"
 export interface Source {
   readonly kafka: KafkaOptions
   readonly topic: string
-  readonly spans: ReadonlyArray<KafkaScan.Span>
+  readonly spans: ReadonlyArray<KafkaOffsets.Span>
   /** Told how many offsets were read more. */
   readonly onRead: (count: number) => Effect.Effect<void>
 }

@@ -1,6 +1,6 @@
 import { fileURLToPath } from "node:url"
 
-// src/cli and dist/cli are at the same depth: what the program reads beside its code lies two folders up
+// src/cli and dist/bin are at the same depth: what the program reads beside its code lies two folders up
 const besides = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
 
 /** The folder of package.json. */

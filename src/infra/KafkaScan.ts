@@ -1,66 +1,12 @@
 import type { Scope } from "effect"
 import { Deferred, Duration, Effect, FiberSet } from "effect"
-import type { Admin, Consumer, EachBatchPayload } from "kafkajs"
+import type { Consumer, EachBatchPayload } from "kafkajs"
 import { randomUUID } from "node:crypto"
 import type { KafkaOptions } from "./Kafka.js"
-import { attempt, client, close, KafkaUnavailable, TopicMissing, withAdmin } from "./Kafka.js"
+import { attempt, client, close, KafkaUnavailable, withAdmin } from "./Kafka.js"
 import type { IncomingRecord } from "./KafkaConsumer.js"
-
-/** What is read of a partition: the offsets from `start` up to, not with, `end`. */
-export interface Span {
-  readonly partition: number
-  readonly start: number
-  readonly end: number
-  /** Everything that was ever written before `end` is in the span, but for what compaction took. */
-  readonly whole: boolean
-}
-
-/** Asking for the offsets of a missing topic may create it. */
-const mustExist = (admin: Admin, topic: string) =>
-  Effect.flatMap(
-    attempt(() => admin.listTopics()),
-    (topics) => topics.includes(topic) ? Effect.void : new TopicMissing({ topic })
-  )
-
-/**
- * The spans of a topic that end where it ends now (at its last stable offset: open transactions are not in it), and
- * begin with the first record that is there, or that is as young as `since` (milliseconds of the epoch).
- */
-export const spans = Effect.fn("KafkaScan.spans")(
-  function*(options: KafkaOptions, topic: string, since: number | undefined) {
-    return yield* withAdmin(options, (admin) =>
-      Effect.gen(function*() {
-        yield* mustExist(admin, topic)
-        const ends = yield* attempt(() => admin.fetchTopicOffsets(topic))
-        const begins = since === undefined
-          ? new Map<number, string>()
-          : new Map(
-            (yield* attempt(() => admin.fetchTopicOffsetsByTimestamp(topic, since))).map((_) => [_.partition, _.offset])
-          )
-        return ends.map(({ high, low, partition }): Span => {
-          const end = Number(high)
-          const start = Math.min(end, Number(begins.get(partition) ?? low))
-          return { partition, start, end, whole: start === 0 }
-        })
-      }))
-  }
-)
-
-/** The offset that a group reads next, by partition; partitions where it has committed nothing are left out. */
-export const committed = Effect.fn("KafkaScan.committed")(
-  function*(options: KafkaOptions, topic: string, groupId: string) {
-    const [offsets] = yield* withAdmin(
-      options,
-      (admin) =>
-        Effect.zipRight(mustExist(admin, topic), attempt(() => admin.fetchOffsets({ groupId, topics: [topic] })))
-    )
-    return new Map(
-      (offsets?.partitions ?? []).flatMap(({ offset, partition }) =>
-        Number(offset) < 0 ? [] : [[partition, Number(offset)] as const]
-      )
-    )
-  }
-)
+import type { Span } from "./KafkaOffsets.js"
+import { untilSettled } from "./KafkaOffsets.js"
 
 /** A partition with no more to fetch below its end: compaction or retention took the rest. Fetches that found nothing. */
 const quiet = { rounds: 3, time: Duration.seconds(3) }
@@ -86,20 +32,15 @@ const acquire = (options: KafkaOptions, groupId: string): Effect.Effect<Consumer
       )
   )
 
-/**
- * Reads the spans of a topic and ends with the last of them. Records come in the order of their partition, a fetch at a
- * time; nothing more is fetched of a broker before `handle` has ended. Aborted records and control records are left
- * out. Reads as a group of its own, which commits nothing and is deleted.
- */
-export const scan = <E = never>(
+/** Reads what is open, and moves it on: who is called again with the same goes on from there. */
+const read = <E>(
   options: KafkaOptions,
   topic: string,
   wanted: ReadonlyArray<Span>,
+  open: Map<number, { start: number; readonly end: number }>,
   handle: (partition: number, records: ReadonlyArray<IncomingRecord>) => Effect.Effect<void, E>
 ): Effect.Effect<void, KafkaUnavailable | E> =>
   Effect.gen(function*() {
-    const open = new Map(wanted.filter(({ end, start }) => start < end).map((span) => [span.partition, { ...span }]))
-    if (open.size === 0) return
     const clock = yield* Effect.clock
     const handlers = yield* FiberSet.make<void, E>()
     const fork = yield* FiberSet.runtime(handlers)<never>()
@@ -155,7 +96,10 @@ export const scan = <E = never>(
           batch.messages.filter(({ offset }) => Number(offset) >= span.start && Number(offset) < span.end)
         if (records.length === 0) return resolve()
         fork(handle(batch.partition, records)).addObserver((exit) => {
-          if (exit._tag === "Success") return resolve()
+          if (exit._tag === "Success") {
+            span!.start = Number(records.at(-1)!.offset) + 1
+            return resolve()
+          }
           Deferred.unsafeDone(ended, Effect.failCause(exit.cause))
           reject(new Error("the scan was stopped"))
         })
@@ -172,4 +116,22 @@ export const scan = <E = never>(
     const how = yield* Effect.raceFirst(Deferred.await(ended), watch)
     // a partition without a leader is quiet too: asking for its offsets fails
     if (how === "quiet") yield* withAdmin(options, (admin) => attempt(() => admin.fetchTopicOffsets(topic)))
-  }).pipe(Effect.scoped, Effect.withSpan("KafkaScan.scan"))
+  }).pipe(Effect.scoped)
+
+/**
+ * Reads the spans of a topic and ends with the last of them. Records come in the order of their partition, a fetch at a
+ * time; nothing more is fetched of a broker before `handle` has ended. Aborted records and control records are left
+ * out. Reads as a group of its own, which commits nothing and is deleted.
+ */
+export const scan = <E = never>(
+  options: KafkaOptions,
+  topic: string,
+  wanted: ReadonlyArray<Span>,
+  handle: (partition: number, records: ReadonlyArray<IncomingRecord>) => Effect.Effect<void, E>
+): Effect.Effect<void, KafkaUnavailable | E> =>
+  Effect.suspend(() => {
+    const open = new Map(
+      wanted.flatMap(({ end, partition, start }) => start < end ? [[partition, { start, end }] as const] : [])
+    )
+    return open.size === 0 ? Effect.void : untilSettled(read(options, topic, wanted, open, handle))
+  }).pipe(Effect.withSpan("KafkaScan.scan"))

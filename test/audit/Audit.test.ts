@@ -232,6 +232,16 @@ for (const [name, expected, spoil] of faults) {
   })
 }
 
+it("a row that outlives its record is no loss, and a record that outlives its row no stranger", () => {
+  fc.assert(fc.property(shape(fc.nat(900)), (given) => {
+    const order = history({ ...given, createdAt: given.createdAt + 5_000, settledAfter: 1, waiting: 0 })
+    const trimmed = { topicFrom: 9_000, prunedBefore: 0 }
+    assert.deepStrictEqual(new Set(kindsOf({ ...order, records: [] }, trimmed)), new Set(["unknown"]))
+    const pruned = { topicFrom: 0, prunedBefore: 9_000 }
+    assert.deepStrictEqual(kindsOf({ ...order, events: [] }, pruned), [])
+  }))
+})
+
 it("a key that belongs to the payment of another order asks for no payment", () => {
   fc.assert(fc.property(shape(young), (given) => {
     const order = history(given)

@@ -252,13 +252,14 @@ layer(Layer.scoped(Lived, lived(300)), { timeout: "120 seconds", excludeTestServ
         const notes = findings.filter(({ fault }) => !fault).map(({ finding }) => finding)
         assert.sameMembers(notes, ["resend", "waiting", "unread"])
 
-        const shown = yield* Effect.map(Program.run(["audit", "--examples", "2"], world.env), ({ stdout }) => stdout)
+        // which examples are shown is nobody's promise: there is room for five of six
+        const shown = yield* Effect.map(Program.run(["audit", "--examples", "5"], world.env), ({ stdout }) => stdout)
         assert.match(shown, /^FAULT {2}body-differs: 6 \(records that differ from their event\)$/m)
-        assert.match(
-          shown,
-          new RegExp(`^  order 500006, ${world.payment}/\\d at \\d+: says FAILED, its event CREATED$`, "m")
+        const examples = shown.matchAll(
+          new RegExp(`^  order (?:5000(?:0[6-9]|1[01])|500999), ${world.payment}/\\d at \\d+: .*$`, "gm")
         )
-        assert.match(shown, /^ {2}and 4 more$/m)
+        assert.lengthOf([...examples].filter(([line]) => !/unknown/.test(line)), 5, shown)
+        assert.match(shown, /^ {2}and 1 more$/m)
         assert.match(shown.trimEnd().split("\n").at(-1)!, /^not clean: 1 lost-record, .*6 body-differs/)
 
         // waited for, and not finished: a fault of its own

@@ -1,6 +1,8 @@
 import { assert, it } from "@effect/vitest"
 import { Effect, Exit } from "effect"
 import { inject } from "vitest"
+import { KafkaUnavailable } from "../../src/infra/Kafka.js"
+import * as KafkaOffsets from "../../src/infra/KafkaOffsets.js"
 import * as KafkaScan from "../../src/infra/KafkaScan.js"
 import * as Ports from "../../src/local/Ports.js"
 import * as Topics from "../e2e/Topics.js"
@@ -8,7 +10,7 @@ import { freshTopic, kafka } from "../utils/KafkaTest.js"
 import * as Client from "./Client.js"
 
 /** What a scan of the spans gives, as `partition/offset`. */
-const scanned = Effect.fnUntraced(function*(topic: string, spans: ReadonlyArray<KafkaScan.Span>) {
+const scanned = Effect.fnUntraced(function*(topic: string, spans: ReadonlyArray<KafkaOffsets.Span>) {
   const seen: Array<string> = []
   yield* KafkaScan.scan(
     kafka(),
@@ -29,10 +31,10 @@ it.scopedLive(
     Effect.gen(function*() {
       const topic = yield* freshTopic()
       const topics = yield* Topics.make(inject("kafkaBrokers"))
-      assert.deepStrictEqual(yield* scanned(topic, yield* KafkaScan.spans(kafka(), topic, undefined)), [])
+      assert.deepStrictEqual(yield* scanned(topic, yield* KafkaOffsets.spans(kafka(), topic, undefined)), [])
       yield* topics.writeAll(topic, 0, records(3_000))
       yield* topics.writeAll(topic, 2, records(5))
-      const spans = yield* KafkaScan.spans(kafka(), topic, undefined)
+      const spans = yield* KafkaOffsets.spans(kafka(), topic, undefined)
       assert.deepStrictEqual(spans.map(({ end, partition, start }) => [partition, start, end]).sort(), [
         [0, 0, 3_000],
         [1, 0, 0],
@@ -61,7 +63,7 @@ it.scopedLive(
       yield* Client.transaction(brokers, topic, [{ partition: 0, value: "a" }, { partition: 1, value: "b" }], "commit")
       yield* Client.transaction(brokers, topic, [{ partition: 1, value: "c" }, { partition: 2, value: "d" }], "abort")
       yield* Client.trim(brokers, topic, 0, 2)
-      const spans = yield* KafkaScan.spans(kafka(), topic, undefined)
+      const spans = yield* KafkaOffsets.spans(kafka(), topic, undefined)
       assert.isFalse(spans.find(({ partition }) => partition === 0)!.whole)
       assert.sameMembers(yield* scanned(topic, spans), [...places(0, 2, 5), "1/0"])
       // as when compaction has taken the last records: they never come
@@ -81,15 +83,33 @@ it.scopedLive(
       const topic = yield* freshTopic()
       const topics = yield* Topics.make(inject("kafkaBrokers"))
       yield* topics.writeAll(topic, 3, records(10))
-      const spans = yield* KafkaScan.spans(kafka(), topic, undefined)
+      const spans = yield* KafkaOffsets.spans(kafka(), topic, undefined)
       const failed = yield* Effect.exit(KafkaScan.scan(kafka(), topic, spans, () => Effect.fail("enough" as const)))
       assert.deepStrictEqual(failed, Exit.fail("enough" as const))
       const nowhere = { ...kafka(), brokers: [`127.0.0.1:${yield* Effect.scoped(Ports.free)}`] }
       const away = yield* Effect.flip(KafkaScan.scan(nowhere, topic, spans, () => Effect.void))
       assert.strictEqual(away._tag, "KafkaUnavailable")
-      const missing = yield* Effect.flip(KafkaScan.spans(kafka(), "never-made", undefined))
+      const missing = yield* Effect.flip(KafkaOffsets.spans(kafka(), "never-made", undefined))
       assert.strictEqual(missing._tag, "TopicMissing")
       assert.notInclude(yield* topics.existing, "never-made")
     }),
   60_000
 )
+
+it.live("a coordinator or leader that moves is asked again, anything else is told at once", () =>
+  Effect.gen(function*() {
+    let asked = 0
+    const answer = (type: string, until: number) =>
+      KafkaOffsets.untilSettled(
+        Effect.suspend(() =>
+          ++asked < until
+            ? new KafkaUnavailable({ cause: Object.assign(new Error(type), { type }) })
+            : Effect.succeed(asked)
+        )
+      )
+    assert.strictEqual(yield* answer("GROUP_LOAD_IN_PROGRESS", 3), 3)
+    assert.strictEqual(yield* answer("NOT_LEADER_FOR_PARTITION", 6), 6)
+    const refused = yield* Effect.flip(answer("GROUP_AUTHORIZATION_FAILED", 100))
+    assert.strictEqual(refused._tag, "KafkaUnavailable")
+    assert.strictEqual(asked, 7)
+  }))

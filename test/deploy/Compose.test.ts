@@ -150,7 +150,7 @@ describe("Dockerfile", () => {
       assert.match(runtime, new RegExp(`^COPY .*\\b${path}\\b`, "m"))
     }
     assert.match(runtime, /^USER node$/m)
-    assert.match(runtime, /^ENTRYPOINT \["node", "dist\/main.js"\]$/m)
+    assert.match(runtime, /^ENTRYPOINT \["node", "dist\/bin\/payments.js"\]$/m)
     assert.match(dockerfile, /npm ci --omit=dev/)
   })
 

@@ -2,9 +2,9 @@ import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Layer } from "effect"
 import { randomUUID } from "node:crypto"
 import { readFileSync } from "node:fs"
-import * as Ports from "../../src/local/Ports.js"
 import { freshDatabase } from "../utils/PgTest.js"
 import { eventually } from "./Eventually.js"
+import { freePort } from "./FreePort.js"
 import * as Program from "./Program.js"
 import * as Topics from "./Topics.js"
 import * as World from "./World.js"
@@ -141,7 +141,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
 
   it.effect("a server that does not answer is exit code 5", () =>
     Effect.gen(function*() {
-      const port = yield* Effect.scoped(Ports.free)
+      const port = yield* freePort
       const nowhere = { GRPC_ADDR: `127.0.0.1:${port}`, KAFKA_BROKERS: `127.0.0.1:${port}` }
       const [pay, reserve] = yield* both(
         Program.run(["pay", "1"], nowhere),

@@ -3,10 +3,10 @@ import { Deferred, Effect, Exit, FiberId } from "effect"
 import { spawn } from "node:child_process"
 import { tmpdir } from "node:os"
 import { fileURLToPath } from "node:url"
-import * as Ports from "../../src/local/Ports.js"
 import { eventually } from "./Eventually.js"
+import { freePort } from "./FreePort.js"
 
-const main = fileURLToPath(new URL("../../dist/main.js", import.meta.url))
+const main = fileURLToPath(new URL("../../dist/bin/payments.js", import.meta.url))
 
 export type Environment = Readonly<Record<string, string>>
 
@@ -92,10 +92,8 @@ export interface Services extends Program {
 
 /** Runs `payments serve` with these parts (none: all) on free ports. It need not be ready yet. */
 export const serve = Effect.fnUntraced(function*(parts: ReadonlyArray<string>, env: Environment) {
-  const [grpc, http] = yield* Effect.all([Ports.free, Ports.free]).pipe(
-    Effect.scoped,
-    Effect.map((ports) => ports.map((port) => `127.0.0.1:${port}`) as [string, string])
-  )
+  const grpc = `127.0.0.1:${yield* freePort}`
+  const http = `127.0.0.1:${yield* freePort}`
   const program = yield* start(["serve", ...parts], { GRPC_ADDR: grpc, HTTP_ADDR: http, ...env })
 
   const get = (path: string): Effect.Effect<Answer> =>

@@ -3,15 +3,13 @@ import { Effect } from "effect"
 import { Redis } from "ioredis"
 import { randomUUID } from "node:crypto"
 import * as Net from "node:net"
-import * as Ports from "../../src/local/Ports.js"
 import * as Calls from "./Calls.js"
 import { eventually } from "./Eventually.js"
+import { freePort } from "./FreePort.js"
 import * as Program from "./Program.js"
 import * as Tables from "./Tables.js"
 import * as Topics from "./Topics.js"
 import * as World from "./World.js"
-
-const freePort = Effect.scoped(Ports.free)
 
 /** Ends when /readyz is this status; answers what it says. */
 const untilStatus = (program: Program.Services, status: number) =>
