@@ -1,9 +1,10 @@
 import { defineConfig } from "vitest/config"
 
+/** Servers of their own, for each of the two. */
+const servers = ["test/utils/Servers.ts"]
+
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
-    globalSetup: ["test/utils/Servers.ts"],
     reporters: ["default", "./test/utils/Total.ts"],
     // the tests wait for servers and processes more than they compute
     maxWorkers: 2,
@@ -11,6 +12,14 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 60_000,
     // a test that hangs on a server is more use than one that is retried
-    retry: 0
+    retry: 0,
+    projects: [
+      {
+        extends: true,
+        test: { name: "suite", globalSetup: servers, include: ["test/**/*.test.ts"], exclude: ["test/proof/**"] }
+      },
+      // what breaks the system at its worst moments: minutes, not seconds
+      { extends: true, test: { name: "proof", globalSetup: servers, include: ["test/proof/**/*.test.ts"] } }
+    ]
   }
 })
