@@ -1,12 +1,11 @@
-// Writes the table of settings into README.md, from the settings of the compiled program: node scripts/config-table.mjs
+// Writes the table of settings into README.md, from src/Config.ts: npx tsx scripts/config-table.mjs
 // With --check nothing is written: exits 1 when the table is not current.
-import { existsSync, readFileSync, writeFileSync } from "node:fs"
+import { readFileSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath, pathToFileURL } from "node:url"
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const readme = join(root, "README.md")
-const compiled = join(root, "dist", "Config.js")
 const begin = "<!-- config:begin -->"
 const end = "<!-- config:end -->"
 
@@ -30,16 +29,12 @@ export const replaceTable = (text, table) => {
 }
 
 const main = async () => {
-  if (!existsSync(compiled)) {
-    console.error("config-table: dist/Config.js is not there: npm run build, then once more")
-    return 1
-  }
-  const { settings } = await import(pathToFileURL(compiled).href)
+  const { settings } = await import("../src/Config.ts")
   const before = readFileSync(readme, "utf8")
   const after = replaceTable(before, tableOf(settings))
   if (after === before) return 0
   if (process.argv.includes("--check")) {
-    console.error("README.md does not show the settings of src/Config.ts: npm run build && node scripts/config-table.mjs")
+    console.error("README.md does not show the settings of src/Config.ts: npx tsx scripts/config-table.mjs")
     return 1
   }
   writeFileSync(readme, after)
