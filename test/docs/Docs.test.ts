@@ -98,7 +98,7 @@ describe("README.md", () => {
   it("has the table of the settings as they are", async () => {
     const script = new URL("../../scripts/config-table.mjs", import.meta.url).href
     const { replaceTable, tableOf } = await import(/* @vite-ignore */ script)
-    assert.strictEqual(replaceTable(page, tableOf(settings)), page, "npm run build && node scripts/config-table.mjs")
+    assert.strictEqual(replaceTable(page, tableOf(settings)), page, "npx tsx scripts/config-table.mjs")
   })
 })
 

@@ -1,0 +1,165 @@
+import { assert } from "@effect/vitest"
+import { Effect, Fiber, Schedule } from "effect"
+import { randomUUID } from "node:crypto"
+import * as Calls from "../e2e/Calls.js"
+import { eventually } from "../e2e/Eventually.js"
+import * as Program from "../e2e/Program.js"
+import * as Tables from "../e2e/Tables.js"
+import * as Topics from "../e2e/Topics.js"
+import * as World from "../e2e/World.js"
+
+export interface SagaOptions {
+  /** Servers of one's own, as a stranger reaches them. Default: the shared ones. */
+  readonly servers?: { readonly databaseUrl?: string; readonly redisUrl?: string; readonly kafkaBrokers?: string }
+  /** What the services are told beside or instead of it: proxies before the servers, a shorter lease. */
+  readonly env?: Program.Environment
+}
+
+/** How many orders begin in a second. Enough for batches, few enough that an outage of a minute is made good in seconds. */
+const ordersPerTurn = 5
+const turn = "25 millis" as const
+const callers = 16
+
+const again = Schedule.spaced("20 millis")
+
+/** The audit's last line. */
+interface Verdict {
+  readonly clean: boolean
+  readonly drained: boolean
+  readonly orders: number
+  readonly found: Readonly<Record<string, number>>
+  readonly tables: Readonly<Record<string, number>>
+}
+
+/**
+ * Services in a world of their own, and clients that never give up: they write inventory records (also repeated ones,
+ * malformed ones, and such that are not for us), pay two orders of three and refuse the third, until they are told.
+ */
+export const make = Effect.fnUntraced(function*({ env = {}, servers = {} }: SagaOptions = {}) {
+  const world = yield* World.make(servers)
+  const topics = yield* Topics.make(world.kafkaBrokers)
+  yield* topics.create(world.inventory, world.dlq, world.payment)
+  const tables = yield* Tables.make(world.databaseUrl)
+  const targets = new Map<string, Effect.Effect.Success<ReturnType<typeof Calls.make>>>()
+
+  /** An instance of these parts (none: all). It is killed with the scope, and need not be ready yet. */
+  const serve = Effect.fnUntraced(
+    function*(parts: ReadonlyArray<string> = [], more: Program.Environment = {}) {
+      const program = yield* Program.serve(parts, { ...world.env, ...env, ...more })
+      if (parts.length === 0 || parts.includes("grpc")) {
+        targets.set(program.grpc, yield* Calls.make(program.grpc))
+        yield* program.ended.pipe(
+          Effect.zipRight(Effect.sync(() => targets.delete(program.grpc))),
+          Effect.forkScoped
+        )
+        yield* Effect.addFinalizer(() => Effect.sync(() => targets.delete(program.grpc)))
+      }
+      return program
+    }
+  )
+
+  let orders = 0
+  let settled = 0
+  const open: Array<number> = []
+  let enough = false
+
+  const write = (values: ReadonlyArray<string>) =>
+    Effect.suspend(() => topics.writeAll(world.inventory, orders % 4, values.map((value) => ({ value })))).pipe(
+      Effect.sandbox,
+      Effect.retry(again)
+    )
+
+  const reserve = Effect.gen(function*() {
+    const ids = Array.from({ length: ordersPerTurn }, () => ++orders)
+    const values = ids.map((id) => Topics.reserved(id))
+    const strangers = orders % 100 === 0 ? ["no event", Topics.reserved(orders, randomUUID(), "FAILED")] : []
+    // a client that does not know whether its records were written writes them again
+    yield* write([...values, ...strangers, ...orders % 20 === 0 ? values : []])
+    open.push(...ids)
+    yield* Effect.sleep(turn)
+  })
+
+  const settle = (orderId: number) =>
+    Effect.suspend(() => {
+      const calls = [...targets.values()]
+      const chosen = calls[orderId % Math.max(1, calls.length)]
+      if (chosen === undefined) return Effect.succeed("nobody")
+      return Effect.map(orderId % 3 === 0 ? chosen.refuse(orderId) : chosen.pay(orderId), ({ code }) => code)
+    }).pipe(
+      Effect.repeat({ schedule: again, until: (code) => code === "OK" }),
+      Effect.tap(() => ++settled)
+    )
+
+  const caller = Effect.suspend(() => {
+    const orderId = open.shift()
+    return orderId === undefined ? Effect.sleep(turn) : settle(orderId)
+  })
+
+  /** Begins the load. It goes on until `judge`, or the end of the scope. */
+  const load = Effect.gen(function*() {
+    enough = false
+    // asked to end rather than interrupted: nobody forgets what was written
+    const writing = yield* Effect.forkScoped(
+      Effect.whileLoop({ while: () => !enough, body: () => reserve, step: () => {} })
+    )
+    const calling = yield* Effect.forkScoped(Effect.all(
+      Array.from(
+        { length: callers },
+        () => Effect.whileLoop({ while: () => !enough || open.length > 0, body: () => caller, step: () => {} })
+      ),
+      { concurrency: "unbounded", discard: true }
+    ))
+    return Fiber.join(writing).pipe(Effect.zipRight(Fiber.join(calling)))
+  })
+
+  /** Ends when so many orders more were settled: the services are at work. */
+  const more = (count = 50) =>
+    Effect.suspend(() => {
+      const goal = settled + count
+      return Effect.sync(() => assert.isAtLeast(settled, goal)).pipe(eventually("90 seconds"))
+    })
+
+  /** What the audit says of all that ever happened in this world, once everything is drained. */
+  const audit = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
+    const { code, stderr, stdout } = yield* Program.run(["audit", "--json", "--wait", "45s", ...args], world.env)
+    const lines = stdout.trimEnd().split("\n")
+    const verdict = JSON.parse(lines.at(-1) || "{}") as Verdict
+    const faults = lines.slice(0, -1).filter((line) => line.includes("\"fault\":true"))
+    assert.deepStrictEqual([code, verdict.clean], [0, true], `${faults.slice(0, 5).join("\n")}\n${stderr.slice(-600)}`)
+    return verdict
+  })
+
+  /** Ends the load, and judges: every order is settled as it was asked, and the audit is clean. */
+  const judge = Effect.fnUntraced(
+    function*(running: Effect.Effect<unknown, unknown>, ...args: ReadonlyArray<string>) {
+      enough = true
+      yield* Effect.timeout(running, "90 seconds")
+      const verdict = yield* audit(...args)
+      assert.strictEqual(
+        yield* tables.count(`payment WHERE status = 'COMPLETED' AND order_id % 3 <> 0`),
+        orders - Math.floor(orders / 3)
+      )
+      assert.strictEqual(
+        yield* tables.count(`payment WHERE status = 'FAILED' AND order_id % 3 = 0`),
+        Math.floor(orders / 3)
+      )
+      return verdict
+    }
+  )
+
+  /** Load before, during and after something that happens, then the verdict. */
+  const outlives = Effect.fnUntraced(
+    function*<A, E, R>(happening: Effect.Effect<A, E, R>, ...args: ReadonlyArray<string>) {
+      const running = yield* load
+      yield* more()
+      const result = yield* happening
+      yield* more()
+      return [yield* judge(running, ...args), result] as const
+    },
+    Effect.scoped
+  )
+
+  return { world, topics, tables, serve, load, more, judge, audit, outlives, settled: () => settled } as const
+})
+
+export type Saga = Effect.Effect.Success<ReturnType<typeof make>>
