@@ -1,4 +1,4 @@
-import type { Effect } from "effect"
+import type { Effect, Scope } from "effect"
 import { Context } from "effect"
 import type { OutboxEvent } from "./Outbox.js"
 
@@ -15,11 +15,16 @@ export interface Published {
 }
 
 /**
- * Where events go. A whole claim at a time, so that an implementation may make one transaction of it.
+ * The way of one claim after the other to their topics. A whole claim at a time.
  *
  * It waits for a broker that is away as long as `mayStart` allows, and asks that right before each attempt. Nothing
  * of a claim is on the topic twice because of it: an attempt without an answer is repeated in a way the broker knows.
  */
-export class EventPublisher extends Context.Tag("payments/EventPublisher")<EventPublisher, {
+export interface Publisher {
   readonly publish: (events: ReadonlyArray<OutboxEvent>, mayStart: () => boolean) => Effect.Effect<Published>
+}
+
+/** Where events go. Claims that are under way at the same time need a publisher each. */
+export class EventPublisher extends Context.Tag("payments/EventPublisher")<EventPublisher, {
+  readonly open: Effect.Effect<Publisher, never, Scope.Scope>
 }>() {}

@@ -1,7 +1,7 @@
 import { Array as Arr, Effect, Exit, Layer, Option, Ref, Scope } from "effect"
 import type { KafkaOptions, KafkaUnavailable } from "../infra/Kafka.js"
 import * as KafkaProducer from "../infra/KafkaProducer.js"
-import type { Published } from "./EventPublisher.js"
+import type { Published, Publisher } from "./EventPublisher.js"
 import { EventPublisher } from "./EventPublisher.js"
 import type { OutboxEvent } from "./Outbox.js"
 
@@ -56,84 +56,82 @@ const makeProducerSlot = (options: KafkaOptions) =>
     return { get, close }
   })
 
-/** Publishes with an idempotent producer: at least once, and once as long as nobody dies. */
-export const layer = (options: KafkaPublisherOptions) =>
-  Layer.scoped(
-    EventPublisher,
-    Effect.gen(function*() {
-      const producer = yield* makeProducerSlot(options)
+/** A publisher with an idempotent producer of its own. */
+const open = Effect.fnUntraced(function*(options: KafkaPublisherOptions) {
+  const producer = yield* makeProducerSlot(options)
 
-      const waitFor = (error: KafkaUnavailable) =>
-        Effect.zipRight(options.onOutage(error.message), Effect.sleep("250 millis"))
+  const waitFor = (error: KafkaUnavailable) =>
+    Effect.zipRight(options.onOutage(error.message), Effect.sleep("250 millis"))
 
-      /** Sends one group of records until the broker has decided on it, or `mayStart` ends it. */
-      const decide = (messages: ReadonlyArray<Message>, mayStart: () => boolean): Effect.Effect<Decision> => {
-        // after an attempt without an answer, only the same records through the same producer are safe
-        let attempted = false
-        const send: Effect.Effect<Decision> = Effect.suspend(() =>
-          mayStart()
-            ? Effect.flatMap(producer.get, (producer) => {
-              attempted = true
-              return producer.send(messages, mayStart)
-            })
-            : Effect.fail(new KafkaProducer.SendStopped())
-        ).pipe(
-          Effect.zipRight(options.onOutage(undefined)),
-          Effect.as<Decision>({ _tag: "Sent" }),
-          Effect.catchTags({
-            RecordsRefused: ({ reason }) => Effect.succeed<Decision>({ _tag: "Refused", reason }),
-            TopicMissing: (error) => Effect.as(options.onOutage(error.message), { _tag: "Unsent" } as Decision),
-            SendStopped: () => Effect.as(producer.close, { _tag: attempted ? "Undecided" : "Unsent" } as Decision),
-            ProducerLost: () => Effect.zipRight(producer.close, send),
-            KafkaUnavailable: (error) => Effect.zipRight(waitFor(error), send)
-          })
-        )
-        return send
+  /** Sends one group of records until the broker has decided on it, or `mayStart` ends it. */
+  const decide = (messages: ReadonlyArray<Message>, mayStart: () => boolean): Effect.Effect<Decision> => {
+    // after an attempt without an answer, only the same records through the same producer are safe
+    let attempted = false
+    const send: Effect.Effect<Decision> = Effect.suspend(() =>
+      mayStart()
+        ? Effect.flatMap(producer.get, (producer) => {
+          attempted = true
+          return producer.send(messages, mayStart)
+        })
+        : Effect.fail(new KafkaProducer.SendStopped())
+    ).pipe(
+      Effect.zipRight(options.onOutage(undefined)),
+      Effect.as<Decision>({ _tag: "Sent" }),
+      Effect.catchTags({
+        RecordsRefused: ({ reason }) => Effect.succeed<Decision>({ _tag: "Refused", reason }),
+        TopicMissing: (error) => Effect.as(options.onOutage(error.message), { _tag: "Unsent" } as Decision),
+        SendStopped: () => Effect.as(producer.close, { _tag: attempted ? "Undecided" : "Unsent" } as Decision),
+        ProducerLost: () => Effect.zipRight(producer.close, send),
+        KafkaUnavailable: (error) => Effect.zipRight(waitFor(error), send)
+      })
+    )
+    return send
+  }
+
+  /**
+   * A refusal concerns one partition of several, and the others may have taken theirs. So the partitions are sent
+   * again one by one (the broker knows those that it has), then the events of the one that refuses.
+   */
+  const isolate = Effect.fnUntraced(function*(messages: ReadonlyArray<Message>, mayStart: () => boolean) {
+    const { byPartition } = yield* Effect.orDie(producer.get)
+    const groups = byPartition(messages) as ReadonlyArray<ReadonlyArray<Message>>
+    const decided: Array<readonly [Message, Decision]> = []
+    for (const group of groups) {
+      const decision = yield* decide(group, mayStart)
+      if (decision._tag !== "Refused" || group.length === 1) {
+        decided.push(...group.map((message) => [message, decision] as const))
+      } else {
+        for (const message of group) decided.push([message, yield* decide([message], mayStart)])
       }
+    }
+    return decided
+  })
 
-      /**
-       * A refusal concerns one partition of several, and the others may have taken theirs. So the partitions are sent
-       * again one by one (the broker knows those that it has), then the events of the one that refuses.
-       */
-      const isolate = Effect.fnUntraced(function*(messages: ReadonlyArray<Message>, mayStart: () => boolean) {
-        const { byPartition } = yield* Effect.orDie(producer.get)
-        const groups = byPartition(messages) as ReadonlyArray<ReadonlyArray<Message>>
-        const decided: Array<readonly [Message, Decision]> = []
-        for (const group of groups) {
-          const decision = yield* decide(group, mayStart)
-          if (decision._tag !== "Refused" || group.length === 1) {
-            decided.push(...group.map((message) => [message, decision] as const))
-          } else {
-            for (const message of group) decided.push([message, yield* decide([message], mayStart)])
-          }
-        }
-        return decided
-      })
+  const publishTopic = Effect.fnUntraced(function*(messages: ReadonlyArray<Message>, mayStart: () => boolean) {
+    const decision = yield* decide(messages, mayStart)
+    return decision._tag === "Refused" && messages.length > 1
+      ? yield* isolate(messages, mayStart)
+      : messages.map((message) => [message, decision] as const)
+  })
 
-      const publishTopic = Effect.fnUntraced(function*(messages: ReadonlyArray<Message>, mayStart: () => boolean) {
-        const decision = yield* decide(messages, mayStart)
-        return decision._tag === "Refused" && messages.length > 1
-          ? yield* isolate(messages, mayStart)
-          : messages.map((message) => [message, decision] as const)
-      })
-
-      const publish = Effect.fn("EventPublisher.publish")(
-        function*(events: ReadonlyArray<OutboxEvent>, mayStart: () => boolean) {
-          const byTopic = Object.values(Arr.groupBy(events.map(toMessage), (message) => message.topic))
-          const decided = (yield* Effect.forEach(byTopic, (messages) => publishTopic(messages, mayStart))).flat()
-          const those = (tag: Decision["_tag"]) =>
-            decided.flatMap(([{ event }, { _tag }]) => _tag === tag ? [event] : [])
-          return {
-            sent: those("Sent"),
-            unsent: those("Unsent"),
-            undecided: those("Undecided"),
-            refused: decided.flatMap(([{ event }, decision]) =>
-              decision._tag === "Refused" ? [{ event, reason: decision.reason }] : []
-            )
-          } satisfies Published
-        }
-      )
-
-      return { publish }
-    })
+  const publish = Effect.fn("EventPublisher.publish")(
+    function*(events: ReadonlyArray<OutboxEvent>, mayStart: () => boolean) {
+      const byTopic = Object.values(Arr.groupBy(events.map(toMessage), (message) => message.topic))
+      const decided = (yield* Effect.forEach(byTopic, (messages) => publishTopic(messages, mayStart))).flat()
+      const those = (tag: Decision["_tag"]) => decided.flatMap(([{ event }, { _tag }]) => _tag === tag ? [event] : [])
+      return {
+        sent: those("Sent"),
+        unsent: those("Unsent"),
+        undecided: those("Undecided"),
+        refused: decided.flatMap(([{ event }, decision]) =>
+          decision._tag === "Refused" ? [{ event, reason: decision.reason }] : []
+        )
+      } satisfies Published
+    }
   )
+
+  return { publish } satisfies Publisher
+})
+
+/** Publishes with idempotent producers: at least once, and once as long as nobody dies. */
+export const layer = (options: KafkaPublisherOptions) => Layer.succeed(EventPublisher, { open: open(options) })

@@ -2,7 +2,7 @@ import type { Redacted } from "effect"
 import { Array as Arr, Clock, Duration, Effect, Fiber, Metric, MetricBoundaries, Schedule } from "effect"
 import * as CrashPoint from "../domain/CrashPoint.js"
 import * as Notifications from "../infra/PostgresNotifications.js"
-import type { Published } from "./EventPublisher.js"
+import type { Published, Publisher } from "./EventPublisher.js"
 import { EventPublisher } from "./EventPublisher.js"
 import * as Lease from "./Lease.js"
 import type { Claim } from "./Outbox.js"
@@ -74,13 +74,22 @@ const settle = Effect.fn("Relay.settle")(function*(claim: Claim, outcome: Publis
   yield* Metric.incrementBy(Metric.tagged(retried, "reason", "undecided"), outcome.undecided.length)
 })
 
+/** Claims under way at the same time: while one is being sent, the next is leased and the last is marked. */
+const lanes = 3
+
 /** Takes one claim through. Answers how many events it had. */
-const turn = Effect.fn("Relay.turn", { root: true })(function*(options: RelayOptions, stopping: () => boolean) {
+const turn = Effect.fn("Relay.turn", { root: true })(function*(
+  options: RelayOptions,
+  publisher: Publisher,
+  stopping: () => boolean
+) {
   const outbox = yield* Outbox
-  const publisher = yield* EventPublisher
+  const wake = yield* OutboxWake.OutboxWake
   const since = yield* Clock.currentTimeNanos
   const claim = yield* outbox.claim(options.batchSize)
   yield* options.onTurn
+  // where a claim was full there is more: another lane need not wait for this one
+  if (claim.events.length === options.batchSize) yield* wake.announce
   if (Arr.isNonEmptyReadonlyArray(claim.events)) {
     yield* CrashPoint.pass("relay-claimed")
     const outcome = yield* Lease.hold(
@@ -93,21 +102,21 @@ const turn = Effect.fn("Relay.turn", { root: true })(function*(options: RelayOpt
   return claim.events.length
 })
 
-/**
- * Moves events from the outbox to their topics. Never ends by itself.
- *
- * Works without a pause while there is anything due; otherwise it waits for an announcement or the next poll.
- * On interruption no further attempt starts; what is on its way is finished within `drainTimeout`, the rest given back.
- */
-export const serve = Effect.fnUntraced(function*(options: RelayOptions) {
+/** Shared by the lanes: set once, when the relay is told to stop. */
+interface Stop {
+  began: boolean
+}
+
+/** Takes one claim after the other through. Who polls need not be told that something is due. */
+const lane = Effect.fnUntraced(function*(options: RelayOptions, polls: boolean, stop: Stop) {
   const wake = yield* OutboxWake.OutboxWake
-  let stopping = false
-  yield* Effect.forkScoped(Notifications.listen(options.notifications, OutboxWake.channel, wake.announce))
+  const publisher = yield* (yield* EventPublisher).open
+  const idle = polls ? Effect.raceFirst(wake.announced, Effect.sleep(options.pollInterval)) : wake.announced
 
   return yield* Effect.gen(function*() {
-    const worked = yield* Effect.forkDaemon(turn(options, () => stopping))
+    const worked = yield* Effect.forkDaemon(turn(options, publisher, () => stop.began))
     const finish = Effect.suspend(() => {
-      stopping = true
+      stop.began = true
       return CrashPoint.pass("relay-stopping").pipe(
         Effect.zipRight(Fiber.await(worked)),
         Effect.interruptible,
@@ -116,6 +125,21 @@ export const serve = Effect.fnUntraced(function*(options: RelayOptions) {
       )
     })
     const events = yield* Effect.onInterrupt(Fiber.join(worked), () => finish)
-    if (events === 0) yield* Effect.raceFirst(wake.announced, Effect.sleep(options.pollInterval))
+    if (events === 0) yield* idle
   }).pipe(Effect.forever)
+}, Effect.scoped)
+
+/**
+ * Moves events from the outbox to their topics. Never ends by itself.
+ *
+ * Works without a pause while there is anything due; otherwise it waits for an announcement or the next poll.
+ * On interruption no further attempt starts; what is on its way is finished within `drainTimeout`, the rest given back.
+ */
+export const serve = Effect.fnUntraced(function*(options: RelayOptions) {
+  const wake = yield* OutboxWake.OutboxWake
+  const stop: Stop = { began: false }
+  yield* Effect.forkScoped(Notifications.listen(options.notifications, OutboxWake.channel, wake.announce))
+  return yield* Effect.all(Arr.makeBy(lanes, (n) => lane(options, n === 0, stop)), { concurrency: "unbounded" }).pipe(
+    Effect.zipRight(Effect.never)
+  )
 }, Effect.scoped)

@@ -18,7 +18,7 @@ const publisher = Layer.suspend(() => KafkaPublisher.layer({ ...KafkaTest.kafka(
 /** A publisher of the test's own, for what the real broker cannot be made to show on cue. */
 const publishing = (
   publish: (events: ReadonlyArray<OutboxEvent>, mayStart: () => boolean) => Effect.Effect<Published>
-) => Layer.succeed(EventPublisher, { publish })
+) => Layer.succeed(EventPublisher, { open: Effect.succeed({ publish }) })
 
 const nothing: Published = { sent: [], unsent: [], undecided: [], refused: [] }
 
