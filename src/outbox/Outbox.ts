@@ -19,6 +19,8 @@ export interface Claim {
   /** Fences every later statement: who took the events over has another token. */
   readonly token: string
   readonly events: ReadonlyArray<OutboxEvent>
+  /** The first event that waits, or waited until now: looking before it finds nothing. None when none was claimed. */
+  readonly oldest: string | undefined
 }
 
 export interface OutboxOptions {
@@ -49,17 +51,13 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
         RETURNING id
       `
 
-    /**
-     * Leases up to `limit` events to the caller, oldest first and no more than one of an order: an event waits
-     * until all before it of the same order are `DONE`.
-     */
-    const claim = Effect.fn("Outbox.claim")(function*(limit: number) {
-      const token = randomUUID()
-      const events = yield* sql<OutboxEvent>`
+    /** The statement of `claim`. */
+    const claimStatement = (token: string, limit: number, from: string) =>
+      sql<OutboxEvent & { readonly oldest: string }>`
         -- MATERIALIZED: under a nested loop the sub-select would run again and lock more than the limit
         WITH due AS MATERIALIZED (
           SELECT id FROM event AS candidate
-          WHERE status = 'WAIT'
+          WHERE status = 'WAIT' AND id >= ${from}::bigint
             AND (reserved_to IS NULL OR reserved_to <= clock_timestamp())
             AND NOT EXISTS (
               SELECT FROM event AS earlier
@@ -78,9 +76,24 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
           RETURNING event.id, topic, order_id::text AS key, payload, traceparent
         )
         -- UPDATE returns rows in no particular order
-        SELECT * FROM leased ORDER BY id
-      `.pipe(run)
-      return { token, events } satisfies Claim
+        SELECT leased.*, (
+          SELECT id FROM event
+          WHERE status = 'WAIT' AND id >= ${from}::bigint
+            -- what was put off for long comes back when everything is looked at
+            AND (reserved_to IS NULL OR reserved_to <= clock_timestamp() OR lease_token IS NOT NULL)
+          ORDER BY id LIMIT 1
+        ) AS oldest
+        FROM leased ORDER BY id
+      `
+
+    /**
+     * Leases up to `limit` events to the caller, from id `from` on, oldest first and no more than one of an order: an
+     * event waits until all before it of the same order are `DONE`.
+     */
+    const claim = Effect.fn("Outbox.claim")(function*(limit: number, from = "0") {
+      const token = randomUUID()
+      const events = yield* run(claimStatement(token, limit, from))
+      return { token, events, oldest: events[0]?.oldest } satisfies Claim
     })
 
     /** Extends the lease of a claim. False when somebody else took any of it over. */
@@ -134,7 +147,7 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
       return row?.status
     })
 
-    return { append, claim, renew, markDone, release, refuse } as const
+    return { append, claimStatement, claim, renew, markDone, release, refuse } as const
   })
 }) {}
 

@@ -4,6 +4,7 @@ import * as CrashPoint from "../domain/CrashPoint.js"
 import * as Notifications from "../infra/PostgresNotifications.js"
 import type { Published, Publisher } from "./EventPublisher.js"
 import { EventPublisher } from "./EventPublisher.js"
+import * as Floor from "./Floor.js"
 import * as Lease from "./Lease.js"
 import type { Claim } from "./Outbox.js"
 import { Outbox } from "./Outbox.js"
@@ -81,15 +82,18 @@ const lanes = 3
 const turn = Effect.fn("Relay.turn", { root: true })(function*(
   options: RelayOptions,
   publisher: Publisher,
-  stopping: () => boolean
+  shared: Shared
 ) {
   const outbox = yield* Outbox
   const wake = yield* OutboxWake.OutboxWake
   const since = yield* Clock.currentTimeNanos
-  const claim = yield* outbox.claim(options.batchSize)
+  const from = shared.floor.begin()
+  const claim = yield* outbox.claim(options.batchSize, from)
+  if (claim.oldest !== undefined) shared.floor.found(from, since, claim.oldest)
   yield* options.onTurn
   // where a claim was full there is more: another lane need not wait for this one
   if (claim.events.length === options.batchSize) yield* wake.announce
+  const stopping = () => shared.stopping
   if (Arr.isNonEmptyReadonlyArray(claim.events)) {
     yield* CrashPoint.pass("relay-claimed")
     const outcome = yield* Lease.hold(
@@ -102,21 +106,23 @@ const turn = Effect.fn("Relay.turn", { root: true })(function*(
   return claim.events.length
 })
 
-/** Shared by the lanes: set once, when the relay is told to stop. */
-interface Stop {
-  began: boolean
+/** What the lanes share. */
+interface Shared {
+  /** Set once, when the relay is told to stop. */
+  stopping: boolean
+  readonly floor: Floor.Floor
 }
 
 /** Takes one claim after the other through. Who polls need not be told that something is due. */
-const lane = Effect.fnUntraced(function*(options: RelayOptions, polls: boolean, stop: Stop) {
+const lane = Effect.fnUntraced(function*(options: RelayOptions, polls: boolean, shared: Shared) {
   const wake = yield* OutboxWake.OutboxWake
   const publisher = yield* (yield* EventPublisher).open
   const idle = polls ? Effect.raceFirst(wake.announced, Effect.sleep(options.pollInterval)) : wake.announced
 
   return yield* Effect.gen(function*() {
-    const worked = yield* Effect.forkDaemon(turn(options, publisher, () => stop.began))
+    const worked = yield* Effect.forkDaemon(turn(options, publisher, shared))
     const finish = Effect.suspend(() => {
-      stop.began = true
+      shared.stopping = true
       return CrashPoint.pass("relay-stopping").pipe(
         Effect.zipRight(Fiber.await(worked)),
         Effect.interruptible,
@@ -137,9 +143,9 @@ const lane = Effect.fnUntraced(function*(options: RelayOptions, polls: boolean, 
  */
 export const serve = Effect.fnUntraced(function*(options: RelayOptions) {
   const wake = yield* OutboxWake.OutboxWake
-  const stop: Stop = { began: false }
+  const shared: Shared = { stopping: false, floor: yield* Floor.make }
   yield* Effect.forkScoped(Notifications.listen(options.notifications, OutboxWake.channel, wake.announce))
-  return yield* Effect.all(Arr.makeBy(lanes, (n) => lane(options, n === 0, stop)), { concurrency: "unbounded" }).pipe(
+  return yield* Effect.all(Arr.makeBy(lanes, (n) => lane(options, n === 0, shared)), { concurrency: "unbounded" }).pipe(
     Effect.zipRight(Effect.never)
   )
 }, Effect.scoped)
