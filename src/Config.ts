@@ -24,11 +24,6 @@ import {
   url
 } from "./infra/Setting.js"
 
-const delivery: Parse<"at-least-once"> = (text) =>
-  text === "exactly-once"
-    ? Either.left("asks for a delivery that this version does not have yet")
-    : oneOf("at-least-once")(text)
-
 /** `point` or `point:n`. */
 const drill: Parse<{ readonly point: CrashPointName; readonly passage: number }> = (text) => {
   const [, point = "", passage = "1"] = /^([a-z-]+)(?::([1-9]\d{0,8}))?$/.exec(text) ?? []
@@ -102,9 +97,10 @@ export const settings = {
     about: "Apply pending migrations at start. `false`: wait for them.",
     default: "true"
   }),
-  outboxDelivery: setting("OUTBOX_DELIVERY", delivery, {
-    about: "Delivery to topic `payment`.",
-    default: "at-least-once"
+  outboxDelivery: setting("OUTBOX_DELIVERY", oneOf("at-least-once", "exactly-once"), {
+    about: "Delivery to topic `payment`. `exactly-once`: for consumers that read what is committed, whatever crashes.",
+    default: "at-least-once",
+    example: "exactly-once"
   }),
   outboxBatchSize: setting("OUTBOX_BATCH_SIZE", integer(1, 10_000), {
     about: "Events that one claim takes at the most.",

@@ -17,6 +17,9 @@ import { Outbox } from "../outbox/Outbox.js"
 import { OutboxWake } from "../outbox/OutboxWake.js"
 import * as Pruner from "../outbox/Pruner.js"
 import * as Relay from "../outbox/Relay.js"
+import { ShardBatches } from "../outbox/ShardBatches.js"
+import { ShardOwners } from "../outbox/ShardOwners.js"
+import * as ShardRelay from "../outbox/ShardRelay.js"
 import { PaymentRepo } from "../payments/PaymentRepo.js"
 import { Payments } from "../payments/Payments.js"
 
@@ -98,18 +101,35 @@ const inventoryConsumer = (config: Config) =>
 const outboxRelay = (config: Config) =>
   Effect.gen(function*() {
     const report = yield* reporter("outbox-relay")
-    return yield* Relay.serve({
+    const kafka = kafkaOptions(config)
+    const shards = {
+      kafka,
+      topic: config.paymentTopic,
       batchSize: config.outboxBatchSize,
-      lease: config.outboxLease,
+      lease: config.outboxLease
+    }
+    const common = {
       pollInterval: config.outboxPollInterval,
       notifications: config.databaseUrl,
-      drainTimeout: drainTimeout(config),
-      onTurn: report(undefined)
-    }).pipe(
+      drainTimeout: drainTimeout(config)
+    }
+    if (config.outboxDelivery === "exactly-once") return yield* ShardRelay.serve({ ...shards, ...common, report })
+    return yield* Effect.raceFirst(
+      Relay.serve({
+        ...common,
+        batchSize: config.outboxBatchSize,
+        lease: config.outboxLease,
+        onTurn: report(undefined)
+      }),
+      ShardRelay.settleOrphans({ ...shards, interval: config.outboxLease })
+    ).pipe(
       Effect.tapError((error) => report(error.message)),
-      Effect.provide(KafkaPublisher.layer({ ...kafkaOptions(config), onOutage: report }))
+      Effect.provide(KafkaPublisher.layer({ ...kafka, onOutage: report }))
     )
-  })
+  }).pipe(Effect.provide(shardLayer(config)))
+
+const shardLayer = (config: Config) =>
+  Layer.merge(ShardOwners.Default({ lease: config.outboxLease }), ShardBatches.Default)
 
 /** Waiting does not mend a place where nobody can listen. */
 const cannotListen = <E extends { readonly _tag: string }>(

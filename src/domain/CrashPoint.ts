@@ -48,6 +48,17 @@ export const crashPoints = {
     leaves: "events on the topic that are leased and WAIT",
     mendedBy: "any relay, when the lease has run out: it sends them again with the same key, body and idempotent_key"
   },
+  "relay-batch-sent": {
+    moment: "exactly once: a batch and its number are with the broker, nothing is committed there",
+    leaves: "an open transaction, and a batch that the database knows",
+    mendedBy:
+      "the next owner of the shard: its fence aborts the transaction, and the events are sent under a new number"
+  },
+  "relay-batch-committed": {
+    moment: "exactly once: the broker has committed a batch with its number, the events are not marked",
+    leaves: "events on the topic that are WAIT, and the number of their batch at the broker",
+    mendedBy: "the next owner of the shard: the number tells it that they are DONE, and nothing is sent again"
+  },
   "relay-marked": {
     moment: "events are marked DONE",
     leaves: "nothing",

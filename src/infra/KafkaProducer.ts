@@ -37,6 +37,10 @@ const refusals = new Set([
   "POLICY_VIOLATION",
   "UNSUPPORTED_FOR_MESSAGE_FORMAT"
 ])
+
+/** Whether this error type says that a record was refused for what it is. */
+export const isRefusal = (type: string) => refusals.has(type)
+
 const losses = new Set([
   "UNKNOWN_PRODUCER_ID",
   "OUT_OF_ORDER_SEQUENCE_NUMBER",
@@ -47,7 +51,7 @@ const losses = new Set([
 
 const sendError = (error: KafkaUnavailable, topic: string): SendError => {
   const type = reason(error.cause)
-  if (refusals.has(type)) return new RecordsRefused({ reason: type })
+  if (isRefusal(type)) return new RecordsRefused({ reason: type })
   if (losses.has(type)) return new ProducerLost({ reason: type })
   return type === "UNKNOWN_TOPIC_OR_PARTITION" ? new TopicMissing({ topic }) : error
 }

@@ -3,6 +3,7 @@ import type { KafkaOptions, KafkaUnavailable } from "../infra/Kafka.js"
 import * as KafkaProducer from "../infra/KafkaProducer.js"
 import type { Published, Publisher } from "./EventPublisher.js"
 import { EventPublisher } from "./EventPublisher.js"
+import * as EventRecord from "./EventRecord.js"
 import type { OutboxEvent } from "./Outbox.js"
 
 export interface KafkaPublisherOptions extends KafkaOptions {
@@ -13,22 +14,6 @@ export interface KafkaPublisherOptions extends KafkaOptions {
 type Decision =
   | { readonly _tag: "Sent" | "Unsent" | "Undecided" }
   | { readonly _tag: "Refused"; readonly reason: string }
-
-interface Message extends KafkaProducer.OutgoingRecord {
-  readonly event: OutboxEvent
-}
-
-const toMessage = (event: OutboxEvent): Message => ({
-  event,
-  topic: event.topic,
-  key: event.key,
-  value: event.payload,
-  headers: {
-    "event-id": event.id,
-    "content-type": "application/json",
-    ...(event.traceparent === null ? {} : { traceparent: event.traceparent })
-  }
-})
 
 /** A producer that is made when it is needed, and again after it was closed. */
 const makeProducerSlot = (options: KafkaOptions) =>
@@ -64,7 +49,10 @@ const open = Effect.fnUntraced(function*(options: KafkaPublisherOptions) {
     Effect.zipRight(options.onOutage(error.message), Effect.sleep("250 millis"))
 
   /** Sends one group of records until the broker has decided on it, or `mayStart` ends it. */
-  const decide = (messages: ReadonlyArray<Message>, mayStart: () => boolean): Effect.Effect<Decision> => {
+  const decide = (
+    messages: ReadonlyArray<EventRecord.EventRecord>,
+    mayStart: () => boolean
+  ): Effect.Effect<Decision> => {
     // after an attempt without an answer, only the same records through the same producer are safe
     let attempted = false
     const send: Effect.Effect<Decision> = Effect.suspend(() =>
@@ -92,31 +80,35 @@ const open = Effect.fnUntraced(function*(options: KafkaPublisherOptions) {
    * A refusal concerns one partition of several, and the others may have taken theirs. So the partitions are sent
    * again one by one (the broker knows those that it has), then the events of the one that refuses.
    */
-  const isolate = Effect.fnUntraced(function*(messages: ReadonlyArray<Message>, mayStart: () => boolean) {
-    const { byPartition } = yield* Effect.orDie(producer.get)
-    const groups = byPartition(messages) as ReadonlyArray<ReadonlyArray<Message>>
-    const decided: Array<readonly [Message, Decision]> = []
-    for (const group of groups) {
-      const decision = yield* decide(group, mayStart)
-      if (decision._tag !== "Refused" || group.length === 1) {
-        decided.push(...group.map((message) => [message, decision] as const))
-      } else {
-        for (const message of group) decided.push([message, yield* decide([message], mayStart)])
+  const isolate = Effect.fnUntraced(
+    function*(messages: ReadonlyArray<EventRecord.EventRecord>, mayStart: () => boolean) {
+      const { byPartition } = yield* Effect.orDie(producer.get)
+      const groups = byPartition(messages) as ReadonlyArray<ReadonlyArray<EventRecord.EventRecord>>
+      const decided: Array<readonly [EventRecord.EventRecord, Decision]> = []
+      for (const group of groups) {
+        const decision = yield* decide(group, mayStart)
+        if (decision._tag !== "Refused" || group.length === 1) {
+          decided.push(...group.map((message) => [message, decision] as const))
+        } else {
+          for (const message of group) decided.push([message, yield* decide([message], mayStart)])
+        }
       }
+      return decided
     }
-    return decided
-  })
+  )
 
-  const publishTopic = Effect.fnUntraced(function*(messages: ReadonlyArray<Message>, mayStart: () => boolean) {
-    const decision = yield* decide(messages, mayStart)
-    return decision._tag === "Refused" && messages.length > 1
-      ? yield* isolate(messages, mayStart)
-      : messages.map((message) => [message, decision] as const)
-  })
+  const publishTopic = Effect.fnUntraced(
+    function*(messages: ReadonlyArray<EventRecord.EventRecord>, mayStart: () => boolean) {
+      const decision = yield* decide(messages, mayStart)
+      return decision._tag === "Refused" && messages.length > 1
+        ? yield* isolate(messages, mayStart)
+        : messages.map((message) => [message, decision] as const)
+    }
+  )
 
   const publish = Effect.fn("EventPublisher.publish")(
     function*(events: ReadonlyArray<OutboxEvent>, mayStart: () => boolean) {
-      const byTopic = Object.values(Arr.groupBy(events.map(toMessage), (message) => message.topic))
+      const byTopic = Object.values(Arr.groupBy(events.map(EventRecord.make), (message) => message.topic))
       const decided = (yield* Effect.forEach(byTopic, (messages) => publishTopic(messages, mayStart))).flat()
       const those = (tag: Decision["_tag"]) => decided.flatMap(([{ event }, { _tag }]) => _tag === tag ? [event] : [])
       return {

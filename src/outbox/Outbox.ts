@@ -59,6 +59,8 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
           SELECT id FROM event AS candidate
           WHERE status = 'WAIT' AND id >= ${from}::bigint
             AND (reserved_to IS NULL OR reserved_to <= clock_timestamp())
+            -- what an exactly-once relay has leased is decided by the broker, and by no clock
+            AND batch IS NULL
             AND NOT EXISTS (
               SELECT FROM event AS earlier
               WHERE earlier.order_id = candidate.order_id AND earlier.id < candidate.id AND earlier.status <> 'DONE'
@@ -129,25 +131,33 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
 
     /**
      * The broker refused this event itself: due again after a back-off of 1 s doubled by each attempt, at most 5 min,
-     * shortened at random by up to a half; `DEAD` when the attempts are used up. Answers the status it has now.
+     * shortened at random by up to a half; `DEAD` when the attempts are used up. Answers the status it has now. `held`
+     * is the condition under which the event is still the caller's.
      */
-    const refuse = Effect.fn("Outbox.refuse")(function*({ token }: Claim, event: OutboxEvent, error: string) {
-      const [row] = yield* sql<{ readonly status: "WAIT" | "DEAD" }>`
-        UPDATE event
-        SET attempts = attempts + 1,
-            last_error = ${error},
-            status = (CASE WHEN attempts + 1 >= ${options.maxAttempts} THEN 'DEAD' ELSE 'WAIT' END)::event_status,
-            -- the exponent is bounded: a power of attempts alone overflows an interval
-            reserved_to = clock_timestamp()
-              + make_interval(secs => least(300, 2 ^ least(attempts, 16)) * (1 - random() / 2)),
-            lease_token = NULL
-        WHERE id = ${event.id}::bigint AND lease_token = ${token}::uuid AND status = 'WAIT'
-        RETURNING status
-      `.pipe(run)
-      return row?.status
-    })
+    const refuseHeld = Effect.fn("Outbox.refuse")(
+      function*(event: OutboxEvent, error: string, held: Statement.Fragment) {
+        const [row] = yield* sql<{ readonly status: "WAIT" | "DEAD" }>`
+          UPDATE event
+          SET attempts = attempts + 1,
+              last_error = ${error},
+              status = (CASE WHEN attempts + 1 >= ${options.maxAttempts} THEN 'DEAD' ELSE 'WAIT' END)::event_status,
+              -- the exponent is bounded: a power of attempts alone overflows an interval
+              reserved_to = clock_timestamp()
+                + make_interval(secs => least(300, 2 ^ least(attempts, 16)) * (1 - random() / 2)),
+              lease_token = NULL,
+              batch = NULL
+          WHERE id = ${event.id}::bigint AND ${held} AND status = 'WAIT'
+          RETURNING status
+        `.pipe(run)
+        return row?.status
+      }
+    )
 
-    return { append, claimStatement, claim, renew, markDone, release, refuse } as const
+    /** `refuseHeld`, for an event of a claim. */
+    const refuse = ({ token }: Claim, event: OutboxEvent, error: string) =>
+      refuseHeld(event, error, sql`lease_token = ${token}::uuid`)
+
+    return { append, claimStatement, claim, renew, markDone, release, refuse, refuseHeld } as const
   })
 }) {}
 

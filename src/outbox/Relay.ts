@@ -1,32 +1,16 @@
 import type { Redacted } from "effect"
-import { Array as Arr, Clock, Duration, Effect, Fiber, Metric, MetricBoundaries, Schedule } from "effect"
+import { Array as Arr, Clock, Duration, Effect, Metric, Schedule } from "effect"
 import * as CrashPoint from "../domain/CrashPoint.js"
 import * as Notifications from "../infra/PostgresNotifications.js"
 import type { Published, Publisher } from "./EventPublisher.js"
 import { EventPublisher } from "./EventPublisher.js"
 import * as Floor from "./Floor.js"
+import * as InHand from "./InHand.js"
 import * as Lease from "./Lease.js"
 import type { Claim } from "./Outbox.js"
 import { Outbox } from "./Outbox.js"
 import * as OutboxWake from "./OutboxWake.js"
-
-const published = Metric.counter("payments_events_published_total", {
-  description: "Events acknowledged by the broker and marked DONE",
-  incremental: true
-})
-const retried = Metric.counter("payments_events_retried_total", {
-  description: "Events given back to be sent later, by reason",
-  incremental: true
-})
-const dead = Metric.counter("payments_events_dead_total", {
-  description: "Events that the broker refused for good",
-  incremental: true
-})
-const latency = Metric.histogram(
-  "payments_publish_latency_seconds",
-  MetricBoundaries.fromIterable([0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300]),
-  "From the commit of an event to the broker's acknowledgement"
-)
+import * as RelayMetrics from "./RelayMetrics.js"
 
 export interface RelayOptions {
   readonly batchSize: number
@@ -56,23 +40,25 @@ const settle = Effect.fn("Relay.settle")(function*(claim: Claim, outcome: Publis
   if (outcome.sent.length > 0) {
     yield* CrashPoint.pass("relay-sent")
     const waited = yield* insist(outbox.markDone(claim, outcome.sent))
-    yield* Metric.incrementBy(published, waited.length)
-    for (const seconds of waited) yield* Metric.update(latency, seconds)
+    yield* Metric.incrementBy(RelayMetrics.published, waited.length)
+    for (const seconds of waited) yield* Metric.update(RelayMetrics.latency, seconds)
     yield* CrashPoint.pass("relay-marked")
   }
   for (const { event, reason } of outcome.refused) {
     const status = yield* insist(outbox.refuse(claim, event, reason))
-    yield* Metric.increment(status === "DEAD" ? dead : Metric.tagged(retried, "reason", "refused"))
+    yield* Metric.increment(
+      status === "DEAD" ? RelayMetrics.dead : Metric.tagged(RelayMetrics.retried, "reason", "refused")
+    )
     yield* Effect.logError(
       status === "DEAD" ? "an event is dead: its order waits for an operator" : "the broker refused an event"
     ).pipe(Effect.annotateLogs({ event: event.id, orderId: event.key, reason }))
   }
   if (outcome.unsent.length > 0) {
     yield* insist(outbox.release(claim, outcome.unsent, stopping ? 0 : missingTopicDelay))
-    yield* Metric.incrementBy(Metric.tagged(retried, "reason", "unsent"), outcome.unsent.length)
+    yield* Metric.incrementBy(Metric.tagged(RelayMetrics.retried, "reason", "unsent"), outcome.unsent.length)
   }
   // their lease runs out by itself: what may still be on its way to the topic gets a head start before a resend
-  yield* Metric.incrementBy(Metric.tagged(retried, "reason", "undecided"), outcome.undecided.length)
+  yield* Metric.incrementBy(Metric.tagged(RelayMetrics.retried, "reason", "undecided"), outcome.undecided.length)
 })
 
 /** Claims under way at the same time: while one is being sent, the next is leased and the last is marked. */
@@ -120,17 +106,13 @@ const lane = Effect.fnUntraced(function*(options: RelayOptions, polls: boolean, 
   const idle = polls ? Effect.raceFirst(wake.announced, Effect.sleep(options.pollInterval)) : wake.announced
 
   return yield* Effect.gen(function*() {
-    const worked = yield* Effect.forkDaemon(turn(options, publisher, shared))
-    const finish = Effect.suspend(() => {
-      shared.stopping = true
-      return CrashPoint.pass("relay-stopping").pipe(
-        Effect.zipRight(Fiber.await(worked)),
-        Effect.interruptible,
-        Effect.timeoutOption(options.drainTimeout),
-        Effect.zipRight(Fiber.interruptFork(worked))
-      )
+    const events = yield* InHand.finish(turn(options, publisher, shared), {
+      onStop: Effect.suspend(() => {
+        shared.stopping = true
+        return CrashPoint.pass("relay-stopping")
+      }),
+      within: options.drainTimeout
     })
-    const events = yield* Effect.onInterrupt(Fiber.join(worked), () => finish)
     if (events === 0) yield* idle
   }).pipe(Effect.forever)
 }, Effect.scoped)

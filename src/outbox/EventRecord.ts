@@ -1,0 +1,23 @@
+import type { OutgoingRecord } from "../infra/KafkaProducer.js"
+import type { OutboxEvent } from "./Outbox.js"
+
+/** An event as it goes onto its topic. */
+export interface EventRecord extends OutgoingRecord {
+  readonly event: OutboxEvent
+}
+
+/** Header with the id of the event. */
+export const idHeader = "event-id"
+
+/** The record of an event: body and key as the contract has them, all else in headers. */
+export const make = (event: OutboxEvent): EventRecord => ({
+  event,
+  topic: event.topic,
+  key: event.key,
+  value: event.payload,
+  headers: {
+    [idHeader]: event.id,
+    "content-type": "application/json",
+    ...(event.traceparent === null ? {} : { traceparent: event.traceparent })
+  }
+})

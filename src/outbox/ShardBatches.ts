@@ -1,0 +1,148 @@
+import { SqlClient } from "@effect/sql"
+import { Duration, Effect, Option } from "effect"
+import * as Postgres from "../infra/Postgres.js"
+import type { OutboxEvent } from "./Outbox.js"
+import { Outbox } from "./Outbox.js"
+import type { OwnedShard } from "./ShardOwners.js"
+
+/** Events under the number with which they are committed to the broker. */
+export interface Batch {
+  readonly number: bigint
+  readonly events: ReadonlyArray<OutboxEvent>
+}
+
+/** What the database knows of the batches of a shard. */
+export interface Ledger {
+  readonly batch: bigint
+  readonly done: bigint
+  /** Events that were leased under numbers of which nobody has written down what became of them. */
+  readonly open: ReadonlyArray<{ readonly id: string; readonly topic: string; readonly number: bigint }>
+  /** When the last batch was leased, in milliseconds of the epoch. */
+  readonly leasedAt: number
+}
+
+const limit = Duration.seconds(15)
+
+/** Batches of the shards: the database's half of delivery `exactly-once`. See docs/exactly-once.md. */
+export class ShardBatches extends Effect.Service<ShardBatches>()("payments/ShardBatches", {
+  effect: Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const outbox = yield* Outbox
+    const run = Postgres.run(limit)
+    const ofShard = (shard: number) => sql`(hashint8(order_id) & 7) = ${shard}::int`
+
+    /** The shards of these tokens in which something is due. */
+    const due = (tokens: ReadonlyArray<string>) =>
+      sql<{ readonly shard: number }>`
+        SELECT shard::int AS shard FROM outbox_shard
+        WHERE owner = ANY(${tokens}::uuid[]) AND EXISTS (
+          SELECT FROM event
+          WHERE (hashint8(order_id) & 7) = outbox_shard.shard AND status = 'WAIT' AND batch IS NULL
+            AND (reserved_to IS NULL OR reserved_to <= clock_timestamp())
+        )
+      `.pipe(run, Effect.map((rows) => rows.map(({ shard }) => shard)), Effect.withTracerEnabled(false))
+
+    /** The batches of a shard. None when it is no longer ours. */
+    const ledger = Effect.fn("ShardBatches.ledger")(function*({ shard, token }: OwnedShard) {
+      const rows = yield* sql<{
+        readonly last: string
+        readonly done: string
+        readonly leased_at: number
+        readonly id: string | null
+        readonly topic: string
+        readonly number: string
+      }>`
+        SELECT shard.batch AS last, shard.done, coalesce(extract(epoch FROM batch_at) * 1000, 0)::float8 AS leased_at,
+               event.id, event.topic, event.batch AS number
+        FROM outbox_shard AS shard
+        LEFT JOIN event ON ${ofShard(shard)} AND event.status = 'WAIT' AND event.batch IS NOT NULL
+        WHERE owner = ${token}::uuid
+      `.pipe(run)
+      return Option.map(Option.fromNullable(rows[0]), ({ done, last, leased_at }): Ledger => ({
+        batch: BigInt(last),
+        done: BigInt(done),
+        leasedAt: leased_at,
+        open: rows.flatMap(({ id, number, topic }) => id === null ? [] : [{ id, topic, number: BigInt(number) }])
+      }))
+    })
+
+    /**
+     * Writes down what the broker has committed: batches up to `committed` are `DONE`, the events of later ones wait
+     * again. False when the shard is no longer ours; then nothing has changed.
+     */
+    const reconcile = Effect.fn("ShardBatches.reconcile")(function*({ shard, token }: OwnedShard, committed: bigint) {
+      const mine = yield* sql`
+        WITH mine AS MATERIALIZED (
+          UPDATE outbox_shard SET batch = greatest(batch, ${committed}), done = ${committed}
+          WHERE owner = ${token}::uuid RETURNING shard
+        ), sent AS (
+          UPDATE event SET status = 'DONE', done_at = clock_timestamp(), reserved_to = NULL FROM mine
+          WHERE ${ofShard(shard)} AND status = 'WAIT' AND event.batch <= ${committed}
+        ), freed AS (
+          UPDATE event SET batch = NULL FROM mine
+          WHERE ${ofShard(shard)} AND status = 'WAIT' AND event.batch > ${committed}
+        )
+        SELECT shard FROM mine
+      `.pipe(run)
+      return mine.length > 0
+    })
+
+    /**
+     * Leases up to `limit` events of the shard under the next number, oldest first and no more than one of an order. No
+     * events when nothing is due; none at all when the shard is no longer ours.
+     */
+    const claim = Effect.fn("ShardBatches.claim")(function*({ shard, token }: OwnedShard, limit: number) {
+      const rows = yield* sql<OutboxEvent & { readonly number: string }>`
+        WITH mine AS MATERIALIZED (
+          -- whoever takes the shard over waits for this, and then finds the batch
+          SELECT shard FROM outbox_shard WHERE owner = ${token}::uuid FOR UPDATE
+        ), due AS MATERIALIZED (
+          SELECT id FROM event AS candidate
+          WHERE ${ofShard(shard)} AND status = 'WAIT' AND batch IS NULL
+            AND (reserved_to IS NULL OR reserved_to <= clock_timestamp())
+            AND NOT EXISTS (
+              SELECT FROM event AS earlier
+              WHERE earlier.order_id = candidate.order_id AND earlier.id < candidate.id AND earlier.status <> 'DONE'
+              OFFSET 0 -- keeps it one look into the index for each candidate, never a join over all that wait
+            )
+            AND EXISTS (SELECT FROM mine)
+          ORDER BY id
+          LIMIT ${limit}
+          FOR UPDATE SKIP LOCKED
+        ), numbered AS (
+          UPDATE outbox_shard SET batch = outbox_shard.batch + 1, batch_at = clock_timestamp() FROM mine
+          WHERE outbox_shard.shard = mine.shard AND EXISTS (SELECT FROM due)
+          RETURNING outbox_shard.batch
+        ), leased AS (
+          UPDATE event SET batch = numbered.batch, lease_token = NULL, reserved_to = NULL FROM numbered, due
+          WHERE event.id = due.id
+          RETURNING event.id, topic, order_id::text AS key, payload, traceparent, event.batch AS number
+        )
+        SELECT leased.* FROM mine LEFT JOIN leased ON true ORDER BY leased.id
+      `.pipe(run)
+      return Option.map(Option.fromNullable(rows[0]), (first): Batch => ({
+        number: BigInt(first.number ?? 0),
+        events: rows.filter(({ id }) => id !== null)
+      }))
+    })
+
+    /** A batch is on the topic. True for whoever says so: no token is asked for. Answers the seconds that each event has waited. */
+    const mark = Effect.fn("ShardBatches.mark")(function*({ shard }: OwnedShard, { events, number }: Batch) {
+      const rows = yield* sql<{ readonly waited: number }>`
+        WITH noted AS (
+          UPDATE outbox_shard SET done = greatest(done, ${number}) WHERE shard = ${shard}::int
+        )
+        UPDATE event SET status = 'DONE', done_at = clock_timestamp()
+        WHERE id = ANY(${events.map(({ id }) => id)}::bigint[]) AND batch = ${number} AND status = 'WAIT'
+        RETURNING extract(epoch FROM done_at - created_at)::float8 AS waited
+      `.pipe(run)
+      return rows.map(({ waited }) => waited)
+    })
+
+    /** The broker refused the only event of a batch, which is not committed. Answers the status it has now. */
+    const refuse = ({ number }: Batch, event: OutboxEvent, reason: string) =>
+      outbox.refuseHeld(event, reason, sql`batch = ${number}`)
+
+    return { due, ledger, reconcile, claim, mark, refuse } as const
+  })
+}) {}

@@ -1,0 +1,163 @@
+import type { Redacted } from "effect"
+import { Duration, Effect, Fiber, FiberMap, HashMap, Metric, Option, Queue, Ref } from "effect"
+import { randomUUID } from "node:crypto"
+import * as CrashPoint from "../domain/CrashPoint.js"
+import * as Notifications from "../infra/PostgresNotifications.js"
+import * as InHand from "./InHand.js"
+import * as OutboxWake from "./OutboxWake.js"
+import { ShardBatches } from "./ShardBatches.js"
+import type { OwnedShard } from "./ShardOwners.js"
+import { ShardOwners } from "./ShardOwners.js"
+import type { ShardOptions } from "./ShardWorker.js"
+import * as ShardWorker from "./ShardWorker.js"
+
+const owned = Metric.gauge("payments_shards_owned", { description: "Shards of orders that this process relays" })
+const stuck = Metric.gauge("payments_shards_unavailable", {
+  description: "Shards of this process that cannot publish now: a server is away, or an operator has to decide"
+})
+
+export interface ShardRelayOptions extends ShardOptions {
+  readonly pollInterval: Duration.DurationInput
+  /** Where processes without a relay announce their commits. */
+  readonly notifications: Redacted.Redacted
+  /** How long a stop waits for the batches in hand. */
+  readonly drainTimeout: Duration.DurationInput
+  /** Told why a shard does not publish, and undefined when all do. */
+  readonly report: (problem: string | undefined) => Effect.Effect<void>
+}
+
+/** How often relays look at each other: as long as a shard may wait for a relay that has come, or has left well. */
+const roundInterval = Duration.seconds(1)
+
+/** Shards for the relay that `before` others precede: as even as can be, and the same by everybody's reckoning. */
+export const share = (shards: number, alive: number, before: number) =>
+  Math.floor(shards / alive) + (before < shards % alive ? 1 : 0)
+
+interface Held {
+  readonly owned: OwnedShard
+  readonly bell: Queue.Queue<void>
+  stopping: boolean
+}
+
+/**
+ * Moves events from the outbox to their topics, each exactly once for who reads what is committed. Never ends by
+ * itself.
+ *
+ * Relays share the shards by the database; that two believe to own the same one does no harm, for the broker obeys only
+ * who came last. On interruption no further batch starts; what is on its way is finished within `drainTimeout`.
+ */
+export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
+  const owners = yield* ShardOwners
+  const wake = yield* OutboxWake.OutboxWake
+  const id = randomUUID()
+  const held = new Map<number, Held>()
+  const workers = yield* FiberMap.make<number>()
+  const problems = yield* Ref.make(HashMap.empty<number, string>())
+
+  const report = (shard: number, problem: string | undefined) =>
+    Ref.updateAndGet(problems, problem === undefined ? HashMap.remove(shard) : HashMap.set(shard, problem)).pipe(
+      Effect.tap((all) => Metric.set(stuck, HashMap.size(all))),
+      Effect.flatMap((all) => options.report(Option.getOrUndefined(Option.fromIterable(HashMap.values(all)))))
+    )
+
+  /** Ends well: the batch in hand is finished, and the shard is free. */
+  const end = (one: Held) =>
+    Effect.gen(function*() {
+      one.stopping = true
+      yield* Queue.offer(one.bell, undefined)
+      const fiber = yield* FiberMap.get(workers, one.owned.shard).pipe(Effect.option)
+      if (Option.isSome(fiber)) yield* Fiber.await(fiber.value)
+    })
+
+  const begin = Effect.fnUntraced(function*(shard: OwnedShard) {
+    const one: Held = { owned: shard, bell: yield* Queue.sliding<void>(1), stopping: false }
+    held.set(shard.shard, one)
+    const work = ShardWorker.serve(shard, {
+      ...options,
+      bell: one.bell,
+      stopping: () => one.stopping,
+      onOutage: (problem) => report(shard.shard, problem)
+    }).pipe(
+      Effect.zipRight(Effect.ignore(owners.release(shard))),
+      Effect.catchTag("ShardLost", () => Effect.logInfo("another relay has this shard now")),
+      Effect.ensuring(Effect.sync(() => held.delete(shard.shard))),
+      Effect.ensuring(report(shard.shard, undefined)),
+      Effect.annotateLogs({ shard: shard.shard })
+    )
+    yield* FiberMap.run(
+      workers,
+      shard.shard,
+      InHand.finish(work, {
+        onStop: Effect.suspend(() => {
+          one.stopping = true
+          return Effect.zipRight(CrashPoint.pass("relay-stopping"), Queue.offer(one.bell, undefined))
+        }),
+        within: options.drainTimeout
+      })
+    )
+  })
+
+  /** Keeps what is ours, gives back what is too much, takes what is missing. */
+  const round = Effect.gen(function*() {
+    const tokens = Array.from(held.values(), ({ owned }) => owned.token)
+    const { alive, before, kept, shards } = yield* owners.keep(id, tokens)
+    for (const one of held.values()) {
+      // a worker that idles would not learn it
+      if (!kept.includes(one.owned.token) && tokens.includes(one.owned.token)) yield* Queue.offer(one.bell, undefined)
+    }
+    const mine = share(shards, alive, before)
+    const active = Array.from(held.values()).filter(({ stopping }) => !stopping)
+    yield* Effect.forEach(active.slice(mine), end, { concurrency: "unbounded", discard: true })
+    if (active.length < mine) yield* Effect.forEach(yield* owners.acquire(mine - active.length), begin)
+    yield* Metric.set(owned, held.size)
+    if (HashMap.isEmpty(yield* Ref.get(problems))) yield* options.report(undefined)
+  }).pipe(Effect.catchTag("DatabaseUnavailable", (error) => options.report(error.message)))
+
+  /** Rings where something is due. */
+  const look = Effect.gen(function*() {
+    yield* Effect.raceFirst(wake.announced, Effect.sleep(options.pollInterval))
+    const due = yield* (yield* ShardBatches).due(Array.from(held.values(), ({ owned }) => owned.token))
+    for (const shard of due) yield* Queue.offer(held.get(shard)?.bell ?? nobody, undefined)
+  }).pipe(Effect.catchTag("DatabaseUnavailable", (error) => Effect.logDebug("no look at the outbox", error)))
+  const nobody = yield* Queue.sliding<void>(1)
+
+  yield* Effect.forkScoped(Notifications.listen(options.notifications, OutboxWake.channel, wake.announce))
+  return yield* Effect.all(
+    [Effect.forever(look), Effect.forever(Effect.zipRight(round, Effect.sleep(roundInterval)))],
+    { concurrency: "unbounded" }
+  ).pipe(
+    Effect.zipRight(Effect.never),
+    Effect.onInterrupt(() =>
+      Fiber.interruptAll(Array.from(workers, ([, fiber]) => fiber)).pipe(
+        Effect.zipRight(owners.leave(id)),
+        Effect.ignore,
+        Effect.interruptible,
+        Effect.timeoutOption(Duration.sum(Duration.decode(options.drainTimeout), Duration.seconds(2)))
+      )
+    )
+  )
+}, Effect.scoped)
+
+/**
+ * Writes down what became of batches that no exactly-once relay goes on with, so that their events can be sent by relays
+ * of the other delivery. Never ends by itself.
+ */
+export const settleOrphans = Effect.fnUntraced(function*(
+  options: ShardOptions & { readonly interval: Duration.DurationInput }
+) {
+  const owners = yield* ShardOwners
+  const settle = Effect.gen(function*() {
+    for (const shard of yield* owners.acquireOrphans) {
+      yield* ShardWorker.takeOver(shard, options).pipe(
+        Effect.scoped,
+        Effect.zipRight(owners.release(shard)),
+        Effect.zipRight(Effect.logInfo("the batches of a shard that nobody had are settled")),
+        Effect.annotateLogs({ shard: shard.shard })
+      )
+    }
+  }).pipe(
+    Effect.catchTag("ShardLost", () => Effect.void),
+    Effect.catchAll((error) => Effect.logWarning("batches that nobody has are not settled yet", error))
+  )
+  return yield* Effect.forever(Effect.zipRight(settle, Effect.sleep(options.interval)))
+})

@@ -1,0 +1,34 @@
+import { Effect } from "effect"
+import type { KafkaOptions } from "../infra/Kafka.js"
+import * as KafkaOffsets from "../infra/KafkaOffsets.js"
+import * as KafkaScan from "../infra/KafkaScan.js"
+import * as EventRecord from "./EventRecord.js"
+
+/** How much earlier than the database's clock the brokers' may be, in milliseconds. */
+const skew = 10 * 60_000
+
+/**
+ * Looks for events among the committed records of a topic that are as young as `since` (milliseconds of the epoch).
+ *
+ * `all` or `none` of them are there, or it is `unknown`: some are, or the topic does not reach back that far in every
+ * partition, so that it may have lost them, or be another topic under the same name.
+ */
+export const find = Effect.fn("TopicTail.find")(
+  function*(options: KafkaOptions, topic: string, events: ReadonlySet<string>, since: number) {
+    const whole = yield* KafkaOffsets.spans(options, topic, undefined)
+    const young = yield* KafkaOffsets.spans(options, topic, since - skew)
+    const found = new Set<string>()
+    yield* KafkaScan.scan(options, topic, young, (_, records) =>
+      Effect.sync(() => {
+        for (const { headers } of records) {
+          const id = String(headers?.[EventRecord.idHeader])
+          if (events.has(id)) found.add(id)
+        }
+      }))
+    if (found.size === events.size) return "all"
+    const reachesBack = young.every(({ partition, start }) =>
+      start > (whole.find((span) => span.partition === partition)?.start ?? start)
+    )
+    return found.size === 0 && reachesBack ? "none" : "unknown"
+  }
+)
