@@ -1,5 +1,5 @@
 import type { Act, Request, Rules, Shard, Step } from "./Protocol.js"
-import { after, complete, steps, words, wrong } from "./Protocol.js"
+import { after, complete, steps, story, wrong } from "./Protocol.js"
 
 /**
  * A state as a short text: two shards with the same text can do the same from here on, so that the states are finite
@@ -81,7 +81,7 @@ export interface Graph {
 /** The shortest way to something that must not be. */
 export interface Counterexample {
   readonly wrong: string
-  readonly steps: ReadonlyArray<string>
+  readonly story: string
 }
 
 /**
@@ -96,9 +96,9 @@ export const explore = (rules: Rules, first: Shard, late: ReadonlyArray<Act> = [
   const next: Array<Array<number>> = []
   const calm: Array<Array<number>> = []
   let count = 0
-  const way = (state: number): Array<string> => {
+  const way = (state: number): Array<Step> => {
     const last = from[state]
-    return last === undefined ? [] : [...way(last[0]), words(rules, shards[last[0]]!, last[1])]
+    return last === undefined ? [] : [...way(last[0]), last[1]]
   }
   for (let state = 0; state < shards.length; state++) {
     const shard = shards[state]!
@@ -115,7 +115,7 @@ export const explore = (rules: Rules, first: Shard, late: ReadonlyArray<Act> = [
         shards.push(then)
         from.push([state, step])
         const found = wrong(then)
-        if (found !== undefined) return { wrong: found, steps: way(place) }
+        if (found !== undefined) return { wrong: found, story: story(rules, first, way(place)) }
       }
       count++
       if (step.is === "crash") crashes[step.relay] = place
@@ -128,7 +128,7 @@ export const explore = (rules: Rules, first: Shard, late: ReadonlyArray<Act> = [
   }
   const finished = shards.map(complete)
   const stuck = cannotReach(calm, finished)
-  if (stuck !== undefined) return { wrong: "cannot be completed any more", steps: way(stuck) }
+  if (stuck !== undefined) return { wrong: "cannot be completed any more", story: story(rules, first, way(stuck)) }
   return { states: shards.length, steps: count, complete: finished, crash, next, calm }
 }
 

@@ -3,11 +3,11 @@ import { FastCheck as fc } from "effect"
 import type { Counterexample, Graph } from "./Explore.js"
 import { explore, together } from "./Explore.js"
 import type { Act, Rules, Step } from "./Protocol.js"
-import { complete, mayRelease, play, program, protocol, start, wrong } from "./Protocol.js"
+import { complete, mayRelease, play, program, protocol, start, story, wrong } from "./Protocol.js"
 import { schedules } from "./Schedule.js"
 
 const sound = (found: Graph | Counterexample): Graph => {
-  if ("wrong" in found) assert.fail([...found.steps, found.wrong].join(", "))
+  if ("wrong" in found) assert.fail(`${found.story} => ${found.wrong}`)
   return found
 }
 
@@ -40,7 +40,7 @@ describe("the protocol broken: the shortest way to harm", () => {
     readonly orders?: ReadonlyArray<number>
   } = {}) => {
     const found = explore({ ...protocol, ...change }, start(orders, 2), late)
-    return "wrong" in found ? `${found.steps.join(", ")} => ${found.wrong}` : `sound in ${found.states} states`
+    return "wrong" in found ? `${found.story} => ${found.wrong}` : `sound in ${found.states} states`
   }
 
   it("the number read before the fence", () =>
@@ -114,37 +114,61 @@ describe("schedules at random", () => {
   const worlds = [[1, 1], [1, 2, 1], [1, 2, 3, 1, 2], [1, 1, 2, 2, 3, 3], [1, 2, 3, 4, 1, 4]].flatMap((orders) =>
     [2, 3].flatMap((relays) => [1, 2, 3].map((batchSize) => ({ orders, relays, batchSize })))
   )
-  const fates = ["crash", "release", "times out", "arrives", "arrives", "late", "answer lost", "request lost"] as const
+  const faults = ["crash", "release", "times out", "arrives", "arrives", "late", "answer lost", "request lost"] as const
 
-  it("100,000 longer ones, of more relays, orders and late requests: clean, and completed by any relay at the end", () => {
-    const world = fc.constantFrom(...worlds)
-    // a step is a byte: whose, and, one time in four, what goes wrong
-    const bytes = fc.uint8Array({ minLength: 20, maxLength: 60, size: "max" })
-    fc.assert(
-      fc.property(world, bytes, ({ batchSize, orders, relays }, schedule) => {
+  /** A step is a byte: one time in eight another relay goes on, and one time in eight something goes wrong. */
+  const clean = (rules: Rules) =>
+    fc.property(
+      fc.constantFrom(...worlds),
+      fc.uint8Array({ minLength: 20, maxLength: 50, size: "max" }),
+      ({ batchSize, orders, relays }, schedule) => {
         const shard = start(orders, relays, batchSize)
+        const taken: Array<Step> = []
         const go = (step: Step) => {
-          play(protocol, shard, step)
+          taken.push(step)
+          play(rules, shard, step)
           const found = wrong(shard)
-          if (found !== undefined) throw new Error(found)
+          if (found !== undefined) {
+            throw new Error(`${story(rules, start(orders, relays, batchSize), taken)} => ${found}`)
+          }
         }
+        let relay = 0
         for (const byte of schedule) {
-          const relay = (byte >> 5) % relays
-          const is = (byte & 3) === 0 ? fates[(byte >> 2) & 7]! : "answered"
+          if (byte >> 5 === 7) relay = (relay + 1 + (byte & 1)) % relays
+          const is = (byte & 7) === 7 ? faults[(byte >> 3) & 7]! : "answered"
           if (is === "arrives") {
             if (shard.wire.length > 0) go({ is, place: byte % shard.wire.length })
           } else if (is === "times out") {
             if (shard.producers[0]!.open) go({ is, producer: 0 })
-          } else if (is !== "release" || mayRelease(protocol, shard.relays[relay]!)) {
+          } else if (is !== "release" || mayRelease(rules, shard.relays[relay]!)) {
             go({ is, relay })
           }
         }
-        const last = schedule[0]! % relays
-        for (let count = 0; !complete(shard) && count < 60; count++) go({ is: "answered", relay: last })
+        for (let count = 0; !complete(shard) && count < 60; count++) go({ is: "answered", relay })
         return complete(shard)
-      }),
-      { numRuns: 100_000 }
+      }
     )
+
+  it("100,000 longer ones, of more relays, orders and late requests: clean, and completed by the last relay", () =>
+    fc.assert(clean(protocol), { numRuns: 100_000 }))
+
+  it("find what is broken as well", () => {
+    const breaks: ReadonlyArray<Partial<Rules>> = [
+      { program: ["acquire", "read", "fence", ...program.slice(3)] },
+      { program: [...program.slice(0, 7), "mark", "commit"] },
+      { program: [...program.slice(0, 5), "fence", ...program.slice(5)] },
+      { program: ["fence", "read", "acquire", ...program.slice(3)] },
+      { transactionalId: "process" },
+      { guarded: ["claim"] },
+      { guarded: ["reconcile"] },
+      { afterError: "fence" },
+      { afterError: "fence, then send the same again" },
+      { afterError: "claim again" }
+    ]
+    for (const change of breaks) {
+      const { failed } = fc.check(clean({ ...protocol, ...change }), { numRuns: 100_000, endOnFailure: true })
+      assert.isTrue(failed, JSON.stringify(change))
+    }
   })
 })
 

@@ -303,7 +303,7 @@ export const wrong = (shard: Shard): string | undefined => {
 export const complete = (shard: Shard): boolean => shard.done.every(Boolean) && shard.topic.length === shard.done.length
 
 /** A step in words, as it would happen to this shard. */
-export const words = (rules: Rules, shard: Shard, step: Step): string => {
+const words = (rules: Rules, shard: Shard, step: Step): string => {
   const name = (relay: number) => String.fromCharCode(65 + relay)
   switch (step.is) {
     case "times out":
@@ -319,4 +319,14 @@ export const words = (rules: Rules, shard: Shard, step: Step): string => {
       return `${name(step.relay)} ${act}${step.is === "answered" ? refused ? " (refused)" : "" : ` (${step.is})`}`
     }
   }
+}
+
+/** Steps in words, from the first one on. */
+export const story = (rules: Rules, first: Shard, steps: ReadonlyArray<Step>): string => {
+  let shard = first
+  return steps.map((step) => {
+    const said = words(rules, shard, step)
+    shard = after(rules, shard, step)
+    return said
+  }).join(", ")
 }

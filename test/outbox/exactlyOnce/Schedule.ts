@@ -61,7 +61,7 @@ export const numbers = (seed: number) => {
  * At random: now this relay, now that one does a few steps for a shard, with crashes, lost answers and shards given back in
  * between. At the end one relay delivers all that is left.
  */
-export const schedule = (seed: number, { turns = 12, relays = 2, shards = 2 } = {}): Schedule => {
+export const schedule = (seed: number, { turns = 18, relays = 2, shards = 2 } = {}): Schedule => {
   const random = numbers(seed)
   const batchSize = 1 + random(3)
   // an order has two events at the most
@@ -106,7 +106,7 @@ export const schedule = (seed: number, { turns = 12, relays = 2, shards = 2 } = 
   for (let turn = 0; turn < turns; turn++) {
     const relay = random(relays)
     const shard = random(shards)
-    for (let count = 1 + random(8); count > 0; count--) {
+    for (let count = 1 + random(5); count > 0; count--) {
       const chance = random(24)
       if (chance === 0) take(relay, shard, "crash")
       else if (chance < 3 && mayRelease(protocol, states[shard]!.relays[relay]!)) take(relay, shard, "release")
