@@ -1,0 +1,332 @@
+/**
+ * Exactly-once delivery, as a pure state machine: one shard, with its rows, its place at the broker, and what each relay
+ * believes about it. Read `serve` for what the database and the broker do, `heard` and `failed` for what a relay does.
+ *
+ * A step is one request with its fate, so that anything may happen between two requests: a relay that stands still is
+ * one that takes no steps, and a lease that runs out is one that another relay acquires. Nothing here knows a clock.
+ */
+
+/** What a relay does for a shard, in this order; after `mark` it claims again. */
+export const program = [
+  "acquire",
+  "fence",
+  "read",
+  "reconcile",
+  "claim",
+  "send",
+  "sendOffsets",
+  "commit",
+  "mark"
+] as const
+export type Act = (typeof program)[number]
+
+/** The protocol, and the ways to break it. */
+export interface Rules {
+  readonly program: ReadonlyArray<Act>
+  /** Where a relay goes on when a request failed or had no answer. `acquire`: it forgets all and takes a fresh token. */
+  readonly afterError: "acquire" | "fence" | "fence, then send the same again" | "claim again"
+  /** The statements that only the owner's token may run. */
+  readonly guarded: ReadonlyArray<Act>
+  /** Whose transactional id a producer has: producers of one id fence each other. */
+  readonly transactionalId: "shard" | "process"
+  /** What a mark asks of its events, beside their ids and that they wait. */
+  readonly markNames: "the number" | "nothing"
+}
+
+export const protocol: Rules = {
+  program,
+  afterError: "acquire",
+  guarded: ["reconcile", "claim"],
+  transactionalId: "shard",
+  markNames: "the number"
+}
+
+/** What a relay knows of the shard: lost when it crashes. `next` is its place in the program. */
+export interface Relay {
+  readonly next: number
+  readonly token: number
+  readonly epoch: number
+  /** The number that it read at the broker. */
+  readonly committed: number
+  /** The batch in hand. */
+  readonly number: number
+  readonly events: ReadonlyArray<number>
+}
+
+/** A request on its way: all that it carries is what its sender knew. */
+export interface Request {
+  readonly act: Act | "release"
+  readonly from: number
+  readonly knew: Relay
+}
+
+export interface Shard {
+  /** The order of each event, in the order in which the events were written. */
+  readonly orders: ReadonlyArray<number>
+  readonly batchSize: number
+  readonly relays: Array<Relay>
+  /** Requests that their senders gave up, and that may still arrive. */
+  wire: ReadonlyArray<Request>
+  /** The database. 0: no owner, no batch. */
+  owner: number
+  lastToken: number
+  lastBatch: number
+  readonly done: Array<boolean>
+  readonly batch: Array<number>
+  /** The broker: for each transactional id the epoch and the open transaction; then what a read_committed reader sees. */
+  readonly producers: Array<Producer>
+  committed: number
+  topic: ReadonlyArray<number>
+}
+
+export interface Producer {
+  readonly epoch: number
+  readonly open: { readonly events: ReadonlyArray<number>; readonly number: number } | undefined
+}
+
+/**
+ * What becomes of a request: it is answered; it takes place and the answer is lost; it never arrives; or its sender gives
+ * it up and it arrives at any time later, or never.
+ */
+export type Fate = "answered" | "answer lost" | "request lost" | "late"
+
+export type Step =
+  | { readonly is: Fate; readonly relay: number }
+  /** In order: gives the shard away. Only with nothing in hand. */
+  | { readonly is: "release" | "crash"; readonly relay: number }
+  | { readonly is: "arrives"; readonly place: number }
+  /** The broker aborts a transaction that took too long. */
+  | { readonly is: "times out"; readonly producer: number }
+
+const idle: Relay = { next: 0, token: 0, epoch: 0, committed: 0, number: 0, events: [] }
+
+export const start = (orders: ReadonlyArray<number>, relays: number, batchSize = 1): Shard => ({
+  orders,
+  batchSize,
+  relays: Array.from({ length: relays }, () => idle),
+  wire: [],
+  owner: 0,
+  lastToken: 0,
+  lastBatch: 0,
+  done: orders.map(() => false),
+  batch: orders.map(() => 0),
+  producers: Array.from({ length: relays }, () => ({ epoch: 0, open: undefined })),
+  committed: 0,
+  topic: []
+})
+
+/** The oldest events that wait, have no batch, and whose order has none before them that is not DONE. */
+const due = (shard: Shard) =>
+  shard.orders.flatMap((order, id) =>
+    !shard.done[id] && shard.batch[id] === 0 &&
+      !shard.orders.some((other, earlier) => earlier < id && other === order && !shard.done[earlier]) ?
+      [id] :
+      []
+  ).slice(0, shard.batchSize)
+
+const producerOf = (rules: Rules, relay: number) => rules.transactionalId === "shard" ? 0 : relay
+
+/** The database and the broker: carries out a request. Answers what its sender learns from it, or that it was refused. */
+const serve = (rules: Rules, shard: Shard, { act, from, knew }: Request): Partial<Relay> | "refused" => {
+  if (rules.guarded.includes(act as Act) && shard.owner !== knew.token) return "refused"
+  const id = producerOf(rules, from)
+  const producer = shard.producers[id]!
+  const fenced = producer.epoch !== knew.epoch
+  switch (act) {
+    case "acquire": // always granted: the lease may have run out
+      shard.owner = ++shard.lastToken
+      return { token: shard.owner }
+    case "release":
+      if (shard.owner === knew.token) shard.owner = 0
+      return {}
+    case "fence": // aborts what an older epoch left open
+      shard.producers[id] = { epoch: producer.epoch + 1, open: undefined }
+      return { epoch: producer.epoch + 1 }
+    case "read":
+      return { committed: shard.committed }
+    case "reconcile":
+      shard.batch.forEach((number, event) => {
+        if (number === 0 || shard.done[event]) return
+        if (number <= knew.committed) shard.done[event] = true
+        else shard.batch[event] = 0
+      })
+      return { committed: 0 }
+    case "claim": {
+      const events = due(shard)
+      const number = ++shard.lastBatch
+      for (const event of events) shard.batch[event] = number
+      return { number, events }
+    }
+    case "send":
+      if (fenced) return "refused"
+      shard.producers[id] = { epoch: producer.epoch, open: { events: knew.events, number: 0 } }
+      return {}
+    case "sendOffsets":
+      if (fenced || producer.open === undefined) return "refused"
+      shard.producers[id] = { epoch: producer.epoch, open: { ...producer.open, number: knew.number } }
+      return {}
+    case "commit":
+      if (fenced || producer.open === undefined) return "refused"
+      shard.topic = [...shard.topic, ...producer.open.events]
+      shard.committed = producer.open.number
+      shard.producers[id] = { epoch: producer.epoch, open: undefined }
+      return {}
+    case "mark":
+      for (const event of knew.events) {
+        if (rules.markNames === "nothing" || shard.batch[event] === knew.number) shard.done[event] = true
+      }
+      return {}
+  }
+}
+
+/** A relay after an answer. */
+const heard = (rules: Rules, relay: Relay, answer: Partial<Relay>): Relay => {
+  const me = { ...relay, ...answer }
+  const act = rules.program[me.next]!
+  if (act === "claim" && me.events.length === 0) return { ...relay, number: 0 }
+  if (act === "fence" && me.events.length > 0 && rules.afterError === "fence, then send the same again") {
+    return { ...me, next: rules.program.indexOf("send") }
+  }
+  return me.next + 1 < rules.program.length ?
+    { ...me, next: me.next + 1 } :
+    { ...me, next: rules.program.indexOf("claim"), number: 0, events: [] }
+}
+
+/** A relay after an error, or after no answer. */
+const failed = (rules: Rules, me: Relay): Relay => {
+  if (me.token === 0 || rules.afterError === "acquire") return idle
+  const fence = { ...idle, token: me.token, next: rules.program.indexOf("fence") }
+  switch (rules.afterError) {
+    case "fence":
+      return fence
+    case "fence, then send the same again":
+      return { ...fence, number: me.number, events: me.events }
+    case "claim again":
+      return rules.program[me.next] === "claim" ? me : fence
+  }
+}
+
+const ask = (rules: Rules, shard: Shard, from: number): Request => ({
+  act: rules.program[shard.relays[from]!.next]!,
+  from,
+  knew: shard.relays[from]!
+})
+
+/** Does the step, in place. Answers whether a server refused it, be it that the relay hears of that or not. */
+export const play = (rules: Rules, shard: Shard, step: Step): "refused" | undefined => {
+  switch (step.is) {
+    case "times out": {
+      const { epoch } = shard.producers[step.producer]!
+      shard.producers[step.producer] = { epoch: epoch + 1, open: undefined }
+      return
+    }
+    case "arrives": {
+      const request = shard.wire[step.place]!
+      shard.wire = shard.wire.filter((_, place) => place !== step.place)
+      serve(rules, shard, request)
+      return
+    }
+    case "crash":
+      shard.relays[step.relay] = idle
+      return
+    case "release":
+      serve(rules, shard, { act: "release", from: step.relay, knew: shard.relays[step.relay]! })
+      shard.relays[step.relay] = idle
+      return
+  }
+  const request = ask(rules, shard, step.relay)
+  const me = request.knew
+  if (step.is === "late") shard.wire = [...shard.wire, request]
+  const answer = step.is === "answered" || step.is === "answer lost" ? serve(rules, shard, request) : "none"
+  if (step.is === "answered" && answer === "refused" && rules.guarded.includes(request.act as Act)) {
+    shard.relays[step.relay] = idle // it is not the owner
+  } else if (step.is === "answered" && answer !== "refused") {
+    shard.relays[step.relay] = heard(rules, me, answer as Partial<Relay>)
+  } else {
+    shard.relays[step.relay] = failed(rules, me)
+  }
+  return answer === "refused" ? "refused" : undefined
+}
+
+/** The shard after the step. */
+export const after = (rules: Rules, shard: Shard, step: Step): Shard => {
+  const next = {
+    ...shard,
+    relays: [...shard.relays],
+    done: [...shard.done],
+    batch: [...shard.batch],
+    producers: [...shard.producers]
+  }
+  play(rules, next, step)
+  return next
+}
+
+/** Whether nothing is in its hands. */
+export const mayRelease = (rules: Rules, me: Relay) => rules.program[me.next] === "claim" && me.events.length === 0
+
+/** Every step that may come next. Requests in `late` may be late, one at a time. */
+export const steps = (rules: Rules, shard: Shard, late: ReadonlyArray<Act> = []): ReadonlyArray<Step> => {
+  const all: Array<Step> = shard.wire.map((_, place) => ({ is: "arrives", place }))
+  shard.producers.forEach(({ open }, producer) => open && all.push({ is: "times out", producer }))
+  shard.relays.forEach((me, relay) => {
+    all.push({ is: "answered", relay }, { is: "answer lost", relay })
+    if (me.next > 0) all.push({ is: "request lost", relay }, { is: "crash", relay })
+    if (shard.wire.length === 0 && late.includes(rules.program[me.next]!)) all.push({ is: "late", relay })
+    if (mayRelease(rules, me)) all.push({ is: "release", relay })
+  })
+  return all
+}
+
+/** What must hold in every state: the first thing that does not. */
+export const wrong = (shard: Shard): string | undefined => {
+  const { done, orders, producers, topic } = shard
+  for (let at = 0; at < topic.length; at++) {
+    const event = topic[at]!
+    if (topic.indexOf(event) < at) return `event ${event} is on the topic twice`
+    for (let earlier = 0; earlier < event; earlier++) {
+      if (orders[earlier] !== orders[event]) continue
+      const before = topic.indexOf(earlier)
+      if (before < 0 || before > at) return `event ${event} is on the topic before event ${earlier} of its order`
+    }
+  }
+  for (let event = 0; event < done.length; event++) {
+    if (done[event] && !topic.includes(event)) return `event ${event} is DONE and not on the topic`
+  }
+  for (const { open } of producers) {
+    if (open === undefined) continue
+    for (const event of open.events) if (topic.includes(event)) return `event ${event} is on the topic and sent again`
+  }
+  return undefined
+}
+
+/** Whether all is delivered and marked. */
+export const complete = (shard: Shard): boolean => shard.done.every(Boolean) && shard.topic.length === shard.done.length
+
+/** A step in words, as it would happen to this shard. */
+const words = (rules: Rules, shard: Shard, step: Step): string => {
+  const name = (relay: number) => String.fromCharCode(65 + relay)
+  switch (step.is) {
+    case "times out":
+      return "the broker aborts the transaction"
+    case "arrives":
+      return `the late ${shard.wire[step.place]!.act} of ${name(shard.wire[step.place]!.from)} arrives`
+    case "crash":
+    case "release":
+      return `${name(step.relay)} ${step.is}`
+    default: {
+      const { act } = ask(rules, shard, step.relay)
+      const refused = step.is === "answered" && play(rules, structuredClone(shard), step) === "refused"
+      return `${name(step.relay)} ${act}${step.is === "answered" ? refused ? " (refused)" : "" : ` (${step.is})`}`
+    }
+  }
+}
+
+/** Steps in words, from the first one on. */
+export const story = (rules: Rules, first: Shard, steps: ReadonlyArray<Step>): string => {
+  let shard = first
+  return steps.map((step) => {
+    const said = words(rules, shard, step)
+    shard = after(rules, shard, step)
+    return said
+  }).join(", ")
+}
