@@ -1,6 +1,5 @@
 import type { Scope } from "effect"
-import { Duration, Effect, Option, Schema } from "effect"
-import type { Transaction } from "kafkajs"
+import { Array as Arr, Duration, Effect, Option, Schema } from "effect"
 import { Partitioners } from "kafkajs"
 import type { KafkaOptions, KafkaUnavailable, TopicMissing } from "./Kafka.js"
 import { attempt, client, close, reason } from "./Kafka.js"
@@ -31,14 +30,14 @@ export interface TransactionsOptions extends KafkaOptions {
   readonly topic: string
   /** The broker aborts what is open for longer. */
   readonly timeout: Duration.DurationInput
-  /** Runs when all is sent, right before each commit. */
-  readonly beforeCommit?: Effect.Effect<void>
 }
 
 /** A producer whose records become visible together with a number, or not at all. */
 export interface Transactions {
-  /** Commits records, in their order, and the number. Without records the number alone. */
-  readonly commit: (records: ReadonlyArray<OutgoingRecord>, number: bigint) => Effect.Effect<void, TransactionFailed>
+  /** Sends records in their order: into the transaction that is open, or a new one. */
+  readonly send: (records: ReadonlyArray<OutgoingRecord>) => Effect.Effect<void, TransactionFailed>
+  /** Commits what was sent, and the number with it. Nothing need have been sent. */
+  readonly commit: (number: bigint) => Effect.Effect<void, TransactionFailed>
   /** The number that was committed last, by whomever. */
   readonly committed: Effect.Effect<Option.Option<bigint>, KafkaUnavailable | TopicMissing>
 }
@@ -75,34 +74,30 @@ export const open = (options: TransactionsOptions): Effect.Effect<
     yield* attempt(() => producer.connect())
     // asks for the producer id; the broker knows of a transaction from its first record on
     const begin = Effect.mapError(attempt(() => producer.transaction()), failed(false))
-    let next = Option.some(yield* begin)
+    let transaction = yield* begin
 
-    const take = Effect.suspend(() => {
-      const open = next
-      next = Option.none()
-      return Option.match(open, { onNone: () => begin, onSome: Effect.succeed })
-    })
-
-    const send = (transaction: Transaction, records: ReadonlyArray<OutgoingRecord>) => {
-      const topics = new Map<string, Array<OutgoingRecord>>()
-      for (const record of records) {
-        topics.has(record.topic) ? topics.get(record.topic)!.push(record) : topics.set(record.topic, [record])
-      }
-      const topicMessages = Array.from(topics, ([topic, messages]) => ({ topic, messages: messages as Array<any> }))
-      return attempt(() => transaction.sendBatch({ acks: -1, topicMessages }))
-    }
+    const current = Effect.suspend(() =>
+      transaction.isActive() ? Effect.succeed(transaction) : Effect.tap(begin, (begun) => transaction = begun)
+    )
 
     return {
-      commit: Effect.fnUntraced(function*(records, number) {
-        const transaction = yield* take
-        // records first: otherwise the number often meets the markers of the last transaction, and is refused
-        if (records.length > 0) yield* Effect.mapError(send(transaction, records), failed(true))
+      send: Effect.fnUntraced(function*(records) {
+        const open = yield* current
+        const byTopic = Arr.groupBy(records, ({ topic }) => topic)
+        const topicMessages = Object.entries(byTopic).map(([topic, messages]) => ({
+          topic,
+          messages: messages as Array<any>
+        }))
+        yield* Effect.mapError(attempt(() => open.sendBatch({ acks: -1, topicMessages })), failed(true))
+      }),
+      commit: Effect.fnUntraced(function*(number) {
+        const open = yield* current
         const topics = [{ topic: options.topic, partitions: [{ partition: 0, offset: String(number) }] }]
-        yield* attempt(() => transaction.sendOffsets({ consumerGroupId: options.name, topics })).pipe(
-          Effect.mapError(failed(false))
+        yield* Effect.mapError(
+          attempt(() => open.sendOffsets({ consumerGroupId: options.name, topics })),
+          failed(false)
         )
-        if (options.beforeCommit !== undefined) yield* options.beforeCommit
-        yield* Effect.mapError(attempt(() => transaction.commit()), failed(false))
+        yield* Effect.mapError(attempt(() => open.commit()), failed(false))
       }),
       committed: Effect.map(
         KafkaOffsets.committed(options, options.topic, options.name),

@@ -1,14 +1,16 @@
 import type { Statement } from "@effect/sql"
 import { SqlClient } from "@effect/sql"
 import { Duration, Effect } from "effect"
+import { randomUUID } from "node:crypto"
 import * as Postgres from "../infra/Postgres.js"
 
-/** A shard that is ours until its token is no longer the one in the database. */
+/** A shard that is ours as long as its token is the one in the database. */
 export interface OwnedShard {
   readonly shard: number
   /** Transactional id and consumer group. */
   readonly name: string
-  readonly token: string
+  /** Changes with each fence. */
+  token: string
 }
 
 const limit = Duration.seconds(15)
@@ -83,6 +85,21 @@ export class ShardOwners extends Effect.Service<ShardOwners>()("payments/ShardOw
     const release = ({ token }: OwnedShard) =>
       sql`UPDATE outbox_shard SET owner = NULL, owned_to = NULL WHERE owner = ${token}::uuid`.pipe(run, Effect.asVoid)
 
-    return { keep, leave, acquire, acquireOrphans, release } as const
+    /**
+     * Gives a shard that is ours a fresh token. A statement that was given up may still run in the database, whenever it
+     * likes: under the token that it knows it finds nothing then. False when the shard is another's.
+     */
+    const refresh = Effect.fn("ShardOwners.refresh")(function*(owned: OwnedShard) {
+      const token = randomUUID()
+      const mine = yield* sql`
+        UPDATE outbox_shard SET owner = ${token}::uuid, owned_to = ${leaseEnd}
+        WHERE shard = ${owned.shard}::int AND owner = ${owned.token}::uuid
+        RETURNING shard
+      `.pipe(run)
+      if (mine.length > 0) owned.token = token
+      return mine.length > 0
+    })
+
+    return { keep, leave, refresh, acquire, acquireOrphans, release } as const
   })
 }) {}

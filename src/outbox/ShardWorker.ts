@@ -8,6 +8,7 @@ import * as RelayMetrics from "./RelayMetrics.js"
 import type { Batch } from "./ShardBatches.js"
 import { ShardBatches } from "./ShardBatches.js"
 import type { OwnedShard } from "./ShardOwners.js"
+import { ShardOwners } from "./ShardOwners.js"
 import * as TopicTail from "./TopicTail.js"
 
 export interface ShardOptions {
@@ -34,24 +35,24 @@ export class ShardStuck extends Schema.TaggedError<ShardStuck>()("ShardStuck", {
 }
 
 /**
- * Fences all earlier owners of the shard, and writes down what they have committed. What they left undone waits again.
- * Only what is claimed after this, under the same token, may be sent by the producer that it answers.
+ * Fences all earlier producers of the shard, and writes down what they have committed. What they left undone waits
+ * again. Only what is claimed after this, under the same token, may be sent by the producer that it answers.
  */
 export const takeOver = Effect.fn("ShardWorker.takeOver")(function*(owned: OwnedShard, options: ShardOptions) {
   const batches = yield* ShardBatches
   const { shard } = owned
+  const lost = () => new ShardLost({ shard })
+  yield* Effect.filterOrFail((yield* ShardOwners).refresh(owned), (mine) => mine, lost)
   const transactions = yield* KafkaTransactions.open({
     ...options.kafka,
     name: owned.name,
     topic: options.topic,
-    timeout: options.lease,
-    beforeCommit: CrashPoint.pass("relay-batch-sent")
+    timeout: options.lease
   })
   // after the fence, never before it: the number may still move until then
   const committed = yield* transactions.committed
-  const ledger = yield* Effect.flatMap(batches.ledger(owned), Effect.mapError(() => new ShardLost({ shard })))
-  const reconcile = (number: bigint) =>
-    Effect.filterOrFail(batches.reconcile(owned, number), (mine) => mine, () => new ShardLost({ shard }))
+  const ledger = yield* Effect.flatMap(batches.ledger(owned), Effect.mapError(lost))
+  const reconcile = (number: bigint) => Effect.filterOrFail(batches.reconcile(owned, number), (mine) => mine, lost)
   const { batch, done, leasedAt, open } = ledger
 
   if (Option.isSome(committed) && committed.value >= done && committed.value <= batch) {
@@ -74,7 +75,7 @@ export const takeOver = Effect.fn("ShardWorker.takeOver")(function*(owned: Owned
   }
   if (Option.isSome(committed) && committed.value > last) last = committed.value
   yield* reconcile(last)
-  yield* transactions.commit([], last)
+  yield* transactions.commit(last)
   return transactions
 })
 
@@ -83,7 +84,10 @@ const publish = Effect.fn("ShardWorker.publish")(
   function*(owned: OwnedShard, transactions: Transactions, batch: Batch) {
     const batches = yield* ShardBatches
     yield* CrashPoint.pass("relay-claimed")
-    yield* transactions.commit(batch.events.map(EventRecord.make), batch.number)
+    // records first: a number alone often meets the markers of the last transaction, and is refused
+    yield* transactions.send(batch.events.map(EventRecord.make))
+    yield* CrashPoint.pass("relay-batch-sent")
+    yield* transactions.commit(batch.number)
     yield* CrashPoint.pass("relay-batch-committed")
     const waited = yield* batches.mark(owned, batch)
     yield* CrashPoint.pass("relay-marked")
@@ -111,7 +115,7 @@ const renewal = "12 hours"
 const renew = Effect.fnUntraced(function*(owned: OwnedShard, transactions: Transactions) {
   const batches = yield* ShardBatches
   const ledger = yield* batches.ledger(owned)
-  if (Option.isSome(ledger)) yield* transactions.commit([], ledger.value.done)
+  if (Option.isSome(ledger)) yield* transactions.commit(ledger.value.done)
 })
 
 /**
