@@ -23,10 +23,12 @@ const callers = 16
 const again = Schedule.spaced("20 millis")
 
 /** The audit's last line. */
-interface Verdict {
+export interface Verdict {
   readonly clean: boolean
   readonly drained: boolean
   readonly orders: number
+  readonly inventory: { readonly malformed: number }
+  readonly dead_letters: number
   readonly found: Readonly<Record<string, number>>
   readonly tables: Readonly<Record<string, number>>
 }
