@@ -49,6 +49,12 @@ const insist = <A, E extends { readonly _tag: "DatabaseUnavailable" }, R>(effect
     Effect.retry(Schedule.exponential("50 millis").pipe(Schedule.union(Schedule.spaced("1 second"))))
   )
 
+/** Says which events this worker no longer answers for. */
+const dropped = (events: Published["sent"], why: string) =>
+  events.length === 0
+    ? Effect.void
+    : Effect.logWarning(`dropped: ${why}`).pipe(Effect.annotateLogs({ events: events.map((_) => _.id).join(",") }))
+
 /** Writes what became of a claim into the outbox. */
 const settle = Effect.fn("Relay.settle")(function*(claim: Claim, outcome: Published, stopping: boolean) {
   const outbox = yield* Outbox
@@ -57,6 +63,9 @@ const settle = Effect.fn("Relay.settle")(function*(claim: Claim, outcome: Publis
     const waited = yield* insist(outbox.markDone(claim, outcome.sent))
     yield* Metric.incrementBy(published, waited.length)
     for (const seconds of waited) yield* Metric.update(latency, seconds)
+    if (waited.length < outcome.sent.length) {
+      yield* dropped(outcome.sent, "they were sent, and another worker had taken some of them over")
+    }
     yield* CrashPoint.pass("relay-marked")
   }
   for (const { event, reason } of outcome.refused) {
@@ -67,11 +76,15 @@ const settle = Effect.fn("Relay.settle")(function*(claim: Claim, outcome: Publis
     ).pipe(Effect.annotateLogs({ event: event.id, orderId: event.key, reason }))
   }
   if (outcome.unsent.length > 0) {
-    yield* insist(outbox.release(claim, outcome.unsent, stopping ? 0 : missingTopicDelay))
+    const released = yield* insist(outbox.release(claim, outcome.unsent, stopping ? 0 : missingTopicDelay))
+    if (released < outcome.unsent.length) {
+      yield* dropped(outcome.unsent, "they were not sent, and another worker has taken some of them over")
+    }
     yield* Metric.incrementBy(Metric.tagged(retried, "reason", "unsent"), outcome.unsent.length)
   }
   // their lease runs out by itself: what may still be on its way to the topic gets a head start before a resend
   yield* Metric.incrementBy(Metric.tagged(retried, "reason", "undecided"), outcome.undecided.length)
+  yield* dropped(outcome.undecided, "the broker owed an answer; another worker sends them when their lease has run out")
 })
 
 /** Takes one claim through. Answers how many events it had. */
