@@ -118,14 +118,16 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
       return done.map((_) => _.waited)
     })
 
-    /** Not sent, and no fault of the events: due again after `delay`, with no attempt counted. */
+    /** Not sent, and no fault of the events: due again after `delay`, no attempt counted. Answers how many were still held. */
     const release = Effect.fn("Outbox.release")(
       function*({ token }: Claim, events: ReadonlyArray<OutboxEvent>, delay: Duration.DurationInput) {
-        yield* sql`
+        const released = yield* sql`
           UPDATE event
           SET reserved_to = clock_timestamp() + make_interval(secs => ${Duration.toSeconds(delay)}), lease_token = NULL
           WHERE id = ANY(${ids(events)}::bigint[]) AND lease_token = ${token}::uuid AND status = 'WAIT'
+          RETURNING id
         `.pipe(run)
+        return released.length
       }
     )
 

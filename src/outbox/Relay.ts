@@ -34,6 +34,12 @@ const insist = <A, E extends { readonly _tag: "DatabaseUnavailable" }, R>(effect
     Effect.retry(Schedule.exponential("50 millis").pipe(Schedule.union(Schedule.spaced("1 second"))))
   )
 
+/** Says which events this worker no longer answers for. */
+const dropped = (events: Published["sent"], why: string) =>
+  events.length === 0
+    ? Effect.void
+    : Effect.logWarning(`dropped: ${why}`).pipe(Effect.annotateLogs({ events: events.map((_) => _.id).join(",") }))
+
 /** Writes what became of a claim into the outbox. */
 const settle = Effect.fn("Relay.settle")(function*(claim: Claim, outcome: Published, stopping: boolean) {
   const outbox = yield* Outbox
@@ -42,6 +48,12 @@ const settle = Effect.fn("Relay.settle")(function*(claim: Claim, outcome: Publis
     const waited = yield* insist(outbox.markDone(claim, outcome.sent))
     yield* Metric.incrementBy(RelayMetrics.published, waited.length)
     for (const seconds of waited) yield* Metric.update(RelayMetrics.latency, seconds)
+    if (waited.length < outcome.sent.length) {
+      yield* dropped(
+        outcome.sent,
+        "they were sent; some were taken over, or marked by a statement whose answer was lost"
+      )
+    }
     yield* CrashPoint.pass("relay-marked")
   }
   for (const { event, reason } of outcome.refused) {
@@ -54,11 +66,15 @@ const settle = Effect.fn("Relay.settle")(function*(claim: Claim, outcome: Publis
     ).pipe(Effect.annotateLogs({ event: event.id, orderId: event.key, reason }))
   }
   if (outcome.unsent.length > 0) {
-    yield* insist(outbox.release(claim, outcome.unsent, stopping ? 0 : missingTopicDelay))
+    const released = yield* insist(outbox.release(claim, outcome.unsent, stopping ? 0 : missingTopicDelay))
+    if (released < outcome.unsent.length) {
+      yield* dropped(outcome.unsent, "they were not sent, and another worker has taken some of them over")
+    }
     yield* Metric.incrementBy(Metric.tagged(RelayMetrics.retried, "reason", "unsent"), outcome.unsent.length)
   }
   // their lease runs out by itself: what may still be on its way to the topic gets a head start before a resend
   yield* Metric.incrementBy(Metric.tagged(RelayMetrics.retried, "reason", "undecided"), outcome.undecided.length)
+  yield* dropped(outcome.undecided, "the broker owed an answer; another worker sends them when their lease has run out")
 })
 
 /** Claims under way at the same time: while one is being sent, the next is leased and the last is marked. */

@@ -2,8 +2,8 @@ import { Effect } from "effect"
 import * as Net from "node:net"
 
 /** Ports that a process may give away, and where its own begin: neighbours by number run at the same time. */
-const count = 25
-const first = 10_000 + (process.pid % 400) * count
+const count = 50
+const first = 10_000 + (process.pid % 200) * count
 let next = 0
 
 const isFree = (port: number) =>

@@ -1,4 +1,5 @@
 import { assert } from "@effect/vitest"
+import type { Duration } from "effect"
 import { Effect, Fiber, Schedule } from "effect"
 import { randomUUID } from "node:crypto"
 import * as Calls from "../e2e/Calls.js"
@@ -13,20 +14,22 @@ export interface SagaOptions {
   readonly servers?: { readonly databaseUrl?: string; readonly redisUrl?: string; readonly kafkaBrokers?: string }
   /** What the services are told beside or instead of it: proxies before the servers, a shorter lease. */
   readonly env?: Program.Environment
+  /** Five orders begin in each turn. Default: 25 ms, enough for batches, and an outage of a minute is made good in seconds. */
+  readonly turn?: Duration.DurationInput
 }
 
-/** How many orders begin in a second. Enough for batches, few enough that an outage of a minute is made good in seconds. */
 const ordersPerTurn = 5
-const turn = "25 millis" as const
 const callers = 16
 
 const again = Schedule.spaced("20 millis")
 
 /** The audit's last line. */
-interface Verdict {
+export interface Verdict {
   readonly clean: boolean
   readonly drained: boolean
   readonly orders: number
+  readonly inventory: { readonly malformed: number }
+  readonly dead_letters: number
   readonly found: Readonly<Record<string, number>>
   readonly tables: Readonly<Record<string, number>>
 }
@@ -35,7 +38,7 @@ interface Verdict {
  * Services in a world of their own, and clients that never give up: they write inventory records (also repeated ones,
  * malformed ones, and such that are not for us), pay two orders of three and refuse the third, until they are told.
  */
-export const make = Effect.fnUntraced(function*({ env = {}, servers = {} }: SagaOptions = {}) {
+export const make = Effect.fnUntraced(function*({ env = {}, servers = {}, turn = "25 millis" }: SagaOptions = {}) {
   const world = yield* World.make(servers)
   const topics = yield* Topics.make(world.kafkaBrokers)
   yield* topics.create(world.inventory, world.dlq, world.payment)

@@ -1,16 +1,342 @@
-import { assert, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
+import { randomUUID } from "node:crypto"
+import { eventually } from "../e2e/Eventually.js"
+import type * as Program from "../e2e/Program.js"
+import * as Broker from "./Broker.js"
 import * as Saga from "./Saga.js"
 
-it.scopedLive("killed and started again: nothing lost, nothing doubled, order kept", () =>
-  Effect.gen(function*() {
-    const saga = yield* Saga.make({ env: { OUTBOX_LEASE: "2s" } })
-    const first = yield* saga.serve()
-    yield* first.untilReady
-    yield* saga.outlives(Effect.gen(function*() {
-      yield* first.signal("SIGKILL")
-      assert.strictEqual((yield* first.ended).signal, "SIGKILL")
-      const second = yield* saga.serve()
-      yield* second.untilReady
-    }))
-  }), 120_000)
+const env = { OUTBOX_LEASE: "2s" }
+/** Several worlds run at the same time. */
+const turn = "150 millis"
+/** A relay that takes one event at a time is behind, and always has one in hand. */
+const slowRelay = { OUTBOX_BATCH_SIZE: "1" }
+
+const preload = (name: string) => ({
+  NODE_OPTIONS: `--import=${new URL(`./preload/${name}.mjs`, import.meta.url).href}`
+})
+
+const killed = (program: Program.Services) =>
+  program.signal("SIGKILL").pipe(
+    Effect.zipRight(program.ended),
+    Effect.map(({ signal }) => assert.strictEqual(signal, "SIGKILL"))
+  )
+
+const stopped = (program: Program.Services) =>
+  program.signal("SIGTERM").pipe(
+    Effect.zipRight(program.ended),
+    Effect.map(({ code }) => assert.strictEqual(code, 0, program.stderr().slice(-2_000)))
+  )
+
+const says = (program: Program.Program, text: string) =>
+  Effect.sync(() => assert.include(program.stderr(), text)).pipe(eventually())
+
+const leases = ({ tables }: Saga.Saga) =>
+  tables.query<{ readonly lease_token: string; readonly reserved_to: string }>(
+    "SELECT lease_token, reserved_to::text FROM event WHERE lease_token IS NOT NULL"
+  )
+
+/** Ends when a worker has renewed its lease: what it has in hand is on its way, and unanswered. */
+const renewed = Effect.fnUntraced(function*(saga: Saga.Saga) {
+  const [before] = yield* leases(saga).pipe(Effect.tap((leases) => assert.isNotEmpty(leases)), eventually())
+  yield* leases(saga).pipe(
+    Effect.tap((leases) => {
+      const now = leases.find(({ lease_token }) => lease_token === before!.lease_token)
+      assert.notStrictEqual(now?.reserved_to ?? before!.reserved_to, before!.reserved_to)
+    }),
+    eventually()
+  )
+})
+
+const onTopic = ({ topics, world }: Saga.Saga) =>
+  Effect.map(topics.ends(world.payment), (ends) => ends.reduce((sum, { high }) => sum + Number(high), 0))
+
+/** Ends when the group has read all that is on the topic now: somebody else has the partitions of those that stand still. */
+const overtaken = Effect.fnUntraced(function*({ topics, world }: Saga.Saga) {
+  const ends = yield* topics.ends(world.inventory)
+  yield* topics.committed(world.group, world.inventory).pipe(
+    Effect.tap((committed) =>
+      assert.isTrue(ends.every(({ high, partition }) => committed.get(partition)! >= Number(high)), "not read yet")
+    ),
+    eventually("60 seconds")
+  )
+})
+
+/** All that a worker could change: every row with the transaction that wrote it, offsets, and what was sent. */
+const everything = (saga: Saga.Saga) =>
+  Effect.all({
+    rows: saga.tables.query<{ readonly of: string; readonly digest: string }>(`
+      SELECT 'event' AS of, md5(string_agg(event.xmin || event::text, ',' ORDER BY id)) AS digest FROM event
+      UNION ALL
+      SELECT 'payment', md5(string_agg(payment.xmin || payment::text, ',' ORDER BY id)) FROM payment
+    `),
+    offsets: Effect.map(
+      saga.topics.committed(saga.world.group, saga.world.inventory),
+      (committed) => [...committed].sort(([a], [b]) => a - b)
+    ),
+    sent: onTopic(saga)
+  })
+
+/** An order as a use case writes it. */
+const order = ({ tables, world }: Saga.Saga, orderId: number, payload?: string) =>
+  tables.query(
+    `WITH paid AS (INSERT INTO payment (order_id, status) VALUES ($2, 'CREATED'))
+     INSERT INTO event (topic, order_id, payload) VALUES ($1, $2, $3)`,
+    [
+      world.payment,
+      orderId,
+      payload ?? `{"idempotent_key":"${randomUUID()}","order_id":${orderId},"status":"CREATED"}`
+    ]
+  )
+
+const published = ({ tables }: Saga.Saga, events: number) =>
+  tables.count("event WHERE status = 'DONE'").pipe(
+    Effect.tap((count) => assert.strictEqual(count, events)),
+    eventually()
+  )
+
+describe.concurrent("instances that die", () => {
+  it.scopedLive("killed and started again: nothing lost, nothing doubled, order kept", () =>
+    Effect.gen(function*() {
+      const saga = yield* Saga.make({ env, turn })
+      const first = yield* saga.serve()
+      yield* first.untilReady
+      yield* saga.outlives(Effect.zipRight(killed(first), saga.serve()))
+    }), 150_000)
+
+  for (const count of [2, 4]) {
+    it.scopedLive(
+      `${count} instances, killed, stopped and added in turn: nothing lost, nothing doubled, order kept`,
+      () =>
+        Effect.gen(function*() {
+          const saga = yield* Saga.make({ env, turn })
+          const running = yield* Effect.replicateEffect(saga.serve(), count)
+          yield* Effect.forEach(running, (program) => program.untilReady)
+          yield* saga.outlives(Effect.gen(function*() {
+            for (const [round, program] of running.entries()) {
+              yield* round % 2 === 0 ? killed(program) : stopped(program)
+              yield* saga.serve()
+              yield* saga.more(20)
+            }
+          }))
+        }),
+      200_000
+    )
+  }
+
+  it.scopedLive(
+    "killed half-way through the migrations, beside others that start: they migrate, and take the load",
+    () =>
+      Effect.gen(function*() {
+        const saga = yield* Saga.make({ env, turn })
+        const load = yield* saga.load
+        const drill = { PAYMENTS_DRILL: "migration-half-way", PAYMENTS_DRILLS_ALLOWED: "true" }
+        const victim = yield* saga.serve([], drill)
+        const others = yield* Effect.replicateEffect(saga.serve(), 2)
+        yield* Effect.forEach(others, (program) => program.untilReady)
+        // it was killed, or found that nothing is left to do
+        yield* Effect.race(victim.ended, victim.untilReady)
+        yield* saga.more()
+        yield* saga.judge(load)
+      }),
+    150_000
+  )
+})
+
+describe.concurrent("zombies", () => {
+  it.scopedLive(
+    "frozen for longer than the lease and the session: it changes no row, moves no offset, sends nothing",
+    () =>
+      Effect.gen(function*() {
+        const broker = yield* Broker.make
+        const saga = yield* Saga.make({ env, servers: { kafkaBrokers: broker.brokers } })
+        yield* saga.serve(["grpc"])
+        const zombie = yield* saga.serve(["consumer", "relay"], slowRelay)
+        yield* zombie.untilReady
+        const load = yield* saga.load
+        yield* saga.more()
+        // not just anywhere: between its last look at the lease and the bytes leaving it, it could not know
+        yield* broker.frozen(Effect.zipRight(renewed(saga), zombie.signal("SIGSTOP")))
+        const heir = yield* saga.serve(["consumer", "relay"])
+        yield* overtaken(saga)
+        yield* saga.more()
+        yield* saga.judge(load)
+
+        const before = yield* everything(saga)
+        yield* zombie.signal("SIGCONT")
+        yield* says(zombie, "another worker")
+        yield* Effect.map(saga.topics.members(saga.world.group), (members) => assert.strictEqual(members, 2)).pipe(
+          eventually()
+        )
+        assert.deepStrictEqual(yield* everything(saga), before)
+
+        // it is of use again
+        yield* stopped(heir)
+        const more = yield* saga.load
+        yield* saga.more()
+        yield* saga.judge(more)
+      }),
+    200_000
+  )
+
+  it.scopedLive("a relay whose answer comes late changes nothing of what its heir holds", () =>
+    Effect.gen(function*() {
+      const broker = yield* Broker.make
+      const saga = yield* Saga.make({ env, servers: { kafkaBrokers: broker.brokers } })
+      const zombie = yield* saga.serve(["relay"])
+      yield* zombie.untilReady
+      yield* order(saga, 1)
+      yield* published(saga, 1)
+      yield* broker.frozen(Effect.gen(function*() {
+        yield* order(saga, 2)
+        yield* renewed(saga)
+        yield* zombie.signal("SIGSTOP")
+      }))
+      const heir = yield* saga.serve(["relay"], {
+        OUTBOX_LEASE: "5m",
+        PAYMENTS_DRILL: "relay-claimed",
+        PAYMENTS_DRILLS_ALLOWED: "true"
+      })
+      assert.strictEqual((yield* heir.ended).signal, "SIGKILL")
+      const held = yield* everything(saga)
+      assert.strictEqual(held.sent, 2)
+      yield* zombie.signal("SIGCONT")
+      yield* says(zombie, "another worker")
+      assert.deepStrictEqual(yield* everything(saga), held)
+
+      yield* saga.tables.query("UPDATE event SET reserved_to = clock_timestamp() WHERE lease_token IS NOT NULL")
+      yield* published(saga, 2)
+      const { found } = yield* saga.audit()
+      assert.deepStrictEqual(found, { resend: 1 })
+    }), 120_000)
+
+  it.scopedLive(
+    "a relay that froze with a claim that it had not sent never sends it, and says what it dropped",
+    () =>
+      Effect.gen(function*() {
+        const broker = yield* Broker.make
+        const saga = yield* Saga.make({ env, servers: { kafkaBrokers: broker.brokers } })
+        const zombie = yield* saga.serve(["relay"])
+        yield* zombie.untilReady
+        yield* broker.frozen(Effect.gen(function*() {
+          // it has not met the broker yet: it cannot have sent anything
+          yield* order(saga, 1)
+          yield* leases(saga).pipe(Effect.tap((leases) => assert.lengthOf(leases, 1)), eventually())
+          yield* zombie.signal("SIGSTOP")
+        }))
+        const heir = yield* saga.serve(["relay"])
+        yield* published(saga, 1)
+        yield* stopped(heir)
+        yield* zombie.signal("SIGCONT")
+        yield* says(zombie, "another worker")
+        yield* order(saga, 2)
+        yield* published(saga, 2)
+        assert.strictEqual(yield* onTopic(saga), 2)
+        yield* saga.audit("--no-resends")
+      }),
+    120_000
+  )
+
+  it.scopedLive(
+    "an event loop that is blocked for longer than the lease and the session: another instance takes over",
+    () =>
+      Effect.gen(function*() {
+        const saga = yield* Saga.make({ env, turn })
+        const other = yield* saga.serve()
+        const blocked = yield* saga.serve(["consumer", "relay"], {
+          ...slowRelay,
+          ...preload("BlockedLoop"),
+          BLOCK_MILLIS: "18000"
+        })
+        yield* Effect.forEach([blocked, other], (program) => program.untilReady)
+        yield* saga.outlives(Effect.gen(function*() {
+          yield* blocked.signal("SIGUSR2")
+          yield* says(blocked, "the event loop is blocked")
+          yield* overtaken(saga)
+          yield* saga.more()
+          yield* says(blocked, "the event loop is free")
+          yield* blocked.untilReady
+        }))
+      }),
+    150_000
+  )
+})
+
+describe.concurrent("wall clocks that are wrong", () => {
+  const hour = 3_600_000
+  const clock = (shift: number, zone: string) => ({
+    ...preload("ShiftedClock"),
+    CLOCK_SHIFT_MILLIS: String(shift),
+    TZ: zone
+  })
+
+  it.scopedLive(
+    "two instances, an hour fast and an hour slow: no lease that is alive is taken",
+    () =>
+      Effect.gen(function*() {
+        const saga = yield* Saga.make({ env: { ...env, OUTBOX_LEASE: "30s" }, turn })
+        const fast = yield* saga.serve([], { ...clock(hour, "Pacific/Auckland"), ...slowRelay })
+        const slow = yield* saga.serve([], { ...clock(-hour, "America/St_Johns"), ...slowRelay })
+        yield* Effect.forEach([fast, slow], (program) => program.untilReady)
+        const [shown] = /\d{4}-\d\d-\d\dT[\d:.]+Z/.exec(fast.stderr()) ?? []
+        assert.isAbove(Date.parse(shown!), Date.now() + hour / 2, "its clock is right")
+        yield* saga.outlives(saga.more(100), "--no-resends")
+      }),
+    150_000
+  )
+
+  it.scopedLive(
+    "a lease that is dead is taken, a refusal backs off for seconds, and only what is old is pruned",
+    () =>
+      Effect.gen(function*() {
+        const saga = yield* Saga.make({ env, turn })
+        const first = yield* saga.serve(["relay"], { ...clock(-hour, "America/St_Johns") })
+        yield* first.untilReady
+        const { tables } = saga
+        const event = (orderId: number) =>
+          Effect.map(
+            tables.query<{ readonly status: string; readonly attempts: number; readonly pause: number }>(
+              `SELECT status, attempts, extract(epoch FROM reserved_to - clock_timestamp())::float8 AS pause
+             FROM event WHERE order_id = $1`,
+              [orderId]
+            ),
+            ([row]) => row
+          )
+        // larger than the broker takes
+        yield* order(saga, 1, `"${"x".repeat(2_000_000)}"`)
+        yield* event(1).pipe(
+          Effect.tap((row) => {
+            assert.isAtLeast(row!.attempts, 3)
+            assert.isBelow(row!.pause, 8)
+          }),
+          eventually()
+        )
+        yield* killed(first)
+        yield* tables.query("DELETE FROM event")
+        yield* tables.query("DELETE FROM payment")
+
+        // a lease of somebody who is gone, an event that is old, and one that is half an hour old
+        yield* order(saga, 2)
+        yield* tables.query(
+          "UPDATE event SET lease_token = gen_random_uuid(), reserved_to = clock_timestamp() + interval '2 seconds'"
+        )
+        const done = (orderId: number, age: string) =>
+          tables.query(
+            `INSERT INTO event (topic, order_id, payload, status, created_at, done_at)
+           VALUES ('elsewhere', $1, '', 'DONE', clock_timestamp() - $2::interval, clock_timestamp() - $2::interval)`,
+            [orderId, age]
+          )
+        yield* done(3, "90 minutes")
+        yield* done(4, "30 minutes")
+        const second = yield* saga.serve(["relay"], { ...clock(hour, "Pacific/Auckland"), OUTBOX_RETENTION: "1h" })
+        yield* second.untilReady
+        yield* Effect.gen(function*() {
+          assert.isUndefined(yield* event(3))
+          assert.strictEqual((yield* event(2))!.status, "DONE")
+        }).pipe(eventually())
+        assert.strictEqual((yield* event(4))!.status, "DONE")
+        assert.strictEqual(yield* onTopic(saga), 1)
+      }),
+    120_000
+  )
+})
