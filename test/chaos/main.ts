@@ -3,10 +3,7 @@ import { NodeContext, NodeRuntime } from "@effect/platform-node"
 import { Cause, Console, Duration, Effect, Exit, Layer, Option } from "effect"
 import * as Run from "./Run.js"
 
-const positive = (name: string, value: number, most: number) =>
-  value > 0 && value <= most
-    ? Option.some(value)
-    : Option.none()
+const upTo = (most: number) => (value: number) => value > 0 && value <= most ? Option.some(value) : Option.none()
 
 const minutes = Options.float("minutes").pipe(
   Options.filterMap(upTo(24 * 60), "--minutes is a number above 0, at most 1440"),
