@@ -31,6 +31,7 @@ export interface Verdict {
   readonly drained: boolean
   readonly orders: number
   readonly payment_records: number
+  readonly inventory: { readonly malformed: number }
   readonly found: Readonly<Record<string, number>>
   readonly tables: Readonly<Record<string, number>>
 }
@@ -71,6 +72,7 @@ export const make = Effect.fnUntraced(function*(
   const answers = new Map<string, number>()
   const open: Array<number> = []
   let enough = false
+  let written = false
 
   const write = (values: ReadonlyArray<string>) =>
     Effect.suspend(() => topics.writeAll(world.inventory, orders % 4, values.map((value) => ({ value })))).pipe(
@@ -109,14 +111,19 @@ export const make = Effect.fnUntraced(function*(
   /** Begins the load. It goes on until `judge`, or the end of the scope. */
   const load = Effect.gen(function*() {
     enough = false
+    written = false
     // asked to end rather than interrupted: nobody forgets what was written
     const writing = yield* Effect.forkScoped(
-      Effect.whileLoop({ while: () => !enough, body: () => reserve, step: () => {} })
+      Effect.ensuring(
+        Effect.whileLoop({ while: () => !enough, body: () => reserve, step: () => {} }),
+        // what is being written when it is enough is also to be settled
+        Effect.sync(() => (written = true))
+      )
     )
     const calling = yield* Effect.forkScoped(Effect.all(
       Array.from(
         { length: callers },
-        () => Effect.whileLoop({ while: () => !enough || open.length > 0, body: () => caller, step: () => {} })
+        () => Effect.whileLoop({ while: () => !written || open.length > 0, body: () => caller, step: () => {} })
       ),
       { concurrency: "unbounded", discard: true }
     ))
