@@ -31,7 +31,8 @@ const properties = (place: Place, data: string, controllerPort: number) =>
     "share.coordinator.state.topic.min.isr": 1,
     "share.coordinator.state.topic.num.partitions": 4,
     // the default waits 3 s for more members before a new group gets its first partitions
-    "group.initial.rebalance.delay.ms": 0
+    "group.initial.rebalance.delay.ms": 0,
+    ...place.properties
   }).map(([name, value]) => `${name}=${value}\n`).join("")
 
 const logging = `rootLogger.level=INFO

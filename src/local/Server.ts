@@ -16,6 +16,8 @@ export interface Place {
   readonly cache: string
   readonly port: number
   readonly throwaway: boolean
+  /** Of a broker: what it is told beside or instead of ours. */
+  readonly properties: Readonly<Record<string, string>>
   readonly progress: (step: "fetching" | "starting", detail: string) => Effect.Effect<void>
   /** Called as soon as there is a process that must not be forgotten. */
   readonly spawned: (running: RunningPart) => Effect.Effect<void, LocalStackError>

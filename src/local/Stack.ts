@@ -31,6 +31,8 @@ export interface StackOptions {
   readonly parts?: ReadonlyArray<Part>
   /** For tests: the servers are killed rather than shut down, and the data is deleted at the end. Default: false. */
   readonly throwaway?: boolean
+  /** For tests: properties of the broker beside or instead of ours. */
+  readonly kafkaProperties?: Readonly<Record<string, string>>
   readonly onProgress?: (progress: Progress) => Effect.Effect<void>
 }
 
@@ -66,8 +68,8 @@ const launchPart = Effect.fnUntraced(
     })
     yield* fs.makeDirectory(folder, { recursive: true })
     yield* fs.writeFileString(log, "")
-    const { throwaway = false } = options
-    const server = yield* starts[part]({ folder, cache: options.cache, log, port, throwaway, progress, spawned })
+    const { cache, kafkaProperties: properties = {}, throwaway = false } = options
+    const server = yield* starts[part]({ folder, cache, log, port, throwaway, properties, progress, spawned })
     yield* progress("ready", server.running.url)
     return server
   },

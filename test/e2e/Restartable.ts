@@ -3,10 +3,14 @@ import { Effect, Exit, Scope } from "effect"
 import { rmSync } from "node:fs"
 import type { Part } from "../../src/local/LocalStackError.js"
 import * as Stack from "../../src/local/Stack.js"
+import { freePort } from "./FreePort.js"
 import { freshFolder } from "./World.js"
 
 /** A server whose data outlives it, for the life of the scope. */
-export const make = Effect.fnUntraced(function*(part: Part) {
+export const make = Effect.fnUntraced(function*(
+  part: Part,
+  { kafkaProperties = {}, port = 0 }: { readonly port?: number; readonly kafkaProperties?: Record<string, string> } = {}
+) {
   const folder = yield* freshFolder
   const boot = (port: number) =>
     Effect.gen(function*() {
@@ -15,26 +19,67 @@ export const make = Effect.fnUntraced(function*(part: Part) {
         folder,
         cache: ".local/cache",
         ports: { postgres: 0, redis: 0, kafka: 0, [part]: port },
-        parts: [part]
-      }).pipe(Scope.extend(scope), Effect.provide(NodeContext.layer))
+        parts: [part],
+        kafkaProperties
+      }).pipe(
+        Scope.extend(scope),
+        Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause))),
+        Effect.provide(NodeContext.layer)
+      )
       return { running: stack.parts[part]!, scope }
     })
-  /** Without a chance to put anything in order. */
-  const crash = ({ running, scope }: Effect.Effect.Success<ReturnType<typeof boot>>) =>
-    Effect.sync(() => process.kill(running.pid, part === "postgres" ? "SIGQUIT" : "SIGKILL")).pipe(
-      Effect.ignoreLogged,
-      Effect.zipRight(Scope.close(scope, Exit.void))
-    )
+  const signal = (name: NodeJS.Signals) => Effect.ignoreLogged(Effect.try(() => process.kill(now.running.pid, name)))
+  /** Without a chance to put anything in order. Twice is no more than once. */
+  const crash = Effect.suspend(() =>
+    up
+      ? Effect.uninterruptible(Effect.gen(function*() {
+        up = false
+        yield* signal(part === "postgres" ? "SIGQUIT" : "SIGKILL")
+        yield* Scope.close(now.scope, Exit.void)
+      }))
+      : Effect.void
+  )
   yield* Effect.addFinalizer(() => Effect.sync(() => rmSync(folder, { recursive: true, force: true })))
-  let now = yield* boot(0)
-  yield* Effect.addFinalizer(() => crash(now))
+  let up = true
+  let now = yield* boot(port)
+  yield* Effect.addFinalizer(() => crash)
+
+  /** Starts it again, with the same data at the same port. */
+  const start = Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function*() {
+      now = yield* restore(boot(now.running.port))
+      up = true
+    })
+  )
 
   return {
     url: now.running.url,
-    /** Crashes it, and starts it again with the same data at the same port. */
-    restart: Effect.gen(function*() {
-      yield* crash(now)
-      now = yield* boot(now.running.port)
-    })
+    crash,
+    start,
+    restart: Effect.zipRight(crash, start),
+    /** It stands still, and its connections stay open. */
+    freeze: signal("SIGSTOP"),
+    thaw: signal("SIGCONT")
   } as const
+})
+
+export type Restartable = Effect.Effect.Success<ReturnType<typeof make>>
+
+/**
+ * A broker with two doors: `url` is its own, and who comes to `front` meets only the proxy on that port, which is to
+ * stand before `behind`: a broker sends its clients to the address that it advertises to them.
+ */
+export const makeBrokerBehind = Effect.fnUntraced(function*(front: number) {
+  const [port, behind, controller] = yield* Effect.all([freePort, freePort, freePort])
+  const broker = yield* make("kafka", {
+    port,
+    kafkaProperties: {
+      "listeners": `PLAINTEXT://127.0.0.1:${port},BEHIND://127.0.0.1:${behind},CONTROLLER://127.0.0.1:${controller}`,
+      "advertised.listeners": `PLAINTEXT://localhost:${port},BEHIND://127.0.0.1:${front}`,
+      "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,BEHIND:PLAINTEXT,CONTROLLER:PLAINTEXT",
+      "inter.broker.listener.name": "PLAINTEXT",
+      "controller.quorum.voters": `1@127.0.0.1:${controller}`
+    }
+  })
+  return { broker, behind: `kafka://127.0.0.1:${behind}`, front: `127.0.0.1:${front}` } as const
 })

@@ -1,6 +1,6 @@
 import { Effect } from "effect"
 import type { IHeaders, Message } from "kafkajs"
-import { Kafka, logLevel } from "kafkajs"
+import { ConfigResourceTypes, Kafka, logLevel } from "kafkajs"
 import { randomUUID } from "node:crypto"
 import { eventually } from "./Eventually.js"
 
@@ -80,6 +80,17 @@ export const make = Effect.fnUntraced(function*(brokers: string) {
   const members = (groupId: string) =>
     Effect.promise(async () => (await admin.describeGroups([groupId])).groups[0]!.members.length)
 
+  const remove = (topic: string) => Effect.promise(() => admin.deleteTopics({ topics: [topic] }))
+
+  /** Changes a setting of a topic. */
+  const configure = (topic: string, name: string, value: string) =>
+    Effect.promise(() =>
+      admin.alterConfigs({
+        validateOnly: false,
+        resources: [{ type: ConfigResourceTypes.TOPIC, name: topic, configEntries: [{ name, value }] }]
+      })
+    )
+
   const ends = (topic: string) => Effect.promise(() => admin.fetchTopicOffsets(topic))
 
   /** Follows a topic from its first record on. The array grows. */
@@ -94,8 +105,8 @@ export const make = Effect.fnUntraced(function*(brokers: string) {
         await consumer.connect()
         await consumer.subscribe({ topics: [topic], fromBeginning: true })
         await consumer.run({
-          eachMessage: ({ message: { headers = {}, key, offset, value }, partition }) => {
-            records.push({ partition, offset, key, value, headers })
+          eachMessage: ({ message: { headers = {}, ...message }, partition }) => {
+            records.push({ ...message, partition, headers })
             return Promise.resolve()
           }
         })
@@ -103,7 +114,7 @@ export const make = Effect.fnUntraced(function*(brokers: string) {
       return records as ReadonlyArray<Read>
     })
 
-  return { create, existing, write, writeAll, committed, members, ends, follow } as const
+  return { create, existing, write, writeAll, committed, members, ends, remove, configure, follow } as const
 })
 
 export type Topics = Effect.Effect.Success<ReturnType<typeof make>>

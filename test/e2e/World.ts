@@ -1,10 +1,8 @@
 import { NodeContext } from "@effect/platform-node"
 import { Effect } from "effect"
 import { randomUUID } from "node:crypto"
-import { inject } from "vitest"
 import type { Part } from "../../src/local/LocalStackError.js"
 import * as Stack from "../../src/local/Stack.js"
-import { freshDatabase } from "../utils/PgTest.js"
 import type { Environment } from "./Program.js"
 
 /** Servers, and on them a database, topics and a group that nobody else uses. */
@@ -20,32 +18,40 @@ export interface World {
   readonly env: Environment
 }
 
-/** A world on the shared servers, but for those that are given. */
-export const make = Effect.fnUntraced(function*(
-  given: { readonly databaseUrl?: string; readonly redisUrl?: string; readonly kafkaBrokers?: string } = {}
-) {
+/** Where the servers of a world are. */
+export type Servers = Pick<World, "databaseUrl" | "redisUrl" | "kafkaBrokers">
+
+/** A world on these servers; the database is all its own. */
+export const on = (servers: Servers): World => {
   const id = randomUUID().slice(0, 8)
-  const databaseUrl = given.databaseUrl ?? (yield* freshDatabase)
-  const { kafkaBrokers = inject("kafkaBrokers"), redisUrl = inject("redisUrl") } = given
   const [inventory, dlq, payment, group] = [`inventory-${id}`, `dlq-${id}`, `payment-${id}`, `group-${id}`] as const
   return {
-    databaseUrl,
-    redisUrl,
-    kafkaBrokers,
+    ...servers,
     inventory,
     dlq,
     payment,
     group,
     env: {
-      DATABASE_URL: databaseUrl,
-      REDIS_URL: redisUrl,
-      KAFKA_BROKERS: kafkaBrokers,
+      DATABASE_URL: servers.databaseUrl,
+      REDIS_URL: servers.redisUrl,
+      KAFKA_BROKERS: servers.kafkaBrokers,
       INVENTORY_TOPIC: inventory,
       INVENTORY_DLQ_TOPIC: dlq,
       PAYMENT_TOPIC: payment,
       KAFKA_GROUP_ID: group
     }
-  } satisfies World
+  }
+}
+
+/** A world on the servers of a run of tests, but for those that are given. */
+export const make = Effect.fnUntraced(function*(given: Partial<Servers> = {}) {
+  const { databaseUrl, kafkaBrokers, redisUrl } = given
+  if (databaseUrl !== undefined && redisUrl !== undefined && kafkaBrokers !== undefined) {
+    return on({ databaseUrl, redisUrl, kafkaBrokers })
+  }
+  // only where there are any: whoever brings all servers need not be a test
+  const shared = yield* Effect.promise(() => import("../utils/Shared.js"))
+  return on({ ...shared.servers(), databaseUrl: databaseUrl ?? (yield* shared.freshDatabase), ...given })
 })
 
 /** A name in .local for the data of a server of one's own. */

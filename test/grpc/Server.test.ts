@@ -10,8 +10,8 @@ import * as PaymentsApi from "../../src/grpc/PaymentsApi.js"
 import { AddressInUse } from "../../src/infra/AddressInUse.js"
 import * as Prometheus from "../../src/ops/Prometheus.js"
 import * as PgTest from "../utils/PgTest.js"
+import * as Proxy from "../utils/Proxy.js"
 import * as Harness from "./Harness.js"
-import * as Proxy from "./Proxy.js"
 
 const live = Harness.services.pipe(Layer.provideMerge(PgTest.layer))
 

@@ -8,8 +8,8 @@ import * as Http from "../../src/ops/Http.js"
 import { layer as readiness } from "../../src/ops/Readiness.js"
 import { Backlog } from "../../src/outbox/Backlog.js"
 import * as Harness from "../grpc/Harness.js"
-import * as Proxy from "../grpc/Proxy.js"
 import * as PgTest from "../utils/PgTest.js"
+import * as Proxy from "../utils/Proxy.js"
 
 const services = Layer.mergeAll(
   Backlog.Default,

@@ -77,6 +77,20 @@ const relay = {
   env: { OUTBOX_BATCH_SIZE: "1" }
 } as const
 
+/** The same with transactions: nothing is ever sent again. */
+const exactlyOnce = {
+  ...relay,
+  env: { ...relay.env, OUTBOX_DELIVERY: "exactly-once" },
+  passage: 20,
+  noResends: true
+} as const
+
+const leavesBatch = ({ tables }: Saga.Saga) =>
+  Effect.tap(
+    tables.count("event WHERE status = 'WAIT' AND batch IS NOT NULL"),
+    (events) => assert.isAbove(events, 0, "no batch is left behind")
+  )
+
 const rehearsals: Record<CrashPointName, Rehearsal> = {
   "consumer-decoded": {
     left: ({ tables }) =>
@@ -114,6 +128,8 @@ const rehearsals: Record<CrashPointName, Rehearsal> = {
     left: (saga) => Effect.tap(leased(saga), (events) => assert.strictEqual(events, 0, "an event is leased")),
     noResends: true
   },
+  "relay-batch-sent": { ...exactlyOnce, left: leavesBatch },
+  "relay-batch-committed": { ...exactlyOnce, left: leavesBatch },
   "relay-renewing": {
     ...relay,
     provoke: (_, victim, broker) => broker.frozen(victim.ended),
@@ -159,7 +175,7 @@ const rehearse = Effect.fnUntraced(function*(point: CrashPointName) {
   const saga = yield* Saga.make({
     env: { OUTBOX_LEASE: "2s" },
     // many worlds at a time; where a broker stands still, there has to be a backlog
-    ...(broker === undefined ? { turn: "150 millis" } : { servers: { kafkaBrokers: broker.brokers } })
+    ...(broker === undefined ? { ordersPerSecond: 33 } : { servers: { kafkaBrokers: broker.brokers } })
   })
   const running = yield* saga.load
   if (bystander !== undefined) yield* saga.serve(bystander)

@@ -8,7 +8,7 @@ import * as Saga from "./Saga.js"
 
 const env = { OUTBOX_LEASE: "2s" }
 /** Several worlds run at the same time. */
-const turn = "150 millis"
+const ordersPerSecond = 33
 /** A relay that takes one event at a time is behind, and always has one in hand. */
 const slowRelay = { OUTBOX_BATCH_SIZE: "1" }
 
@@ -98,7 +98,7 @@ const published = ({ tables }: Saga.Saga, events: number) =>
 describe.concurrent("instances that die", () => {
   it.scopedLive("killed and started again: nothing lost, nothing doubled, order kept", () =>
     Effect.gen(function*() {
-      const saga = yield* Saga.make({ env, turn })
+      const saga = yield* Saga.make({ env, ordersPerSecond })
       const first = yield* saga.serve()
       yield* first.untilReady
       yield* saga.outlives(Effect.zipRight(killed(first), saga.serve()))
@@ -109,7 +109,7 @@ describe.concurrent("instances that die", () => {
       `${count} instances, killed, stopped and added in turn: nothing lost, nothing doubled, order kept`,
       () =>
         Effect.gen(function*() {
-          const saga = yield* Saga.make({ env, turn })
+          const saga = yield* Saga.make({ env, ordersPerSecond })
           const running = yield* Effect.replicateEffect(saga.serve(), count)
           yield* Effect.forEach(running, (program) => program.untilReady)
           yield* saga.outlives(Effect.gen(function*() {
@@ -128,7 +128,7 @@ describe.concurrent("instances that die", () => {
     "killed half-way through the migrations, beside others that start: they migrate, and take the load",
     () =>
       Effect.gen(function*() {
-        const saga = yield* Saga.make({ env, turn })
+        const saga = yield* Saga.make({ env, ordersPerSecond })
         const load = yield* saga.load
         const drill = { PAYMENTS_DRILL: "migration-half-way", PAYMENTS_DRILLS_ALLOWED: "true" }
         const victim = yield* saga.serve([], drill)
@@ -241,7 +241,7 @@ describe.concurrent("zombies", () => {
     "an event loop that is blocked for longer than the lease and the session: another instance takes over",
     () =>
       Effect.gen(function*() {
-        const saga = yield* Saga.make({ env, turn })
+        const saga = yield* Saga.make({ env, ordersPerSecond })
         const other = yield* saga.serve()
         const blocked = yield* saga.serve(["consumer", "relay"], {
           ...slowRelay,
@@ -274,7 +274,7 @@ describe.concurrent("wall clocks that are wrong", () => {
     "two instances, an hour fast and an hour slow: no lease that is alive is taken",
     () =>
       Effect.gen(function*() {
-        const saga = yield* Saga.make({ env: { ...env, OUTBOX_LEASE: "30s" }, turn })
+        const saga = yield* Saga.make({ env: { ...env, OUTBOX_LEASE: "30s" }, ordersPerSecond })
         const fast = yield* saga.serve([], { ...clock(hour, "Pacific/Auckland"), ...slowRelay })
         const slow = yield* saga.serve([], { ...clock(-hour, "America/St_Johns"), ...slowRelay })
         yield* Effect.forEach([fast, slow], (program) => program.untilReady)
@@ -289,7 +289,7 @@ describe.concurrent("wall clocks that are wrong", () => {
     "a lease that is dead is taken, a refusal backs off for seconds, and only what is old is pruned",
     () =>
       Effect.gen(function*() {
-        const saga = yield* Saga.make({ env, turn })
+        const saga = yield* Saga.make({ env, ordersPerSecond })
         const first = yield* saga.serve(["relay"], { ...clock(-hour, "America/St_Johns") })
         yield* first.untilReady
         const { tables } = saga

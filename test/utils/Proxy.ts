@@ -1,20 +1,33 @@
 import { Deferred, Effect } from "effect"
 import * as Net from "node:net"
 
-/**
- * What happens to bytes: they pass, or they are held until they may pass again; to new connections: they are refused
- * (and those that were open are cut) in the third.
- */
-export type Mode = "pass" | "stall" | "refuse"
+/** What happens to the bytes, and to those who connect. What was lost on a connection never comes: it stays dead. */
+export type Mode =
+  | "pass"
+  /** Bytes are held until they may pass again. */
+  | "stall"
+  /** Open connections are cut, new ones are ended at once. */
+  | "refuse"
+  /** Connections are taken, and nothing passes. */
+  | "silent"
+  /** What is asked arrives; the answers are lost. */
+  | "swallow"
+  /** Half of the next answer passes, then the connection is cut. */
+  | "tear"
+  /** Every piece arrives so much later, both ways. */
+  | { readonly delayMillis: number }
 
 interface Pair {
   readonly cut: () => void
   readonly flush: () => void
+  /** Neither way leads anywhere any more. */
   lost: boolean
+  /** Nothing comes back any more. */
+  mute: boolean
 }
 
-/** A TCP proxy before the server of a URL. */
-export const make = (server: string) =>
+/** A TCP proxy before the server of a URL. Default port: any free one. */
+export const make = (server: string, port = 0) =>
   Effect.gen(function*() {
     const target = new URL(server)
     const pairs = new Set<Pair>()
@@ -29,6 +42,7 @@ export const make = (server: string) =>
       const held: Array<() => void> = []
       const pair: Pair = {
         lost: false,
+        mute: false,
         cut: () => {
           client.destroy()
           upstream.destroy()
@@ -36,20 +50,33 @@ export const make = (server: string) =>
         flush: () => held.splice(0).forEach((send) => pair.lost || send())
       }
       pairs.add(pair)
-      const pass = (from: Net.Socket, to: Net.Socket) => {
+      const pass = (from: Net.Socket, to: Net.Socket, isAnswer: boolean) => {
+        let latest = 0
+        const write = (data: Buffer) => pair.lost || (isAnswer && pair.mute) || to.write(data)
+        const later = (data: Buffer, millis: number) => {
+          // never before what came before
+          const now = performance.now()
+          latest = Math.max(latest, now + millis)
+          if (latest <= now) write(data)
+          else setTimeout(write, latest - now, data)
+        }
         from.on("data", (data) => {
-          if (pair.lost) return
-          if (mode === "stall") held.push(() => to.write(data))
-          else to.write(data)
+          if (mode === "silent") pair.lost = true
+          if (mode === "swallow" && isAnswer) pair.mute = true
+          if (mode === "stall") held.push(() => later(data, 0))
+          else if (mode === "tear" && isAnswer) {
+            to.end(data.subarray(0, Math.ceil(data.length / 2)))
+            upstream.destroy()
+          } else later(data, typeof mode === "object" ? mode.delayMillis : 0)
         })
         from.on("error", () => {})
         from.on("close", () => {
           pairs.delete(pair)
-          to.destroy()
+          if (!to.writableEnded) to.destroy()
         })
       }
-      pass(client, upstream)
-      pass(upstream, client)
+      pass(client, upstream, false)
+      pass(upstream, client, true)
     }
 
     const cut = () => pairs.forEach((pair) => pair.cut())
@@ -57,7 +84,7 @@ export const make = (server: string) =>
     yield* Effect.acquireRelease(
       Effect.sync(() => {
         const server = Net.createServer(join)
-        return server.listen(0, "127.0.0.1", () =>
+        return server.listen(port, "127.0.0.1", () =>
           Deferred.unsafeDone(listening, Effect.succeed((server.address() as Net.AddressInfo).port)))
       }),
       (server) =>
@@ -73,6 +100,7 @@ export const make = (server: string) =>
     return {
       /** The server's URL, by way of the proxy. */
       url: url.href,
+      port: Number(url.port),
       set: (next: Mode) =>
         Effect.sync(() => {
           mode = next
@@ -93,3 +121,5 @@ export const make = (server: string) =>
       accepted: Effect.sync(() => accepted)
     } as const
   })
+
+export type Proxy = Effect.Effect.Success<ReturnType<typeof make>>

@@ -1,0 +1,171 @@
+import { assert, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { eventually } from "../e2e/Eventually.js"
+import * as Restartable from "../e2e/Restartable.js"
+import * as Topics from "../e2e/Topics.js"
+import * as Impostor from "./Impostor.js"
+import * as Rival from "./Rival.js"
+import * as Saga from "./Saga.js"
+
+const limit = { timeout: 300_000, concurrent: true } as const
+
+const start = Effect.fnUntraced(function*(options: Saga.SagaOptions = {}) {
+  const saga = yield* Saga.make({ ordersPerSecond: 25, ...options })
+  const program = yield* saga.serve()
+  yield* program.untilReady
+  return { saga, program } as const
+})
+
+/** An outage of any length sends nothing to the dead but what is malformed. */
+const nothingDead = Effect.fnUntraced(function*({ topics, world }: Saga.Saga, malformed: number) {
+  const letters = yield* topics.follow(world.dlq)
+  yield* Effect.sync(() => assert.isAtLeast(letters.length, malformed)).pipe(eventually())
+  for (const { value } of letters) assert.strictEqual(String(value), "no event")
+}, Effect.scoped)
+
+it.scopedLive("the broker is killed, with it the group's coordinator, and comes back", () =>
+  Effect.gen(function*() {
+    const kafka = yield* Restartable.make("kafka")
+    const { program, saga } = yield* start({ servers: { kafkaBrokers: kafka.url } })
+    const [verdict] = yield* saga.outlives(kafka.restart)
+    yield* nothingDead(saga, verdict.inventory.malformed)
+    yield* program.untilReady
+  }), limit)
+
+it.scopedLive("the broker stands still for 40 s", () =>
+  Effect.gen(function*() {
+    const kafka = yield* Restartable.make("kafka")
+    const { saga } = yield* start({ servers: { kafkaBrokers: kafka.url }, env: { OUTBOX_LEASE: "5s" } })
+    const [verdict] = yield* saga.outlives(
+      Effect.acquireUseRelease(kafka.freeze, () => Effect.sleep("40 seconds"), () => kafka.thaw)
+    )
+    yield* nothingDead(saga, verdict.inventory.malformed)
+  }), limit)
+
+it.scopedLive("a topic is missing: its events wait, and count no attempt", () =>
+  Effect.gen(function*() {
+    const { saga } = yield* start()
+    const { payment } = saga.world
+    yield* saga.topics.remove(payment)
+    const running = yield* saga.load
+    // orders are taken and settled all the same
+    yield* saga.more()
+    assert.strictEqual(yield* saga.tables.count("event WHERE status <> 'WAIT' OR attempts > 0"), 0)
+    yield* saga.topics.create(payment)
+    yield* saga.more()
+    yield* saga.judge(running, "--no-resends")
+  }), limit)
+
+it.scopedLive(
+  "a record is too large: its order alone waits, and goes on when there is room",
+  () =>
+    Effect.gen(function*() {
+      const { saga } = yield* start({ env: { OUTBOX_BATCH_SIZE: "10", OUTBOX_MAX_ATTEMPTS: "2" } })
+      const { tables, topics, world } = saga
+      const large = 40
+      // a header may be of any size; the body is fixed
+      yield* tables.query(`
+      CREATE FUNCTION enlarge() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN NEW.traceparent := repeat('x', 9000); RETURN NEW; END $$;
+      CREATE TRIGGER enlarge BEFORE INSERT ON event FOR EACH ROW
+        WHEN (NEW.order_id = ${large} AND NEW.payload LIKE '%CREATED%') EXECUTE FUNCTION enlarge();
+    `)
+      yield* topics.configure(world.payment, "max.message.bytes", "6000")
+      const states = Effect.map(tables.events(large), (events) => events.map(({ status }) => status))
+      yield* saga.outlives(
+        Effect.gen(function*() {
+          yield* Effect.tap(states, (now) => assert.deepStrictEqual(now, ["DEAD", "WAIT"])).pipe(
+            eventually("90 seconds")
+          )
+          // two claims later
+          yield* saga.more()
+          assert.deepStrictEqual(yield* states, ["DEAD", "WAIT"])
+          assert.strictEqual(yield* tables.count(`event WHERE attempts > 0 AND order_id <> ${large}`), 0)
+          // what an operator does
+          yield* topics.configure(world.payment, "max.message.bytes", "20000")
+          yield* tables.query(
+            "UPDATE event SET status = 'WAIT', attempts = 0, reserved_to = NULL WHERE status = 'DEAD'"
+          )
+          yield* Effect.tap(states, (now) => assert.deepStrictEqual(now, ["DONE", "DONE"])).pipe(
+            eventually("60 seconds")
+          )
+        }),
+        "--no-resends"
+      )
+    }),
+  limit
+)
+
+it.scopedLive("the broker forgets the producer between two records: they arrive, once", () =>
+  Effect.gen(function*() {
+    const kafka = yield* Restartable.make("kafka", {
+      kafkaProperties: { "producer.id.expiration.ms": "500", "producer.id.expiration.check.interval.ms": "100" }
+    })
+    const { saga } = yield* start({ servers: { kafkaBrokers: kafka.url } })
+    yield* saga.outlives(
+      // an idle second is the fault: the state is gone when orders come again
+      Effect.repeatN(Effect.zipRight(Effect.sleep("1 second"), saga.more(20)), 3),
+      "--no-resends"
+    )
+  }), limit)
+
+it.scopedLive(
+  "the broker takes the producer for another one: a new producer goes on, in order",
+  () =>
+    Effect.gen(function*() {
+      const { program, saga } = yield* start()
+      const { kafkaBrokers, payment } = saga.world
+      const records = yield* saga.topics.follow(payment)
+      yield* saga.outlives(Effect.gen(function*() {
+        const known = records.length
+        // the last words of an order in each partition: to read them twice does no harm
+        const lastWords = [0, 1, 2, 3].flatMap((partition) =>
+          records.filter((record) => record.partition === partition && Topics.body(record).status === "COMPLETED")
+            .slice(-1)
+        )
+        assert.lengthOf(lastWords, 4)
+        for (const record of lastWords) {
+          const author = Impostor.authorOf(record)
+          yield* Impostor.writeAs(kafkaBrokers, payment, record, { ...author, producerEpoch: author.producerEpoch + 1 })
+        }
+        const before = new Set(lastWords.map((record) => Impostor.authorOf(record).producerId))
+        yield* saga.more(50)
+        // somebody else writes now
+        yield* Effect.sync(() =>
+          assert.isTrue(records.slice(known).some((record) => !before.has(Impostor.authorOf(record).producerId)))
+        ).pipe(eventually("60 seconds"))
+      }))
+      assert.notInclude(program.stderr(), "a bug ended the service")
+    }),
+  limit
+)
+
+it.scopedLive("instances join and leave in the middle of a batch", () =>
+  Effect.gen(function*() {
+    const { program, saga } = yield* start()
+    yield* saga.outlives(
+      Effect.scoped(Effect.gen(function*() {
+        const rival = yield* Rival.make(saga.world.databaseUrl)
+        // what is in hand now stays in hand
+        yield* rival("BEGIN")
+        yield* rival("LOCK TABLE payment IN EXCLUSIVE MODE")
+        yield* saga.tables.count(
+          "pg_stat_activity WHERE query LIKE '%INSERT INTO payment%' AND wait_event_type = 'Lock'"
+        )
+          .pipe(Effect.tap((n) => assert.isAtLeast(n, 1)), eventually("60 seconds"))
+        const second = yield* saga.serve()
+        const third = yield* saga.serve(["consumer"])
+        const members = saga.topics.members(saga.world.group)
+        yield* Effect.tap(members, (n) => assert.strictEqual(n, 3)).pipe(eventually("60 seconds"))
+        yield* rival("COMMIT")
+        yield* saga.more(30)
+        yield* program.signal("SIGTERM")
+        yield* third.signal("SIGTERM")
+        assert.deepStrictEqual([(yield* program.ended).code, (yield* third.ended).code], [0, 0])
+        yield* second.untilReady
+        yield* saga.more(30)
+        // the scope ends the two with it: another one takes over
+        yield* Effect.flatMap(saga.serve(), ({ untilReady }) => untilReady)
+      })).pipe(Effect.zipRight(Effect.flatMap(saga.serve(), ({ untilReady }) => untilReady)))
+    )
+  }), limit)

@@ -1,0 +1,209 @@
+import { assert, it } from "@effect/vitest"
+import { Effect, Fiber } from "effect"
+import { eventually } from "../e2e/Eventually.js"
+import * as Restartable from "../e2e/Restartable.js"
+import * as Topics from "../e2e/Topics.js"
+import * as Proxy from "../utils/Proxy.js"
+import * as Rival from "./Rival.js"
+import * as Saga from "./Saga.js"
+
+const limit = { timeout: 240_000, concurrent: true } as const
+
+/** Services that are ready, in a world of their own. */
+const start = Effect.fnUntraced(function*(options: Saga.SagaOptions = {}) {
+  const saga = yield* Saga.make({ ordersPerSecond: 25, ...options })
+  const program = yield* saga.serve()
+  yield* program.untilReady
+  return { saga, program } as const
+})
+
+/** Ends when so many calls more were answered that the database is not available. */
+const unavailable = (saga: Saga.Saga, times = 3) =>
+  Effect.suspend(() => {
+    const goal = saga.answered("UNAVAILABLE") + times
+    return Effect.sync(() => assert.isAtLeast(saga.answered("UNAVAILABLE"), goal)).pipe(eventually("60 seconds"))
+  })
+
+/** Lets transactions fail at their COMMIT that write events: those of which `when` is true, in the way of `how`. */
+const sabotage = (saga: Saga.Saga, how: string, when = "true") =>
+  Effect.acquireRelease(
+    saga.tables.query(`
+      -- a sequence counts also what is rolled back
+      CREATE SEQUENCE IF NOT EXISTS sabotaged;
+      CREATE FUNCTION sabotage() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN
+        IF ${when} THEN
+          PERFORM nextval('sabotaged');
+          ${how};
+        END IF;
+        RETURN NULL;
+      END $$;
+      CREATE CONSTRAINT TRIGGER sabotage AFTER INSERT OR UPDATE ON event
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION sabotage();
+    `),
+    () => Effect.ignoreLogged(saga.tables.query("DROP TRIGGER sabotage ON event; DROP FUNCTION sabotage()"))
+  )
+
+const sabotaged = (saga: Saga.Saga) =>
+  Effect.map(
+    saga.tables.query<{ readonly n: number }>("SELECT last_value::int AS n FROM sabotaged"),
+    ([row]) => row!.n
+  )
+
+it.scopedLive("PostgreSQL crashes and comes back", () =>
+  Effect.gen(function*() {
+    const postgres = yield* Restartable.make("postgres")
+    const { program, saga } = yield* start({ servers: { databaseUrl: postgres.url } })
+    yield* saga.outlives(postgres.restart)
+    yield* program.untilReady
+  }), limit)
+
+it.scopedLive("every backend is terminated, again and again", () =>
+  Effect.gen(function*() {
+    const { saga } = yield* start()
+    const others = "datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'payments'"
+    yield* saga.outlives(
+      saga.tables.query(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE ${others}`).pipe(
+        Effect.zipRight(saga.more(10)),
+        Effect.repeatN(9)
+      )
+    )
+  }), limit)
+
+it.scopedLive("COMMIT fails by a deferred constraint", () =>
+  Effect.gen(function*() {
+    const { program, saga } = yield* start()
+    yield* saga.outlives(Effect.scoped(Effect.gen(function*() {
+      yield* sabotage(saga, "RAISE EXCEPTION 'not now'")
+      yield* unavailable(saga)
+      yield* Effect.sync(() => assert.include(program.stderr(), "waiting with a batch in hand")).pipe(eventually())
+    })))
+  }), limit)
+
+it.scopedLive("the backend is killed at COMMIT", () =>
+  Effect.gen(function*() {
+    const { saga } = yield* start()
+    yield* saga.outlives(Effect.scoped(Effect.gen(function*() {
+      yield* sabotage(saga, "PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1)")
+      yield* unavailable(saga)
+    })))
+  }), limit)
+
+it.scopedLive(
+  "every third COMMIT meets a rival: the transaction is run again as a whole, and callers are not told",
+  () =>
+    Effect.gen(function*() {
+      const { saga } = yield* start()
+      yield* saga.outlives(Effect.scoped(Effect.gen(function*() {
+        // by its number, so that all rows of a transaction agree: serialization failure, deadlock, lock time-out
+        const hash = "abs(hashint8(pg_current_xact_id()::text::bigint))"
+        yield* sabotage(
+          saga,
+          `RAISE EXCEPTION 'try again' USING ERRCODE = (ARRAY['40001', '40P01', '55P03'])[${hash} / 3 % 3 + 1]`,
+          `${hash} % 3 = 0`
+        )
+        yield* Effect.tap(sabotaged(saga), (n) => assert.isAtLeast(n, 60)).pipe(eventually("60 seconds"))
+      })))
+      // a few may be told for another reason: a machine that is busy
+      assert.isBelow(saga.answered("UNAVAILABLE"), (yield* sabotaged(saga)) / 4)
+    }),
+  limit
+)
+
+it.scopedLive("a real deadlock with another session, and we are the victim", () =>
+  Effect.gen(function*() {
+    const { program, saga } = yield* start()
+    const { databaseUrl, inventory } = saga.world
+    // whose patience ends first is the victim; new sessions have the setting
+    yield* saga.tables.query(
+      `ALTER DATABASE ${new URL(databaseUrl).pathname.slice(1)} SET deadlock_timeout = '20ms'`
+    )
+    yield* saga.tables.query(
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity " +
+        "WHERE datname = current_database() AND application_name = 'payments'"
+    )
+    const deadlocks = Effect.map(
+      saga.tables.query<{ readonly n: number }>(
+        "SELECT deadlocks::int AS n FROM pg_stat_database WHERE datname = current_database()"
+      ),
+      ([row]) => row!.n
+    )
+    const [first, middle, last] = [900_000_001, 900_000_003, 900_000_005]
+    const insert = (orderId: number) => `INSERT INTO payment (order_id, status) VALUES (${orderId}, 'CREATED')`
+    const waiting = (application: string) =>
+      saga.tables.count(`pg_stat_activity WHERE application_name = '${application}' AND wait_event_type = 'Lock'`).pipe(
+        Effect.tap((n) => assert.isAtLeast(n, 1)),
+        eventually()
+      )
+    yield* saga.outlives(Effect.scoped(Effect.gen(function*() {
+      const [rival, other] = yield* Effect.all([Rival.make(databaseUrl), Rival.make(databaseUrl)])
+      yield* rival("SET deadlock_timeout = '60s'; SET application_name = 'rival'; BEGIN")
+      yield* rival(insert(last))
+      yield* other("BEGIN")
+      yield* other(insert(middle))
+      const values = Array.from({ length: last - first + 1 }, (_, i) => ({ value: Topics.reserved(first + i) }))
+      yield* saga.topics.writeAll(inventory, 0, values)
+      // the services hold the first and wait for the one in the middle; the rival waits for the first
+      yield* waiting("payments")
+      const waits = yield* Effect.fork(rival(insert(first)))
+      yield* waiting("rival")
+      // now they go on to the last, which the rival holds: it is they who find the deadlock
+      yield* other("ROLLBACK")
+      yield* Fiber.join(waits)
+      yield* rival("ROLLBACK")
+      yield* Effect.tap(deadlocks, (n) => assert.isAtLeast(n, 1)).pipe(eventually())
+      yield* saga.tables.count(`payment WHERE order_id BETWEEN ${first} AND ${last}`).pipe(
+        Effect.tap((n) => assert.strictEqual(n, values.length)),
+        eventually()
+      )
+    })))
+    assert.notInclude(program.stderr(), "waiting with a batch in hand")
+  }), limit)
+
+it.scopedLive("locks are held for longer than lock_timeout", () =>
+  Effect.gen(function*() {
+    const saga = yield* Saga.make({ ordersPerSecond: 25 })
+    const { databaseUrl } = saga.world
+    yield* saga.tables.query(`ALTER DATABASE ${new URL(databaseUrl).pathname.slice(1)} SET lock_timeout = '50ms'`)
+    const program = yield* saga.serve()
+    yield* program.untilReady
+    const rolledBack = Effect.map(
+      saga.tables.query<{ readonly n: number }>(
+        "SELECT xact_rollback::int AS n FROM pg_stat_database WHERE datname = current_database()"
+      ),
+      ([row]) => row!.n
+    )
+    yield* saga.outlives(Effect.scoped(Effect.gen(function*() {
+      const rival = yield* Rival.make(databaseUrl)
+      const before = yield* rolledBack
+      yield* rival("SET lock_timeout = 0")
+      yield* rival("BEGIN")
+      yield* rival("LOCK TABLE payment, event IN EXCLUSIVE MODE")
+      yield* Effect.tap(rolledBack, (n) => assert.isAtLeast(n, before + 20)).pipe(eventually("60 seconds"))
+      yield* rival("COMMIT")
+    })))
+  }), limit)
+
+it.scopedLive("connections are accepted and never answered", () =>
+  Effect.gen(function*() {
+    const postgres = yield* Restartable.make("postgres")
+    const proxy = yield* Proxy.make(postgres.url)
+    const { saga } = yield* start({ servers: { databaseUrl: postgres.url }, env: { DATABASE_URL: proxy.url } })
+    yield* saga.outlives(Effect.gen(function*() {
+      yield* proxy.set("silent")
+      yield* unavailable(saga, 20)
+      yield* proxy.set("pass")
+    }))
+  }), limit)
+
+it.scopedLive("every connection of the pool waits for a lock", () =>
+  Effect.gen(function*() {
+    const { saga } = yield* start({ env: { DATABASE_POOL_SIZE: "2" } })
+    yield* saga.outlives(Effect.scoped(Effect.gen(function*() {
+      const rival = yield* Rival.make(saga.world.databaseUrl)
+      yield* rival("BEGIN")
+      yield* rival("LOCK TABLE payment IN EXCLUSIVE MODE")
+      yield* unavailable(saga, 10)
+      yield* rival("COMMIT")
+    })))
+  }), limit)
