@@ -1,0 +1,50 @@
+import * as Grpc from "@grpc/grpc-js"
+import * as ProtoLoader from "@grpc/proto-loader"
+import { sleep } from "./Clock.js"
+import type { Load, Plan } from "./Load.js"
+import { quantile } from "./Stats.js"
+
+const { callers, orders, rate, target } = JSON.parse(process.argv[2]!) as Plan
+const definitions = ProtoLoader.loadSync("proto/payments.proto", { keepCase: true, longs: String })
+const Client = Grpc.makeGenericClientConstructor(
+  definitions["paymentsapi.PaymentsApi"] as Grpc.ServiceDefinition,
+  "PaymentsApi"
+)
+type Call = (request: object, callback: (error: Grpc.ServiceError | null) => void) => void
+const clients = Array.from(
+  { length: Math.min(4, callers) },
+  (_, i) => new Client(target, Grpc.credentials.createInsecure(), { "grpc.use_local_subchannel_pool": i + 1 })
+)
+
+const millis: Array<number> = []
+let [next, ok] = [0, 0]
+const began = performance.now()
+
+const caller = async (_: unknown, n: number) => {
+  const client = clients[n % clients.length]!
+  const call = (client["UpdatePaymentStatus"] as Call).bind(client)
+  while (next < orders.count) {
+    const order = orders.first + next++
+    if (rate !== undefined) await sleep(Math.max(0, began + ((order - orders.first) * 1000) / rate - performance.now()))
+    const since = performance.now()
+    await new Promise<void>((resolve) =>
+      call({ order_id: order, status: true }, (error) => {
+        if (error === null) ok++
+        resolve()
+      })
+    )
+    millis.push(performance.now() - since)
+  }
+}
+
+await Promise.all(Array.from({ length: callers }, caller))
+const seconds = (performance.now() - began) / 1000
+const load: Load = {
+  calls: orders.count,
+  ok,
+  rate: orders.count / seconds,
+  p50: quantile(millis, 0.5),
+  p99: quantile(millis, 0.99)
+}
+console.log(JSON.stringify(load))
+clients.forEach((client) => client.close())

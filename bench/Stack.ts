@@ -1,0 +1,56 @@
+import { NodeContext } from "@effect/platform-node"
+import { Effect, Exit, Scope } from "effect"
+import * as Pg from "pg"
+import * as Holder from "../src/local/Holder.js"
+import * as Stack from "../src/local/Stack.js"
+
+/** Where the servers of a bench are. */
+export interface Servers {
+  readonly databaseUrl: string
+  readonly redisUrl: string
+  readonly brokers: string
+}
+
+const folder = ".local/bench"
+
+/** What must be on for a figure to mean anything. */
+const durable = ["fsync", "synchronous_commit", "full_page_writes"]
+
+const checkDurability = async (databaseUrl: string) => {
+  const client = new Pg.Client(databaseUrl)
+  await client.connect()
+  for (const setting of durable) {
+    const value = Object.values((await client.query(`SHOW ${setting}`)).rows[0] as Record<string, string>)[0]
+    if (value !== "on") throw new Error(`${setting} is ${value}: these figures would be worth nothing`)
+  }
+  await client.end()
+}
+
+/** Runs `use` with servers of its own, as durable as in production, whose data is deleted before and after. */
+export const withServers = async (say: (line: string) => void, use: (servers: Servers) => Promise<void>) => {
+  const scope = Effect.runSync(Scope.make())
+  const run = <A, E>(effect: Effect.Effect<A, E, NodeContext.NodeContext>) =>
+    Effect.runPromise(Effect.provide(effect, NodeContext.layer))
+  const reset = () => run(Effect.ignore(Holder.reset(folder)))
+  const close = async () => {
+    await Effect.runPromise(Scope.close(scope, Exit.void))
+    await reset()
+  }
+  const interrupted = () => void close().finally(() => process.exit(130))
+  process.once("SIGINT", interrupted).once("SIGTERM", interrupted)
+  await reset()
+  try {
+    const stack = await run(
+      Stack.start({
+        folder,
+        cache: ".local/cache",
+        ports: { postgres: 0, redis: 0, kafka: 0 },
+        onProgress: ({ detail, part, step }) => Effect.sync(() => say(`${part.padEnd(10)}${step}  ${detail}`))
+      }).pipe(Scope.extend(scope))
+    )
+    await checkDurability(stack.databaseUrl!)
+    await use({ databaseUrl: stack.databaseUrl!, redisUrl: stack.redisUrl!, brokers: stack.kafkaBrokers! })
+  } finally {
+    await close()
+  }
+}

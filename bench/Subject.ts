@@ -1,0 +1,115 @@
+import type { ChildProcess } from "node:child_process"
+import { spawn } from "node:child_process"
+import { readFileSync } from "node:fs"
+import { createServer } from "node:net"
+import type { AddressInfo } from "node:net"
+import { fileURLToPath } from "node:url"
+import { until } from "./Clock.js"
+import type { Environment } from "./World.js"
+
+const root = fileURLToPath(new URL("..", import.meta.url))
+
+/** A program that is measured, and how it is started. */
+export interface Subject {
+  readonly name: string
+  readonly args: ReadonlyArray<string>
+}
+
+/** The compiled program with these parts (none: all). */
+export const ours = (...parts: ReadonlyArray<string>): Subject => ({
+  name: "payments",
+  args: [`${root}dist/bin/payments.js`, "serve", ...parts]
+})
+
+/** A hand-written program of `bench/floors`, in one of its forms. */
+export const floor = (file: string, form: string): Subject => ({
+  name: form,
+  args: ["--import", "tsx", `${root}bench/floors/${file}.ts`, form]
+})
+
+/** A subject that runs, and has what it needs. */
+export interface Running {
+  readonly pid: number
+  /** `host:port`, of what serves gRPC. */
+  readonly grpc: string
+  /** User and system time that the process has used, in microseconds; NaN where there is no /proc. */
+  readonly cpu: () => number
+  /** Resident memory in MB. */
+  readonly memory: () => number
+  /** Stands still until it may go on: what is prepared meanwhile is there at once. */
+  readonly pause: () => void
+  readonly resume: () => void
+  readonly stop: () => Promise<void>
+}
+
+export const freePort = () =>
+  new Promise<number>((resolve) => {
+    const server = createServer().listen(0, "127.0.0.1", () => {
+      const { port } = server.address() as AddressInfo
+      server.close(() => resolve(port))
+    })
+  })
+
+/** /proc counts in hundredths of a second. */
+const cpuOf = (pid: number) => {
+  try {
+    const fields = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /s, "").split(" ")
+    return (Number(fields[11]) + Number(fields[12])) * 10_000
+  } catch {
+    return Number.NaN
+  }
+}
+
+const memoryOf = (pid: number) => {
+  try {
+    return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]) / 1024
+  } catch {
+    return Number.NaN
+  }
+}
+
+const children = new Set<ChildProcess>()
+process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")))
+
+/** Starts a subject and waits until it works. A floor says so on its standard output. */
+export const start = async (subject: Subject, env: Environment): Promise<Running> => {
+  const [grpc, http] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`]
+  const child = spawn(process.execPath, [...subject.args], {
+    cwd: root,
+    env: { PATH: process.env["PATH"], LOG_LEVEL: "Warning", GRPC_ADDR: grpc, HTTP_ADDR: http, ...env },
+    stdio: ["ignore", "pipe", "pipe"]
+  })
+  children.add(child)
+  let [said, errors, ended] = ["", "", false]
+  child.stdout.setEncoding("utf8").on("data", (text: string) => (said += text))
+  child.stderr.setEncoding("utf8").on("data", (text: string) => (errors = (errors + text).slice(-4_000)))
+  const closed = new Promise<void>((resolve) =>
+    child.once("close", () => {
+      ended = true
+      children.delete(child)
+      resolve()
+    })
+  )
+  const isReady = async () => {
+    if (ended) throw new Error(`${subject.name} ended: ${errors}`)
+    if (subject.name !== "payments") return said.includes("ready")
+    return await fetch(`http://${http}/readyz`).then((_) => _.ok, () => false)
+  }
+  await until(`${subject.name} to be ready`, 40, isReady, 5)
+  const pid = child.pid!
+  return {
+    pid,
+    grpc,
+    cpu: () => cpuOf(pid),
+    memory: () => memoryOf(pid),
+    pause: () => void child.kill("SIGSTOP"),
+    resume: () => void child.kill("SIGCONT"),
+    stop: async () => {
+      child.kill("SIGCONT")
+      child.kill("SIGTERM")
+      const timer = setTimeout(() => child.kill("SIGKILL"), 10_000)
+      await closed
+      clearTimeout(timer)
+    }
+  }
+}

@@ -1,0 +1,74 @@
+/** What was measured of a subject. */
+export interface Row {
+  readonly figure: string
+  readonly subject: string
+  readonly unit: string
+  readonly median: number
+  readonly low: number
+  readonly high: number
+  /** CPU of the process for one item, in microseconds; NaN where nothing was counted. */
+  readonly cpu: number
+  readonly runs: number
+  /** Runs without a figure. */
+  readonly failed: number
+}
+
+/** A target, and how it was met. */
+export interface Verdict {
+  readonly figure: string
+  readonly target: string
+  readonly value: number
+  readonly met: boolean
+}
+
+export const atLeast = (figure: string, what: string, value: number, limit: number): Verdict => ({
+  figure,
+  target: `${what} ≥ ${limit}`,
+  value,
+  met: value >= limit
+})
+
+export const atMost = (figure: string, what: string, value: number, limit: number): Verdict => ({
+  figure,
+  target: `${what} ≤ ${limit}`,
+  value,
+  met: value <= limit
+})
+
+const number = (value: number) =>
+  !Number.isFinite(value)
+    ? "–"
+    : Math.abs(value) >= 100
+    ? Math.round(value).toLocaleString("en")
+    : value.toFixed(2)
+
+const render = (header: ReadonlyArray<string>, lines: ReadonlyArray<ReadonlyArray<string>>) => {
+  const widths = header.map((title, i) => Math.max(title.length, ...lines.map((line) => line[i]!.length)))
+  const line = (cells: ReadonlyArray<string>) => `| ${cells.map((cell, i) => cell.padEnd(widths[i]!)).join(" | ")} |`
+  return [line(header), `|${widths.map((width) => "-".repeat(width + 2)).join("|")}|`, ...lines.map(line)].join("\n")
+}
+
+/** The rows as a table of Markdown. The ratio is that of the first row of a figure, which is ours, to the others. */
+export const measured = (rows: ReadonlyArray<Row>) =>
+  render(
+    ["figure", "subject", "median", "spread", "unit", "ours / this", "CPU µs each", "runs"],
+    rows.map((row) => {
+      const own = rows.find(({ figure }) => figure === row.figure)!
+      return [
+        row.figure,
+        row.subject,
+        number(row.median),
+        `${number(row.low)} … ${number(row.high)}`,
+        row.unit,
+        row === own ? "" : number(own.median / row.median),
+        number(row.cpu),
+        row.failed === 0 ? String(row.runs) : `${row.runs} (${row.failed} failed)`
+      ]
+    })
+  )
+
+export const judged = (verdicts: ReadonlyArray<Verdict>) =>
+  render(
+    ["figure", "target", "value", "met"],
+    verdicts.map(({ figure, met, target, value }) => [figure, target, number(value), met ? "yes" : "NO"])
+  )

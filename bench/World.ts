@@ -1,0 +1,73 @@
+import { execFile } from "node:child_process"
+import { promisify } from "node:util"
+import * as Pg from "pg"
+import type { Servers } from "./Stack.js"
+import { ours } from "./Subject.js"
+import type { Topics } from "./Topics.js"
+
+export type Environment = Readonly<Record<string, string>>
+
+/** A database, topics and a group that one run has for itself. */
+export interface World {
+  readonly inventory: string
+  readonly payment: string
+  readonly group: string
+  readonly env: Environment
+  readonly query: <A extends object>(statement: string, values?: ReadonlyArray<unknown>) => Promise<ReadonlyArray<A>>
+  readonly drop: () => Promise<void>
+}
+
+const urlOf = (servers: Servers, database: string) => {
+  const url = new URL(servers.databaseUrl)
+  url.pathname = `/${database}`
+  return url.href
+}
+
+const administer = async (servers: Servers, ...statements: ReadonlyArray<string>) => {
+  const client = new Pg.Client(servers.databaseUrl)
+  await client.connect()
+  try {
+    for (const statement of statements) await client.query(statement)
+  } finally {
+    await client.end()
+  }
+}
+
+/** An empty database with our tables, from which the others are copied. */
+export const prepare = async (servers: Servers) => {
+  await administer(servers, "CREATE DATABASE template_bench")
+  const [program] = ours().args
+  await promisify(execFile)(process.execPath, [program!, "migrate"], {
+    env: { PATH: process.env["PATH"], DATABASE_URL: urlOf(servers, "template_bench") }
+  })
+}
+
+let worlds = 0
+
+export const make = async (servers: Servers, topics: Topics): Promise<World> => {
+  const id = `bench_${process.pid}_${++worlds}`
+  const databaseUrl = urlOf(servers, id)
+  const [inventory, dlq, payment] = [`inventory-${id}`, `dlq-${id}`, `payment-${id}`] as const
+  await administer(servers, `CREATE DATABASE ${id} TEMPLATE template_bench`)
+  await topics.create(inventory, dlq, payment)
+  const pool = new Pg.Pool({ connectionString: databaseUrl, max: 2 }).on("error", () => {})
+  return {
+    inventory,
+    payment,
+    group: id,
+    env: {
+      DATABASE_URL: databaseUrl,
+      REDIS_URL: servers.redisUrl,
+      KAFKA_BROKERS: servers.brokers,
+      INVENTORY_TOPIC: inventory,
+      INVENTORY_DLQ_TOPIC: dlq,
+      PAYMENT_TOPIC: payment,
+      KAFKA_GROUP_ID: id
+    },
+    query: async (statement, values = []) => (await pool.query(statement, [...values])).rows,
+    drop: async () => {
+      await pool.end()
+      await administer(servers, `DROP DATABASE ${id} WITH (FORCE)`)
+    }
+  }
+}
