@@ -11,6 +11,7 @@ import * as Operate from "./cli/Operate.js"
 import { exitCodes } from "./cli/Output.js"
 import * as Paths from "./cli/Paths.js"
 import * as Saga from "./cli/Saga.js"
+import * as Shards from "./cli/Shards.js"
 import * as Start from "./cli/Start.js"
 import { AppConfig } from "./Config.js"
 
@@ -26,7 +27,8 @@ const payments = Command.make("payments").pipe(
     Local.command,
     ...Saga.commands,
     Audit.command,
-    Drills.command
+    Drills.command,
+    Shards.command
   ]),
   Command.provide(Layer.provideMerge(logLevel, AppConfig.layer))
 )

@@ -111,7 +111,10 @@ export const command = Command.make(
   {
     since,
     wait,
-    noResends: Options.boolean("no-resends").pipe(Options.withDescription("A record that was sent again is a fault")),
+    noResends: Options.boolean("no-resends").pipe(
+      Options.withAlias("exactly-once"),
+      Options.withDescription("A record that was sent again is a fault: the promise of OUTBOX_DELIVERY=exactly-once")
+    ),
     examples: Options.integer("examples").pipe(
       Options.withDefault(20),
       Options.withDescription("How many findings of a kind are shown")

@@ -11,6 +11,18 @@ export interface Batch {
   readonly events: ReadonlyArray<OutboxEvent>
 }
 
+/** A shard as an operator sees it. */
+export interface ShardState {
+  readonly shard: number
+  readonly name: string
+  /** Seconds that its owner has it yet; none when it is free. */
+  readonly owned_for: number | null
+  readonly batch: string
+  readonly done: string
+  /** Events of which nobody has written down yet whether they are on the topic. */
+  readonly open: number
+}
+
 /** What the database knows of the batches of a shard. */
 export interface Ledger {
   readonly batch: bigint
@@ -143,6 +155,36 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
     const refuse = ({ number }: Batch, event: OutboxEvent, reason: string) =>
       outbox.refuseHeld(event, reason, sql`batch = ${number}`)
 
-    return { due, ledger, reconcile, claim, mark, refuse } as const
+    const states = sql<ShardState>`
+      SELECT shard::int AS shard, name, batch, done,
+             CASE WHEN owned_to > clock_timestamp() THEN extract(epoch FROM owned_to - clock_timestamp())::float8 END
+               AS owned_for,
+             (SELECT count(*)::int FROM event
+              WHERE (hashint8(order_id) & 7) = outbox_shard.shard AND status = 'WAIT' AND event.batch IS NOT NULL) AS open
+      FROM outbox_shard ORDER BY shard
+    `.pipe(run)
+
+    /**
+     * An operator decides on the open batch of a shard: its events are `DONE`, or wait again. Its owner loses it, and
+     * whoever is next begins anew. Answers how many events it concerned; none while a batch is younger than a minute.
+     */
+    const decide = Effect.fn("ShardBatches.decide")(function*(shard: number, sent: boolean) {
+      const rows = yield* sql`
+        WITH free AS MATERIALIZED (
+          UPDATE outbox_shard SET owner = NULL, owned_to = NULL
+          WHERE shard = ${shard}::int AND batch_at < clock_timestamp() - interval '1 minute'
+          RETURNING shard
+        )
+        UPDATE event SET status = (CASE WHEN ${sent} THEN 'DONE' ELSE 'WAIT' END)::event_status,
+                         done_at = CASE WHEN ${sent} THEN clock_timestamp() END,
+                         batch = CASE WHEN ${sent} THEN event.batch END
+        FROM free
+        WHERE ${ofShard(shard)} AND status = 'WAIT' AND event.batch IS NOT NULL
+        RETURNING id
+      `.pipe(run)
+      return rows.length
+    })
+
+    return { due, states, decide, ledger, reconcile, claim, mark, refuse } as const
   })
 }) {}
