@@ -18,11 +18,17 @@ Encoder.prototype.writeVarIntBytes = function(value) {
 
 type Incoming = Readonly<Record<string, Value | ReadonlyArray<Value>>>
 
+/**
+ * Of a header whose name every object knows, as `constructor`, kafkajs 2.2.4 says that it was there twice: with what
+ * every object has by that name, and with its value.
+ */
+const isValue = (value: Value) => value == null || typeof value === "string" || Buffer.isBuffer(value)
+
 /** Headers as they were read, so that kafkajs can write them again. */
 export const writable = (headers: Incoming | undefined): IHeaders =>
   Object.fromEntries(
     Object.entries(headers ?? {}).map(([name, value]) => [
       name,
-      Array.isArray(value) ? value.map((_: Value) => _ ?? none) : (value as Value) ?? none
+      Array.isArray(value) ? value.filter(isValue).map((_: Value) => _ ?? none) : (value as Value) ?? none
     ])
   )

@@ -81,6 +81,8 @@ export interface Readiness {
 export interface Services extends Program {
   /** `host:port` of the gRPC server. */
   readonly grpc: string
+  /** Port of operations HTTP. */
+  readonly httpPort: number
   /** What operations HTTP answers on this path. */
   readonly get: (path: string) => Effect.Effect<Answer>
   readonly readiness: Effect.Effect<Readiness>
@@ -109,6 +111,7 @@ export const serve = Effect.fnUntraced(function*(parts: ReadonlyArray<string>, e
   return {
     ...program,
     grpc,
+    httpPort: Number(http.split(":")[1]),
     get,
     readiness: Effect.map(get("/readyz"), ({ body }) => JSON.parse(body) as Readiness),
     untilReady: get("/readyz").pipe(

@@ -6,3 +6,6 @@ export const given = (): { readonly seed?: number } => {
   const seed = process.env["PROOF_SEED"]
   return seed === undefined ? {} : { seed: Number(seed) }
 }
+
+/** The seed that is given, or one of this run. Say it with whatever fails. */
+export const chosen = (): number => given().seed ?? Math.floor(Math.random() * 2 ** 31)
