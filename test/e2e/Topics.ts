@@ -1,8 +1,11 @@
 import { Effect } from "effect"
 import type { IHeaders, Message } from "kafkajs"
-import { ConfigResourceTypes, Kafka, logLevel } from "kafkajs"
+import { Kafka, logLevel } from "kafkajs"
 import { randomUUID } from "node:crypto"
 import { eventually } from "./Eventually.js"
+
+/** The number of topics among what has settings. kafkajs exports it in a way that only its types know. */
+const topicResource = 2
 
 /** A stranger's client of the broker. */
 const connect = (brokers: string) =>
@@ -87,7 +90,7 @@ export const make = Effect.fnUntraced(function*(brokers: string) {
     Effect.promise(() =>
       admin.alterConfigs({
         validateOnly: false,
-        resources: [{ type: ConfigResourceTypes.TOPIC, name: topic, configEntries: [{ name, value }] }]
+        resources: [{ type: topicResource, name: topic, configEntries: [{ name, value }] }]
       })
     )
 
