@@ -39,7 +39,9 @@ interface Row {
   >
 }
 
-const broken = (promise: string) => Effect.die(new Violation(promise))
+const broken = (promise: string): never => {
+  throw new Violation(promise)
+}
 const counter = Metric.counter("payments_inventory_records_total", {
   description: "Inventory records by what became of them",
   incremental: true
@@ -109,14 +111,14 @@ export const make = Effect.fnUntraced(function*(redis: RedisClient) {
       const [, idempotentKey, says] =
         /^\{"idempotent_key":"([0-9a-f-]{36})","order_id":\d+,"status":"([A-Z]+)"\}$/.exec(payload) ?? []
       const name = `${orderOf(order)}/${says}`
-      if (!payload.includes(`"order_id":${order},`) || topic !== "payment") yield* broken("the body of an event")
-      if (events.has(name)) yield* broken(`P2: ${name} is there twice`)
+      if (!payload.includes(`"order_id":${order},`) || topic !== "payment") broken("the body of an event")
+      if (events.has(name)) broken(`P2: ${name} is there twice`)
       if (says === "CREATED" && [...events.values()].some((_) => _.order === orderOf(order))) {
-        yield* broken(`P4: ${name} has a higher id than what follows it`)
+        broken(`P4: ${name} has a higher id than what follows it`)
       }
       const before = bodies.get(id)
       if (before === undefined ? [...bodies.values()].some((_) => _.includes(idempotentKey!)) : before !== payload) {
-        yield* broken(`P5: ${name} has another body than before, or the key of another`)
+        broken(`P5: ${name} has another body than before, or the key of another`)
       }
       bodies.set(id, payload)
       idOf.set(name, id)
@@ -125,7 +127,7 @@ export const make = Effect.fnUntraced(function*(redis: RedisClient) {
     const known = yield* Effect.promise(() => redis.mget(keys.map((key) => `payments:inventory:${key}`)))
     for (const [i, order] of known.entries()) {
       if (order !== null && !row!.payments.some((_) => _.order === order && _.key === keys[i])) {
-        yield* broken(`Redis knows of key k${i} what the database does not`)
+        broken(`Redis knows of key k${i} what the database does not`)
       }
     }
     return {

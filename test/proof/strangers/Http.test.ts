@@ -39,7 +39,9 @@ const request: fc.Arbitrary<string> = fc.oneof(
     arbitrary: fc.tuple(method, path, version, fc.array(header, { maxLength: 2 }), body).map(
       ([method, path, version, headers, body]) =>
         `${method} ${path} ${version}\r\nHost: x\r\n${headers.map((_) => `${_}\r\n`).join("")}\r\n${body}`
-    ).chain((text) => fc.oneof({ weight: 4, arbitrary: fc.constant(text) }, fc.nat({ max: text.length }).map((at) => text.slice(0, at))))
+    ).chain((text) =>
+      fc.oneof({ weight: 4, arbitrary: fc.constant(text) }, fc.nat({ max: text.length }).map((at) => text.slice(0, at)))
+    )
   },
   bytes
 )
