@@ -97,7 +97,10 @@ export const make = Effect.fnUntraced(function*(
       // in turn, so that an instance that stands still does not keep an order to itself
       const chosen = calls[asked++ % Math.max(1, calls.length)]
       if (chosen === undefined) return Effect.succeed("nobody")
-      return Effect.map(orderId % 3 === 0 ? chosen.refuse(orderId) : chosen.pay(orderId), ({ code }) => code)
+      return Effect.map(
+        orderId % 3 === 0 ? chosen.refuse(orderId) : chosen.pay(orderId),
+        ({ code, details }) => details === "" ? code : `${code}: ${details}`
+      )
     }).pipe(
       Effect.tap((code) => answers.set(code, (answers.get(code) ?? 0) + 1)),
       Effect.repeat({ schedule: again, until: (code) => code === "OK" }),
@@ -207,8 +210,9 @@ export const make = Effect.fnUntraced(function*(
     /** Orders that have begun: their ids are 1 up to this. */
     begun: () => orders,
     settled: () => settled,
-    /** How many calls were answered with this code. */
-    answered: (code: string) => answers.get(code) ?? 0
+    /** How many calls were answered with this code, and details that contain this. */
+    answered: (code: string, details = "") =>
+      [...answers].reduce((sum, [answer, n]) => answer.startsWith(code) && answer.includes(details) ? sum + n : sum, 0)
   } as const
 })
 
