@@ -7,11 +7,8 @@ const env = process.env as Record<string, string>
 const topic = env["PAYMENT_TOPIC"]!
 const pool = new Pg.Pool({ connectionString: env["DATABASE_URL"]!, max: 10 })
 const kafka = new Kafka({ brokers: env["KAFKA_BROKERS"]!.split(","), logLevel: logLevel.NOTHING })
-const producer = kafka.producer({
-  idempotent: true,
-  maxInFlightRequests: 1,
-  createPartitioner: Partitioners.DefaultPartitioner
-})
+// sends do not wait for each other
+const producer = kafka.producer({ createPartitioner: Partitioners.DefaultPartitioner })
 
 const one = async (order: number) => {
   const payload = `{"idempotent_key":"${randomUUID()}","order_id":${order},"status":"COMPLETED"}`

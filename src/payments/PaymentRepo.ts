@@ -17,6 +17,12 @@ export interface NewPayment extends Announcement {
   readonly inventoryKey: string
 }
 
+/** A payment to settle, with its event. */
+export interface Settlement extends Announcement {
+  readonly orderId: OrderId
+  readonly outcome: Outcome
+}
+
 /** Who has an order, or an inventory key, already. The key is null on rows that the Go service wrote. */
 export interface Known {
   readonly orderId: OrderId
@@ -71,9 +77,9 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
       }))
     })
 
-    /** Moves a payment from `CREATED` to `outcome`. Answers the status it had before; none when there is no payment. */
+    /** Moves a payment from `CREATED` to its outcome; waits for whoever has its row. Answers the status it had before; none when there is no payment. */
     const settle = Effect.fn("PaymentRepo.settle")(
-      function*(orderId: OrderId, outcome: Outcome, { payload, traceparent }: Announcement) {
+      function*({ orderId, outcome, payload, traceparent }: Settlement) {
         const [row] = yield* sql<{ readonly status: PaymentStatus }>`
           WITH target AS MATERIALIZED (
             -- the lock waits for a settlement under way, and then reads what it left
@@ -96,6 +102,47 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
       }
     )
 
+    /**
+     * The same for many orders, no two of them equal, in one transaction. Waits for nobody: a payment whose row is held
+     * by another transaction is left as it is, and answered `held`.
+     */
+    const settleAll = Effect.fn("PaymentRepo.settleAll")(function*(settlements: ReadonlyArray<Settlement>) {
+      const rows = yield* sql<
+        { readonly order_id: string; readonly before: PaymentStatus | null; readonly held: boolean }
+      >`
+        WITH asked AS MATERIALIZED (
+          SELECT * FROM unnest(
+            ${settlements.map((_) => _.orderId)}::bigint[],
+            ${settlements.map((_) => _.outcome)}::payment_status[],
+            ${settlements.map((_) => _.payload)}::text[],
+            ${settlements.map((_) => _.traceparent)}::text[]
+          ) AS t (order_id, outcome, payload, traceparent)
+        ), target AS MATERIALIZED (
+          -- one held row would hold up all the others; and who never waits is in no deadlock
+          SELECT id, order_id, status FROM payment
+          WHERE order_id = ANY(${settlements.map((_) => _.orderId)}::bigint[])
+          ORDER BY order_id
+          FOR UPDATE SKIP LOCKED
+        ), settled AS (
+          UPDATE payment SET status = asked.outcome, updated_at = clock_timestamp()
+          FROM target JOIN asked USING (order_id)
+          WHERE payment.id = target.id AND target.status = 'CREATED'
+          RETURNING payment.order_id
+        ), appended AS (
+          ${outbox.append(sql`SELECT order_id, payload, traceparent FROM settled JOIN asked USING (order_id)`)}
+        )
+        SELECT order_id, target.status AS before,
+               target.id IS NULL AND EXISTS (SELECT FROM payment WHERE payment.order_id = asked.order_id) AS held
+        FROM asked LEFT JOIN target USING (order_id)
+      `.pipe(Postgres.run(callLimit))
+      return new Map(
+        rows.map(({ before, held, order_id }) => [
+          OrderId.make(BigInt(order_id)),
+          held ? "held" as const : Option.fromNullable(before)
+        ])
+      )
+    })
+
     const find = Effect.fn("PaymentRepo.find")(function*(orderId: OrderId) {
       const [row] = yield* sql<
         { readonly status: PaymentStatus; readonly created_at: Date; readonly updated_at: Date }
@@ -112,6 +159,6 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
     /** Ends when the database has answered. */
     const ping = sql`SELECT 1`.pipe(Postgres.run(callLimit), Effect.asVoid, Effect.withSpan("PaymentRepo.ping"))
 
-    return { create, known, settle, find, ping } as const
+    return { create, known, settle, settleAll, find, ping } as const
   })
 }) {}

@@ -7,12 +7,14 @@ import * as Trace from "../infra/Trace.js"
 import { OutboxWake } from "../outbox/OutboxWake.js"
 import { PaymentRepo } from "./PaymentRepo.js"
 import * as Reservation from "./Reservation.js"
+import * as Settlements from "./Settlements.js"
 
 /** What may be done with payments. Every change is one transaction with its event, and wakes the relay. */
 export class Payments extends Effect.Service<Payments>()("payments/Payments", {
-  effect: Effect.gen(function*() {
+  scoped: Effect.gen(function*() {
     const repo = yield* PaymentRepo
     const wake = yield* OutboxWake
+    const settleTogether = yield* Settlements.make
 
     const announcement = (orderId: OrderId, status: PaymentStatus, traceparent: Option.Option<string>) => ({
       payload: PaymentEvent.encode({ idempotentKey: randomUUID(), orderId, status }),
@@ -55,11 +57,10 @@ export class Payments extends Effect.Service<Payments>()("payments/Payments", {
      */
     const settle = Effect.fn("Payments.settle")(function*(orderId: OrderId, outcome: Outcome) {
       const traceparent = yield* Trace.current
-      const before = yield* repo.settle(orderId, outcome, announcement(orderId, outcome, traceparent))
+      const before = yield* settleTogether({ orderId, outcome, ...announcement(orderId, outcome, traceparent) })
       if (Option.isNone(before)) return yield* new PaymentNotFound({ orderId })
       switch (settlement[before.value][outcome]) {
         case "settle":
-          return yield* wake.announce
         case "keep":
           return
         case "refuse":

@@ -1,0 +1,99 @@
+import { Deferred, Effect, Exit, FiberId, Metric, MetricBoundaries, Option, Queue } from "effect"
+import type { OrderId, PaymentStatus } from "../domain/Payment.js"
+import type { DatabaseUnavailable } from "../infra/Postgres.js"
+import { OutboxWake } from "../outbox/OutboxWake.js"
+import type { Settlement } from "./PaymentRepo.js"
+import { PaymentRepo } from "./PaymentRepo.js"
+
+const groups = Metric.histogram(
+  "payments_settlement_group_calls",
+  MetricBoundaries.fromIterable([1, 2, 5, 10, 20, 50, 100, 200, 500]),
+  "Calls that were committed together"
+)
+
+/** Groups under way at a time: one runs in the database while the answers of another are given. */
+const lanes = 2
+/** Calls of a group at the most. */
+const groupLimit = 500
+/** Calls that may wait for a row which somebody else holds; the pool keeps connections for the others. */
+const aloneLimit = 4
+
+/** What a payment was before: none when there is no payment, `held` when that could not be seen. */
+type Before = Option.Option<PaymentStatus> | "held"
+
+interface Waiting {
+  readonly settlement: Settlement
+  readonly answer: Deferred.Deferred<Before, DatabaseUnavailable>
+  withdrawn: boolean
+}
+
+/** What the calls of a group have to be told, when the first of each order has been tried. */
+const answers = (group: ReadonlyArray<Waiting>, found: ReadonlyMap<OrderId, Before>): ReadonlyArray<Before> => {
+  const now = new Map(found)
+  return group.map(({ settlement: { orderId, outcome } }) => {
+    const before = now.get(orderId) ?? Option.none()
+    if (before !== "held" && Option.contains(before, "CREATED")) now.set(orderId, Option.some(outcome))
+    return before
+  })
+}
+
+const firstOfEach = (group: ReadonlyArray<Waiting>): ReadonlyArray<Settlement> => {
+  const orders = new Map<OrderId, Settlement>()
+  for (const { settlement } of group) if (!orders.has(settlement.orderId)) orders.set(settlement.orderId, settlement)
+  return [...orders.values()]
+}
+
+/**
+ * Settles payments, those together that wait together: a commit costs the same for one and for hundreds.
+ *
+ * A group is what has gathered while the last one ran; nobody waits for company. Answers the status that the payment
+ * had before, none when there is no payment. Fails with `DatabaseUnavailable`, as all of its group do. Who is
+ * interrupted before the group is sent is left out of it; afterwards the group is committed or not, whole.
+ */
+export const make = Effect.gen(function*() {
+  const repo = yield* PaymentRepo
+  const wake = yield* OutboxWake
+  const queue = yield* Queue.unbounded<Waiting>()
+  const aloneOnly = yield* Effect.makeSemaphore(aloneLimit)
+
+  const commit = (group: ReadonlyArray<Waiting>) =>
+    repo.settleAll(firstOfEach(group)).pipe(
+      Effect.map((found) => answers(group, found)),
+      Effect.tap((befores) => Effect.when(wake.announce, () => befores.some(wasCreated))),
+      Effect.zipLeft(Metric.update(groups, group.length)),
+      // also a bug and an interruption: nobody is left without an answer
+      Effect.onExit((exit) =>
+        Effect.sync(() => {
+          group.forEach(({ answer }, i) => Deferred.unsafeDone(answer, Exit.map(exit, (befores) => befores[i]!)))
+        })
+      ),
+      Effect.exit
+    )
+
+  yield* Queue.takeBetween(queue, 1, groupLimit).pipe(
+    Effect.map((taken) => [...taken].filter(({ withdrawn }) => !withdrawn)),
+    Effect.flatMap((group) => group.length === 0 ? Effect.void : commit(group)),
+    Effect.forever,
+    Effect.forkScoped,
+    Effect.replicateEffect(lanes)
+  )
+
+  /** Waits for the row, on a connection of its own, so that a group never has to. */
+  const settleAlone = (settlement: Settlement) =>
+    repo.settle(settlement).pipe(
+      Effect.tap((before) => Effect.when(wake.announce, () => wasCreated(before))),
+      aloneOnly.withPermits(1)
+    )
+
+  return (settlement: Settlement): Effect.Effect<Option.Option<PaymentStatus>, DatabaseUnavailable> =>
+    Effect.suspend(() => {
+      const waiting: Waiting = { settlement, answer: Deferred.unsafeMake(FiberId.none), withdrawn: false }
+      queue.unsafeOffer(waiting)
+      return Deferred.await(waiting.answer).pipe(
+        Effect.onInterrupt(() => Effect.sync(() => (waiting.withdrawn = true))),
+        Effect.flatMap((before) => before === "held" ? settleAlone(settlement) : Effect.succeed(before))
+      )
+    })
+})
+
+const wasCreated = (before: Before) => before !== "held" && Option.contains(before, "CREATED")
