@@ -6,10 +6,15 @@ interface Connection {
   bytesBuffered: number
   bytesNeeded: number
   readonly isConnected: () => boolean
+  readonly disconnect: () => Promise<unknown>
+  readonly requestQueue: { readonly rejectAll: (error: unknown) => void }
 }
 
 const { prototype } = createRequire(import.meta.url)("kafkajs/src/network/connection") as {
-  readonly prototype: Connection & { connect: (this: Connection) => Promise<unknown> }
+  readonly prototype: Connection & {
+    connect: (this: Connection) => Promise<unknown>
+    send: (this: Connection, request: unknown) => Promise<unknown>
+  }
 }
 
 /** Every answer begins with its length. */
@@ -27,4 +32,16 @@ prototype.connect = function() {
     this.bytesNeeded = lengthBytes
   }
   return connect.call(this)
+}
+
+const send = prototype.send
+/** kafkajs repeats a request that got no answer in time on the same connection, though its other end may be long gone. */
+prototype.send = function(request) {
+  return send.call(this, request).catch((error: unknown) => {
+    if (error instanceof Error && error.name === "KafkaJSRequestTimeoutError") {
+      this.requestQueue.rejectAll(error)
+      void this.disconnect().catch(() => {})
+    }
+    throw error
+  })
 }
