@@ -256,7 +256,7 @@ describe("Dedupe", () => {
       const [rest] = yield* Effect.timed(
         Effect.forEach(Array.from({ length: 100 }), () => isAway(dedupe.lookup([one.idempotentKey])))
       )
-      assert.isTrue(Duration.lessThan(rest, "1 second"), Duration.format(rest))
+      assert.isTrue(Duration.lessThan(rest, "10 seconds"), Duration.format(rest))
       yield* signal(pid, "SIGCONT")
       const found = yield* again(dedupe.lookup([one.idempotentKey]))
       assert.strictEqual(found.size, 1)

@@ -89,7 +89,7 @@ const gated = Effect.gen(function*() {
 })
 
 const soon = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.timeoutFail(effect, { duration: "5 seconds", onTimeout: () => new Cause.TimeoutException("took too long") })
+  Effect.timeoutFail(effect, { duration: "30 seconds", onTimeout: () => new Cause.TimeoutException("took too long") })
 
 /** Calls in the order given, all under way when this ends. */
 const callAll = (payments: Payments, calls: ReadonlyArray<readonly [OrderId, Outcome]>) =>
