@@ -12,6 +12,8 @@ export interface Bench {
   readonly topics: Topics
   readonly rounds: number
   readonly say: (line: string) => void
+  /** Runs a statement outside of any world. */
+  readonly administer: <A extends object>(statement: string) => Promise<ReadonlyArray<A>>
 }
 
 /** What one run measured: a rate or a time, and the CPU of the subject for one item, in microseconds. */

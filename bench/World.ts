@@ -23,11 +23,12 @@ const urlOf = (servers: Servers, database: string) => {
   return url.href
 }
 
-const administer = async (servers: Servers, ...statements: ReadonlyArray<string>) => {
+/** Runs a statement outside of any world. */
+export const administer = async <A extends object>(servers: Servers, statement: string): Promise<ReadonlyArray<A>> => {
   const client = new Pg.Client(servers.databaseUrl)
   await client.connect()
   try {
-    for (const statement of statements) await client.query(statement)
+    return (await client.query<A>(statement)).rows
   } finally {
     await client.end()
   }

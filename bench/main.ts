@@ -1,12 +1,16 @@
 import { writeFileSync } from "node:fs"
 import { cpus, totalmem } from "node:os"
 import { parseArgs } from "node:util"
+import * as Growth from "./Growth.js"
 import type { Bench, Outcome } from "./Harness.js"
+import * as Idle from "./Idle.js"
 import * as Ingest from "./Ingest.js"
 import * as Latency from "./Latency.js"
+import * as Memory from "./Memory.js"
 import * as Relay from "./Relay.js"
 import * as Settle from "./Settle.js"
 import { withServers } from "./Stack.js"
+import * as Start from "./Start.js"
 import * as Table from "./Table.js"
 import * as Topics from "./Topics.js"
 import * as World from "./World.js"
@@ -15,7 +19,11 @@ const figures: Record<string, (bench: Bench) => Promise<Outcome>> = {
   ingest: Ingest.run,
   relay: Relay.run,
   grpc: Settle.run,
-  latency: Latency.run
+  latency: Latency.run,
+  idle: Idle.run,
+  memory: Memory.run,
+  growth: Growth.run,
+  start: Start.run
 }
 
 const help = `npm run bench -- [--only ${Object.keys(figures).join("|")}] [--rounds N] [--json FILE]
@@ -58,7 +66,13 @@ if (values.help) {
     const rows: Array<Table.Row> = []
     const verdicts: Array<Table.Verdict> = []
     for (const name of wanted) {
-      const outcome = await figures[name]!({ servers, topics, rounds, say })
+      const outcome = await figures[name]!({
+        servers,
+        topics,
+        rounds,
+        say,
+        administer: (statement) => World.administer(servers, statement)
+      })
       rows.push(...outcome.rows)
       verdicts.push(...outcome.verdicts)
     }

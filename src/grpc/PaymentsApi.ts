@@ -4,7 +4,7 @@ import * as CrashPoint from "../domain/CrashPoint.js"
 import type { PaymentAlreadySettled, PaymentNotFound } from "../domain/Payment.js"
 import { OrderId } from "../domain/Payment.js"
 import * as Grpc from "../infra/Grpc.js"
-import type { Refusal } from "../infra/GrpcCall.js"
+import type { Limit, Refusal } from "../infra/GrpcCall.js"
 import { DatabaseUnavailable } from "../infra/Postgres.js"
 import { Readiness } from "../infra/Readiness.js"
 import { Payments } from "../payments/Payments.js"
@@ -41,10 +41,10 @@ const orderIdOf = ({ order_id }: { readonly order_id: string }): Effect.Effect<O
 }
 
 /** Shorter than the 5 seconds that clients usually wait, so that they hear why. */
-const callLimit = Effect.timeoutFail({
+const limit: Limit = {
   duration: "4500 millis",
-  onTimeout: () => new DatabaseUnavailable({ cause: new Error("call took too long") })
-})
+  refusal: refuse(new DatabaseUnavailable({ cause: new Error("call took too long") }))
+}
 
 export interface PaymentsApiOptions {
   /** `host:port`; port 0 takes a free one. */
@@ -64,8 +64,7 @@ export const serve = Effect.fnUntraced(function*(options: PaymentsApiOptions) {
     orderIdOf(request).pipe(
       Effect.flatMap((orderId) => payments.settle(orderId, request.status ? "COMPLETED" : "FAILED")),
       Effect.zipRight(CrashPoint.pass("grpc-committed")),
-      Effect.as({}),
-      callLimit
+      Effect.as({})
     )
 
   const GetPayment = (request: Proto.GetPaymentRequest) =>
@@ -76,11 +75,10 @@ export const serve = Effect.fnUntraced(function*(options: PaymentsApiOptions) {
         status: `PAYMENT_STATUS_${status}`,
         created_at: Proto.timestamp(createdAt),
         updated_at: Proto.timestamp(updatedAt)
-      })),
-      callLimit
+      }))
     )
 
-  const GetPing = () => payments.ping.pipe(Effect.as({ pong: true }), callLimit)
+  const GetPing = () => payments.ping.pipe(Effect.as({ pong: true }))
 
   return yield* Grpc.serve<Refused, never>({
     ...options,
@@ -90,6 +88,7 @@ export const serve = Effect.fnUntraced(function*(options: PaymentsApiOptions) {
     service: Proto.service,
     methods: { UpdatePaymentStatus, GetPayment, GetPing },
     refuse,
+    limit,
     healthy: readiness.isOk("postgres")
   })
 })

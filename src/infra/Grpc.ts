@@ -33,6 +33,7 @@ export interface ServerOptions<E, R> {
   readonly methods: Record.ReadonlyRecord<string, (request: never) => Effect.Effect<object, E, R>>
   /** What a client is told of a failure. */
   readonly refuse: (error: E) => GrpcCall.Refusal
+  readonly limit: GrpcCall.Limit
   /** Whether the health service answers SERVING. */
   readonly healthy: Effect.Effect<boolean, never, R>
   /** How long a stop waits for calls in hand. Default: 5 seconds. */
@@ -91,7 +92,7 @@ export const serve = <E, R>(
   options: ServerOptions<E, R>
 ): Effect.Effect<never, AddressInUse | GrpcServerError, R> =>
   Effect.gen(function*() {
-    const { drainLimit = "5 seconds", methods, refuse, service } = options
+    const { drainLimit = "5 seconds", limit, methods, refuse, service } = options
     // outlives the server, whose stop lets the calls finish
     const calls = yield* FiberSet.make<GrpcCall.Reply>()
     const runFork = yield* FiberSet.runtime(calls)<R>()
@@ -106,7 +107,8 @@ export const serve = <E, R>(
     const streaming = GrpcStreams.remembering(server)
     yield* Effect.addFinalizer(() => Effect.zipRight(health.set(false), Effect.sync(streaming.endStreams)))
 
-    const handlers = Record.map(methods, (handle, name) => GrpcCall.unary({ service, name, handle, refuse }, runFork))
+    const handlers = Record.map(methods, (handle, name) =>
+      GrpcCall.unary({ service, name, handle, refuse, limit }, runFork))
     server.addService(GrpcDefinition.service(definitions, service), handlers)
     health.register(streaming)
     const files = options.descriptorSets.map((set, i) => [String(i), GrpcDefinition.reflected(set)])
@@ -114,6 +116,8 @@ export const serve = <E, R>(
 
     const port = yield* bind(server, options)
     yield* Effect.logInfo("gRPC listens").pipe(Effect.annotateLogs({ address: options.address, port }))
-    if (options.listening !== undefined) yield* options.listening(port)
+    if (options.listening !== undefined) {
+      yield* options.listening(port)
+    }
     return yield* health.follow(options.healthy)
   }).pipe(Effect.scoped)

@@ -55,7 +55,7 @@ export class Payments extends Effect.Service<Payments>()("payments/Payments", {
      * Pays an order, or does not. Asking again for the outcome it has is no failure and writes nothing.
      * Fails with `PaymentNotFound`, `PaymentAlreadySettled` (the other way) or `DatabaseUnavailable`.
      */
-    const settle = Effect.fn("Payments.settle")(function*(orderId: OrderId, outcome: Outcome) {
+    const settle = Effect.fnUntraced(function*(orderId: OrderId, outcome: Outcome) {
       const traceparent = yield* Trace.current
       const before = yield* settleTogether({ orderId, outcome, ...announcement(orderId, outcome, traceparent) })
       if (Option.isNone(before)) return yield* new PaymentNotFound({ orderId })

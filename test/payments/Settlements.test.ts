@@ -280,6 +280,32 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Settl
       assert.lengthOf(yield* eventsOf(orders), 19)
     }))
 
+  it.scoped("a transaction that takes the same rows in another order: both get on", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const { occupy, open, payments } = yield* gated
+      const [low, high] = yield* created(2)
+      const lock = (order: OrderId) => sql`SELECT FROM payment WHERE order_id = ${order} FOR UPDATE`
+      const held = yield* Deferred.make<void>()
+      const goOn = yield* Deferred.make<void>()
+      const rival = yield* lock(high!).pipe(
+        Effect.zipRight(Deferred.succeed(held, undefined)),
+        Effect.zipRight(Deferred.await(goOn)),
+        Effect.zipRight(lock(low!)),
+        sql.withTransaction,
+        Effect.forkScoped
+      )
+      yield* soon(Deferred.await(held))
+      yield* occupy
+      const [first, second] = yield* callAll(payments, [[low!, "COMPLETED"], [high!, "COMPLETED"]])
+      yield* open
+      // has the low row only when its group waits for no other
+      assert.strictEqual(yield* soon(Fiber.join(first!)), "OK")
+      yield* Deferred.succeed(goOn, undefined)
+      yield* soon(Fiber.join(rival))
+      assert.strictEqual(yield* soon(Fiber.join(second!)), "OK")
+    }))
+
   it.scoped("groups of several processes and reservations over the same orders: no deadlock, one outcome, one event", () =>
     Effect.gen(function*() {
       const url = new URL(yield* PgTest.DatabaseUrl)
@@ -295,7 +321,9 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Settl
       const before = yield* statistics
       const scope = yield* Scope.make()
       const build = Layer.fresh(withSettleAll((real) => real)).pipe(
-        Layer.provide(Layer.fresh(Postgres.layer({ url: Redacted.make(url.href), maxConnections: 8, connectTimeoutMillis: 20_000 }))),
+        Layer.provide(
+          Layer.fresh(Postgres.layer({ url: Redacted.make(url.href), maxConnections: 8, connectTimeoutMillis: 20_000 }))
+        ),
         Layer.build,
         Effect.flatMap((context) => Effect.provide(Payments, context)),
         Scope.extend(scope)
