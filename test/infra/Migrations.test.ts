@@ -67,7 +67,7 @@ describe("Migrations", () => {
       const applied = yield* Effect.all([process, process, process, process], { concurrency: "unbounded" })
       assert.deepStrictEqual(applied.map(names).sort((a, b) => a.length - b.length), [[], [], [], all])
       const sql = yield* SqlClient.SqlClient
-      assert.lengthOf(yield* sql`SELECT FROM payments_migrations`, 2)
+      assert.lengthOf(yield* sql`SELECT FROM payments_migrations`, all.length)
       assert.lengthOf(
         yield* sql`SELECT FROM pg_locks WHERE locktype = 'advisory'
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,

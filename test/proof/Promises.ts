@@ -13,7 +13,7 @@ const zombie = "frozen for longer than the lease and the session: it changes no 
 const lateAnswer = "a relay whose answer comes late changes nothing of what its heir holds"
 const unsent = "a relay that froze with a claim that it had not sent never sends it, and says what it dropped"
 const blocked = "an event loop that is blocked for longer than the lease and the session: another instance takes over"
-const brokerCrashes = "the broker crashes and comes back: every order is paid once, its events in order"
+const brokerCrashes = "the broker is killed, with it the group's coordinator, and comes back"
 const stops = "${signal}: finishes in time, keeps nothing back, and a second process ends the work without doubles"
 
 export const promises: Readonly<Record<string, Promised>> = {
@@ -25,7 +25,15 @@ export const promises: Readonly<Record<string, Promised>> = {
     tests: [
       ["proof/CrashPoints.test.ts", crashes],
       ["proof/Service.test.ts", "killed and started again: nothing lost, nothing doubled, order kept", instances],
-      ["e2e/Restart.test.ts", "PostgreSQL crashes and comes back: every order is paid once, its events in order"],
+      [
+        "proof/Postgres.test.ts",
+        "PostgreSQL crashes and comes back",
+        "every backend is terminated, again and again",
+        "COMMIT fails by a deferred constraint",
+        "the backend is killed at COMMIT"
+      ],
+      ["proof/Kafka.test.ts", "instances join and leave in the middle of a batch"],
+      ["proof/Redis.test.ts", "Redis is gone, and comes back", "Redis restarts"],
       ["inventory/Intake.test.ts", "Redis is told after the commit, and not at all when it fails"]
     ],
     breaks: "An offset that is committed before the transaction; a key that is in Redis before its payment is."
@@ -54,7 +62,7 @@ export const promises: Readonly<Record<string, Promised>> = {
     tests: [
       ["proof/CrashPoints.test.ts", crashes],
       ["proof/Service.test.ts", "two instances, an hour fast and an hour slow: no lease that is alive is taken"],
-      ["e2e/Restart.test.ts", brokerCrashes],
+      ["proof/Kafka.test.ts", brokerCrashes],
       ["outbox/Relay.test.ts", "one refused record holds up nobody else, and nobody else is sent twice for it"]
     ],
     breaks: "A mark before the acknowledgement; an attempt that is repeated through another producer."
@@ -131,7 +139,7 @@ export const promises: Readonly<Record<string, Promised>> = {
     tests: [
       ["proof/CrashPoints.test.ts", crashes],
       ["proof/Service.test.ts", zombie],
-      ["e2e/Restart.test.ts", brokerCrashes],
+      ["proof/Kafka.test.ts", brokerCrashes],
       [
         "e2e/Start.test.ts",
         "Kafka arrives later: alive and not ready until then, and nobody has to start the program again"
