@@ -2,6 +2,7 @@ import type { Duration } from "effect"
 import { Effect, Schema } from "effect"
 import type { Admin } from "kafkajs"
 import { Kafka, logLevel } from "kafkajs"
+import "./KafkaAborted.js"
 
 /** How to reach the brokers. */
 export interface KafkaOptions {

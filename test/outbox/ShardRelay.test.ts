@@ -260,6 +260,26 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       assert.lengthOf(yield* records(topic), 1)
     }))
 
+  it.scoped("a reader of what is committed sees nothing of transactions that were open side by side and aborted", () =>
+    Effect.gen(function*() {
+      const topic = yield* KafkaTest.freshTopic()
+      const names = Arr.makeBy(6, () => randomUUID())
+      const open = (name: string) =>
+        KafkaTransactions.open({ ...KafkaTest.kafka(), name, topic, timeout: lease })
+      const record = (id: string) => ({ topic, key: "1", value: id, headers: { "event-id": id } })
+      const opened = yield* Effect.forEach(names, open)
+      for (const [place, producer] of opened.entries()) yield* producer.send([record(`lost ${place}`)])
+      for (const [place, producer] of opened.entries()) yield* producer.send([record(`lost again ${place}`)])
+      // aborted in the order opposite to that in which they began
+      const heirs = yield* Effect.forEach([...names].reverse(), open)
+      for (const [place, producer] of heirs.entries()) {
+        yield* producer.send([record(`kept ${place}`)])
+        yield* producer.commit(1n)
+      }
+      const found = yield* until(idsOnTopic(topic), ({ length }) => length >= names.length)
+      assert.deepStrictEqual(found, names.map((_, place) => `kept ${place}`))
+    }))
+
   it.scoped("a batch that was committed and not marked is DONE at the next takeover, and not sent again", () =>
     Effect.gen(function*() {
       yield* fresh
