@@ -264,8 +264,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
     Effect.gen(function*() {
       const topic = yield* KafkaTest.freshTopic()
       const names = Arr.makeBy(6, () => randomUUID())
-      const open = (name: string) =>
-        KafkaTransactions.open({ ...KafkaTest.kafka(), name, topic, timeout: lease })
+      const open = (name: string) => KafkaTransactions.open({ ...KafkaTest.kafka(), name, topic, timeout: lease })
       const record = (id: string) => ({ topic, key: "1", value: id, headers: { "event-id": id } })
       const opened = yield* Effect.forEach(names, open)
       for (const [place, producer] of opened.entries()) yield* producer.send([record(`lost ${place}`)])
