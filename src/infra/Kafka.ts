@@ -3,6 +3,7 @@ import { Effect, Schema } from "effect"
 import type { Admin } from "kafkajs"
 import { Kafka, logLevel } from "kafkajs"
 import "./KafkaConnection.js"
+import "./KafkaAborted.js"
 
 /** How to reach the brokers. */
 export interface KafkaOptions {

@@ -29,7 +29,7 @@ export interface Ledger {
   readonly done: bigint
   /** Events that were leased under numbers of which nobody has written down what became of them. */
   readonly open: ReadonlyArray<{ readonly id: string; readonly topic: string; readonly number: bigint }>
-  /** When the last batch was leased, in milliseconds of the epoch. */
+  /** When the last batch was leased, in whole milliseconds of the epoch. */
   readonly leasedAt: number
 }
 
@@ -64,7 +64,7 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
         readonly topic: string
         readonly number: string
       }>`
-        SELECT shard.batch AS last, shard.done, coalesce(extract(epoch FROM batch_at) * 1000, 0)::float8 AS leased_at,
+        SELECT shard.batch AS last, shard.done, coalesce(floor(extract(epoch FROM batch_at) * 1000), 0)::float8 AS leased_at,
                event.id, event.topic, event.batch AS number
         FROM outbox_shard AS shard
         LEFT JOIN event ON ${ofShard(shard)} AND event.status = 'WAIT' AND event.batch IS NOT NULL

@@ -82,8 +82,11 @@ export class ShardOwners extends Effect.Service<ShardOwners>()("payments/ShardOw
     )
 
     /** Gives a shard back: another relay may take it at once. */
-    const release = ({ token }: OwnedShard) =>
-      sql`UPDATE outbox_shard SET owner = NULL, owned_to = NULL WHERE owner = ${token}::uuid`.pipe(run, Effect.asVoid)
+    const release = (owned: OwnedShard) =>
+      // the token of the moment in which it runs, not of that in which it was written down what is to be done at the end
+      Effect.suspend(() =>
+        sql`UPDATE outbox_shard SET owner = NULL, owned_to = NULL WHERE owner = ${owned.token}::uuid`
+      ).pipe(run, Effect.asVoid)
 
     /**
      * Gives a shard that is ours a fresh token. A statement that was given up may still run in the database, whenever it

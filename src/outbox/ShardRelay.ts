@@ -36,8 +36,12 @@ export const share = (shards: number, alive: number, before: number) =>
 interface Held {
   readonly owned: OwnedShard
   readonly bell: Queue.Queue<void>
+  readonly rouse: Queue.Queue<void>
   stopping: boolean
 }
+
+/** Whatever it waits for, it looks up. */
+const rouse = ({ bell, rouse }: Held) => Effect.zipRight(Queue.offer(bell, undefined), Queue.offer(rouse, undefined))
 
 /**
  * Moves events from the outbox to their topics, each exactly once for who reads what is committed. Never ends by
@@ -64,17 +68,23 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
   const end = (one: Held) =>
     Effect.gen(function*() {
       one.stopping = true
-      yield* Queue.offer(one.bell, undefined)
+      yield* rouse(one)
       const fiber = yield* FiberMap.get(workers, one.owned.shard).pipe(Effect.option)
       if (Option.isSome(fiber)) yield* Fiber.await(fiber.value)
     })
 
   const begin = Effect.fnUntraced(function*(shard: OwnedShard) {
-    const one: Held = { owned: shard, bell: yield* Queue.sliding<void>(1), stopping: false }
+    const one: Held = {
+      owned: shard,
+      bell: yield* Queue.sliding<void>(1),
+      rouse: yield* Queue.sliding<void>(1),
+      stopping: false
+    }
     held.set(shard.shard, one)
     const work = ShardWorker.serve(shard, {
       ...options,
       bell: one.bell,
+      rouse: one.rouse,
       stopping: () => one.stopping,
       onOutage: (problem) => report(shard.shard, problem)
     }).pipe(
@@ -90,7 +100,7 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
       InHand.finish(work, {
         onStop: Effect.suspend(() => {
           one.stopping = true
-          return Effect.zipRight(CrashPoint.pass("relay-stopping"), Queue.offer(one.bell, undefined))
+          return Effect.zipRight(CrashPoint.pass("relay-stopping"), rouse(one))
         }),
         within: options.drainTimeout
       })
@@ -103,7 +113,7 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
     const { alive, before, kept, shards } = yield* owners.keep(id, tokens)
     for (const one of held.values()) {
       // a worker that idles would not learn it
-      if (!kept.includes(one.owned.token) && tokens.includes(one.owned.token)) yield* Queue.offer(one.bell, undefined)
+      if (!kept.includes(one.owned.token) && tokens.includes(one.owned.token)) yield* rouse(one)
     }
     const mine = share(shards, alive, before)
     const active = Array.from(held.values()).filter(({ stopping }) => !stopping)

@@ -1,3 +1,4 @@
+import type { Duration } from "effect"
 import { Array as Arr, Effect, Metric, Option, Queue, Schema } from "effect"
 import * as CrashPoint from "../domain/CrashPoint.js"
 import type { KafkaOptions } from "../infra/Kafka.js"
@@ -127,6 +128,8 @@ export const serve = Effect.fnUntraced(function*(
   options: ShardOptions & {
     /** Rings when something may be due. */
     readonly bell: Queue.Dequeue<void>
+    /** Rings when a pause has no more use: the work is to end, or the shard is another's. */
+    readonly rouse: Queue.Dequeue<void>
     /** Asked before each batch: true ends the work. */
     readonly stopping: () => boolean
     /** Told why nothing is published now, and undefined when something can be. */
@@ -136,6 +139,7 @@ export const serve = Effect.fnUntraced(function*(
   const batches = yield* ShardBatches
   /** Grows with what succeeds and halves with what is refused, until the event at fault is alone. */
   let size = options.batchSize
+  const pause = (time: Duration.DurationInput) => Effect.raceFirst(Effect.sleep(time), Queue.take(options.rouse))
 
   const work = Effect.gen(function*() {
     const transactions = yield* takeOver(owned, options)
@@ -162,21 +166,21 @@ export const serve = Effect.fnUntraced(function*(
 
   return yield* work.pipe(
     Effect.catchTags({
-      DatabaseUnavailable: (error) => Effect.zipRight(options.onOutage(error.message), Effect.sleep("250 millis")),
-      KafkaUnavailable: (error) => Effect.zipRight(options.onOutage(error.message), Effect.sleep("250 millis")),
+      DatabaseUnavailable: (error) => Effect.zipRight(options.onOutage(error.message), pause("250 millis")),
+      KafkaUnavailable: (error) => Effect.zipRight(options.onOutage(error.message), pause("250 millis")),
       // an operator decides; until then the others need not try in vain
       ShardStuck: (error) =>
         Effect.logError(error.message).pipe(
           Effect.zipRight(options.onOutage(error.message)),
-          Effect.zipRight(Effect.sleep("30 seconds"))
+          Effect.zipRight(pause("30 seconds"))
         ),
-      TopicMissing: (error) => Effect.zipRight(options.onOutage(error.message), Effect.sleep("5 seconds")),
+      TopicMissing: (error) => Effect.zipRight(options.onOutage(error.message), pause("5 seconds")),
       TransactionFailed: (error) =>
         error.refused
           ? Effect.void
           : Effect.zipRight(
             Effect.logDebug("a transaction did not end well: its number will tell", error),
-            Effect.zipRight(options.onOutage(error.message), Effect.sleep("50 millis"))
+            Effect.zipRight(options.onOutage(error.message), pause("50 millis"))
           )
     }),
     Effect.repeat({ while: () => !options.stopping() }),

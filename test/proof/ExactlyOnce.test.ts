@@ -1,24 +1,126 @@
-import { assert, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
+import { eventually } from "../e2e/Eventually.js"
+import type * as Program from "../e2e/Program.js"
+import * as Restartable from "../e2e/Restartable.js"
 import * as Saga from "./Saga.js"
 
+const atLeastOnce = { OUTBOX_DELIVERY: "at-least-once", OUTBOX_LEASE: "4s" }
 const exactlyOnce = { OUTBOX_DELIVERY: "exactly-once", OUTBOX_LEASE: "4s" }
 
-it.scopedLive("two relays, one killed and another added under load: every event once", () =>
-  Effect.gen(function*() {
-    const saga = yield* Saga.make({ env: exactlyOnce })
-    const [first, second] = [yield* saga.serve(), yield* saga.serve(["relay"])]
-    yield* first.untilReady
-    yield* second.untilReady
-    yield* saga.outlives(
+/** Several worlds run at the same time. */
+const ordersPerSecond = 33
+const limit = 200_000
+
+const make = (options: Saga.SagaOptions = {}) => Saga.make({ env: exactlyOnce, ordersPerSecond, ...options })
+
+const stopped = (program: Program.Services) =>
+  program.signal("SIGTERM").pipe(
+    Effect.zipRight(program.ended),
+    Effect.map(({ code }) => assert.strictEqual(code, 0, program.stderr().slice(-2_000)))
+  )
+
+/** How many shards each of these relays has, once they have all between them, and each has some. */
+const shared = (...relays: ReadonlyArray<Program.Services>) =>
+  Effect.forEach(relays, (relay) => relay.metric("payments_shards_owned"), { concurrency: "unbounded" }).pipe(
+    Effect.tap((shards) => {
+      assert.isAtLeast(Math.min(...shards), Math.floor(8 / relays.length), `shards: ${shards.join()}`)
+      assert.strictEqual(shards.reduce((sum, count) => sum + count), 8, `shards: ${shards.join()}`)
+    }),
+    eventually("60 seconds")
+  )
+
+describe.concurrent("every event once on the topic, under load", () => {
+  it.scopedLive("two relays, one killed and another added", () =>
+    Effect.gen(function*() {
+      const saga = yield* make()
+      const [first, second] = [yield* saga.serve(), yield* saga.serve(["relay"])]
+      yield* first.untilReady
+      yield* second.untilReady
+      yield* shared(first, second)
+      yield* saga.outlives(
+        Effect.gen(function*() {
+          yield* second.signal("SIGKILL")
+          assert.strictEqual((yield* second.ended).signal, "SIGKILL")
+          yield* saga.more()
+          const third = yield* saga.serve(["relay"])
+          yield* third.untilReady
+          yield* shared(first, third)
+          yield* saga.more()
+        }),
+        "--no-resends"
+      )
+    }), limit)
+
+  it.scopedLive(
+    "a relay stands still for longer than its lease, and believes that it owns what others have",
+    () =>
       Effect.gen(function*() {
-        yield* second.signal("SIGKILL")
-        assert.strictEqual((yield* second.ended).signal, "SIGKILL")
-        yield* saga.more(200)
-        const third = yield* saga.serve(["relay"])
-        yield* third.untilReady
-        yield* saga.more(200)
+        const saga = yield* make()
+        const frozen = yield* saga.serve(["relay"])
+        const other = yield* saga.serve()
+        yield* Effect.forEach([frozen, other], ({ untilReady }) => untilReady)
+        yield* shared(frozen, other)
+        yield* saga.outlives(
+          Effect.gen(function*() {
+            yield* frozen.signal("SIGSTOP")
+            // its lease is over: another has all shards
+            yield* shared(other)
+            yield* saga.more()
+            yield* frozen.signal("SIGCONT")
+            yield* saga.more()
+            yield* shared(frozen, other)
+          }),
+          "--no-resends"
+        )
       }),
-      "--no-resends"
-    )
-  }), 120_000)
+    limit
+  )
+
+  it.scopedLive("the delivery is changed on a live system, there and back", () =>
+    Effect.gen(function*() {
+      const saga = yield* make({ env: atLeastOnce })
+      yield* saga.serve(["consumer", "grpc"])
+      const first = yield* saga.serve(["relay"])
+      yield* first.untilReady
+      yield* saga.outlives(
+        Effect.gen(function*() {
+          const second = yield* saga.serve(["relay"], exactlyOnce)
+          yield* second.untilReady
+          yield* shared(second)
+          // both are alive
+          yield* saga.more()
+          yield* stopped(first)
+          yield* saga.more()
+          const third = yield* saga.serve(["relay"])
+          yield* third.untilReady
+          yield* saga.more()
+          yield* stopped(second)
+          yield* saga.more()
+          const batches = yield* saga.tables.count("event WHERE batch IS NOT NULL")
+          const all = yield* saga.tables.count("event WHERE status = 'DONE'")
+          assert.isAbove(batches, 0, "exactly-once sent nothing")
+          assert.isBelow(batches, all, "at-least-once sent nothing")
+        }),
+        "--no-resends"
+      )
+    }), limit)
+
+  it.scopedLive("PostgreSQL crashes and comes back", () =>
+    Effect.gen(function*() {
+      const postgres = yield* Restartable.make("postgres")
+      const saga = yield* make({ servers: { databaseUrl: postgres.url } })
+      const program = yield* saga.serve()
+      yield* program.untilReady
+      yield* saga.outlives(Effect.zipRight(postgres.restart, program.untilReady), "--no-resends")
+    }), limit)
+
+  it.scopedLive("the broker is killed and comes back", () =>
+    Effect.gen(function*() {
+      const kafka = yield* Restartable.make("kafka")
+      const saga = yield* make({ servers: { kafkaBrokers: kafka.url } })
+      const program = yield* saga.serve()
+      yield* program.untilReady
+      yield* saga.outlives(Effect.zipRight(kafka.restart, program.untilReady), "--no-resends")
+    }), limit)
+})
