@@ -14,6 +14,7 @@ const lateAnswer = "a relay whose answer comes late changes nothing of what its 
 const unsent = "a relay that froze with a claim that it had not sent never sends it, and says what it dropped"
 const blocked = "an event loop that is blocked for longer than the lease and the session: another instance takes over"
 const brokerCrashes = "the broker is killed, with it the group's coordinator, and comes back"
+const model = "${sequences} sequences of records, settlements, relays, crashes: every step is as the model says"
 const stops = "${signal}: finishes in time, keeps nothing back, and a second process ends the work without doubles"
 
 export const promises: Readonly<Record<string, Promised>> = {
@@ -43,6 +44,7 @@ export const promises: Readonly<Record<string, Promised>> = {
     kept:
       "Unique keys on the order and on the inventory key, with ON CONFLICT DO NOTHING. A settlement locks the payment row, and writes an event only when it has moved it, in the same statement.",
     tests: [
+      ["proof/model/Model.test.ts", model],
       ["proof/CrashPoints.test.ts", crashes],
       [
         "payments/Payments.test.ts",
@@ -69,10 +71,19 @@ export const promises: Readonly<Record<string, Promised>> = {
   },
   P4: {
     promise:
-      "For one order, CREATED comes before the terminal event on the topic, also with many relays, retries, crashes and rebalances. A resend (same key) can come late only from a worker that froze between its last look at the lease and the bytes leaving it.",
+      "For one order, CREATED comes before the terminal event on the topic, also with many relays, retries, crashes and rebalances. A resend (same key) can come late only from a worker that froze between its last look at the lease and the bytes leaving it; delivery `exactly-once` excludes that too.",
     kept:
       "An event is claimed only when all before it of its order are DONE. Ids rise in commit order within an order. Events of an order have one key, so one partition. A worker looks at its lease right before each attempt.",
     tests: [
+      [
+        "proof/ExactlyOnce.test.ts",
+        "two relays, one killed and another added",
+        "a relay stands still for longer than its lease, and believes that it owns what others have",
+        "the delivery is changed on a live system, there and back",
+        "PostgreSQL crashes and comes back",
+        "the broker is killed and comes back"
+      ],
+      ["proof/exactlyOnce/Replay.test.ts", "the real parts follow ${followed} schedules of the model, step by step"],
       ["proof/CrashPoints.test.ts", crashes],
       ["proof/Service.test.ts", instances, unsent],
       [
@@ -104,6 +115,7 @@ export const promises: Readonly<Record<string, Promised>> = {
     kept:
       "Claims compare with `clock_timestamp()`. Each claim has a random token, and every later statement names it. The worker counts its own time from before the claim, by its monotonic clock.",
     tests: [
+      ["proof/model/Model.test.ts", model],
       [
         "proof/Service.test.ts",
         zombie,
@@ -123,6 +135,11 @@ export const promises: Readonly<Record<string, Promised>> = {
     kept:
       "Records that cannot be read become dead letters. What the broker refuses is found event by event, backs off, and is DEAD in the end; a claim passes over its order alone.",
     tests: [
+      [
+        "proof/strangers/Kafka.test.ts",
+        "${strangers} of them, with good ones between: each becomes what it should, and nobody is held up"
+      ],
+      ["proof/Kafka.test.ts", "a record is too large: its order alone waits, and goes on when there is room"],
       ["proof/CrashPoints.test.ts", crashes],
       [
         "e2e/Scenario.test.ts",
@@ -137,6 +154,7 @@ export const promises: Readonly<Record<string, Promised>> = {
     promise: "A broker outage of any length loses nothing and sends nothing to the dead.",
     kept: "Only a refusal of this very record counts as an attempt. An outage is waited for, for as long as it takes.",
     tests: [
+      ["proof/Kafka.test.ts", "the broker stands still for 40 s"],
       ["proof/CrashPoints.test.ts", crashes],
       ["proof/Service.test.ts", zombie],
       ["proof/Kafka.test.ts", brokerCrashes],
@@ -188,6 +206,11 @@ export const promises: Readonly<Record<string, Promised>> = {
     kept:
       "gRPC answers by the table of the contract, commands by their exit codes, settings by name, problem and example. Secrets are redacted where they are read.",
     tests: [
+      ["proof/strangers/Grpc.test.ts", "${requests} requests: each has an answer, and others are served"],
+      [
+        "proof/strangers/Http.test.ts",
+        "${requests} requests, then clients that are slow: all are sent away, and /livez answers"
+      ],
       [
         "grpc/PaymentsApi.test.ts",
         "a database that is away: UNAVAILABLE in time, and OK when it is back",
