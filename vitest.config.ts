@@ -7,7 +7,7 @@ export default defineConfig({
   test: {
     reporters: ["default", "./test/utils/Total.ts"],
     // the tests wait for servers and processes more than they compute
-    maxWorkers: 2,
+    maxWorkers: 3,
     minWorkers: 1,
     testTimeout: 60_000,
     hookTimeout: 60_000,
