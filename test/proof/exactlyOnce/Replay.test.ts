@@ -11,10 +11,10 @@ import type { Batch } from "../../../src/outbox/ShardBatches.js"
 import { ShardBatches } from "../../../src/outbox/ShardBatches.js"
 import type { OwnedShard } from "../../../src/outbox/ShardOwners.js"
 import { ShardOwners } from "../../../src/outbox/ShardOwners.js"
-import type { Schedule, ScheduleStep } from "./Schedule.js"
-import { schedules } from "./Schedule.js"
 import * as Fixtures from "../../outbox/Fixtures.js"
 import * as KafkaTest from "../../utils/KafkaTest.js"
+import type { Schedule, ScheduleStep } from "./Schedule.js"
+import { schedules } from "./Schedule.js"
 
 /** How many schedules of the model are followed on the real parts, and how many at the same time. */
 const followed = 160
