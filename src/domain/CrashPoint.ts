@@ -61,7 +61,7 @@ export const crashPoints = {
   },
   "relay-marked": {
     moment: "events are marked DONE",
-    leaves: "nothing",
+    leaves: "nothing of this claim",
     mendedBy: "nobody has to"
   },
   "relay-renewing": {

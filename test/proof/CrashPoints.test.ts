@@ -120,13 +120,17 @@ const rehearsals: Record<CrashPointName, Rehearsal> = {
       Effect.sync(() => assert.isAbove(dead_letters, inventory.malformed, "no dead letter was written again"))
   },
   "consumer-taken": { left: leavesKeys, mended: knownTo("redis") },
-  "relay-claimed": { ...relay, passage: 20, left: leavesLeases, noResends: true },
+  // it has several claims in hand: that of another may be sent, and not marked
+  "relay-claimed": { ...relay, passage: 20, left: leavesLeases },
   "relay-sent": { ...relay, passage: 20, left: leavesLeases, mended: resent },
   "relay-marked": {
     ...relay,
     passage: 20,
-    left: (saga) => Effect.tap(leased(saga), (events) => assert.strictEqual(events, 0, "an event is leased")),
-    noResends: true
+    left: ({ tables }) =>
+      Effect.tap(
+        tables.count("event WHERE status = 'DONE'"),
+        (events) => assert.isAtLeast(events, 20, "nothing is marked")
+      )
   },
   "relay-batch-sent": { ...exactlyOnce, left: leavesBatch },
   "relay-batch-committed": { ...exactlyOnce, left: leavesBatch },

@@ -1,4 +1,4 @@
-import { Effect } from "effect"
+import { Effect, Schedule } from "effect"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
 import * as Kafka from "../../src/infra/Kafka.js"
@@ -11,14 +11,26 @@ export const kafka = (): Kafka.KafkaOptions => ({ brokers: [inject("kafkaBrokers
 export const freshTopic = Effect.fn(function*(settings: Record<string, string> = {}) {
   const topic = `test-${randomUUID()}`
   yield* Kafka.withAdmin(kafka(), (admin) =>
-    Kafka.attempt(() =>
-      admin.createTopics({
-        topics: [{
-          topic,
-          numPartitions: 4,
-          configEntries: Object.entries(settings).map(([name, value]) => ({ name, value }))
-        }]
-      })
+    Effect.zipRight(
+      Kafka.attempt(() =>
+        admin.createTopics({
+          topics: [{
+            topic,
+            numPartitions: 4,
+            configEntries: Object.entries(settings).map(([name, value]) => ({ name, value }))
+          }],
+          // kafkajs' own waiting gives up when the broker does not know of it at once
+          waitForLeaders: false
+        })
+      ),
+      Kafka.attempt(() => admin.fetchTopicMetadata({ topics: [topic] })).pipe(
+        Effect.filterOrFail(
+          ({ topics }) => topics.every(({ partitions }) => partitions.every(({ leader }) => leader >= 0)),
+          () => "no leader yet" as const
+        ),
+        Effect.retry(Schedule.intersect(Schedule.spaced("20 millis"), Schedule.recurs(500))),
+        Effect.orDie
+      )
     ))
   return topic
 })
