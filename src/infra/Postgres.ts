@@ -4,6 +4,7 @@ import { PgClient } from "@effect/sql-pg"
 import type { Duration } from "effect"
 import { Cause, Effect, Layer, Option, Redacted, Schedule, Schema } from "effect"
 import * as Pg from "pg"
+import { isOutdated, PreparingClient } from "./PostgresPrepared.js"
 
 /** The database cannot answer now: it is away, too slow, or all connections are taken. Trying again later may work. */
 export class DatabaseUnavailable extends Schema.TaggedError<DatabaseUnavailable>()("DatabaseUnavailable", {
@@ -26,9 +27,10 @@ export interface PostgresOptions {
 /**
  * Every statement here finds its rows by an index, and in a queue the statistics are always old: a table that was empty
  * a moment ago makes a scan and a sort of everything look cheap (measured: 190 ms instead of 12 for a claim of 500 among
- * 100,000). Compiling such short statements costs more than running them.
+ * 100,000). Compiling such short statements costs more than running them. And what is prepared is yet planned for its
+ * values: without them every array counts as one of ten (measured: 43 ms instead of 9 for 500 settlements).
  */
-const planner = "-c enable_seqscan=off -c enable_bitmapscan=off -c jit=off"
+const planner = "-c enable_seqscan=off -c enable_bitmapscan=off -c jit=off -c plan_cache_mode=force_custom_plan"
 
 /** A connection that comes back with a statement still running is closed: the next user would queue behind it. */
 const closeIfBusy = (_: unknown, client: Pg.PoolClient) => {
@@ -41,6 +43,7 @@ const acquirePool = (options: PostgresOptions) =>
     Effect.sync(() => {
       const pool = new Pg.Pool({
         connectionString: Redacted.value(options.url),
+        Client: PreparingClient,
         max: options.maxConnections,
         connectionTimeoutMillis: options.connectTimeoutMillis ?? 2_000,
         application_name: "payments",
@@ -67,8 +70,9 @@ export const sqlState = (error: SqlError.SqlError): Option.Option<string> => {
     : Option.none()
 }
 
-/** serialization failure, deadlock, lock time-out: the whole transaction may simply be run again */
-const isContention = (error: SqlError.SqlError) =>
+/** serialization failure, deadlock, lock time-out, an outdated plan: the whole transaction may simply be run again */
+const isPassing = (error: SqlError.SqlError) =>
+  isOutdated(error.cause) ||
   Option.exists(sqlState(error), (state) => ["40001", "40P01", "55P03"].includes(state))
 
 /** no answer at all, or the server says that it goes, or has no room: connection exception, shutdown, resources */
@@ -78,17 +82,18 @@ export const isAway = (error: SqlError.SqlError) =>
 /** data exception, broken constraint, wrong statement: our bug, and no wait will mend it */
 const isBug = (error: SqlError.SqlError) => Option.exists(sqlState(error), (state) => /^(22|23|42)/.test(state))
 
-const contentionRetry = Schedule.exponential("5 millis").pipe(Schedule.jittered, Schedule.intersect(Schedule.recurs(8)))
+const passingRetry = Schedule.exponential("5 millis").pipe(Schedule.jittered, Schedule.intersect(Schedule.recurs(8)))
 
 /**
  * Runs a statement (or a whole transaction) within `limit`.
  *
- * Contention is retried here. What else the database may recover from is `DatabaseUnavailable`; a statement that
- * can never succeed is a defect. After the limit the statement is cancelled, and nobody waits for the cancelling.
+ * Contention, and what a migration has outdated, is retried here. What else the database may recover from is
+ * `DatabaseUnavailable`; a statement that can never succeed is a defect. After the limit the statement is cancelled, and
+ * nobody waits for the cancelling.
  */
 export const run = (limit: Duration.DurationInput) => <A, R>(effect: Effect.Effect<A, SqlError.SqlError, R>) =>
   effect.pipe(
-    Effect.retry({ while: isContention, schedule: contentionRetry }),
+    Effect.retry({ while: isPassing, schedule: passingRetry }),
     // also where the caller cannot be interrupted, as in a handler of the HTTP server, the limit holds
     Effect.interruptible,
     Effect.disconnect,

@@ -1,0 +1,49 @@
+import { createHash } from "node:crypto"
+import * as Pg from "pg"
+
+/** What a statement is called, on every connection of the process: the same name is always the same text. */
+const names = new Map<string, string>()
+let generation = 0
+
+const nameOf = (text: string) => {
+  const known = names.get(text)
+  if (known !== undefined) return known
+  const name = `${createHash("md5").update(text).digest("hex")}_${generation}`
+  names.set(text, name)
+  return name
+}
+
+/** From now on it has another name, so that no connection takes what it prepared before. */
+const forget = (text: string) => {
+  generation++
+  names.delete(text)
+}
+
+/**
+ * What was prepared is of no use any more: a migration changed the columns of its result, or the server has dropped it.
+ * The next attempt prepares it again. SQLSTATE 0A000 alone is any missing feature, hence the name of the function.
+ */
+export const isOutdated = (error: unknown): boolean =>
+  error instanceof Pg.DatabaseError &&
+  (error.code === "26000" || (error.code === "0A000" && error.routine === "RevalidateCachedQuery"))
+
+type Callback = (error: Error | null, result: unknown) => void
+
+/**
+ * A connection that prepares each statement with parameters at its first use, and then sends only name and values.
+ *
+ * `@effect/sql-pg` names no statement, and the server would parse and analyze each anew. Without parameters it stays a
+ * simple query, which may hold several statements.
+ */
+export class PreparingClient extends Pg.Client {
+  override query(...args: ReadonlyArray<any>): any {
+    const [text, values, callback] = args as readonly [unknown, unknown, Callback]
+    if (typeof text !== "string" || !Array.isArray(values) || values.length === 0) {
+      return super.query(...(args as [any]))
+    }
+    return super.query({ name: nameOf(text), text, values }, (error: Error | null, result: unknown) => {
+      if (error !== null && isOutdated(error)) forget(text)
+      callback(error, result)
+    })
+  }
+}
