@@ -1,9 +1,10 @@
 import type { Scope } from "effect"
-import { Effect, Schema } from "effect"
+import { Array as Arr, Effect, Schema } from "effect"
 import type { IHeaders, PartitionerArgs, ProducerBatch } from "kafkajs"
-import { Partitioners } from "kafkajs"
 import type { KafkaOptions, KafkaUnavailable } from "./Kafka.js"
 import { attempt, client, close, reason, TopicMissing } from "./Kafka.js"
+import { javaCompatible, partitionOf } from "./KafkaPartitioner.js"
+import "./KafkaRecords.js"
 
 /** A record to write. */
 export interface OutgoingRecord {
@@ -56,12 +57,6 @@ const sendError = (error: KafkaUnavailable, topic: string): SendError => {
   return type === "UNKNOWN_TOPIC_OR_PARTITION" ? new TopicMissing({ topic }) : error
 }
 
-const bySecond = <A, B>(pairs: ReadonlyArray<readonly [A, B]>) => {
-  const groups = new Map<B, Array<A>>()
-  for (const [a, b] of pairs) groups.has(b) ? groups.get(b)!.push(a) : groups.set(b, [a])
-  return groups
-}
-
 /** Where the first record of a partition was written. */
 export interface Placed {
   readonly partition: number
@@ -81,27 +76,26 @@ export interface KafkaProducer {
     records: ReadonlyArray<OutgoingRecord>,
     mayStart: () => boolean
   ) => Effect.Effect<ReadonlyArray<Placed>, SendError>
-  /** The records by the partition that they were last meant for, in their order. */
+  /** Records that have a key, by the partition that it leads to, in their order. */
   readonly byPartition: (records: ReadonlyArray<OutgoingRecord>) => ReadonlyArray<ReadonlyArray<OutgoingRecord>>
 }
 
 export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaUnavailable, Scope.Scope> =>
   Effect.gen(function*() {
-    let look: () => boolean = () => true
+    let under: { readonly first: OutgoingRecord; readonly mayStart: () => boolean } | undefined
     let stopped = false
-    const partitions = new WeakMap<OutgoingRecord, number>()
+    let partitions = 1
 
     // kafkajs asks the partitioner at the start of every attempt: the last moment at which one can be called off
     const createPartitioner = () => {
-      const javaCompatible = Partitioners.DefaultPartitioner()
+      const partitioner = javaCompatible()
       return (args: PartitionerArgs) => {
-        if (!look()) {
-          stopped = true
-          throw Object.assign(new Error("sending was stopped"), { retriable: false })
+        if (args.message as unknown === under?.first) {
+          partitions = args.partitionMetadata.length
+          stopped = !under!.mayStart()
+          if (stopped) throw Object.assign(new Error("sending was stopped"), { retriable: false })
         }
-        const partition = javaCompatible(args)
-        partitions.set(args.message as unknown as OutgoingRecord, partition)
-        return partition
+        return partitioner(args)
       }
     }
 
@@ -122,7 +116,7 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
     const send = Effect.fnUntraced(function*(records: ReadonlyArray<OutgoingRecord>, mayStart: () => boolean) {
       const topic = records[0]!.topic
       const messages = records as unknown as NonNullable<ProducerBatch["topicMessages"]>[number]["messages"]
-      look = mayStart
+      under = { first: records[0]!, mayStart }
       stopped = false
       const places = yield* attempt(() => producer.sendBatch({ acks: -1, topicMessages: [{ topic, messages }] })).pipe(
         Effect.mapError((error) => stopped ? new SendStopped() : sendError(error, topic))
@@ -130,8 +124,8 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
       return places.map(({ baseOffset, partition }): Placed => ({ partition, offset: baseOffset ?? "" }))
     })
 
-    return {
-      send,
-      byPartition: (records) => [...bySecond(records.map((record) => [record, partitions.get(record)])).values()]
-    }
+    const byPartition = (records: ReadonlyArray<OutgoingRecord>) =>
+      Object.values(Arr.groupBy(records, ({ key }) => String(partitionOf(key ?? "", partitions))))
+
+    return { send, byPartition }
   })

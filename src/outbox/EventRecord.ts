@@ -9,15 +9,15 @@ export interface EventRecord extends OutgoingRecord {
 /** Header with the id of the event. */
 export const idHeader = "event-id"
 
+const contentType = "application/json"
+
 /** The record of an event: body and key as the contract has them, all else in headers. */
 export const make = (event: OutboxEvent): EventRecord => ({
   event,
   topic: event.topic,
   key: event.key,
   value: event.payload,
-  headers: {
-    [idHeader]: event.id,
-    "content-type": "application/json",
-    ...(event.traceparent === null ? {} : { traceparent: event.traceparent })
-  }
+  headers: event.traceparent === null
+    ? { [idHeader]: event.id, "content-type": contentType }
+    : { [idHeader]: event.id, "content-type": contentType, traceparent: event.traceparent }
 })

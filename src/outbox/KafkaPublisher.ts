@@ -15,6 +15,9 @@ type Decision =
   | { readonly _tag: "Sent" | "Unsent" | "Undecided" }
   | { readonly _tag: "Refused"; readonly reason: string }
 
+type Messages = ReadonlyArray<EventRecord.EventRecord>
+type Decided = readonly [Messages, Decision]
+
 /** A producer that is made when it is needed, and again after it was closed. */
 const makeProducerSlot = (options: KafkaOptions) =>
   Effect.gen(function*() {
@@ -50,7 +53,7 @@ const open = Effect.fnUntraced(function*(options: KafkaPublisherOptions) {
 
   /** Sends one group of records until the broker has decided on it, or `mayStart` ends it. */
   const decide = (
-    messages: ReadonlyArray<EventRecord.EventRecord>,
+    messages: Messages,
     mayStart: () => boolean
   ): Effect.Effect<Decision> => {
     // after an attempt without an answer, only the same records through the same producer are safe
@@ -80,43 +83,36 @@ const open = Effect.fnUntraced(function*(options: KafkaPublisherOptions) {
    * A refusal concerns one partition of several, and the others may have taken theirs. So the partitions are sent
    * again one by one (the broker knows those that it has), then the events of the one that refuses.
    */
-  const isolate = Effect.fnUntraced(
-    function*(messages: ReadonlyArray<EventRecord.EventRecord>, mayStart: () => boolean) {
-      const { byPartition } = yield* Effect.orDie(producer.get)
-      const groups = byPartition(messages) as ReadonlyArray<ReadonlyArray<EventRecord.EventRecord>>
-      const decided: Array<readonly [EventRecord.EventRecord, Decision]> = []
-      for (const group of groups) {
-        const decision = yield* decide(group, mayStart)
-        if (decision._tag !== "Refused" || group.length === 1) {
-          decided.push(...group.map((message) => [message, decision] as const))
-        } else {
-          for (const message of group) decided.push([message, yield* decide([message], mayStart)])
-        }
-      }
-      return decided
+  const isolate = Effect.fnUntraced(function*(messages: Messages, mayStart: () => boolean) {
+    const { byPartition } = yield* Effect.orDie(producer.get)
+    const decided: Array<Decided> = []
+    for (const group of byPartition(messages) as ReadonlyArray<Messages>) {
+      const decision = yield* decide(group, mayStart)
+      if (decision._tag !== "Refused" || group.length === 1) decided.push([group, decision])
+      else for (const message of group) decided.push([[message], yield* decide([message], mayStart)])
     }
-  )
+    return decided
+  })
 
-  const publishTopic = Effect.fnUntraced(
-    function*(messages: ReadonlyArray<EventRecord.EventRecord>, mayStart: () => boolean) {
-      const decision = yield* decide(messages, mayStart)
-      return decision._tag === "Refused" && messages.length > 1
-        ? yield* isolate(messages, mayStart)
-        : messages.map((message) => [message, decision] as const)
-    }
-  )
+  const publishTopic = Effect.fnUntraced(function*(messages: Messages, mayStart: () => boolean) {
+    const decision = yield* decide(messages, mayStart)
+    return decision._tag === "Refused" && messages.length > 1
+      ? yield* isolate(messages, mayStart)
+      : [[messages, decision] as const]
+  })
 
   const publish = Effect.fn("EventPublisher.publish")(
     function*(events: ReadonlyArray<OutboxEvent>, mayStart: () => boolean) {
       const byTopic = Object.values(Arr.groupBy(events.map(EventRecord.make), (message) => message.topic))
       const decided = (yield* Effect.forEach(byTopic, (messages) => publishTopic(messages, mayStart))).flat()
-      const those = (tag: Decision["_tag"]) => decided.flatMap(([{ event }, { _tag }]) => _tag === tag ? [event] : [])
+      const those = (tag: Decision["_tag"]) =>
+        decided.flatMap(([messages, { _tag }]) => _tag === tag ? messages.map(({ event }) => event) : [])
       return {
         sent: those("Sent"),
         unsent: those("Unsent"),
         undecided: those("Undecided"),
-        refused: decided.flatMap(([{ event }, decision]) =>
-          decision._tag === "Refused" ? [{ event, reason: decision.reason }] : []
+        refused: decided.flatMap(([messages, decision]) =>
+          decision._tag === "Refused" ? messages.map(({ event }) => ({ event, reason: decision.reason })) : []
         )
       } satisfies Published
     }

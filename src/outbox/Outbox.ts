@@ -110,12 +110,15 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
 
     /** Published: `DONE`. Answers the seconds that each event has waited since its commit, and only of those still held. */
     const markDone = Effect.fn("Outbox.markDone")(function*({ token }: Claim, events: ReadonlyArray<OutboxEvent>) {
-      const done = yield* sql<{ readonly waited: number }>`
-        UPDATE event SET status = 'DONE', done_at = clock_timestamp(), reserved_to = NULL, lease_token = NULL
-        WHERE id = ANY(${ids(events)}::bigint[]) AND lease_token = ${token}::uuid AND status = 'WAIT'
-        RETURNING extract(epoch FROM done_at - created_at)::float8 AS waited
+      const [done] = yield* sql<{ readonly waited: ReadonlyArray<number> }>`
+        WITH done AS (
+          UPDATE event SET status = 'DONE', done_at = clock_timestamp(), reserved_to = NULL, lease_token = NULL
+          WHERE id = ANY(${ids(events)}::bigint[]) AND lease_token = ${token}::uuid AND status = 'WAIT'
+          RETURNING extract(epoch FROM done_at - created_at)::float8 AS waited
+        )
+        SELECT coalesce(array_agg(waited), '{}') AS waited FROM done
       `.pipe(run)
-      return done.map((_) => _.waited)
+      return done!.waited
     })
 
     /** Not sent, and no fault of the events: due again after `delay`, no attempt counted. Answers how many were still held. */

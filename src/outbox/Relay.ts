@@ -47,7 +47,7 @@ const settle = Effect.fn("Relay.settle")(function*(claim: Claim, outcome: Publis
     yield* CrashPoint.pass("relay-sent")
     const waited = yield* insist(outbox.markDone(claim, outcome.sent))
     yield* Metric.incrementBy(RelayMetrics.published, waited.length)
-    for (const seconds of waited) yield* Metric.update(RelayMetrics.latency, seconds)
+    for (const seconds of waited) RelayMetrics.latency.unsafeUpdate(seconds, [])
     if (waited.length < outcome.sent.length) {
       yield* dropped(
         outcome.sent,
