@@ -17,8 +17,12 @@ export class TransactionFailed extends Schema.TaggedError<TransactionFailed>()("
   /** The broker refused a record for what it is: the transaction is not committed. */
   refused: Schema.Boolean
 }) {
-  override get message() {
+  /** Only other settings mend it. */
+  get tooLong() {
     return this.reason === "INVALID_TRANSACTION_TIMEOUT"
+  }
+  override get message() {
+    return this.tooLong
       ? "OUTBOX_LEASE is longer than the brokers' transaction.max.timeout.ms: shorten the one or raise the other"
       : `a kafka transaction failed: ${this.reason}`
   }

@@ -182,7 +182,7 @@ export const serve = Effect.fnUntraced(function*(
           ? Effect.void
           : Effect.zipRight(
             Effect.logDebug("a transaction did not end well: its number will tell", error),
-            Effect.zipRight(options.onOutage(error.message), pause("50 millis"))
+            Effect.zipRight(options.onOutage(error.message), pause(error.tooLong ? "5 seconds" : "50 millis"))
           )
     }),
     Effect.repeat({ while: () => !options.stopping() }),

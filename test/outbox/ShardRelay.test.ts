@@ -561,12 +561,32 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       }
     }))
 
-  it.scoped("a lease that the brokers find too long is named", () =>
+  it.scoped("a lease that the brokers find too long is told by its name, and asked again", () =>
+    Effect.gen(function*() {
+      yield* fresh
+      const topic = yield* KafkaTest.freshTopic()
+      const problems: Array<string | undefined> = []
+      const relay = yield* Effect.forkScoped(serve(topic, {
+        lease: "20 minutes",
+        report: (problem) => Effect.sync(() => void problems.push(problem))
+      }))
+      yield* until(Effect.sync(() => problems.at(-1) ?? ""), (problem) => problem.includes("OUTBOX_LEASE"))
+      assert.include(problems.at(-1)!, "transaction.max.timeout.ms")
+      yield* Fiber.interrupt(relay)
+    }))
+
+  it.scoped("a relay that stands still in a transaction holds readers back no longer than its lease", () =>
     Effect.gen(function*() {
       const topic = yield* KafkaTest.freshTopic()
-      const error = yield* Effect.flip(
-        KafkaTransactions.open({ ...KafkaTest.kafka(), name: randomUUID(), topic, timeout: "20 minutes" })
-      )
-      assert.include(error.message, "OUTBOX_LEASE")
+      const open = (timeout: Duration.DurationInput) =>
+        KafkaTransactions.open({ ...KafkaTest.kafka(), name: randomUUID(), topic, timeout })
+      const record = (id: string) => ({ topic, key: "1", value: id, headers: { "event-id": id } })
+      const [still, other] = [yield* open("1 second"), yield* open(lease)]
+      yield* still.send([record("lost")], 1n)
+      yield* other.send([record("kept")], 1n)
+      yield* other.commit
+      // brokers look for what took too long every 10 seconds
+      assert.deepStrictEqual(yield* until(idsOnTopic(topic), ({ length }) => length > 0), ["kept"])
+      assert.strictEqual((yield* Effect.flip(still.commit))._tag, "TransactionFailed")
     }))
 })
