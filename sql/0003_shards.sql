@@ -25,6 +25,6 @@ CREATE TABLE outbox_relay (
 
 ALTER TABLE event ADD COLUMN batch bigint;
 
--- An order belongs to one shard for good.
-CREATE INDEX event_waiting_of_shard ON event ((hashint8(order_id) & 7), id) WHERE status = 'WAIT';
-CREATE INDEX event_in_batch ON event ((hashint8(order_id) & 7), batch) WHERE status = 'WAIT' AND batch IS NOT NULL;
+-- An order belongs to one shard as long as there are so many of them: payments shards --count makes the first of these anew.
+CREATE INDEX event_waiting_of_8_shards ON event ((hashint8(order_id) & 7), id) WHERE status = 'WAIT';
+CREATE INDEX event_in_batch ON event (batch) WHERE status = 'WAIT' AND batch IS NOT NULL;

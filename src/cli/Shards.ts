@@ -1,12 +1,15 @@
 import { Command, Options } from "@effect/cli"
-import { Console, Effect, Layer, Option, Schema } from "effect"
+import { Array as Arr, Console, Effect, Layer, Option, Schema } from "effect"
 import { AppConfig } from "../Config.js"
 import * as Postgres from "../infra/Postgres.js"
 import { Outbox } from "../outbox/Outbox.js"
 import { ShardBatches } from "../outbox/ShardBatches.js"
+import * as ShardCount from "../outbox/ShardCount.js"
+import { ShardOwners } from "../outbox/ShardOwners.js"
 import { json, print } from "./Output.js"
+import { kafkaOptions } from "./Services.js"
 
-/** Both answers at once, or an answer where there is no question. */
+/** Several answers at once, or an answer where there is no question. */
 export class NothingToDecide extends Schema.TaggedError<NothingToDecide>()("NothingToDecide", {
   problem: Schema.String
 }) {
@@ -30,6 +33,28 @@ const decide = Effect.fn("cli.decideShard")(function*(shard: number, sent: boole
   )
 })
 
+const count = Options.integer("count").pipe(
+  Options.filterMap(
+    (value) => Arr.contains(ShardCount.counts as ReadonlyArray<number>, value) ? Option.some(value) : Option.none(),
+    `--count is one of ${ShardCount.counts.join(", ")}`
+  ),
+  Options.withDescription(
+    "From now on there are so many shards: a power of two, 64 at the most. Relays may be at work"
+  ),
+  Options.optional
+)
+
+const change = Effect.fn("cli.changeShards")(function*(count: number) {
+  const config = yield* AppConfig
+  const before = yield* ShardCount.change(count, {
+    kafka: kafkaOptions(config),
+    topic: config.paymentTopic,
+    batchSize: config.outboxBatchSize,
+    lease: config.outboxLease
+  })
+  yield* Console.log(before === count ? `there are ${count} shards already` : `${count} shards instead of ${before}`)
+})
+
 const list = Effect.fn("cli.listShards")(function*(asJson: boolean) {
   const batches = yield* ShardBatches
   for (const state of yield* batches.states) {
@@ -46,8 +71,9 @@ const list = Effect.fn("cli.listShards")(function*(asJson: boolean) {
 export const command = Command.make("shards", {
   sent: shard("sent", "The open events of this shard are on the topic: mark them DONE"),
   unsent: shard("unsent", "The open events of this shard are not on the topic: send them"),
+  count,
   json
-}, ({ json, sent, unsent }) =>
+}, ({ count, json, sent, unsent }) =>
   Effect.gen(function*() {
     const config = yield* AppConfig
     const outbox = Outbox.Default({
@@ -55,18 +81,22 @@ export const command = Command.make("shards", {
       lease: config.outboxLease,
       maxAttempts: config.outboxMaxAttempts
     })
-    const work = Option.match(Option.orElse(sent, () => unsent), {
-      onNone: () => list(json),
-      onSome: (shard) =>
-        Option.isSome(sent) && Option.isSome(unsent)
-          ? new NothingToDecide({ problem: "either --sent or --unsent" })
-          : decide(shard, Option.isSome(sent))
+    const work = Effect.gen(function*() {
+      if ([sent, unsent, count].filter(Option.isSome).length > 1) {
+        return yield* new NothingToDecide({ problem: "one of --sent, --unsent and --count" })
+      }
+      if (Option.isSome(sent)) return yield* decide(sent.value, true)
+      if (Option.isSome(unsent)) return yield* decide(unsent.value, false)
+      if (Option.isSome(count)) return yield* change(count.value)
+      return yield* list(json)
     })
     return yield* Effect.provide(
       work,
-      ShardBatches.Default.pipe(
-        Layer.provide(outbox),
-        Layer.provide(Postgres.layer({ url: config.databaseUrl, maxConnections: 2 }))
+      Layer.merge(ShardBatches.Default, ShardOwners.Default({ lease: config.outboxLease })).pipe(
+        Layer.provideMerge(outbox),
+        Layer.provideMerge(Postgres.layer({ url: config.databaseUrl, maxConnections: 4 }))
       )
     )
-  })).pipe(Command.withDescription("Show the shards of exactly-once delivery, and decide on a stuck one"))
+  })).pipe(
+    Command.withDescription("Show the shards of exactly-once delivery, change their number, decide on a stuck one")
+  )

@@ -1,8 +1,9 @@
 import type { Scope } from "effect"
-import { Array as Arr, Duration, Effect, Option, Schema } from "effect"
+import { Array as Arr, Duration, Effect, Option, Schedule, Schema } from "effect"
 import { Partitioners } from "kafkajs"
 import type { KafkaOptions, KafkaUnavailable, TopicMissing } from "./Kafka.js"
 import { attempt, client, close, reason } from "./Kafka.js"
+import "./KafkaCoordinators.js"
 import * as KafkaOffsets from "./KafkaOffsets.js"
 import type { OutgoingRecord } from "./KafkaProducer.js"
 import { isRefusal } from "./KafkaProducer.js"
@@ -16,8 +17,12 @@ export class TransactionFailed extends Schema.TaggedError<TransactionFailed>()("
   /** The broker refused a record for what it is: the transaction is not committed. */
   refused: Schema.Boolean
 }) {
-  override get message() {
+  /** Only other settings mend it. */
+  get tooLong() {
     return this.reason === "INVALID_TRANSACTION_TIMEOUT"
+  }
+  override get message() {
+    return this.tooLong
       ? "OUTBOX_LEASE is longer than the brokers' transaction.max.timeout.ms: shorten the one or raise the other"
       : `a kafka transaction failed: ${this.reason}`
   }
@@ -34,10 +39,10 @@ export interface TransactionsOptions extends KafkaOptions {
 
 /** A producer whose records become visible together with a number, or not at all. */
 export interface Transactions {
-  /** Sends records in their order: into the transaction that is open, or a new one. */
-  readonly send: (records: ReadonlyArray<OutgoingRecord>) => Effect.Effect<void, TransactionFailed>
-  /** Commits what was sent, and the number with it. Nothing need have been sent. */
-  readonly commit: (number: bigint) => Effect.Effect<void, TransactionFailed>
+  /** Writes records, those of a partition in their order, and the number: into a transaction that must not be open yet. */
+  readonly send: (records: ReadonlyArray<OutgoingRecord>, number: bigint) => Effect.Effect<void, TransactionFailed>
+  /** Commits what was sent. */
+  readonly commit: Effect.Effect<void, TransactionFailed>
   /** The number that was committed last, by whomever. */
   readonly committed: Effect.Effect<Option.Option<bigint>, KafkaUnavailable | TopicMissing>
 }
@@ -76,29 +81,36 @@ export const open = (options: TransactionsOptions): Effect.Effect<
     const begin = Effect.mapError(attempt(() => producer.transaction()), failed(false))
     let transaction = yield* begin
 
-    const current = Effect.suspend(() =>
-      transaction.isActive() ? Effect.succeed(transaction) : Effect.tap(begin, (begun) => transaction = begun)
-    )
+    const sendRecords = (records: ReadonlyArray<OutgoingRecord>) => {
+      const topicMessages = Object.entries(Arr.groupBy(records, ({ topic }) => topic)).map(([topic, messages]) => ({
+        topic,
+        messages: messages as Array<any>
+      }))
+      return Effect.mapError(attempt(() => transaction.sendBatch({ acks: -1, topicMessages })), failed(true))
+    }
+
+    const sendNumber = (number: bigint) => {
+      const topics = [{ topic: options.topic, partitions: [{ partition: 0, offset: String(number) }] }]
+      return attempt(() => transaction.sendOffsets({ consumerGroupId: options.name, topics })).pipe(
+        Effect.mapError(failed(false)),
+        // refused while the markers of the last transaction are being written, which kafkajs bears in `sendBatch` alone
+        Effect.retry({
+          while: ({ reason }) => reason === "CONCURRENT_TRANSACTIONS",
+          schedule: Schedule.intersect(Schedule.spaced("2 millis"), Schedule.recurs(1_000))
+        })
+      )
+    }
 
     return {
-      send: Effect.fnUntraced(function*(records) {
-        const open = yield* current
-        const byTopic = Arr.groupBy(records, ({ topic }) => topic)
-        const topicMessages = Object.entries(byTopic).map(([topic, messages]) => ({
-          topic,
-          messages: messages as Array<any>
-        }))
-        yield* Effect.mapError(attempt(() => open.sendBatch({ acks: -1, topicMessages })), failed(true))
+      send: Effect.fnUntraced(function*(records, number) {
+        if (!transaction.isActive()) transaction = yield* begin
+        // side by side: that is two round trips less. Whatever comes of either, nothing is committed
+        yield* Effect.all(records.length === 0 ? [sendNumber(number)] : [sendRecords(records), sendNumber(number)], {
+          concurrency: "unbounded",
+          discard: true
+        })
       }),
-      commit: Effect.fnUntraced(function*(number) {
-        const open = yield* current
-        const topics = [{ topic: options.topic, partitions: [{ partition: 0, offset: String(number) }] }]
-        yield* Effect.mapError(
-          attempt(() => open.sendOffsets({ consumerGroupId: options.name, topics })),
-          failed(false)
-        )
-        yield* Effect.mapError(attempt(() => open.commit()), failed(false))
-      }),
+      commit: Effect.suspend(() => Effect.mapError(attempt(() => transaction.commit()), failed(false))),
       committed: Effect.map(
         KafkaOffsets.committed(options, options.topic, options.name),
         (offsets) => Option.map(Option.fromNullable(offsets.get(0)), BigInt)

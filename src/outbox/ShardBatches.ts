@@ -3,6 +3,7 @@ import { Duration, Effect, Option } from "effect"
 import * as Postgres from "../infra/Postgres.js"
 import type { OutboxEvent } from "./Outbox.js"
 import { Outbox } from "./Outbox.js"
+import * as ShardOf from "./ShardOf.js"
 import type { OwnedShard } from "./ShardOwners.js"
 
 /** Events under the number with which they are committed to the broker. */
@@ -41,21 +42,11 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
     const sql = yield* SqlClient.SqlClient
     const outbox = yield* Outbox
     const run = Postgres.run(limit)
-    const ofShard = (shard: number) => sql`(hashint8(order_id) & 7) = ${shard}::int`
-
-    /** The shards of these tokens in which something is due. */
-    const due = (tokens: ReadonlyArray<string>) =>
-      sql<{ readonly shard: number }>`
-        SELECT shard::int AS shard FROM outbox_shard
-        WHERE owner = ANY(${tokens}::uuid[]) AND EXISTS (
-          SELECT FROM event
-          WHERE (hashint8(order_id) & 7) = outbox_shard.shard AND status = 'WAIT' AND batch IS NULL
-            AND (reserved_to IS NULL OR reserved_to <= clock_timestamp())
-        )
-      `.pipe(run, Effect.map((rows) => rows.map(({ shard }) => shard)), Effect.withTracerEnabled(false))
+    const { ofNow, shardOf } = ShardOf.make(sql)
+    const ofShard = ({ shard, shards }: OwnedShard) => sql`${shardOf(shards)} = ${shard}::int`
 
     /** The batches of a shard. None when it is no longer ours. */
-    const ledger = Effect.fn("ShardBatches.ledger")(function*({ shard, token }: OwnedShard) {
+    const ledger = Effect.fn("ShardBatches.ledger")(function*(owned: OwnedShard) {
       const rows = yield* sql<{
         readonly last: string
         readonly done: string
@@ -67,8 +58,8 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
         SELECT shard.batch AS last, shard.done, coalesce(floor(extract(epoch FROM batch_at) * 1000), 0)::float8 AS leased_at,
                event.id, event.topic, event.batch AS number
         FROM outbox_shard AS shard
-        LEFT JOIN event ON ${ofShard(shard)} AND event.status = 'WAIT' AND event.batch IS NOT NULL
-        WHERE owner = ${token}::uuid
+        LEFT JOIN event ON ${ofShard(owned)} AND event.status = 'WAIT' AND event.batch IS NOT NULL
+        WHERE owner = ${owned.token}::uuid
       `.pipe(run)
       return Option.map(Option.fromNullable(rows[0]), ({ done, last, leased_at }): Ledger => ({
         batch: BigInt(last),
@@ -82,17 +73,17 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
      * Writes down what the broker has committed: batches up to `committed` are `DONE`, the events of later ones wait
      * again. False when the shard is no longer ours; then nothing has changed.
      */
-    const reconcile = Effect.fn("ShardBatches.reconcile")(function*({ shard, token }: OwnedShard, committed: bigint) {
+    const reconcile = Effect.fn("ShardBatches.reconcile")(function*(owned: OwnedShard, committed: bigint) {
       const mine = yield* sql`
         WITH mine AS MATERIALIZED (
           UPDATE outbox_shard SET batch = greatest(batch, ${committed}), done = ${committed}
-          WHERE owner = ${token}::uuid RETURNING shard
+          WHERE owner = ${owned.token}::uuid RETURNING shard
         ), sent AS (
           UPDATE event SET status = 'DONE', done_at = clock_timestamp(), reserved_to = NULL FROM mine
-          WHERE ${ofShard(shard)} AND status = 'WAIT' AND event.batch <= ${committed}
+          WHERE ${ofShard(owned)} AND status = 'WAIT' AND event.batch <= ${committed}
         ), freed AS (
           UPDATE event SET batch = NULL FROM mine
-          WHERE ${ofShard(shard)} AND status = 'WAIT' AND event.batch > ${committed}
+          WHERE ${ofShard(owned)} AND status = 'WAIT' AND event.batch > ${committed}
         )
         SELECT shard FROM mine
       `.pipe(run)
@@ -103,14 +94,14 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
      * Leases up to `limit` events of the shard under the next number, oldest first and no more than one of an order. No
      * events when nothing is due; none at all when the shard is no longer ours.
      */
-    const claim = Effect.fn("ShardBatches.claim")(function*({ shard, token }: OwnedShard, limit: number) {
+    const claim = Effect.fn("ShardBatches.claim")(function*(owned: OwnedShard, limit: number) {
       const rows = yield* sql<OutboxEvent & { readonly number: string }>`
         WITH mine AS MATERIALIZED (
           -- whoever takes the shard over waits for this, and then finds the batch
-          SELECT shard FROM outbox_shard WHERE owner = ${token}::uuid FOR UPDATE
+          SELECT shard FROM outbox_shard WHERE owner = ${owned.token}::uuid FOR UPDATE
         ), due AS MATERIALIZED (
           SELECT id FROM event AS candidate
-          WHERE ${ofShard(shard)} AND status = 'WAIT' AND batch IS NULL
+          WHERE ${ofShard(owned)} AND status = 'WAIT' AND batch IS NULL
             AND (reserved_to IS NULL OR reserved_to <= clock_timestamp())
             AND NOT EXISTS (
               SELECT FROM event AS earlier
@@ -139,16 +130,19 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
     })
 
     /** A batch is on the topic. True for whoever says so: no token is asked for. Answers the seconds that each event has waited. */
-    const mark = Effect.fn("ShardBatches.mark")(function*({ shard }: OwnedShard, { events, number }: Batch) {
-      const rows = yield* sql<{ readonly waited: number }>`
+    const mark = Effect.fn("ShardBatches.mark")(function*({ name }: OwnedShard, { events, number }: Batch) {
+      const [row] = yield* sql<{ readonly waited: ReadonlyArray<number> }>`
         WITH noted AS (
-          UPDATE outbox_shard SET done = greatest(done, ${number}) WHERE shard = ${shard}::int
+          UPDATE outbox_shard SET done = greatest(done, ${number}) WHERE name = ${name}
+        ), marked AS (
+          UPDATE event SET status = 'DONE', done_at = clock_timestamp()
+          WHERE id = ANY(${events.map(({ id }) => id)}::bigint[]) AND batch = ${number} AND status = 'WAIT'
+          RETURNING extract(epoch FROM done_at - created_at) AS waited
         )
-        UPDATE event SET status = 'DONE', done_at = clock_timestamp()
-        WHERE id = ANY(${events.map(({ id }) => id)}::bigint[]) AND batch = ${number} AND status = 'WAIT'
-        RETURNING extract(epoch FROM done_at - created_at)::float8 AS waited
+        -- one value: reading a row for each event costs more than marking them
+        SELECT coalesce(json_agg(waited), '[]') AS waited FROM marked
       `.pipe(run)
-      return rows.map(({ waited }) => waited)
+      return row!.waited
     })
 
     /** The broker refused the only event of a batch, which is not committed. Answers the status it has now. */
@@ -160,7 +154,7 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
              CASE WHEN owned_to > clock_timestamp() THEN extract(epoch FROM owned_to - clock_timestamp())::float8 END
                AS owned_for,
              (SELECT count(*)::int FROM event
-              WHERE (hashint8(order_id) & 7) = outbox_shard.shard AND status = 'WAIT' AND event.batch IS NOT NULL) AS open
+              WHERE ${ofNow} = outbox_shard.shard AND status = 'WAIT' AND event.batch IS NOT NULL) AS open
       FROM outbox_shard ORDER BY shard
     `.pipe(run)
 
@@ -179,12 +173,12 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
                          done_at = CASE WHEN ${sent} THEN clock_timestamp() END,
                          batch = CASE WHEN ${sent} THEN event.batch END
         FROM free
-        WHERE ${ofShard(shard)} AND status = 'WAIT' AND event.batch IS NOT NULL
+        WHERE ${ofNow} = ${shard}::int AND status = 'WAIT' AND event.batch IS NOT NULL
         RETURNING id
       `.pipe(run)
       return rows.length
     })
 
-    return { due, states, decide, ledger, reconcile, claim, mark, refuse } as const
+    return { states, decide, ledger, reconcile, claim, mark, refuse } as const
   })
 }) {}

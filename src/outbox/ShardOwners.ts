@@ -3,10 +3,13 @@ import { SqlClient } from "@effect/sql"
 import { Duration, Effect } from "effect"
 import { randomUUID } from "node:crypto"
 import * as Postgres from "../infra/Postgres.js"
+import * as ShardOf from "./ShardOf.js"
 
 /** A shard that is ours as long as its token is the one in the database. */
 export interface OwnedShard {
   readonly shard: number
+  /** How many shards there are: with `shard`, which orders are in it. A power of two. */
+  readonly shards: number
   /** Transactional id and consumer group. */
   readonly name: string
   /** Changes with each fence. */
@@ -15,25 +18,48 @@ export interface OwnedShard {
 
 const limit = Duration.seconds(15)
 
+const tokensOf = (owned: ReadonlyArray<OwnedShard>) => owned.map(({ token }) => token)
+
 /** Who relays which orders, by the database. Leases only: what two owners at once may do, the broker decides. */
 export class ShardOwners extends Effect.Service<ShardOwners>()("payments/ShardOwners", {
   effect: Effect.fnUntraced(function*(options: { readonly lease: Duration.DurationInput }) {
     const sql = yield* SqlClient.SqlClient
     const run = Postgres.run(limit)
     const leaseSeconds = Duration.toSeconds(options.lease)
+    const { ofNow, shardOf } = ShardOf.make(sql)
     const leaseEnd = sql.literal(`clock_timestamp() + make_interval(secs => ${leaseSeconds})`)
 
+    /** Tokens of those of these shards in which something is due. */
+    const dueOf = (owned: ReadonlyArray<OwnedShard>) =>
+      sql`
+        SELECT owner::text FROM outbox_shard
+        WHERE owner = ANY(${tokensOf(owned)}::uuid[]) AND EXISTS (
+          SELECT FROM event
+          -- the newest of them tells how many there are; where they have changed, the others are nobody's
+          WHERE ${shardOf(owned.at(-1)?.shards ?? 1)} = outbox_shard.shard AND status = 'WAIT' AND event.batch IS NULL
+            AND (reserved_to IS NULL OR reserved_to <= clock_timestamp())
+        )
+      `
+
+    const due = (owned: ReadonlyArray<OwnedShard>) =>
+      sql<{ readonly tokens: ReadonlyArray<string> }>`SELECT ARRAY(${dueOf(owned)}) AS tokens`.pipe(
+        run,
+        Effect.map(([row]) => row!.tokens),
+        Effect.withTracerEnabled(false)
+      )
+
     /**
-     * Says that this relay is alive, and keeps the shards of these tokens. Answers the tokens that are still good, and
-     * where the relay stands among those that are alive.
+     * Says that this relay is alive, and keeps these shards, the newest last. Answers the tokens that are still good, those
+     * in whose shards something is due, and where the relay stands among those that are alive.
      */
-    const keep = Effect.fn("ShardOwners.keep")(function*(relay: string, tokens: ReadonlyArray<string>) {
+    const keep = Effect.fn("ShardOwners.keep")(function*(relay: string, owned: ReadonlyArray<OwnedShard>) {
       const [row] = yield* sql<
         {
           readonly before: number
           readonly alive: number
-          readonly kept: ReadonlyArray<string>
           readonly shards: number
+          readonly kept: ReadonlyArray<string>
+          readonly due: ReadonlyArray<string>
         }
       >`
         WITH me AS (
@@ -42,20 +68,25 @@ export class ShardOwners extends Effect.Service<ShardOwners>()("payments/ShardOw
         ), dead AS (
           DELETE FROM outbox_relay WHERE alive_to < clock_timestamp() AND id <> ${relay}::uuid
         ), kept AS (
-          UPDATE outbox_shard SET owned_to = ${leaseEnd} WHERE owner = ANY(${tokens}::uuid[]) RETURNING owner
+          UPDATE outbox_shard SET owned_to = ${leaseEnd} WHERE owner = ANY(${tokensOf(owned)}::uuid[]) RETURNING owner
         ), others AS (
           SELECT id FROM outbox_relay WHERE alive_to >= clock_timestamp() AND id <> ${relay}::uuid
         )
         SELECT (SELECT count(*)::int FROM others WHERE id < ${relay}::uuid) AS before,
                (SELECT count(*)::int + 1 FROM others) AS alive,
                (SELECT count(*)::int FROM outbox_shard) AS shards,
-               ARRAY(SELECT owner::text FROM kept) AS kept
+               ARRAY(SELECT owner::text FROM kept) AS kept,
+               ARRAY(${dueOf(owned)}) AS due
       `.pipe(run, Effect.withTracerEnabled(false))
       return row!
     })
 
     /** This relay ends: the others need not wait for it. */
     const leave = (relay: string) => sql`DELETE FROM outbox_relay WHERE id = ${relay}::uuid`.pipe(run, Effect.asVoid)
+
+    const columns = sql.literal(
+      "outbox_shard.shard::int AS shard, (SELECT count(*)::int FROM outbox_shard) AS shards, name, owner AS token"
+    )
 
     const acquireWhere = (count: number, condition: Statement.Fragment) =>
       sql<OwnedShard>`
@@ -66,7 +97,7 @@ export class ShardOwners extends Effect.Service<ShardOwners>()("payments/ShardOw
         )
         UPDATE outbox_shard SET owner = gen_random_uuid(), owned_to = ${leaseEnd}
         FROM free WHERE outbox_shard.shard = free.shard
-        RETURNING outbox_shard.shard::int AS shard, name, owner AS token
+        RETURNING ${columns}
       `.pipe(run)
 
     /** Takes up to `count` shards that nobody owns, or whose owner has not kept them. */
@@ -77,9 +108,37 @@ export class ShardOwners extends Effect.Service<ShardOwners>()("payments/ShardOw
       100,
       sql`EXISTS (
         SELECT FROM event
-        WHERE (hashint8(order_id) & 7) = outbox_shard.shard AND status = 'WAIT' AND batch IS NOT NULL
+        WHERE ${ofNow} = outbox_shard.shard AND status = 'WAIT' AND event.batch IS NOT NULL
       )`
     )
+
+    /** Takes all shards, whoever has them. */
+    const seize = sql<OwnedShard>`
+      UPDATE outbox_shard SET owner = gen_random_uuid(), owned_to = ${leaseEnd} RETURNING ${columns}
+    `.pipe(run)
+
+    /**
+     * Other shards instead of these, which must be all there are and ours, fenced and reconciled. They have new names, and
+     * their numbers rise from where the old ones ended. False when one is another's; then nothing has changed.
+     */
+    const replace = Effect.fn("ShardOwners.replace")(function*(owned: ReadonlyArray<OwnedShard>, count: number) {
+      const made = yield* sql`
+        WITH mine AS MATERIALIZED (
+          SELECT batch FROM outbox_shard WHERE owner = ANY(${tokensOf(owned)}::uuid[]) FOR UPDATE
+        ), ended AS (
+          SELECT max(batch) AS batch FROM mine HAVING count(*) = (SELECT count(*) FROM outbox_shard)
+        ), gone AS (
+          DELETE FROM outbox_shard USING ended RETURNING outbox_shard.shard
+        ), installation AS (
+          SELECT left(md5(gen_random_uuid()::text), 8) AS id, count(*) FROM gone HAVING count(*) > 0
+        )
+        INSERT INTO outbox_shard (shard, name, batch, done)
+        SELECT shard, format('payments-outbox-%s-%s', installation.id, shard), ended.batch, ended.batch
+        FROM ended, installation, generate_series(0, ${count}::int - 1) AS shard
+        RETURNING shard
+      `.pipe(run)
+      return made.length > 0
+    })
 
     /** Gives a shard back: another relay may take it at once. */
     const release = (owned: OwnedShard) =>
@@ -103,6 +162,6 @@ export class ShardOwners extends Effect.Service<ShardOwners>()("payments/ShardOw
       return mine.length > 0
     })
 
-    return { keep, leave, refresh, acquire, acquireOrphans, release } as const
+    return { keep, leave, refresh, acquire, acquireOrphans, seize, replace, release, due } as const
   })
 }) {}

@@ -1,11 +1,10 @@
 import type { Redacted } from "effect"
-import { Duration, Effect, Fiber, FiberMap, HashMap, Metric, Option, Queue, Ref } from "effect"
+import { Deferred, Duration, Effect, Fiber, FiberSet, Metric, Queue } from "effect"
 import { randomUUID } from "node:crypto"
 import * as CrashPoint from "../domain/CrashPoint.js"
 import * as Notifications from "../infra/PostgresNotifications.js"
 import * as InHand from "./InHand.js"
 import * as OutboxWake from "./OutboxWake.js"
-import { ShardBatches } from "./ShardBatches.js"
 import type { OwnedShard } from "./ShardOwners.js"
 import { ShardOwners } from "./ShardOwners.js"
 import type { ShardOptions } from "./ShardWorker.js"
@@ -37,7 +36,10 @@ interface Held {
   readonly owned: OwnedShard
   readonly bell: Queue.Queue<void>
   readonly rouse: Queue.Queue<void>
+  readonly ended: Deferred.Deferred<void>
   stopping: boolean
+  /** Why nothing is published now. */
+  problem: string | undefined
 }
 
 /** Whatever it waits for, it looks up. */
@@ -54,49 +56,51 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
   const owners = yield* ShardOwners
   const wake = yield* OutboxWake.OutboxWake
   const id = randomUUID()
-  const held = new Map<number, Held>()
-  const workers = yield* FiberMap.make<number>()
-  const problems = yield* Ref.make(HashMap.empty<number, string>())
+  /** In the order in which they came. */
+  const held = new Set<Held>()
+  const workers = yield* FiberSet.make()
+  const all = () => Array.from(held, ({ owned }) => owned)
 
-  const report = (shard: number, problem: string | undefined) =>
-    Ref.updateAndGet(problems, problem === undefined ? HashMap.remove(shard) : HashMap.set(shard, problem)).pipe(
-      Effect.tap((all) => Metric.set(stuck, HashMap.size(all))),
-      Effect.flatMap((all) => options.report(Option.getOrUndefined(Option.fromIterable(HashMap.values(all)))))
-    )
+  const tell = (one: Held, problem: string | undefined) =>
+    Effect.suspend(() => {
+      one.problem = problem
+      const problems = Array.from(held).flatMap(({ problem }) => problem ?? [])
+      return Effect.zipRight(Metric.set(stuck, problems.length), options.report(problems[0]))
+    })
 
   /** Ends well: the batch in hand is finished, and the shard is free. */
   const end = (one: Held) =>
-    Effect.gen(function*() {
+    Effect.suspend(() => {
       one.stopping = true
-      yield* rouse(one)
-      const fiber = yield* FiberMap.get(workers, one.owned.shard).pipe(Effect.option)
-      if (Option.isSome(fiber)) yield* Fiber.await(fiber.value)
+      return Effect.zipRight(rouse(one), Deferred.await(one.ended))
     })
 
-  const begin = Effect.fnUntraced(function*(shard: OwnedShard) {
+  const begin = Effect.fnUntraced(function*(owned: OwnedShard) {
     const one: Held = {
-      owned: shard,
+      owned,
       bell: yield* Queue.sliding<void>(1),
       rouse: yield* Queue.sliding<void>(1),
-      stopping: false
+      ended: yield* Deferred.make<void>(),
+      stopping: false,
+      problem: undefined
     }
-    held.set(shard.shard, one)
-    const work = ShardWorker.serve(shard, {
+    held.add(one)
+    const work = ShardWorker.serve(owned, {
       ...options,
       bell: one.bell,
       rouse: one.rouse,
       stopping: () => one.stopping,
-      onOutage: (problem) => report(shard.shard, problem)
+      onOutage: (problem) => tell(one, problem)
     }).pipe(
-      Effect.zipRight(Effect.ignore(owners.release(shard))),
+      Effect.zipRight(Effect.ignore(owners.release(owned))),
       Effect.catchTag("ShardLost", () => Effect.logInfo("another relay has this shard now")),
-      Effect.ensuring(Effect.sync(() => held.delete(shard.shard))),
-      Effect.ensuring(report(shard.shard, undefined)),
-      Effect.annotateLogs({ shard: shard.shard })
+      Effect.ensuring(Effect.sync(() => held.delete(one))),
+      Effect.ensuring(tell(one, undefined)),
+      Effect.ensuring(Deferred.succeed(one.ended, undefined)),
+      Effect.annotateLogs({ shard: owned.shard })
     )
-    yield* FiberMap.run(
+    yield* FiberSet.run(
       workers,
-      shard.shard,
       InHand.finish(work, {
         onStop: Effect.suspend(() => {
           one.stopping = true
@@ -107,38 +111,41 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
     )
   })
 
-  /** Keeps what is ours, gives back what is too much, takes what is missing. */
+  /** Rings where something is due. */
+  const ring = (tokens: ReadonlyArray<string>) =>
+    Effect.forEach(held, ({ bell, owned }) => tokens.includes(owned.token) ? Queue.offer(bell, undefined) : Effect.void)
+
+  /** Keeps what is ours, gives back what is too much, takes what is missing; and looks what nobody has announced. */
   const round = Effect.gen(function*() {
-    const tokens = Array.from(held.values(), ({ owned }) => owned.token)
-    const { alive, before, kept, shards } = yield* owners.keep(id, tokens)
-    for (const one of held.values()) {
+    const tokens = all().map(({ token }) => token)
+    const { alive, before, due, kept, shards } = yield* owners.keep(id, all())
+    for (const one of held) {
       // a worker that idles would not learn it
       if (!kept.includes(one.owned.token) && tokens.includes(one.owned.token)) yield* rouse(one)
     }
+    yield* ring(due)
     const mine = share(shards, alive, before)
-    const active = Array.from(held.values()).filter(({ stopping }) => !stopping)
+    const active = Array.from(held).filter(({ stopping }) => !stopping)
     yield* Effect.forEach(active.slice(mine), end, { concurrency: "unbounded", discard: true })
     if (active.length < mine) yield* Effect.forEach(yield* owners.acquire(mine - active.length), begin)
     yield* Metric.set(owned, held.size)
-    if (HashMap.isEmpty(yield* Ref.get(problems))) yield* options.report(undefined)
+    if (Array.from(held).every(({ problem }) => problem === undefined)) yield* options.report(undefined)
   }).pipe(Effect.catchTag("DatabaseUnavailable", (error) => options.report(error.message)))
 
-  /** Rings where something is due. */
-  const look = Effect.gen(function*() {
-    yield* Effect.raceFirst(wake.announced, Effect.sleep(options.pollInterval))
-    const due = yield* (yield* ShardBatches).due(Array.from(held.values(), ({ owned }) => owned.token))
-    for (const shard of due) yield* Queue.offer(held.get(shard)?.bell ?? nobody, undefined)
-  }).pipe(Effect.catchTag("DatabaseUnavailable", (error) => Effect.logDebug("no look at the outbox", error)))
-  const nobody = yield* Queue.sliding<void>(1)
+  const look = wake.announced.pipe(
+    Effect.zipRight(Effect.suspend(() => owners.due(all()))),
+    Effect.flatMap(ring),
+    Effect.catchTag("DatabaseUnavailable", (error) => Effect.logDebug("no look at the outbox", error))
+  )
 
   yield* Effect.forkScoped(Notifications.listen(options.notifications, OutboxWake.channel, wake.announce))
-  return yield* Effect.all(
-    [Effect.forever(look), Effect.forever(Effect.zipRight(round, Effect.sleep(roundInterval)))],
-    { concurrency: "unbounded" }
-  ).pipe(
+  const pause = Effect.sleep(Duration.min(roundInterval, options.pollInterval))
+  return yield* Effect.all([Effect.forever(look), Effect.forever(Effect.zipRight(round, pause))], {
+    concurrency: "unbounded"
+  }).pipe(
     Effect.zipRight(Effect.never),
     Effect.onInterrupt(() =>
-      Fiber.interruptAll(Array.from(workers, ([, fiber]) => fiber)).pipe(
+      Fiber.interruptAll(workers).pipe(
         Effect.zipRight(owners.leave(id)),
         Effect.ignore,
         Effect.interruptible,

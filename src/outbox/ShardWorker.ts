@@ -76,7 +76,8 @@ export const takeOver = Effect.fn("ShardWorker.takeOver")(function*(owned: Owned
   }
   if (Option.isSome(committed) && committed.value > last) last = committed.value
   yield* reconcile(last)
-  yield* transactions.commit(last)
+  yield* transactions.send([], last)
+  yield* transactions.commit
   return transactions
 })
 
@@ -85,15 +86,14 @@ const publish = Effect.fn("ShardWorker.publish")(
   function*(owned: OwnedShard, transactions: Transactions, batch: Batch) {
     const batches = yield* ShardBatches
     yield* CrashPoint.pass("relay-claimed")
-    // records first: a number alone often meets the markers of the last transaction, and is refused
-    yield* transactions.send(batch.events.map(EventRecord.make))
+    yield* transactions.send(batch.events.map(EventRecord.make), batch.number)
     yield* CrashPoint.pass("relay-batch-sent")
-    yield* transactions.commit(batch.number)
+    yield* transactions.commit
     yield* CrashPoint.pass("relay-batch-committed")
     const waited = yield* batches.mark(owned, batch)
     yield* CrashPoint.pass("relay-marked")
     yield* Metric.incrementBy(RelayMetrics.published, waited.length)
-    for (const seconds of waited) yield* Metric.update(RelayMetrics.latency, seconds)
+    for (const seconds of waited) RelayMetrics.latency.unsafeUpdate(seconds, [])
   }
 )
 
@@ -116,7 +116,9 @@ const renewal = "12 hours"
 const renew = Effect.fnUntraced(function*(owned: OwnedShard, transactions: Transactions) {
   const batches = yield* ShardBatches
   const ledger = yield* batches.ledger(owned)
-  if (Option.isSome(ledger)) yield* transactions.commit(ledger.value.done)
+  if (Option.isNone(ledger)) return
+  yield* transactions.send([], ledger.value.done)
+  yield* transactions.commit
 })
 
 /**
@@ -180,7 +182,7 @@ export const serve = Effect.fnUntraced(function*(
           ? Effect.void
           : Effect.zipRight(
             Effect.logDebug("a transaction did not end well: its number will tell", error),
-            Effect.zipRight(options.onOutage(error.message), pause("50 millis"))
+            Effect.zipRight(options.onOutage(error.message), pause(error.tooLong ? "5 seconds" : "50 millis"))
           )
     }),
     Effect.repeat({ while: () => !options.stopping() }),

@@ -43,6 +43,7 @@ export const faults = {
       yield* ground.enlist
       yield* ground.retire(instance)
     }),
+  "number of shards changed": ({ operate }, { pick }) => operate("shards", "--count", String(2 ** (pick % 6))),
   "postgres crashes": ({ postgres }) => postgres.restart,
   "postgres backends terminated": ({ saga }) =>
     saga.tables.query(

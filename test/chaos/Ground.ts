@@ -2,6 +2,7 @@ import { Effect, Exit, Scope } from "effect"
 import { Redis } from "ioredis"
 import { freePort } from "../e2e/FreePort.js"
 import type { Services } from "../e2e/Program.js"
+import * as Program from "../e2e/Program.js"
 import * as Restartable from "../e2e/Restartable.js"
 import * as Saga from "../proof/Saga.js"
 import * as Proxy from "../utils/Proxy.js"
@@ -11,9 +12,13 @@ export interface Instance {
   readonly gone: Effect.Effect<void>
 }
 
+export const deliveries = ["at-least-once", "exactly-once", "mixed"] as const
+/** `mixed`: every other instance, as while the one is changed for the other. */
+export type Delivery = (typeof deliveries)[number]
+
 /** Servers of our own, a proxy before each, and services that reach them by the proxies alone. */
 export const make = Effect.fnUntraced(function*(
-  options: { readonly instances: number; readonly ordersPerSecond: number }
+  options: { readonly instances: number; readonly ordersPerSecond: number; readonly delivery: Delivery }
 ) {
   const front = yield* freePort
   const [postgres, redis, kafka] = yield* Effect.all([
@@ -26,24 +31,27 @@ export const make = Effect.fnUntraced(function*(
     redis: yield* Proxy.make(redis.url),
     kafka: yield* Proxy.make(kafka.behind, front)
   }
+  const env = {
+    DATABASE_URL: proxies.postgres.url,
+    REDIS_URL: proxies.redis.url,
+    KAFKA_BROKERS: kafka.front,
+    OUTBOX_LEASE: "5s"
+  }
   const saga = yield* Saga.make({
     ordersPerSecond: options.ordersPerSecond,
     servers: { databaseUrl: postgres.url, redisUrl: redis.url, kafkaBrokers: kafka.broker.url },
-    env: {
-      DATABASE_URL: proxies.postgres.url,
-      REDIS_URL: proxies.redis.url,
-      KAFKA_BROKERS: kafka.front,
-      OUTBOX_LEASE: "5s"
-    }
+    env
   })
 
   const instances: Array<Instance> = []
   /** What instances said that ended though nobody had asked them to. */
   const deserted: Array<string> = []
 
+  let enlisted = 0
   const enlist = Effect.gen(function*() {
     const scope = yield* Scope.make()
-    const program = yield* Scope.extend(saga.serve(), scope)
+    const delivery = options.delivery === "mixed" ? deliveries[enlisted++ % 2]! : options.delivery
+    const program = yield* Scope.extend(saga.serve([], { OUTBOX_DELIVERY: delivery }), scope)
     const instance: Instance = { program, gone: Scope.close(scope, Exit.void) }
     instances.push(instance)
     yield* program.ended.pipe(
@@ -80,6 +88,12 @@ export const make = Effect.fnUntraced(function*(
     Effect.forEach(instances.splice(0), ({ gone }) => gone, { concurrency: "unbounded", discard: true })
   )
 
+  /** Runs one command of ours, as an operator does. */
+  const operate = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
+    const { code, stderr } = yield* Program.run(args, { ...saga.world.env, ...env })
+    if (code !== 0) deserted.push(`${args.join(" ")} ended with ${code}:\n${stderr.slice(-1_000)}`)
+  })
+
   /** Runs one command in Redis itself. */
   const command = (name: string, ...args: ReadonlyArray<string>) =>
     Effect.promise(async () => {
@@ -104,6 +118,7 @@ export const make = Effect.fnUntraced(function*(
     dismiss,
     retire,
     command,
+    operate,
     instances: instances as ReadonlyArray<Instance>,
     deserted: deserted as ReadonlyArray<string>
   } as const

@@ -13,6 +13,7 @@ export interface ChaosOptions {
   readonly seed: number
   readonly instances: number
   readonly ordersPerSecond: number
+  readonly delivery: GroundOf.Delivery
   /** How long the system may take to work again after a fault. */
   readonly recovery: Duration.Duration
 }
@@ -77,7 +78,7 @@ const torment = Effect.fnUntraced(function*(ground: Ground, options: ChaosOption
 export const run = Effect.fnUntraced(function*(options: ChaosOptions) {
   yield* Console.log(
     `chaos for ${options.minutes} min with seed ${options.seed}: ${options.instances} instances, ` +
-      `${options.ordersPerSecond} orders/s at the most`
+      `${options.delivery}, ${options.ordersPerSecond} orders/s at the most`
   )
   const ground = yield* GroundOf.make(options)
   const { saga } = ground
@@ -89,7 +90,9 @@ export const run = Effect.fnUntraced(function*(options: ChaosOptions) {
   const wrong = outcomes.filter(({ recovery }) => recovery === undefined).map(({ kind }) => `no recovery from: ${kind}`)
   const finished = yield* Effect.exit(saga.finish(running))
   if (Exit.isFailure(finished)) wrong.push("orders were still not settled 90 s after the last fault")
-  const { clean, faults: found, stderr, verdict } = yield* saga.look()
+  const { clean, faults: found, stderr, verdict } = yield* saga.look(
+    ...options.delivery === "exactly-once" ? ["--exactly-once"] : []
+  )
   if (!clean) wrong.push(...found.slice(0, 5), stderr)
   const unsettled = yield* saga.unsettled
   if (unsettled !== 0) wrong.push(`${unsettled} orders not settled as asked`)

@@ -1,6 +1,7 @@
 import { CliConfig, Command, Options, ValidationError } from "@effect/cli"
 import { NodeContext, NodeRuntime } from "@effect/platform-node"
 import { Cause, Console, Duration, Effect, Exit, Layer, Option } from "effect"
+import * as GroundOf from "./Ground.js"
 import * as Run from "./Run.js"
 
 const upTo = (most: number) => (value: number) => value > 0 && value <= most ? Option.some(value) : Option.none()
@@ -30,12 +31,18 @@ const recovery = Options.integer("recovery").pipe(
   Options.withDefault(60)
 )
 
-const chaos = Command.make("chaos", { minutes, seed, instances, rate, recovery }, (options) =>
+const delivery = Options.choice("delivery", GroundOf.deliveries).pipe(
+  Options.withDescription("OUTBOX_DELIVERY of the instances; exactly-once allows no resend. Default: at-least-once"),
+  Options.withDefault("at-least-once" as const)
+)
+
+const chaos = Command.make("chaos", { minutes, seed, instances, rate, recovery, delivery }, (options) =>
   Run.run({
     minutes: options.minutes,
     seed: options.seed,
     instances: options.instances,
     ordersPerSecond: options.rate,
+    delivery: options.delivery,
     recovery: Duration.seconds(options.recovery)
   }).pipe(
     // whatever hangs, it ends by itself: start, the last fault, its recovery, the drain and the audit

@@ -12,6 +12,7 @@ import { Outbox } from "../../src/outbox/Outbox.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import * as Relay from "../../src/outbox/Relay.js"
 import { ShardBatches } from "../../src/outbox/ShardBatches.js"
+import * as ShardCount from "../../src/outbox/ShardCount.js"
 import { ShardOwners } from "../../src/outbox/ShardOwners.js"
 import * as ShardRelay from "../../src/outbox/ShardRelay.js"
 import * as ShardWorker from "../../src/outbox/ShardWorker.js"
@@ -129,8 +130,8 @@ const deliver = Effect.fnUntraced(function*(topic: string) {
   const transactions = yield* ShardWorker.takeOver(owned, shardOptions(topic))
   const batch = Option.getOrThrow(yield* batches.claim(owned, 500))
   if (batch.events.length > 0) {
-    yield* transactions.send(batch.events.map(EventRecord.make))
-    yield* transactions.commit(batch.number)
+    yield* transactions.send(batch.events.map(EventRecord.make), batch.number)
+    yield* transactions.commit
     yield* batches.mark(owned, batch)
   }
   return batch.events.length
@@ -247,14 +248,14 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       const options = { ...KafkaTest.kafka(), name: randomUUID(), topic, timeout: lease }
       const record = { topic, key: "1", value: "body", headers: { "event-id": "1" } }
       const first = yield* KafkaTransactions.open(options)
-      yield* first.send([record])
+      yield* first.send([record], 1n)
       const second = yield* KafkaTransactions.open(options)
-      assert.isFalse((yield* Effect.flip(first.commit(1n))).refused)
+      assert.isFalse((yield* Effect.flip(first.commit)).refused)
       assert.deepStrictEqual(yield* second.committed, Option.none())
-      yield* second.send([record])
-      yield* second.commit(2n)
-      assert.strictEqual((yield* Effect.flip(first.send([record])))._tag, "TransactionFailed")
-      assert.strictEqual((yield* Effect.flip(first.commit(3n)))._tag, "TransactionFailed")
+      yield* second.send([record], 2n)
+      yield* second.commit
+      assert.strictEqual((yield* Effect.flip(first.send([record], 3n)))._tag, "TransactionFailed")
+      assert.strictEqual((yield* Effect.flip(first.commit))._tag, "TransactionFailed")
       const third = yield* KafkaTransactions.open(options)
       assert.deepStrictEqual(yield* third.committed, Option.some(2n))
       assert.lengthOf(yield* records(topic), 1)
@@ -267,13 +268,12 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       const open = (name: string) => KafkaTransactions.open({ ...KafkaTest.kafka(), name, topic, timeout: lease })
       const record = (id: string) => ({ topic, key: "1", value: id, headers: { "event-id": id } })
       const opened = yield* Effect.forEach(names, open)
-      for (const [place, producer] of opened.entries()) yield* producer.send([record(`lost ${place}`)])
-      for (const [place, producer] of opened.entries()) yield* producer.send([record(`lost again ${place}`)])
+      for (const [place, producer] of opened.entries()) yield* producer.send([record(`lost ${place}`)], 1n)
       // aborted in the order opposite to that in which they began
       const heirs = yield* Effect.forEach([...names].reverse(), open)
       for (const [place, producer] of heirs.entries()) {
-        yield* producer.send([record(`kept ${place}`)])
-        yield* producer.commit(1n)
+        yield* producer.send([record(`kept ${place}`)], 1n)
+        yield* producer.commit
       }
       const found = yield* until(idsOnTopic(topic), ({ length }) => length >= names.length)
       assert.deepStrictEqual(found, names.map((_, place) => `kept ${place}`))
@@ -284,8 +284,8 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       yield* fresh
       const topic = yield* KafkaTest.freshTopic()
       const { batch, ids, outgoing, transactions } = yield* claimed(topic, 5)
-      yield* transactions.send(outgoing)
-      yield* transactions.commit(batch.number)
+      yield* transactions.send(outgoing, batch.number)
+      yield* transactions.commit
       assert.strictEqual(yield* count("WAIT"), 5)
       assert.strictEqual(yield* deliver(topic), 0)
       assert.strictEqual(yield* count("DONE"), 5)
@@ -297,9 +297,9 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       yield* fresh
       const topic = yield* KafkaTest.freshTopic()
       const { batch, ids, outgoing, transactions } = yield* claimed(topic, 5)
-      yield* transactions.send(outgoing)
+      yield* transactions.send(outgoing, batch.number)
       assert.strictEqual(yield* deliver(topic), 5)
-      yield* Effect.flip(transactions.commit(batch.number))
+      yield* Effect.flip(transactions.commit)
       assert.strictEqual(yield* deliver(topic), 0)
       assert.strictEqual(yield* count("DONE"), 5)
       assert.deepStrictEqual(yield* idsOnTopic(topic), ids.sort())
@@ -334,7 +334,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
           (yield* Effect.flip(ShardWorker.takeOver(owned, shardOptions(topic))))._tag,
           "ShardLost"
         )
-        assert.deepStrictEqual((yield* owners.keep(randomUUID(), [owned.token])).kept, [])
+        assert.deepStrictEqual((yield* owners.keep(randomUUID(), [owned])).kept, [])
       }
       assert.strictEqual(JSON.stringify(yield* everything), before)
       assert.lengthOf(Option.getOrThrow(yield* batches.claim(heir, 500)).events, 2)
@@ -352,6 +352,59 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       assert.lengthOf(Option.getOrThrow(yield* batches.claim(heir, 500)).events, 2)
       assert.lengthOf(yield* batches.mark(owned, batch), 0)
       assert.strictEqual(yield* count("WAIT"), 2)
+    }))
+
+  it.scoped("the number of shards changes under relays: every event once, in order, on whichever side of it", () =>
+    Effect.gen(function*() {
+      yield* fresh
+      const sql = yield* SqlClient.SqlClient
+      const topic = yield* KafkaTest.freshTopic()
+      const orders = Arr.range(1, 60)
+      const first = yield* Effect.forkScoped(serve(topic))
+      const second = yield* Effect.forkScoped(serve(topic))
+      yield* Fixtures.append(orders, { topic })
+      for (const shards of [16, 2, 8]) {
+        yield* Fixtures.append(orders.map((order) => 100 * shards + order), { topic })
+        yield* ShardCount.change(shards, shardOptions(topic))
+        const indexes = yield* sql<{ readonly name: string }>`
+          SELECT indexname AS name FROM pg_indexes WHERE indexname LIKE 'event_waiting_of_%'
+        `
+        assert.deepStrictEqual(indexes.map(({ name }) => name), [`event_waiting_of_${shards}_shards`])
+        yield* Fixtures.append(orders.map((order) => 100 * shards + order), { topic, status: "COMPLETED" })
+        const owned = sql`SELECT FROM outbox_shard WHERE owner IS NOT NULL`
+        yield* until(owned, ({ length }) => length === shards)
+      }
+      yield* Fixtures.append(orders, { topic, status: "COMPLETED" })
+      yield* until(count("DONE"), (n) => n === 480)
+      yield* Fiber.interruptAll([first, second])
+      const found = yield* until(records(topic), ({ length }) => length >= 480)
+      assert.lengthOf(found, 480)
+      for (const [key, ofOrder] of Object.entries(Arr.groupBy(found, ({ key }) => key))) {
+        assert.deepStrictEqual(ofOrder.map(({ value }) => JSON.parse(value).status), ["CREATED", "COMPLETED"], key)
+      }
+    }))
+
+  it.scoped("a relay that stood still while the number of shards changed commits, marks and claims nothing", () =>
+    Effect.gen(function*() {
+      yield* fresh
+      const sql = yield* SqlClient.SqlClient
+      const batches = yield* ShardBatches
+      const topic = yield* KafkaTest.freshTopic()
+      const { batch, ids, outgoing, owned, transactions } = yield* claimed(topic, 5)
+      yield* transactions.send(outgoing, batch.number)
+      assert.strictEqual(yield* ShardCount.change(2, shardOptions(topic)), 8)
+      const everything = sql`SELECT event.*, shard.* FROM event, outbox_shard AS shard ORDER BY id, shard`
+      const before = JSON.stringify(yield* everything)
+      assert.isFalse((yield* Effect.flip(transactions.commit)).refused)
+      assert.lengthOf(yield* batches.mark(owned, batch), 0)
+      assert.isTrue(Option.isNone(yield* batches.claim(owned, 500)))
+      assert.isFalse(yield* batches.reconcile(owned, batch.number))
+      assert.strictEqual((yield* Effect.flip(ShardWorker.takeOver(owned, shardOptions(topic))))._tag, "ShardLost")
+      assert.strictEqual(JSON.stringify(yield* everything), before)
+
+      assert.strictEqual(yield* deliver(topic), 5)
+      assert.deepStrictEqual(yield* idsOnTopic(topic), ids.sort())
+      assert.strictEqual(yield* ShardCount.change(8, shardOptions(topic)), 2)
     }))
 
   it.scoped("an at-least-once claim takes no event that is in a batch, and none after it", () =>
@@ -388,8 +441,8 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
         if (onTopic === "none") yield* oldRecords(topic)
         yield* Effect.scoped(Effect.gen(function*() {
           const { batch, outgoing, transactions } = yield* claimed(topic, 3)
-          yield* transactions.send(outgoing)
-          if (onTopic === "all") yield* transactions.commit(batch.number)
+          yield* transactions.send(outgoing, batch.number)
+          if (onTopic === "all") yield* transactions.commit
         }))
         yield* loseNumber
         assert.strictEqual(yield* deliver(topic), onTopic === "all" ? 0 : 3)
@@ -408,8 +461,8 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       const topic = yield* KafkaTest.freshTopic()
       const half = yield* Effect.scoped(Effect.gen(function*() {
         const { batch, ids, outgoing, transactions } = yield* claimed(topic, 2)
-        yield* transactions.send(outgoing.slice(0, 1))
-        yield* transactions.commit(batch.number)
+        yield* transactions.send(outgoing.slice(0, 1), batch.number)
+        yield* transactions.commit
         return ids
       }))
       yield* loseNumber
@@ -476,11 +529,11 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       const topic = yield* KafkaTest.freshTopic()
       const dead = yield* Scope.make()
       const { batch, outgoing, owned, transactions } = yield* Scope.extend(claimed(topic, 3), dead)
-      yield* transactions.send(outgoing)
-      yield* transactions.commit(batch.number)
+      yield* transactions.send(outgoing, batch.number)
+      yield* transactions.commit
       yield* Fixtures.append((yield* ordersOf(0, 5)).slice(3), { topic })
       const second = Option.getOrThrow(yield* (yield* ShardBatches).claim(owned, 500))
-      yield* transactions.send(second.events.map(EventRecord.make))
+      yield* transactions.send(second.events.map(EventRecord.make), second.number)
       yield* Fixtures.append(yield* ordersOf(0, 5), { topic, status: "COMPLETED" })
 
       const url = yield* PgTest.DatabaseUrl
@@ -508,12 +561,32 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       }
     }))
 
-  it.scoped("a lease that the brokers find too long is named", () =>
+  it.scoped("a lease that the brokers find too long is told by its name, and asked again", () =>
+    Effect.gen(function*() {
+      yield* fresh
+      const topic = yield* KafkaTest.freshTopic()
+      const problems: Array<string | undefined> = []
+      const relay = yield* Effect.forkScoped(serve(topic, {
+        lease: "20 minutes",
+        report: (problem) => Effect.sync(() => void problems.push(problem))
+      }))
+      yield* until(Effect.sync(() => problems.at(-1) ?? ""), (problem) => problem.includes("OUTBOX_LEASE"))
+      assert.include(problems.at(-1)!, "transaction.max.timeout.ms")
+      yield* Fiber.interrupt(relay)
+    }))
+
+  it.scoped("a relay that stands still in a transaction holds readers back no longer than its lease", () =>
     Effect.gen(function*() {
       const topic = yield* KafkaTest.freshTopic()
-      const error = yield* Effect.flip(
-        KafkaTransactions.open({ ...KafkaTest.kafka(), name: randomUUID(), topic, timeout: "20 minutes" })
-      )
-      assert.include(error.message, "OUTBOX_LEASE")
+      const open = (timeout: Duration.DurationInput) =>
+        KafkaTransactions.open({ ...KafkaTest.kafka(), name: randomUUID(), topic, timeout })
+      const record = (id: string) => ({ topic, key: "1", value: id, headers: { "event-id": id } })
+      const [still, other] = [yield* open("1 second"), yield* open(lease)]
+      yield* still.send([record("lost")], 1n)
+      yield* other.send([record("kept")], 1n)
+      yield* other.commit
+      // brokers look for what took too long every 10 seconds
+      assert.deepStrictEqual(yield* until(idsOnTopic(topic), ({ length }) => length > 0), ["kept"])
+      assert.strictEqual((yield* Effect.flip(still.commit))._tag, "TransactionFailed")
     }))
 })

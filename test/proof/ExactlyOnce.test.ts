@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { eventually } from "../e2e/Eventually.js"
-import type * as Program from "../e2e/Program.js"
+import * as Program from "../e2e/Program.js"
 import * as Restartable from "../e2e/Restartable.js"
 import * as Saga from "./Saga.js"
 
@@ -20,15 +20,17 @@ const stopped = (program: Program.Services) =>
     Effect.map(({ code }) => assert.strictEqual(code, 0, program.stderr().slice(-2_000)))
   )
 
-/** How many shards each of these relays has, once they have all between them, and each has some. */
-const shared = (...relays: ReadonlyArray<Program.Services>) =>
+/** Ends once these relays have so many shards between them, all there are, and each its share. */
+const sharedOf = (all: number, ...relays: ReadonlyArray<Program.Services>) =>
   Effect.forEach(relays, (relay) => relay.metric("payments_shards_owned"), { concurrency: "unbounded" }).pipe(
     Effect.tap((shards) => {
-      assert.isAtLeast(Math.min(...shards), Math.floor(8 / relays.length), `shards: ${shards.join()}`)
-      assert.strictEqual(shards.reduce((sum, count) => sum + count), 8, `shards: ${shards.join()}`)
+      assert.isAtLeast(Math.min(...shards), Math.floor(all / relays.length), `shards: ${shards.join()}`)
+      assert.strictEqual(shards.reduce((sum, count) => sum + count), all, `shards: ${shards.join()}`)
     }),
     eventually("60 seconds")
   )
+
+const shared = (...relays: ReadonlyArray<Program.Services>) => sharedOf(8, ...relays)
 
 describe.concurrent("every event once on the topic, under load", () => {
   it.scopedLive("two relays, one killed and another added", () =>
@@ -105,6 +107,36 @@ describe.concurrent("every event once on the topic, under load", () => {
         "--no-resends"
       )
     }), limit)
+
+  it.scopedLive(
+    "the number of shards is changed, one relay standing still over it and another killed",
+    () =>
+      Effect.gen(function*() {
+        const saga = yield* make()
+        const [frozen, killed] = [yield* saga.serve(["relay"]), yield* saga.serve(["relay"])]
+        const other = yield* saga.serve()
+        yield* Effect.forEach([frozen, killed, other], ({ untilReady }) => untilReady)
+        yield* shared(frozen, killed, other)
+        yield* saga.outlives(
+          Effect.gen(function*() {
+            yield* frozen.signal("SIGSTOP")
+            yield* killed.signal("SIGKILL")
+            const { code, stderr } = yield* Program.run(["shards", "--count", "16"], {
+              ...saga.world.env,
+              ...exactlyOnce
+            })
+            assert.strictEqual(code, 0, stderr)
+            yield* sharedOf(16, other)
+            yield* saga.more()
+            yield* frozen.signal("SIGCONT")
+            yield* saga.more()
+            yield* sharedOf(16, frozen, other)
+          }),
+          "--no-resends"
+        )
+      }),
+    limit
+  )
 
   it.scopedLive("PostgreSQL crashes and comes back", () =>
     Effect.gen(function*() {

@@ -6,7 +6,7 @@ import * as Ground from "../chaos/Ground.js"
 
 class Network extends Context.Tag("test/Network")<Network, Ground.Ground>() {}
 
-const ground = Ground.make({ instances: 2, ordersPerSecond: 50 })
+const ground = Ground.make({ instances: 2, ordersPerSecond: 50, delivery: "at-least-once" })
 
 /** The same to each of them, one after the other, for some seconds each. */
 const outlives = Effect.fnUntraced(function*(

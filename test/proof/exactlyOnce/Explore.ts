@@ -1,5 +1,5 @@
 import type { Act, Request, Rules, Shard, Step } from "./Protocol.js"
-import { after, complete, steps, story, wrong } from "./Protocol.js"
+import { after, complete, producerOf, steps, story, wrong } from "./Protocol.js"
 
 /**
  * A state as a short text: two shards with the same text can do the same from here on, so that the states are finite
@@ -27,13 +27,14 @@ export const encode = (rules: Rules, shard: Shard): string => {
   for (let number = 1; number < ranks.length; number++) if (ranks[number] === 1) ranks[number] = ++last
   const rank = (number: number) => ranks[number]!
   const known = (me: Shard["relays"][number], relay: number) => {
-    const { epoch } = producers[rules.transactionalId === "shard" ? 0 : relay]!
-    return `${me.token === 0 ? "-" : me.token === owner ? "o" : "x"}${
+    const { epoch } = producers[producerOf(rules, relay, me)]!
+    return `${me.token === 0 ? "-" : me.token === owner ? "o" : "x"}${shard.name - me.name}${
       me.epoch === 0 ? "-" : me.epoch === epoch ? "n" : "x"
     }${rank(me.committed)}.${rank(me.number)}.${me.events.join()}`
   }
   return [
     owner === 0 ? "" : "o",
+    shard.changes,
     rank(committed),
     topic.join(),
     ...done.map((yes, event) => yes ? "d" : rank(batch[event]!)),
@@ -45,7 +46,7 @@ export const encode = (rules: Rules, shard: Shard): string => {
 
 /** What of a request is looked at when it arrives. */
 const carried = ({ act, from, knew }: Request): Request => {
-  const nothing = { next: 0, token: 0, epoch: 0, committed: 0, number: 0, events: [] }
+  const nothing = { next: 0, token: 0, name: 0, epoch: 0, committed: 0, number: 0, events: [] }
   switch (act) {
     case "reconcile":
       return { act, from, knew: { ...nothing, token: knew.token, committed: knew.committed } }
@@ -55,11 +56,13 @@ const carried = ({ act, from, knew }: Request): Request => {
     case "mark":
       return { act, from, knew: { ...nothing, number: knew.number, events: knew.events } }
     case "send":
-      return { act, from, knew: { ...nothing, epoch: knew.epoch, events: knew.events } }
+      return { act, from, knew: { ...nothing, name: knew.name, epoch: knew.epoch, events: knew.events } }
     case "sendOffsets":
-      return { act, from, knew: { ...nothing, epoch: knew.epoch, number: knew.number } }
+      return { act, from, knew: { ...nothing, name: knew.name, epoch: knew.epoch, number: knew.number } }
     case "commit":
-      return { act, from, knew: { ...nothing, epoch: knew.epoch } }
+      return { act, from, knew: { ...nothing, name: knew.name, epoch: knew.epoch } }
+    case "fence":
+      return { act, from, knew: { ...nothing, name: knew.name } }
     default:
       return { act, from, knew: nothing }
   }

@@ -3,7 +3,7 @@ import { FastCheck as fc } from "effect"
 import type { Counterexample, Graph } from "./Explore.js"
 import { explore, together } from "./Explore.js"
 import type { Act, Rules, Step } from "./Protocol.js"
-import { complete, mayRelease, play, program, protocol, start, story, wrong } from "./Protocol.js"
+import { complete, mayChange, mayRelease, play, program, protocol, start, story, wrong } from "./Protocol.js"
 import { schedules } from "./Schedule.js"
 
 const sound = (found: Graph | Counterexample): Graph => {
@@ -27,6 +27,20 @@ describe("every interleaving, with any number of crashes, lost requests and lost
 
   it("three relays, an event", () => assert.strictEqual(sound(explore(protocol, start([1], 3))).states, 11_936))
 
+  // A change waits until every shard is at rest in the same hands. What it has to see to is the same in each of them: that
+  // nothing is leased, and that no producer of the old name can commit, whatever its relay believes.
+  it("their number changed, once or twice, whenever a relay has the shard at rest", () => {
+    assert.strictEqual(sound(explore(protocol, start([1, 1], 2, 1, 1))).states, 5_330)
+    assert.strictEqual(sound(explore(protocol, start([1], 2, 1, 2))).states, 4_956)
+    assert.strictEqual(sound(explore(protocol, start([1, 1], 2, 1, 1), changing)).states, 161_529)
+  })
+
+  // they are sent side by side, and the commit waits for both
+  it("the number before the events", () => {
+    const other = [...program.slice(0, 5), "sendOffsets", "send", ...program.slice(7)] as const
+    assert.strictEqual(sound(explore({ ...protocol, program: other }, start([1, 1], 2), changing)).states, 33_251)
+  })
+
   // Shards share nothing but the crash of a relay, and here a relay may crash for one shard alone, which allows more: what
   // holds for each shard by itself holds for all of them together. The states of the two shards above bear it out, being
   // the product of theirs.
@@ -35,11 +49,12 @@ describe("every interleaving, with any number of crashes, lost requests and lost
 })
 
 describe("the protocol broken: the shortest way to harm", () => {
-  const broken = (change: Partial<Rules>, { late = [], orders = [1] }: {
+  const broken = (change: Partial<Rules>, { changes = 0, late = [], orders = [1] }: {
     readonly late?: ReadonlyArray<Act>
     readonly orders?: ReadonlyArray<number>
+    readonly changes?: number
   } = {}) => {
-    const found = explore({ ...protocol, ...change }, start(orders, 2), late)
+    const found = explore({ ...protocol, ...change }, start(orders, 2, 1, changes), late)
     return "wrong" in found ? `${found.story} => ${found.wrong}` : `sound in ${found.states} states`
   }
 
@@ -99,6 +114,16 @@ describe("the protocol broken: the shortest way to harm", () => {
       `"A acquire, A fence, A read, A reconcile, A claim (late), A fence, A read, A reconcile, the late claim of A arrives, A claim, A send, A sendOffsets, A commit (answer lost), A fence, A read, A reconcile => event 0 is DONE and not on the topic"`
     ))
 
+  it("their number changed by who once had the shard at rest", () =>
+    expect(broken({ changes: "whoever was at rest" }, { changes: 1 })).toMatchInlineSnapshot(
+      `"A acquire, A fence, A read, A reconcile, B acquire, B fence, B read, B reconcile, B claim, A change, A acquire, A fence, A read, A reconcile => event 0 is DONE and not on the topic"`
+    ))
+
+  it("their number changed by who has the shard, and a batch of it", () =>
+    expect(broken({ changes: "whoever has the token" }, { changes: 1 })).toMatchInlineSnapshot(
+      `"A acquire, A fence, A read, A reconcile, A claim, A change, A acquire, A fence, A read, A reconcile => event 0 is DONE and not on the topic"`
+    ))
+
   describe("harmless", () => {
     it("to keep the token, where no statement of the database arrives late", () =>
       expect(broken({ afterError: "fence" }, { late: ["fence", "send", "sendOffsets", "commit", "mark"] }))
@@ -114,7 +139,7 @@ describe("schedules at random", () => {
   const worlds = [[1, 1], [1, 2, 1], [1, 2, 3, 1, 2], [1, 1, 2, 2, 3, 3], [1, 2, 3, 4, 1, 4]].flatMap((orders) =>
     [2, 3].flatMap((relays) => [1, 2, 3].map((batchSize) => ({ orders, relays, batchSize })))
   )
-  const faults = ["crash", "release", "times out", "arrives", "arrives", "late", "answer lost", "request lost"] as const
+  const faults = ["crash", "release", "times out", "arrives", "change", "late", "answer lost", "request lost"] as const
 
   /** A step is a byte: one time in eight another relay goes on, and one time in eight something goes wrong. */
   const clean = (rules: Rules) =>
@@ -122,14 +147,14 @@ describe("schedules at random", () => {
       fc.constantFrom(...worlds),
       fc.uint8Array({ minLength: 20, maxLength: 50, size: "max" }),
       ({ batchSize, orders, relays }, schedule) => {
-        const shard = start(orders, relays, batchSize)
+        const shard = start(orders, relays, batchSize, 2)
         const taken: Array<Step> = []
         const go = (step: Step) => {
           taken.push(step)
           play(rules, shard, step)
           const found = wrong(shard)
           if (found !== undefined) {
-            throw new Error(`${story(rules, start(orders, relays, batchSize), taken)} => ${found}`)
+            throw new Error(`${story(rules, start(orders, relays, batchSize, 2), taken)} => ${found}`)
           }
         }
         let relay = 0
@@ -139,7 +164,10 @@ describe("schedules at random", () => {
           if (is === "arrives") {
             if (shard.wire.length > 0) go({ is, place: byte % shard.wire.length })
           } else if (is === "times out") {
-            if (shard.producers[0]!.open) go({ is, producer: 0 })
+            const producer = shard.producers.findIndex(({ open }) => open)
+            if (producer >= 0) go({ is, producer })
+          } else if (is === "change") {
+            if (mayChange(rules, shard.relays[relay]!)) go({ is, relay })
           } else if (is !== "release" || mayRelease(rules, shard.relays[relay]!)) {
             go({ is, relay })
           }
@@ -163,7 +191,9 @@ describe("schedules at random", () => {
       { guarded: ["reconcile"] },
       { afterError: "fence" },
       { afterError: "fence, then send the same again" },
-      { afterError: "claim again" }
+      { afterError: "claim again" },
+      { changes: "whoever was at rest" },
+      { changes: "whoever has the token" }
     ]
     for (const change of breaks) {
       const { failed } = fc.check(clean({ ...protocol, ...change }), { numRuns: 100_000, endOnFailure: true })

@@ -31,6 +31,8 @@ export interface Rules {
   readonly transactionalId: "shard" | "process"
   /** What a mark asks of its events, beside their ids and that they wait. */
   readonly markNames: "the number" | "nothing"
+  /** Who may put new shards in the place of the old ones: `whoever` also one who has neither fenced nor reconciled. */
+  readonly changes: "who has it at rest" | "whoever has the token" | "whoever was at rest"
 }
 
 export const protocol: Rules = {
@@ -38,13 +40,16 @@ export const protocol: Rules = {
   afterError: "acquire",
   guarded: ["reconcile", "claim"],
   transactionalId: "shard",
-  markNames: "the number"
+  markNames: "the number",
+  changes: "who has it at rest"
 }
 
 /** What a relay knows of the shard: lost when it crashes. `next` is its place in the program. */
 export interface Relay {
   readonly next: number
   readonly token: number
+  /** The transactional id of the shard that it took. */
+  readonly name: number
   readonly epoch: number
   /** The number that it read at the broker. */
   readonly committed: number
@@ -55,7 +60,7 @@ export interface Relay {
 
 /** A request on its way: all that it carries is what its sender knew. */
 export interface Request {
-  readonly act: Act | "release"
+  readonly act: Act | "release" | "change"
   readonly from: number
   readonly knew: Relay
 }
@@ -73,6 +78,9 @@ export interface Shard {
   lastBatch: number
   readonly done: Array<boolean>
   readonly batch: Array<number>
+  /** The shard's transactional id: another one after each change of the number of shards, of which so many are left. */
+  name: number
+  changes: number
   /** The broker: for each transactional id the epoch and the open transaction; then what a read_committed reader sees. */
   readonly producers: Array<Producer>
   committed: number
@@ -94,13 +102,15 @@ export type Step =
   | { readonly is: Fate; readonly relay: number }
   /** In order: gives the shard away. Only with nothing in hand. */
   | { readonly is: "release" | "crash"; readonly relay: number }
+  /** Other shards take the place of all that there are: of what becomes of this one's orders, each by itself is the same. */
+  | { readonly is: "change"; readonly relay: number }
   | { readonly is: "arrives"; readonly place: number }
   /** The broker aborts a transaction that took too long. */
   | { readonly is: "times out"; readonly producer: number }
 
-const idle: Relay = { next: 0, token: 0, epoch: 0, committed: 0, number: 0, events: [] }
+const idle: Relay = { next: 0, token: 0, name: 0, epoch: 0, committed: 0, number: 0, events: [] }
 
-export const start = (orders: ReadonlyArray<number>, relays: number, batchSize = 1): Shard => ({
+export const start = (orders: ReadonlyArray<number>, relays: number, batchSize = 1, changes = 0): Shard => ({
   orders,
   batchSize,
   relays: Array.from({ length: relays }, () => idle),
@@ -110,7 +120,9 @@ export const start = (orders: ReadonlyArray<number>, relays: number, batchSize =
   lastBatch: 0,
   done: orders.map(() => false),
   batch: orders.map(() => 0),
-  producers: Array.from({ length: relays }, () => ({ epoch: 0, open: undefined })),
+  name: 0,
+  changes,
+  producers: Array.from({ length: Math.max(relays, changes + 1) }, () => ({ epoch: 0, open: undefined })),
   committed: 0,
   topic: []
 })
@@ -124,18 +136,26 @@ const due = (shard: Shard) =>
       []
   ).slice(0, shard.batchSize)
 
-const producerOf = (rules: Rules, relay: number) => rules.transactionalId === "shard" ? 0 : relay
+export const producerOf = (rules: Rules, relay: number, { name }: Relay) =>
+  rules.transactionalId === "shard" ? name : relay
 
 /** The database and the broker: carries out a request. Answers what its sender learns from it, or that it was refused. */
 const serve = (rules: Rules, shard: Shard, { act, from, knew }: Request): Partial<Relay> | "refused" => {
   if (rules.guarded.includes(act as Act) && shard.owner !== knew.token) return "refused"
-  const id = producerOf(rules, from)
+  const id = producerOf(rules, from, knew)
   const producer = shard.producers[id]!
   const fenced = producer.epoch !== knew.epoch
   switch (act) {
     case "acquire": // always granted: the lease may have run out
       shard.owner = ++shard.lastToken
-      return { token: shard.owner }
+      return { token: shard.owner, name: shard.name }
+    case "change": // the new number begins where the old ones ended
+      if (rules.changes !== "whoever was at rest" && shard.owner !== knew.token || shard.changes === 0) return "refused"
+      shard.owner = 0
+      shard.name++
+      shard.changes--
+      shard.committed = shard.lastBatch
+      return {}
     case "release":
       if (shard.owner === knew.token) shard.owner = 0
       return {}
@@ -159,11 +179,11 @@ const serve = (rules: Rules, shard: Shard, { act, from, knew }: Request): Partia
     }
     case "send":
       if (fenced) return "refused"
-      shard.producers[id] = { epoch: producer.epoch, open: { events: knew.events, number: 0 } }
+      shard.producers[id] = { epoch: producer.epoch, open: { number: 0, ...producer.open, events: knew.events } }
       return {}
     case "sendOffsets":
-      if (fenced || producer.open === undefined) return "refused"
-      shard.producers[id] = { epoch: producer.epoch, open: { ...producer.open, number: knew.number } }
+      if (fenced) return "refused"
+      shard.producers[id] = { epoch: producer.epoch, open: { events: [], ...producer.open, number: knew.number } }
       return {}
     case "commit":
       if (fenced || producer.open === undefined) return "refused"
@@ -195,7 +215,7 @@ const heard = (rules: Rules, relay: Relay, answer: Partial<Relay>): Relay => {
 /** A relay after an error, or after no answer. */
 const failed = (rules: Rules, me: Relay): Relay => {
   if (me.token === 0 || rules.afterError === "acquire") return idle
-  const fence = { ...idle, token: me.token, next: rules.program.indexOf("fence") }
+  const fence = { ...idle, token: me.token, name: me.name, next: rules.program.indexOf("fence") }
   switch (rules.afterError) {
     case "fence":
       return fence
@@ -230,7 +250,8 @@ export const play = (rules: Rules, shard: Shard, step: Step): "refused" | undefi
       shard.relays[step.relay] = idle
       return
     case "release":
-      serve(rules, shard, { act: "release", from: step.relay, knew: shard.relays[step.relay]! })
+    case "change":
+      serve(rules, shard, { act: step.is, from: step.relay, knew: shard.relays[step.relay]! })
       shard.relays[step.relay] = idle
       return
   }
@@ -264,6 +285,10 @@ export const after = (rules: Rules, shard: Shard, step: Step): Shard => {
 /** Whether nothing is in its hands. */
 export const mayRelease = (rules: Rules, me: Relay) => rules.program[me.next] === "claim" && me.events.length === 0
 
+/** Whether it may put new shards in the place of all. */
+export const mayChange = (rules: Rules, me: Relay) =>
+  rules.changes === "whoever has the token" ? me.token !== 0 : mayRelease(rules, me)
+
 /** Every step that may come next. Requests in `late` may be late, one at a time. */
 export const steps = (rules: Rules, shard: Shard, late: ReadonlyArray<Act> = []): ReadonlyArray<Step> => {
   const all: Array<Step> = shard.wire.map((_, place) => ({ is: "arrives", place }))
@@ -273,6 +298,7 @@ export const steps = (rules: Rules, shard: Shard, late: ReadonlyArray<Act> = [])
     if (me.next > 0) all.push({ is: "request lost", relay }, { is: "crash", relay })
     if (shard.wire.length === 0 && late.includes(rules.program[me.next]!)) all.push({ is: "late", relay })
     if (mayRelease(rules, me)) all.push({ is: "release", relay })
+    if (shard.changes > 0 && mayChange(rules, me)) all.push({ is: "change", relay })
   })
   return all
 }
@@ -312,6 +338,7 @@ const words = (rules: Rules, shard: Shard, step: Step): string => {
       return `the late ${shard.wire[step.place]!.act} of ${name(shard.wire[step.place]!.from)} arrives`
     case "crash":
     case "release":
+    case "change":
       return `${name(step.relay)} ${step.is}`
     default: {
       const { act } = ask(rules, shard, step.relay)

@@ -48,7 +48,7 @@ const ordersOf = Effect.fnUntraced(function*(shards: number) {
   return yield* Effect.forEach(Arr.range(0, shards - 1), (shard) =>
     Effect.map(
       sql<{ readonly n: number }>`
-        SELECT n::int AS n FROM generate_series(1, 20000) AS n WHERE (hashint8(n) & 7) = ${shard} ORDER BY n
+        SELECT n::int AS n FROM generate_series(1, 20000) AS n WHERE (hashint8(n) & ${shards - 1}) = ${shard} ORDER BY n
       `,
       (rows) => rows.map(({ n }) => n)
     ))
@@ -98,10 +98,12 @@ const follow = Effect.fnUntraced(function*(schedule: Schedule, topic: string, un
         return claimed.value.events.map(({ id }) => ids[shard]!.indexOf(id))
       }
       case "send":
-        return Either.isRight(yield* Effect.either(hand.transactions!.send(hand.batch!.events.map(EventRecord.make))))
+        return Either.isRight(
+          yield* Effect.either(hand.transactions!.send(hand.batch!.events.map(EventRecord.make), hand.batch!.number))
+        )
       case "commit":
       case "loseCommitAnswer":
-        return Either.isRight(yield* Effect.either(hand.transactions!.commit(hand.batch!.number)))
+        return Either.isRight(yield* Effect.either(hand.transactions!.commit))
       case "mark":
         yield* batches.mark(hand.owned!, hand.batch!)
         delete hand.batch

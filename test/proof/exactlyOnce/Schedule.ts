@@ -9,9 +9,8 @@ export type Call =
   /** Reads the committed number, then runs the reconciling statement. */
   | "reconcile"
   | "claim"
-  /** Sends the events of the batch in hand, in the open transaction. */
+  /** Sends the events of the batch in hand, and its number by `sendOffsets`, in a new transaction. */
   | "send"
-  /** `sendOffsets` with the number of the batch, then the commit. */
   | "commit"
   /** As `commit`, but the relay is told of a time-out: it takes place all the same. */
   | "loseCommitAnswer"
@@ -86,7 +85,7 @@ export const schedule = (seed: number, { turns = 18, relays = 2, shards = 2 } = 
     } else if (call === "release") {
       ask("release")
     } else {
-      if (call === "reconcile" || call === "commit" || call === "loseCommitAnswer") outcome = ask("answered")
+      if (call === "reconcile" || call === "send") outcome = ask("answered")
       outcome ??= ask(call === "loseCommitAnswer" ? "answer lost" : "answered")
     }
     steps.push({
@@ -100,7 +99,7 @@ export const schedule = (seed: number, { turns = 18, relays = 2, shards = 2 } = 
 
   const proceed = (relay: number, shard: number) => {
     const next = act(relay, shard)
-    take(relay, shard, next === "read" ? "reconcile" : next === "sendOffsets" ? "commit" : next)
+    take(relay, shard, next === "read" ? "reconcile" : next === "sendOffsets" ? "send" : next)
   }
 
   for (let turn = 0; turn < turns; turn++) {
@@ -110,7 +109,7 @@ export const schedule = (seed: number, { turns = 18, relays = 2, shards = 2 } = 
       const chance = random(24)
       if (chance === 0) take(relay, shard, "crash")
       else if (chance < 3 && mayRelease(protocol, states[shard]!.relays[relay]!)) take(relay, shard, "release")
-      else if (chance < 9 && act(relay, shard) === "sendOffsets") take(relay, shard, "loseCommitAnswer")
+      else if (chance < 9 && act(relay, shard) === "commit") take(relay, shard, "loseCommitAnswer")
       else if (chance < 12) break
       else proceed(relay, shard)
     }
