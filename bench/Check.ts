@@ -1,6 +1,7 @@
 import { readOf } from "./Record.js"
 import type { Read } from "./Topics.js"
 import type { World } from "./World.js"
+import { historyFrom } from "./World.js"
 
 /** The outcome of a run is not what it has to be: the run has no figure. */
 export class CheckFailed extends Error {}
@@ -9,14 +10,14 @@ const expect = (what: string, actual: number, expected: number) => {
   if (actual !== expected) throw new CheckFailed(`${what}: ${actual}, not ${expected}`)
 }
 
-/** One payment for each order from 1 to `orders`, and one event. */
+/** One payment for each order from 1 to `orders`, and one event; what a template had before does not count. */
 export const reserved = async (world: World, orders: number) => {
   const [row] = await world.query<Record<"payments" | "orders" | "events" | "told", string>>(
     `
     SELECT (SELECT count(*) FROM payment WHERE status = 'CREATED') AS payments,
            (SELECT count(DISTINCT order_id) FROM payment WHERE order_id BETWEEN 1 AND $1) AS orders,
-           (SELECT count(*) FROM event) AS events,
-           (SELECT count(DISTINCT order_id) FROM event) AS told
+           (SELECT count(*) FROM event WHERE order_id < ${historyFrom}) AS events,
+           (SELECT count(DISTINCT order_id) FROM event WHERE order_id < ${historyFrom}) AS told
   `,
     [orders]
   )
@@ -54,5 +55,17 @@ export const published = (records: ReadonlyArray<Read>, orders: number, statuses
     seen.set(order, before)
   }
   expect("different events", keys.size, records.length)
+  expect("orders on the topic", seen.size, orders)
+}
+
+/** Each of `orders` orders is on the topic once, with the status that `statusOf` says. */
+export const once = (records: ReadonlyArray<Read>, statusOf: (order: number) => string, orders: number) => {
+  expect("records", records.length, orders)
+  const seen = new Set<string>()
+  for (const { value } of records) {
+    const { order, status } = readOf(value)
+    if (status !== statusOf(Number(order))) throw new CheckFailed(`order ${order}: ${status}`)
+    seen.add(order)
+  }
   expect("orders on the topic", seen.size, orders)
 }

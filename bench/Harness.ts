@@ -1,26 +1,30 @@
+import type { Cost } from "./Cpu.js"
+import { uncounted } from "./Cpu.js"
+import type { Generator } from "./Load.js"
 import type { Servers } from "./Stack.js"
 import { median } from "./Stats.js"
-import type { Subject } from "./Subject.js"
 import type { Row, Verdict } from "./Table.js"
+import * as Table from "./Table.js"
 import type { Topics } from "./Topics.js"
-import type { World } from "./World.js"
+import type { Template, World } from "./World.js"
 import * as Worlds from "./World.js"
 
 /** What a figure is measured with. */
 export interface Bench {
   readonly servers: Servers
   readonly topics: Topics
+  readonly load: Generator
   readonly rounds: number
   readonly say: (line: string) => void
-  /** Runs a statement outside of any world. */
-  readonly administer: <A extends object>(statement: string) => Promise<ReadonlyArray<A>>
 }
 
-/** What one run measured: a rate or a time, and the CPU of the subject for one item, in microseconds. */
+/** What one run measured: a rate, a time or a size, and what one item cost. */
 export interface Sample {
   readonly value: number
-  readonly cpu: number
+  readonly cost: Cost
 }
+
+export const sample = (value: number, cost: Cost = uncounted): Sample => ({ value, cost })
 
 /** What came of a figure: rows for the table, and the targets. */
 export interface Outcome {
@@ -28,9 +32,19 @@ export interface Outcome {
   readonly verdicts: ReadonlyArray<Verdict>
 }
 
+/** One of those that are compared. */
+export interface Case<A> {
+  readonly name: string
+  readonly measure: () => Promise<A>
+}
+
 /** Runs `use` in a world of its own. */
-export const inWorld = async <A>({ servers, topics }: Bench, use: (world: World) => Promise<A>): Promise<A> => {
-  const world = await Worlds.make(servers, topics)
+export const inWorld = async <A>(
+  { servers, topics }: Bench,
+  use: (world: World) => Promise<A>,
+  template: Template = "bench_empty"
+): Promise<A> => {
+  const world = await Worlds.make(servers, topics, template)
   try {
     return await use(world)
   } finally {
@@ -38,56 +52,71 @@ export const inWorld = async <A>({ servers, topics }: Bench, use: (world: World)
   }
 }
 
-const show = (value: number) => value >= 100 ? Math.round(value).toLocaleString("en") : value.toFixed(2)
-
-/** The rows of samples that may be missing. */
+/** The row of samples that may be missing. */
 export const row = (figure: string, unit: string, subject: string, samples: ReadonlyArray<Sample | Error>): Row => {
-  const good = samples.filter((sample): sample is Sample => !(sample instanceof Error))
+  const good = samples.filter((_): _ is Sample => !(_ instanceof Error))
+  const middle = (of: (sample: Sample) => number) => good.length === 0 ? Number.NaN : median(good.map(of))
   const values = good.map(({ value }) => value)
   return {
     figure,
     subject,
     unit,
-    median: values.length === 0 ? Number.NaN : median(values),
+    median: middle(({ value }) => value),
     low: Math.min(...values),
     high: Math.max(...values),
-    cpu: good.length === 0 ? Number.NaN : median(good.map(({ cpu }) => cpu)),
+    cost: {
+      own: middle(({ cost }) => cost.own),
+      postgres: middle(({ cost }) => cost.postgres),
+      kafka: middle(({ cost }) => cost.kafka)
+    },
     runs: good.length,
     failed: samples.length - good.length
   }
 }
 
-/** A run whose outcome is wrong, or that ends in another way than it should, has no figure; the reason is told. */
-export const attempt = async (
-  { say }: Bench,
-  what: string,
-  unit: string,
-  measure: () => Promise<Sample>
-): Promise<Sample | Error> => {
-  try {
-    const sample = await measure()
-    say(`${what}  ${show(sample.value)} ${unit}${Number.isNaN(sample.cpu) ? "" : `  ${show(sample.cpu)} µs CPU each`}`)
-    return sample
-  } catch (error) {
-    say(`${what}  no figure: ${error instanceof Error ? error.message : String(error)}`)
-    return error instanceof Error ? error : new Error(String(error))
-  }
-}
-
-/** Measures each subject once a round, the order turned in every other round. */
-export const compare = async (
-  bench: Bench,
+/**
+ * Measures each case once a round, the order turned in every other round. A run whose outcome is wrong, or that ends in
+ * another way than it should, has no figure; the reason is told.
+ */
+export const alternate = async <A>(
+  { rounds, say }: Pick<Bench, "rounds" | "say">,
   figure: string,
-  unit: string,
-  subjects: ReadonlyArray<Subject>,
-  measure: (subject: Subject) => Promise<Sample>
-): Promise<ReadonlyArray<Row>> => {
-  const samples = new Map(subjects.map(({ name }) => [name, new Array<Sample | Error>()]))
-  for (let round = 0; round < bench.rounds; round++) {
-    for (const subject of round % 2 === 0 ? subjects : [...subjects].reverse()) {
-      const what = `${figure}  ${round + 1}/${bench.rounds}  ${subject.name.padEnd(9)}`
-      samples.get(subject.name)!.push(await attempt(bench, what, unit, () => measure(subject)))
+  cases: ReadonlyArray<Case<A>>,
+  tell: (measured: A) => string
+): Promise<ReadonlyArray<ReadonlyArray<A | Error>>> => {
+  const measured = cases.map(() => new Array<A | Error>())
+  const width = Math.max(...cases.map(({ name }) => name.length))
+  const turn = [...cases.entries()]
+  for (let round = 1; round <= rounds; round++) {
+    for (const [i, { measure, name }] of round % 2 === 1 ? turn : [...turn].reverse()) {
+      const what = `${figure}  ${round}/${rounds}  ${name.padEnd(width)}`
+      try {
+        const seen = await measure()
+        measured[i]!.push(seen)
+        say(`${what}  ${tell(seen)}`)
+      } catch (error) {
+        const failure = error instanceof Error ? error : new Error(String(error))
+        measured[i]!.push(failure)
+        say(`${what}  no figure: ${failure.message}`)
+      }
     }
   }
-  return subjects.map(({ name }) => row(figure, unit, name, samples.get(name)!))
+  return measured
+}
+
+/** The rows of cases that answer one sample each. */
+export const compare = async (
+  bench: Pick<Bench, "rounds" | "say">,
+  figure: string,
+  unit: string,
+  cases: ReadonlyArray<Case<Sample>>
+): Promise<ReadonlyArray<Row>> => {
+  const all = await alternate(
+    bench,
+    figure,
+    cases,
+    ({ cost, value }) =>
+      `${Table.number(value)} ${unit}${Number.isNaN(cost.own) ? "" : `  ${Table.number(cost.own)} µs CPU each`}`
+  )
+  return cases.map(({ name }, i) => row(figure, unit, name, all[i]!))
 }

@@ -1,48 +1,56 @@
 import { sleep } from "./Clock.js"
-import type { Bench, Outcome } from "./Harness.js"
-import { attempt, inWorld, row } from "./Harness.js"
+import { cpuOf } from "./Cpu.js"
+import type { Bench, Case, Outcome, Sample } from "./Harness.js"
+import { compare, inWorld, sample } from "./Harness.js"
+import { median } from "./Stats.js"
 import type { Subject } from "./Subject.js"
 import { floor, ours, start } from "./Subject.js"
 import { atMost } from "./Table.js"
 import type { World } from "./World.js"
+import { administer } from "./World.js"
 
-const seconds = 12
+const seconds = 10
 
 /** Transactions of the database, told by another one: the question does not count itself. */
-const transactions = async (bench: Bench, world: World) => {
-  const [row] = await bench.administer<{ readonly n: string }>(
+const transactions = async ({ servers }: Bench, world: World) => {
+  const [row] = await administer<{ readonly n: string }>(
+    servers,
     `SELECT xact_commit + xact_rollback AS n FROM pg_stat_database WHERE datname = '${world.group}'`
   )
   return Number(row!.n)
 }
 
-/** CPU and queries of a process that is connected to everything, and has nothing to do. */
-export const run = async (bench: Bench): Promise<Outcome> => {
-  let queries = Number.NaN
-  const measure = (subject: Subject) =>
+/** CPU of a process that has nothing to do; tells how many queries a second it makes. */
+const idle = (bench: Bench, subject: Subject, queries: Array<number>): Case<Sample> => ({
+  name: subject.name,
+  measure: () =>
     inWorld(bench, async (world) => {
       const running = await start(subject, world.env)
       try {
         // what the start left behind is not idleness
-        await sleep(4_000)
-        const [cpu, before] = [running.cpu(), await transactions(bench, world)]
+        await sleep(3_000)
+        const [cpu, before] = [cpuOf(running.pid), await transactions(bench, world)]
         await sleep(seconds * 1000)
-        if (subject.name === "payments") queries = ((await transactions(bench, world)) - before) / seconds
-        return { value: (running.cpu() - cpu) / 1000 / seconds, cpu: Number.NaN }
+        queries.push(((await transactions(bench, world)) - before) / seconds)
+        return sample((cpuOf(running.pid) - cpu) / 1000 / seconds)
       } finally {
         await running.stop()
       }
     })
-  const rows = []
-  for (const subject of [ours(), floor("Idle", "stock")]) {
-    const what = `idle  ${subject.name.padEnd(9)}`
-    rows.push(row("idle", "ms CPU/s", subject.name, [await attempt(bench, what, "ms CPU/s", () => measure(subject))]))
-  }
+})
+
+/** A process that is connected to everything, and has nothing to do. */
+export const run = async (bench: Bench): Promise<Outcome> => {
+  const queries: Array<number> = []
+  const rows = await compare(bench, "idle", "ms CPU/s", [
+    idle(bench, ours(), queries),
+    idle(bench, floor("Idle", "stock"), [])
+  ])
   return {
     rows,
     verdicts: [
       atMost("idle", "CPU, ours / stock kafkajs", rows[0]!.median / rows[1]!.median, 0.15),
-      atMost("idle", "queries a second", queries, 1)
+      atMost("idle", "queries a second", median(queries), 1)
     ]
   }
 }

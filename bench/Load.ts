@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process"
-import { existsSync, mkdirSync, writeFileSync } from "node:fs"
+import { mkdirSync } from "node:fs"
 import { resolve } from "node:path"
 import { promisify } from "node:util"
 
@@ -12,6 +12,8 @@ export interface Load {
   readonly rate: number
   readonly p50: number
   readonly p99: number
+  /** CPU of the generator for each call, in microseconds. */
+  readonly cpu: number
 }
 
 export interface Plan {
@@ -28,72 +30,28 @@ export interface Generator {
   readonly run: (plan: Plan) => Promise<Load>
 }
 
-const folder = resolve(".local/bench-tools")
+const answer = async (program: string, args: ReadonlyArray<string>) =>
+  JSON.parse((await exec(program, [...args])).stdout) as Load
 
-interface Report {
-  readonly count: number
-  readonly rps: number
-  readonly statusCodeDistribution: Record<string, number>
-  readonly latencyDistribution: ReadonlyArray<{ readonly percentage: number; readonly latency: number }>
-}
-
-const ghz = (program: string): Generator => ({
-  name: "ghz",
-  run: async ({ callers, orders, rate, target }) => {
-    const data = `${folder}/calls-${process.pid}.json`
-    const calls = Array.from({ length: orders.count }, (_, i) => `{"order_id":"${orders.first + i}","status":true}`)
-    writeFileSync(data, `[${calls.join(",")}]`)
-    const options = {
-      proto: resolve("proto/payments.proto"),
-      call: "paymentsapi.PaymentsApi.UpdatePaymentStatus",
-      "data-file": data,
-      total: orders.count,
-      concurrency: callers,
-      connections: Math.min(4, callers),
-      ...(rate === undefined ? {} : { rps: rate }),
-      timeout: "20s",
-      format: "json"
-    }
-    const args = Object.entries(options).map(([name, value]) => `--${name}=${value}`)
-    const { stdout } = await exec(program, ["--insecure", ...args, target], { maxBuffer: 1 << 28 })
-    const report = JSON.parse(stdout) as Report
-    const latency = (percentage: number) =>
-      (report.latencyDistribution.find((_) => _.percentage === percentage)?.latency ?? Number.NaN) / 1e6
-    return {
-      calls: report.count,
-      ok: report.statusCodeDistribution["OK"] ?? 0,
-      rate: report.rps,
-      p50: latency(50),
-      p99: latency(99)
-    }
-  }
+const go = (program: string): Generator => ({
+  name: "bench/load, a Go program",
+  run: ({ callers, orders: { count, first }, rate = 0, target }) =>
+    answer(
+      program,
+      Object.entries({ target, first, count, callers, rate }).map(([name, value]) => `--${name}=${value}`)
+    )
 })
 
-/** The last resort: another Node process costs several times as much of the machine as the others. */
+/** The last resort: another Node process costs several times as much of the machine. */
 const node: Generator = {
-  name: "a Node process (ghz is not here: `go install github.com/bojand/ghz/cmd/ghz@latest`)",
-  run: async (plan) => {
-    const { stdout } = await exec(process.execPath, ["--import", "tsx", "bench/NodeLoad.ts", JSON.stringify(plan)])
-    return JSON.parse(stdout) as Load
-  }
+  name: "a Node process, because there is no Go to build bench/load: the figures are lower for all",
+  run: (plan) => answer(process.execPath, ["--import", "tsx", "bench/NodeLoad.ts", JSON.stringify(plan)])
 }
 
-const works = (program: string) => exec(program, ["--version"]).then(() => true, () => false)
-
-/** ghz from PATH, from an earlier bench, or built with Go. */
-export const generator = async (say: (line: string) => void): Promise<Generator> => {
+/** bench/load, built where there is Go; else a Node process. */
+export const generator = async (): Promise<Generator> => {
+  const folder = resolve(".local/bench-tools")
   mkdirSync(folder, { recursive: true })
-  if (await works("ghz")) return ghz("ghz")
-  const own = `${folder}/ghz`
-  if (!existsSync(own)) {
-    say("ghz is not on PATH: building it with Go, once")
-    const built = await exec("go", ["install", "github.com/bojand/ghz/cmd/ghz@v0.93.0"], {
-      env: { ...process.env, GOBIN: folder }
-    }).then(() => true, () => false)
-    if (!built) {
-      say("there is no Go that could; the load comes from a Node process, and the figures are lower for all")
-      return node
-    }
-  }
-  return ghz(own)
+  const program = `${folder}/load`
+  return await exec("go", ["build", "-o", program, "."], { cwd: "bench/load" }).then(() => go(program), () => node)
 }

@@ -19,6 +19,7 @@ const clients = Array.from(
 const millis: Array<number> = []
 let [next, ok] = [0, 0]
 const began = performance.now()
+const cpu = process.cpuUsage()
 
 const caller = async (_: unknown, n: number) => {
   const client = clients[n % clients.length]!
@@ -44,7 +45,8 @@ const load: Load = {
   ok,
   rate: orders.count / seconds,
   p50: quantile(millis, 0.5),
-  p99: quantile(millis, 0.99)
+  p99: quantile(millis, 0.99),
+  cpu: Object.values(process.cpuUsage(cpu)).reduce((sum, micros) => sum + micros, 0) / orders.count
 }
 console.log(JSON.stringify(load))
 clients.forEach((client) => client.close())

@@ -1,8 +1,8 @@
 import * as Check from "./Check.js"
-import type { Bench, Outcome, Sample } from "./Harness.js"
-import { compare, inWorld } from "./Harness.js"
-import type { Generator, Load } from "./Load.js"
-import { generator } from "./Load.js"
+import * as Cpu from "./Cpu.js"
+import type { Bench, Case, Outcome, Sample } from "./Harness.js"
+import { compare, inWorld, row, sample } from "./Harness.js"
+import type { Load } from "./Load.js"
 import type { Subject } from "./Subject.js"
 import { floor, ours, start } from "./Subject.js"
 import { atLeast, atMost } from "./Table.js"
@@ -19,52 +19,63 @@ export const fill = async (world: World, count: number) => {
   await world.query("CHECKPOINT")
 }
 
-const allOk = (load: Load) => {
+export const allOk = (load: Load) => {
   if (load.ok !== load.calls) throw new Check.CheckFailed(`${load.calls - load.ok} of ${load.calls} calls failed`)
 }
 
-const measure = async (load: Generator, world: World, subject: Subject, callers: number, count: number) => {
-  const warm = Math.min(3_000, count)
-  await fill(world, warm + count)
-  const running = await start(subject, world.env)
-  try {
-    allOk(await load.run({ target: running.grpc, callers, orders: { first: 1, count: warm } }))
-    const cpu = running.cpu()
-    const seen = await load.run({ target: running.grpc, callers, orders: { first: warm + 1, count } })
-    const used = running.cpu() - cpu
-    allOk(seen)
-    await Check.settled(world, warm + count)
-    return { value: seen.rate, cpu: used / count } satisfies Sample
-  } finally {
-    await running.stop()
-  }
-}
+/** `UpdatePaymentStatus`, each call for an order of its own. Answers also what the generator spent on a call. */
+const calls = (
+  bench: Bench,
+  generator: Array<number>,
+  subject: Subject,
+  callers: number,
+  count: number
+): Case<Sample> => ({
+  name: subject.name,
+  measure: () =>
+    inWorld(bench, async (world) => {
+      const warm = Math.min(3_000, count)
+      await fill(world, warm + count)
+      const running = await start(subject, world.env)
+      try {
+        allOk(await bench.load.run({ target: running.grpc, callers, orders: { first: 1, count: warm } }))
+        const spent = Cpu.count(bench.servers, running)
+        const seen = await bench.load.run({ target: running.grpc, callers, orders: { first: warm + 1, count } })
+        const cost = spent(count)
+        allOk(seen)
+        await Check.settled(world, warm + count)
+        generator.push(seen.cpu)
+        return sample(seen.rate, cost)
+      } finally {
+        await running.stop()
+      }
+    })
+})
 
-/** `UpdatePaymentStatus`, each call for an order of its own. */
+/** Calls a second, by how many callers there are. */
 export const run = async (bench: Bench): Promise<Outcome> => {
-  const load = await generator(bench.say)
-  bench.say(`gRPC load comes from ${load.name}`)
-  const subjects = [ours("grpc"), floor("Settle", "batched"), floor("Settle", "naive")]
-  const of = async (callers: number, counts: Record<string, number>) => {
+  const generator: Array<number> = []
+  const of = async (callers: number, counts: readonly [ours: number, batched: number, naive: number]) => {
     const name = `gRPC, ${callers === 1 ? "1 caller" : `${callers} callers`}`
+    const subjects = [ours("grpc"), floor("Settle", "batched"), floor("Settle", "naive")]
     const rows = await compare(
       bench,
       name,
       "calls/s",
-      subjects,
-      (subject) => inWorld(bench, (world) => measure(load, world, subject, callers, counts[subject.name]!))
+      subjects.map((subject, i) => calls(bench, generator, subject, callers, counts[i]!))
     )
     return { name, rows, own: rows[0]!, batched: rows[1]! }
   }
-  const many = await of(128, { payments: 20_000, batched: 10_000, naive: 4_000 })
-  const one = await of(1, { payments: 2_000, batched: 2_000, naive: 1_000 })
+  const many = await of(128, [30_000, 15_000, 5_000])
+  const one = await of(1, [2_000, 2_000, 1_000])
+  const load = row("gRPC, generator", "µs CPU a call", bench.load.name, generator.map((micros) => sample(micros)))
   return {
-    rows: [...many.rows, ...one.rows],
+    rows: [...many.rows, ...one.rows, load],
     verdicts: [
       atLeast(many.name, "ours / batched", many.own.median / many.batched.median, 2.5),
-      atMost(many.name, "CPU, ours / batched", many.own.cpu / many.batched.cpu, 1.3),
+      atMost(many.name, "CPU, ours / batched", many.own.cost.own / many.batched.cost.own, 1.3),
       atLeast(one.name, "ours / batched", one.own.median / one.batched.median, 0.9),
-      atMost(one.name, "CPU, ours / batched", one.own.cpu / one.batched.cpu, 1.3)
+      atMost(one.name, "CPU, ours / batched", one.own.cost.own / one.batched.cost.own, 1.3)
     ]
   }
 }

@@ -9,6 +9,8 @@ export interface Servers {
   readonly databaseUrl: string
   readonly redisUrl: string
   readonly brokers: string
+  /** Their processes. */
+  readonly pids: { readonly postgres: number; readonly kafka: number }
 }
 
 const folder = ".local/bench"
@@ -49,7 +51,12 @@ export const withServers = async (say: (line: string) => void, use: (servers: Se
       }).pipe(Scope.extend(scope))
     )
     await checkDurability(stack.databaseUrl!)
-    await use({ databaseUrl: stack.databaseUrl!, redisUrl: stack.redisUrl!, brokers: stack.kafkaBrokers! })
+    await use({
+      databaseUrl: stack.databaseUrl!,
+      redisUrl: stack.redisUrl!,
+      brokers: stack.kafkaBrokers!,
+      pids: { postgres: stack.parts.postgres!.pid, kafka: stack.parts.kafka!.pid }
+    })
   } finally {
     await close()
   }

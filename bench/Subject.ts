@@ -13,18 +13,32 @@ const root = fileURLToPath(new URL("..", import.meta.url))
 export interface Subject {
   readonly name: string
   readonly args: ReadonlyArray<string>
+  readonly env: Environment
+  /** How it tells that it works: by /readyz, or on its standard output. */
+  readonly tells: "readyz" | "ready"
 }
 
 /** The compiled program with these parts (none: all). */
 export const ours = (...parts: ReadonlyArray<string>): Subject => ({
   name: "payments",
-  args: [`${root}dist/bin/payments.js`, "serve", ...parts]
+  args: [`${root}dist/bin/payments.js`, "serve", ...parts],
+  env: {},
+  tells: "readyz"
+})
+
+/** The same with the other delivery. */
+export const exactlyOnce = (...parts: ReadonlyArray<string>): Subject => ({
+  ...ours(...parts),
+  name: "payments, exactly-once",
+  env: { OUTBOX_DELIVERY: "exactly-once" }
 })
 
 /** A hand-written program of `bench/floors`, in one of its forms. */
-export const floor = (file: string, form: string): Subject => ({
+export const floor = (file: string, form: string, env: Environment = {}): Subject => ({
   name: form,
-  args: ["--import", "tsx", `${root}bench/floors/${file}.ts`, form]
+  args: ["--import", "tsx", `${root}bench/floors/${file}.ts`, form],
+  env,
+  tells: "ready"
 })
 
 /** A subject that runs, and has what it needs. */
@@ -32,8 +46,6 @@ export interface Running {
   readonly pid: number
   /** `host:port`, of what serves gRPC. */
   readonly grpc: string
-  /** User and system time that the process has used, in microseconds; NaN where there is no /proc. */
-  readonly cpu: () => number
   /** Resident memory in MB. */
   readonly memory: () => number
   /** Stands still until it may go on: what is prepared meanwhile is there at once. */
@@ -50,16 +62,6 @@ export const freePort = () =>
     })
   })
 
-/** /proc counts in hundredths of a second. */
-const cpuOf = (pid: number) => {
-  try {
-    const fields = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /s, "").split(" ")
-    return (Number(fields[11]) + Number(fields[12])) * 10_000
-  } catch {
-    return Number.NaN
-  }
-}
-
 const memoryOf = (pid: number) => {
   try {
     return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]) / 1024
@@ -71,12 +73,12 @@ const memoryOf = (pid: number) => {
 const children = new Set<ChildProcess>()
 process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")))
 
-/** Starts a subject and waits until it works. A floor says so on its standard output. */
+/** Starts a subject and waits until it works. */
 export const start = async (subject: Subject, env: Environment): Promise<Running> => {
   const [grpc, http] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`]
   const child = spawn(process.execPath, [...subject.args], {
     cwd: root,
-    env: { PATH: process.env["PATH"], LOG_LEVEL: "Warning", GRPC_ADDR: grpc, HTTP_ADDR: http, ...env },
+    env: { PATH: process.env["PATH"], LOG_LEVEL: "Warning", GRPC_ADDR: grpc, HTTP_ADDR: http, ...env, ...subject.env },
     stdio: ["ignore", "pipe", "pipe"]
   })
   children.add(child)
@@ -92,7 +94,7 @@ export const start = async (subject: Subject, env: Environment): Promise<Running
   )
   const isReady = async () => {
     if (ended) throw new Error(`${subject.name} ended: ${errors}`)
-    if (subject.name !== "payments") return said.includes("ready")
+    if (subject.tells === "ready") return said.includes("ready")
     return await fetch(`http://${http}/readyz`).then((_) => _.ok, () => false)
   }
   await until(`${subject.name} to be ready`, 40, isReady, 5)
@@ -100,7 +102,6 @@ export const start = async (subject: Subject, env: Environment): Promise<Running
   return {
     pid,
     grpc,
-    cpu: () => cpuOf(pid),
     memory: () => memoryOf(pid),
     pause: () => void child.kill("SIGSTOP"),
     resume: () => void child.kill("SIGCONT"),

@@ -1,3 +1,5 @@
+import type { Cost } from "./Cpu.js"
+
 /** What was measured of a subject. */
 export interface Row {
   readonly figure: string
@@ -6,8 +8,7 @@ export interface Row {
   readonly median: number
   readonly low: number
   readonly high: number
-  /** CPU of the process for one item, in microseconds; NaN where nothing was counted. */
-  readonly cpu: number
+  readonly cost: Cost
   readonly runs: number
   /** Runs without a figure. */
   readonly failed: number
@@ -35,12 +36,12 @@ export const atMost = (figure: string, what: string, value: number, limit: numbe
   met: value <= limit
 })
 
-const number = (value: number) =>
+export const number = (value: number) =>
   !Number.isFinite(value)
     ? "–"
     : Math.abs(value) >= 100
     ? Math.round(value).toLocaleString("en")
-    : value.toFixed(2)
+    : value.toFixed(value < 10 ? 2 : 1)
 
 const render = (header: ReadonlyArray<string>, lines: ReadonlyArray<ReadonlyArray<string>>) => {
   const widths = header.map((title, i) => Math.max(title.length, ...lines.map((line) => line[i]!.length)))
@@ -48,20 +49,23 @@ const render = (header: ReadonlyArray<string>, lines: ReadonlyArray<ReadonlyArra
   return [line(header), `|${widths.map((width) => "-".repeat(width + 2)).join("|")}|`, ...lines.map(line)].join("\n")
 }
 
+const costOf = ({ kafka, own, postgres }: Cost) =>
+  Number.isNaN(own) ? "" : [own, postgres, kafka].map(number).join(" · ")
+
 /** The rows as a table of Markdown. The ratio is that of the first row of a figure, which is ours, to the others. */
 export const measured = (rows: ReadonlyArray<Row>) =>
   render(
-    ["figure", "subject", "median", "spread", "unit", "ours / this", "CPU µs each", "runs"],
+    ["figure", "subject", "median", "spread", "unit", "first / this", "CPU µs each: own · PostgreSQL · Kafka", "runs"],
     rows.map((row) => {
-      const own = rows.find(({ figure }) => figure === row.figure)!
+      const first = rows.find(({ figure }) => figure === row.figure)!
       return [
         row.figure,
         row.subject,
         number(row.median),
         `${number(row.low)} … ${number(row.high)}`,
         row.unit,
-        row === own ? "" : number(own.median / row.median),
-        number(row.cpu),
+        row === first ? "" : number(first.median / row.median),
+        costOf(row.cost),
         row.failed === 0 ? String(row.runs) : `${row.runs} (${row.failed} failed)`
       ]
     })

@@ -6,8 +6,10 @@ import type { Bench, Outcome } from "./Harness.js"
 import * as Idle from "./Idle.js"
 import * as Ingest from "./Ingest.js"
 import * as Latency from "./Latency.js"
+import * as Load from "./Load.js"
 import * as Memory from "./Memory.js"
 import * as Relay from "./Relay.js"
+import * as Saga from "./Saga.js"
 import * as Settle from "./Settle.js"
 import { withServers } from "./Stack.js"
 import * as Start from "./Start.js"
@@ -15,24 +17,33 @@ import * as Table from "./Table.js"
 import * as Topics from "./Topics.js"
 import * as World from "./World.js"
 
-const figures: Record<string, (bench: Bench) => Promise<Outcome>> = {
-  ingest: Ingest.run,
-  relay: Relay.run,
-  grpc: Settle.run,
-  latency: Latency.run,
-  idle: Idle.run,
-  memory: Memory.run,
-  growth: Growth.run,
-  start: Start.run
+interface Figure {
+  readonly about: string
+  readonly run: (bench: Bench) => Promise<Outcome>
 }
 
-const help = `npm run bench -- [--only ${Object.keys(figures).join("|")}] [--rounds N] [--json FILE]
+const figures: Record<string, Figure> = {
+  ingest: { about: "records a second from topic inventory into the database", run: Ingest.run },
+  relay: { about: "events a second from the outbox onto topic payment, by either delivery", run: Relay.run },
+  grpc: { about: "UpdatePaymentStatus, calls a second of 128 callers and of one", run: Settle.run },
+  saga: { about: "all of it at the same time in one process", run: Saga.run },
+  latency: { about: "from a commit, or a record, to the record that tells of it", run: Latency.run },
+  idle: { about: "CPU and queries of a process with nothing to do", run: Idle.run },
+  memory: { about: "resident memory after 100,000 records and after a million", run: Memory.run },
+  growth: { about: "rates with a long backlog, and with a long history", run: Growth.run },
+  start: { about: "from the start of the process to ready", run: Start.run }
+}
 
-Measures the compiled program against the floors in bench/floors, on servers of its own with durability on.
+const help = `npm run bench -- [--only FIGURES] [--rounds N] [--json FILE]
 
-  --only     these figures, comma-separated; all when none is named
-  --rounds   how often each subject is measured (default 3)
-  --json     writes rows and targets to a file
+Measures the compiled program against the floors in bench/floors, on servers of its own with durability on. Progress
+goes to standard error, the tables to standard output. All figures take about a quarter of an hour. Ctrl-C ends
+everything that was started, and deletes its data.
+
+  --only FIGURES   these, comma-separated:
+${Object.entries(figures).map(([name, { about }]) => `                     ${name.padEnd(9)}${about}`).join("\n")}
+  --rounds N       how often each subject is measured (default 3)
+  --json FILE      writes rows, targets and times to a file
 `
 
 const { values } = parseArgs({
@@ -47,43 +58,48 @@ const wanted = values.only?.split(",") ?? Object.keys(figures)
 const rounds = Number(values.rounds)
 const unknown = wanted.filter((name) => !Object.hasOwn(figures, name))
 
+const clockOf = (millis: number) => {
+  const seconds = Math.floor(millis / 1000)
+  return `${String(Math.floor(seconds / 60)).padStart(2)}:${String(seconds % 60).padStart(2, "0")}`
+}
+
 if (values.help) {
   process.stdout.write(help)
 } else if (unknown.length > 0 || !Number.isInteger(rounds) || rounds < 1) {
   process.stderr.write(unknown.length > 0 ? `there is no figure ${unknown.join(", ")}\n\n${help}` : help)
   process.exitCode = 2
 } else {
-  const began = performance.now()
-  const say = (line: string) => {
-    const seconds = Math.floor((performance.now() - began) / 1000)
-    process.stderr.write(
-      `${String(Math.floor(seconds / 60)).padStart(2)}:${String(seconds % 60).padStart(2, "0")}  ${line}\n`
-    )
-  }
+  const since = performance.now()
+  const say = (line: string) => void process.stderr.write(`${clockOf(performance.now() - since)}  ${line}\n`)
   await withServers(say, async (servers) => {
     await World.prepare(servers)
     const topics = await Topics.connect(servers.brokers)
+    const load = await Load.generator()
+    say(`gRPC load comes from ${load.name}`)
     const rows: Array<Table.Row> = []
     const verdicts: Array<Table.Verdict> = []
-    for (const name of wanted) {
-      const outcome = await figures[name]!({
-        servers,
-        topics,
-        rounds,
-        say,
-        administer: (statement) => World.administer(servers, statement)
-      })
+    const seconds: Record<string, number> = {}
+    for (const [i, name] of wanted.entries()) {
+      const began = performance.now()
+      say(`${name}: figure ${i + 1} of ${wanted.length}`)
+      const outcome = await figures[name]!.run({ servers, topics, load, rounds, say })
       rows.push(...outcome.rows)
       verdicts.push(...outcome.verdicts)
+      seconds[name] = Math.round((performance.now() - began) / 1000)
+      say(`${name}: took ${seconds[name]} s`)
     }
     await topics.close()
     const [cpu] = cpus()
     const machine = `${cpus().length} × ${cpu?.model ?? "unknown"}, ${
       Math.round(totalmem() / 2 ** 30)
     } GB, Node ${process.version}`
-    process.stdout.write(`\n${machine}\n\n${Table.measured(rows)}\n\n${Table.judged(verdicts)}\n`)
+    const took = Object.entries(seconds).map(([name, taken]) => `${name} ${taken} s`).join(", ")
+    process.stdout.write(
+      `\n${machine}; gRPC load from ${load.name}\n\n${Table.measured(rows)}\n\n${Table.judged(verdicts)}\n\n` +
+        `took ${clockOf(performance.now() - since).trim()} min in all: ${took}\n`
+    )
     if (values.json !== undefined) {
-      writeFileSync(values.json, JSON.stringify({ machine, rounds, rows, verdicts }, null, 2))
+      writeFileSync(values.json, JSON.stringify({ machine, rounds, load: load.name, seconds, rows, verdicts }, null, 2))
     }
   })
 }

@@ -1,0 +1,154 @@
+import { SqlClient } from "@effect/sql"
+import { assert, layer } from "@effect/vitest"
+import { Array as Arr, Effect, Layer, Option } from "effect"
+import { randomUUID } from "node:crypto"
+import * as Pg from "pg"
+import { afterAll, vi } from "vitest"
+import { OrderId } from "../../src/domain/Payment.js"
+import { Backlog } from "../../src/outbox/Backlog.js"
+import { Outbox } from "../../src/outbox/Outbox.js"
+import * as Pruner from "../../src/outbox/Pruner.js"
+import { ShardBatches } from "../../src/outbox/ShardBatches.js"
+import { ShardOwners } from "../../src/outbox/ShardOwners.js"
+import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
+import * as Fixtures from "./Fixtures.js"
+
+const services = Layer.mergeAll(
+  Layer.provideMerge(PaymentRepo.Default, Fixtures.layer),
+  Layer.provide(ShardBatches.Default, Fixtures.layer),
+  Layer.provide(ShardOwners.Default({ lease: "5 minutes" }), Fixtures.layer),
+  Layer.provide(Backlog.Default, Fixtures.layer)
+)
+
+interface Node {
+  readonly "Node Type": string
+  readonly "Relation Name"?: string
+  readonly "Index Name"?: string
+  readonly "Shared Hit Blocks": number
+  readonly "Shared Read Blocks": number
+  readonly Plans?: ReadonlyArray<Node>
+}
+
+interface Explained {
+  readonly rows: ReadonlyArray<{ readonly "QUERY PLAN": readonly [{ readonly Plan: Node }] }>
+}
+
+const nodes = (node: Node): ReadonlyArray<Node> => [node, ...(node.Plans ?? []).flatMap(nodes)]
+
+type Callback = (error: Error | null, result: Explained) => void
+type Query = (this: Pg.Client, text: string, values: ReadonlyArray<unknown>, answer: Callback) => void
+
+/** Plans of the statements that ran while somebody listened. */
+let heard: Array<Node> | undefined
+
+const query = Pg.Client.prototype.query as Query
+const explained: Query = function(text, values, answer) {
+  if (heard !== undefined) {
+    const plans = heard
+    // before the statement, on its own connection, and without its effect
+    query.call(this, "BEGIN", [], () => {})
+    query.call(this, `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ${text}`, values, (error, result) => {
+      if (error === null) plans.push(result.rows[0]!["QUERY PLAN"][0].Plan)
+    })
+    query.call(this, "ROLLBACK", [], () => {})
+  }
+  return query.call(this, text, values, answer)
+}
+const spy = vi.spyOn(Pg.Client.prototype as { query: Query }, "query").mockImplementation(explained)
+afterAll(() => spy.mockRestore())
+
+/** How the one statement of `effect` finds its rows of the two tables, and how many pages it touches. */
+const planOf = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.gen(function*() {
+    const plans: Array<Node> = []
+    yield* Effect.acquireUseRelease(
+      Effect.sync(() => heard = plans),
+      () => effect,
+      () => Effect.sync(() => heard = undefined)
+    )
+    assert.lengthOf(plans, 1, "statements")
+    const scans = nodes(plans[0]!).filter((node) =>
+      ["event", "payment"].includes(node["Relation Name"] ?? "") && node["Node Type"].endsWith("Scan")
+    )
+    return {
+      scans: Arr.dedupe(scans.map((node) => node["Node Type"].replace(" Only", ""))),
+      pages: plans[0]!["Shared Hit Blocks"] + plans[0]!["Shared Read Blocks"]
+    }
+  })
+
+const done = 1_000_000
+const batch = 100
+
+/** An outbox with a long past: sent events and settled payments, of which no statement here may read more than it asks for. */
+const past = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`ALTER TABLE event SET (autovacuum_enabled = off)`
+  yield* sql`ALTER TABLE payment SET (autovacuum_enabled = off)`
+  yield* sql`
+    INSERT INTO event (topic, order_id, payload, status, done_at)
+    SELECT 'payment', n, '{}', 'DONE', clock_timestamp() FROM generate_series(1, ${done}::int) AS n
+  `
+  yield* sql`
+    INSERT INTO payment (order_id, status, inventory_key)
+    SELECT n, 'COMPLETED', gen_random_uuid() FROM generate_series(1, 100000) AS n
+  `
+})
+
+const orders = { next: 10_000_000 }
+const some = (count: number) => Arr.makeBy(count, () => OrderId.make(BigInt(orders.next++)))
+const announced = { payload: "{}", traceparent: null }
+const payment = (orderId: OrderId) => ({ orderId, inventoryKey: randomUUID(), ...announced })
+const settlement = (orderId: OrderId) => ({ orderId, outcome: "COMPLETED" as const, ...announced })
+
+layer(services, { timeout: "60 seconds", excludeTestServices: true })("plans after a million events", (it) => {
+  it.effect("each statement finds its rows by an index, and reads as many pages as it has rows to do with", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const outbox = yield* Outbox
+      const repo = yield* PaymentRepo
+      const owners = yield* ShardOwners
+      const batches = yield* ShardBatches
+      yield* past
+      const [shard] = yield* owners.acquire(1)
+
+      for (const statistics of ["of an empty table", "of today"]) {
+        yield* sql`UPDATE event SET status = 'DONE', reserved_to = NULL, batch = NULL WHERE status = 'WAIT'`
+        if (statistics === "of today") yield* sql`VACUUM ANALYZE event, payment`
+        yield* Fixtures.append(some(500).map(Number))
+        const check = Effect.fnUntraced(
+          function*<A, E, R>(name: string, rows: number, statement: Effect.Effect<A, E, R>) {
+            const { pages, scans } = yield* planOf(statement)
+            console.log(name, rows, statistics, pages, pages / rows, scans)
+            assert.includeMembers(["Index Scan"], scans, `${name}, statistics ${statistics}`)
+            assert.isAtMost(pages, 50 + 25 * rows, `pages of ${name}, statistics ${statistics}`)
+          }
+        )
+
+        const claim = yield* outbox.claim(batch)
+        const [first, ...rest] = claim.events
+        yield* check("claim", batch, outbox.claim(batch))
+        yield* check("claim from a floor", batch, outbox.claim(batch, first!.id))
+        yield* check("renew", batch, outbox.renew(claim))
+        yield* check("mark", batch - 2, outbox.markDone(claim, rest.slice(1)))
+        yield* check("release", 1, outbox.release(claim, [first!], 0))
+        yield* check("refuse", 1, outbox.refuse(claim, rest[0]!, "why"))
+
+        yield* check("due shards", 1, batches.due([shard!.token]))
+        const owned = Option.getOrThrow(yield* batches.claim(shard!, 10))
+        yield* check("claim of a shard", 10, batches.claim(shard!, 10))
+        yield* check("ledger of a shard", 20, batches.ledger(shard!))
+        yield* check("mark of a batch", owned.events.length, batches.mark(shard!, owned))
+        yield* check("reconcile", 10, batches.reconcile(shard!, owned.number))
+
+        const payments = some(batch).map(payment)
+        yield* check("create", batch, repo.create(payments))
+        yield* check("known", batch, repo.known(payments))
+        const [alone, ...together] = payments.map(({ orderId }) => settlement(orderId))
+        yield* check("settle", 1, repo.settle(alone!))
+        yield* check("settleAll", batch - 1, repo.settleAll(together))
+
+        yield* check("prune", 1_000, Pruner.prune("1 day", "0"))
+        yield* check("backlog", 700, (yield* Backlog).measure)
+      }
+    }), 120_000)
+})
