@@ -54,6 +54,7 @@ export const make = Effect.fnUntraced(function*(
           }
         })
       ),
+      Effect.interruptible,
       Effect.forkIn(scope)
     )
     return instance
