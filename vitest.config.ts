@@ -1,5 +1,8 @@
 import { defineConfig } from "vitest/config"
 
+// a broker of a test lives for seconds: to optimize its code costs more than it gives
+process.env["JAVA_TOOL_OPTIONS"] ??= "-XX:TieredStopAtLevel=1"
+
 /** Servers of their own, for each of the two. */
 const servers = ["test/utils/Servers.ts"]
 

@@ -90,7 +90,7 @@ const locate = Effect.fnUntraced(function*(place: Place) {
 /** 16 random bytes in the base64 of URLs, as Kafka writes them; a leading hyphen would be taken for an option. */
 const clusterId = Effect.sync(() => randomBytes(16).toString("base64url").replace(/^-/, "A"))
 
-/** A Kafka broker on 127.0.0.1, a cluster of one. Its topics and its cluster id are kept between starts. */
+/** A Kafka broker on 127.0.0.1, a cluster of one if not told otherwise. Its topics and its cluster id are kept between starts. */
 export const start = Effect.fnUntraced(function*(place: Place) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
@@ -102,7 +102,7 @@ export const start = Effect.fnUntraced(function*(place: Place) {
   const config = path.join(place.folder, "server.properties")
   yield* fs.writeFileString(config, properties(place, data, yield* Effect.scoped(Ports.free)))
   if (!(yield* fs.exists(path.join(data, "meta.properties")))) {
-    const id = yield* clusterId
+    const id = place.properties["cluster.id"] ?? (yield* clusterId)
     yield* Process.run({ ...program, command: [...programs.format, "format", "-t", id, "-c", config] })
   }
   return yield* serve(place, {

@@ -62,6 +62,7 @@ export const make = Effect.fnUntraced(function*(
           }
         })
       ),
+      Effect.interruptible,
       Effect.forkIn(scope)
     )
     return instance

@@ -133,7 +133,7 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("plans aft
         yield* check("release", 1, outbox.release(claim, [first!], 0))
         yield* check("refuse", 1, outbox.refuse(claim, rest[0]!, "why"))
 
-        yield* check("due shards", 1, batches.due([shard!.token]))
+        yield* check("due shards", 1, owners.due([shard!]))
         const owned = Option.getOrThrow(yield* batches.claim(shard!, 10))
         yield* check("claim of a shard", 10, batches.claim(shard!, 10))
         yield* check("ledger of a shard", 20, batches.ledger(shard!))

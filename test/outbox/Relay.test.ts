@@ -149,20 +149,20 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
     Effect.gen(function*() {
       yield* Fixtures.clear
       const ids = yield* Fixtures.append([1, 2, 3])
-      const sending = yield* Deferred.make<void>()
+      const sending = yield* Deferred.make<() => boolean>()
       const answer = yield* Deferred.make<void>()
       const relay = yield* Effect.fork(Effect.provide(
         run(),
-        publishing(([first, ...rest]) =>
-          Deferred.succeed(sending, undefined).pipe(
+        publishing(([first, ...rest], mayStart) =>
+          Deferred.succeed(sending, mayStart).pipe(
             Effect.zipRight(Deferred.await(answer)),
             Effect.as({ ...nothing, sent: [first!], unsent: rest })
           )
         )
       ))
-      yield* Deferred.await(sending)
+      const mayStart = yield* Deferred.await(sending)
       const stopping = yield* Effect.fork(Fiber.interrupt(relay))
-      yield* Effect.yieldNow()
+      yield* until(Effect.sync(mayStart), (may) => !may)
       yield* Deferred.succeed(answer, undefined)
       yield* Fiber.join(stopping)
       assert.strictEqual((yield* Fixtures.statusOf(ids[0]!)).status, "DONE")

@@ -1,4 +1,4 @@
-import { assert, it } from "@effect/vitest"
+import { assert, it, layer } from "@effect/vitest"
 import { Effect } from "effect"
 import { eventually } from "../e2e/Eventually.js"
 import * as Restartable from "../e2e/Restartable.js"
@@ -7,94 +7,55 @@ import * as Impostor from "./Impostor.js"
 import * as Rival from "./Rival.js"
 import * as Saga from "./Saga.js"
 
-const limit = { timeout: 300_000, concurrent: true } as const
+const limit = 240_000
+const options = { timeout: "60 seconds", excludeTestServices: true } as const
 
 const start = Effect.fnUntraced(function*(options: Saga.SagaOptions = {}) {
-  const saga = yield* Saga.make({ ordersPerSecond: 25, ...options })
+  const saga = yield* Saga.make(options)
   const program = yield* saga.serve()
   yield* program.untilReady
   return { saga, program } as const
 })
 
-/** An outage of any length sends nothing to the dead but what is malformed. */
-const nothingDead = Effect.fnUntraced(function*({ topics, world }: Saga.Saga, malformed: number) {
+/** Services that are ready, and their broker, which nobody else uses. */
+class Alone extends Effect.Service<Alone>()("test/Alone", {
+  scoped: Effect.gen(function*() {
+    const kafka = yield* Restartable.make("kafka")
+    return { kafka, ...yield* start({ servers: { kafkaBrokers: kafka.url }, env: { OUTBOX_LEASE: "5s" } }) }
+  })
+}) {}
+
+/** Services that are ready. They give up early, and take few events at a time. */
+class Together extends Effect.Service<Together>()("test/Together", {
+  scoped: start({ env: { OUTBOX_BATCH_SIZE: "10", OUTBOX_MAX_ATTEMPTS: "2" } })
+}) {}
+
+/** An outage of any length sends nothing to the dead but what is malformed, and is no attempt of any event. */
+const nothingDead = Effect.fnUntraced(function*({ tables, topics, world }: Saga.Saga, malformed: number) {
+  assert.strictEqual(yield* tables.count("event WHERE attempts > 0"), 0)
   const letters = yield* topics.follow(world.dlq)
   yield* Effect.sync(() => assert.isAtLeast(letters.length, malformed)).pipe(eventually())
   for (const { value } of letters) assert.strictEqual(String(value), "no event")
 }, Effect.scoped)
 
-it.scopedLive("the broker is killed, with it the group's coordinator, and comes back", () =>
-  Effect.gen(function*() {
-    const kafka = yield* Restartable.make("kafka")
-    const { program, saga } = yield* start({ servers: { kafkaBrokers: kafka.url } })
-    const [verdict] = yield* saga.outlives(kafka.restart)
-    yield* nothingDead(saga, verdict.inventory.malformed)
-    yield* program.untilReady
-  }), limit)
-
-it.scopedLive("the broker stands still for 40 s", () =>
-  Effect.gen(function*() {
-    const kafka = yield* Restartable.make("kafka")
-    const { saga } = yield* start({ servers: { kafkaBrokers: kafka.url }, env: { OUTBOX_LEASE: "5s" } })
-    const [verdict] = yield* saga.outlives(
-      Effect.acquireUseRelease(kafka.freeze, () => Effect.sleep("40 seconds"), () => kafka.thaw)
-    )
-    yield* nothingDead(saga, verdict.inventory.malformed)
-  }), limit)
-
-it.scopedLive("a topic is missing: its events wait, and count no attempt", () =>
-  Effect.gen(function*() {
-    const { saga } = yield* start()
-    const { payment } = saga.world
-    yield* saga.topics.remove(payment)
-    const running = yield* saga.load
-    // orders are taken and settled all the same
-    yield* saga.more()
-    assert.strictEqual(yield* saga.tables.count("event WHERE status <> 'WAIT' OR attempts > 0"), 0)
-    yield* saga.topics.create(payment)
-    yield* saga.more()
-    yield* saga.judge(running, "--no-resends")
-  }), limit)
-
-it.scopedLive(
-  "a record is too large: its order alone waits, and goes on when there is room",
-  () =>
+layer(Alone.Default, options)("a broker", (it) => {
+  it.scoped("the broker is killed, with it the group's coordinator, and comes back", () =>
     Effect.gen(function*() {
-      const { saga } = yield* start({ env: { OUTBOX_BATCH_SIZE: "10", OUTBOX_MAX_ATTEMPTS: "2" } })
-      const { tables, topics, world } = saga
-      const large = 40
-      // a header may be of any size; the body is fixed
-      yield* tables.query(`
-      CREATE FUNCTION enlarge() RETURNS trigger LANGUAGE plpgsql AS $$
-      BEGIN NEW.traceparent := repeat('x', 9000); RETURN NEW; END $$;
-      CREATE TRIGGER enlarge BEFORE INSERT ON event FOR EACH ROW
-        WHEN (NEW.order_id = ${large} AND NEW.payload LIKE '%CREATED%') EXECUTE FUNCTION enlarge();
-    `)
-      yield* topics.configure(world.payment, "max.message.bytes", "6000")
-      const states = Effect.map(tables.events(large), (events) => events.map(({ status }) => status))
-      yield* saga.outlives(
-        Effect.gen(function*() {
-          yield* Effect.tap(states, (now) => assert.deepStrictEqual(now, ["DEAD", "WAIT"])).pipe(
-            eventually("90 seconds")
-          )
-          // two claims later
-          yield* saga.more()
-          assert.deepStrictEqual(yield* states, ["DEAD", "WAIT"])
-          assert.strictEqual(yield* tables.count(`event WHERE attempts > 0 AND order_id <> ${large}`), 0)
-          // what an operator does
-          yield* topics.configure(world.payment, "max.message.bytes", "20000")
-          yield* tables.query(
-            "UPDATE event SET status = 'WAIT', attempts = 0, reserved_to = NULL WHERE status = 'DEAD'"
-          )
-          yield* Effect.tap(states, (now) => assert.deepStrictEqual(now, ["DONE", "DONE"])).pipe(
-            eventually("60 seconds")
-          )
-        }),
-        "--no-resends"
+      const { kafka, program, saga } = yield* Alone
+      const [verdict] = yield* saga.outlives(kafka.restart)
+      yield* nothingDead(saga, verdict.inventory.malformed)
+      yield* program.untilReady
+    }), limit)
+
+  it.scoped("the broker stands still for 40 s", () =>
+    Effect.gen(function*() {
+      const { kafka, saga } = yield* Alone
+      const [verdict] = yield* saga.outlives(
+        Effect.acquireUseRelease(kafka.freeze, () => Effect.sleep("40 seconds"), () => kafka.thaw)
       )
-    }),
-  limit
-)
+      yield* nothingDead(saga, verdict.inventory.malformed)
+    }), limit)
+})
 
 it.scopedLive("the broker forgets the producer between two records: they arrive, once", () =>
   Effect.gen(function*() {
@@ -109,50 +70,106 @@ it.scopedLive("the broker forgets the producer between two records: they arrive,
     )
   }), limit)
 
-it.scopedLive(
-  "the broker takes the producer for another one: a new producer goes on, in order",
-  () =>
+layer(Together.Default, options)("a broker of many", (it) => {
+  it.scoped("a topic is missing: its events wait, and count no attempt", () =>
     Effect.gen(function*() {
-      const { program, saga } = yield* start()
-      const { kafkaBrokers, payment } = saga.world
-      const records = yield* saga.topics.follow(payment)
-      yield* saga.outlives(Effect.gen(function*() {
-        const known = records.length
-        // the last words of an order in each partition: to read them twice does no harm
-        const lastWords = [0, 1, 2, 3].flatMap((partition) =>
-          records.filter((record) => record.partition === partition && Topics.body(record).status === "COMPLETED")
-            .slice(-1)
-        )
-        assert.lengthOf(lastWords, 4)
-        for (const record of lastWords) {
-          const author = Impostor.authorOf(record)
-          yield* Impostor.writeAs(kafkaBrokers, payment, record, { ...author, producerEpoch: author.producerEpoch + 1 })
-        }
-        const before = new Set(lastWords.map((record) => Impostor.authorOf(record).producerId))
-        yield* saga.more(50)
-        // somebody else writes now
-        yield* Effect.sync(() =>
-          assert.isTrue(records.slice(known).some((record) => !before.has(Impostor.authorOf(record).producerId)))
-        ).pipe(eventually("60 seconds"))
-      }))
-      assert.notInclude(program.stderr(), "a bug ended the service")
-    }),
-  limit
-)
+      const { saga } = yield* Together
+      const { payment } = saga.world
+      yield* saga.topics.remove(payment)
+      const running = yield* saga.load
+      // orders are taken and settled all the same
+      yield* saga.more()
+      assert.strictEqual(yield* saga.tables.count("event WHERE status <> 'WAIT' OR attempts > 0"), 0)
+      yield* saga.topics.create(payment)
+      yield* saga.more()
+      yield* saga.judge(running, "--no-resends")
+    }), limit)
 
-it.scopedLive("instances join and leave in the middle of a batch", () =>
-  Effect.gen(function*() {
-    const { program, saga } = yield* start()
-    yield* saga.outlives(
-      Effect.scoped(Effect.gen(function*() {
-        const rival = yield* Rival.make(saga.world.databaseUrl)
+  it.scoped(
+    "a record is too large: its order alone waits, and goes on when there is room",
+    () =>
+      Effect.gen(function*() {
+        const { saga } = yield* Together
+        const { tables, topics, world } = saga
+        const large = saga.begun() + 40
+        // a header may be of any size; the body is fixed
+        yield* tables.query(`
+        CREATE FUNCTION enlarge() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN NEW.traceparent := repeat('x', 9000); RETURN NEW; END $$;
+        CREATE TRIGGER enlarge BEFORE INSERT ON event FOR EACH ROW
+          WHEN (NEW.order_id = ${large} AND NEW.payload LIKE '%CREATED%') EXECUTE FUNCTION enlarge();
+      `)
+        yield* topics.configure(world.payment, "max.message.bytes", "6000")
+        const states = Effect.map(tables.events(large), (events) => events.map(({ status }) => status))
+        yield* saga.outlives(
+          Effect.gen(function*() {
+            yield* Effect.tap(states, (now) => assert.deepStrictEqual(now, ["DEAD", "WAIT"])).pipe(
+              eventually("90 seconds")
+            )
+            // two claims later
+            yield* saga.more()
+            assert.deepStrictEqual(yield* states, ["DEAD", "WAIT"])
+            assert.strictEqual(yield* tables.count(`event WHERE attempts > 0 AND order_id <> ${large}`), 0)
+            // what an operator does
+            yield* topics.configure(world.payment, "max.message.bytes", "20000")
+            yield* tables.query(
+              "UPDATE event SET status = 'WAIT', attempts = 0, reserved_to = NULL WHERE status = 'DEAD'"
+            )
+            yield* Effect.tap(states, (now) => assert.deepStrictEqual(now, ["DONE", "DONE"])).pipe(
+              eventually("60 seconds")
+            )
+          }),
+          "--no-resends"
+        )
+      }),
+    limit
+  )
+
+  it.scoped(
+    "the broker takes the producer for another one: a new producer goes on, in order",
+    () =>
+      Effect.gen(function*() {
+        const { program, saga } = yield* Together
+        const { kafkaBrokers, payment } = saga.world
+        const records = yield* saga.topics.follow(payment)
+        yield* saga.outlives(Effect.gen(function*() {
+          const known = records.length
+          // the last words of an order in each partition: to read them twice does no harm
+          const lastWords = [0, 1, 2, 3].flatMap((partition) =>
+            records.filter((record) => record.partition === partition && Topics.body(record).status === "COMPLETED")
+              .slice(-1)
+          )
+          assert.lengthOf(lastWords, 4)
+          for (const record of lastWords) {
+            const author = Impostor.authorOf(record)
+            yield* Impostor.writeAs(kafkaBrokers, payment, record, {
+              ...author,
+              producerEpoch: author.producerEpoch + 1
+            })
+          }
+          const before = new Set(lastWords.map((record) => Impostor.authorOf(record).producerId))
+          yield* saga.more(50)
+          // somebody else writes now
+          yield* Effect.sync(() =>
+            assert.isTrue(records.slice(known).some((record) => !before.has(Impostor.authorOf(record).producerId)))
+          ).pipe(eventually("60 seconds"))
+        }))
+        assert.notInclude(program.stderr(), "a bug ended the service")
+      }),
+    limit
+  )
+
+  it.scoped("instances join and leave in the middle of a batch", () =>
+    Effect.gen(function*() {
+      const { program, saga } = yield* Together
+      const rival = yield* Rival.make(saga.world.databaseUrl)
+      yield* saga.outlives(Effect.gen(function*() {
         // what is in hand now stays in hand
         yield* rival("BEGIN")
         yield* rival("LOCK TABLE payment IN EXCLUSIVE MODE")
         yield* saga.tables.count(
           "pg_stat_activity WHERE query LIKE '%INSERT INTO payment%' AND wait_event_type = 'Lock'"
-        )
-          .pipe(Effect.tap((n) => assert.isAtLeast(n, 1)), eventually("60 seconds"))
+        ).pipe(Effect.tap((n) => assert.isAtLeast(n, 1)), eventually("60 seconds"))
         const second = yield* saga.serve()
         const third = yield* saga.serve(["consumer"])
         const members = saga.topics.members(saga.world.group)
@@ -164,8 +181,6 @@ it.scopedLive("instances join and leave in the middle of a batch", () =>
         assert.deepStrictEqual([(yield* program.ended).code, (yield* third.ended).code], [0, 0])
         yield* second.untilReady
         yield* saga.more(30)
-        // the scope ends the two with it: another one takes over
-        yield* Effect.flatMap(saga.serve(), ({ untilReady }) => untilReady)
-      })).pipe(Effect.zipRight(Effect.flatMap(saga.serve(), ({ untilReady }) => untilReady)))
-    )
-  }), limit)
+      }))
+    }), limit)
+})

@@ -14,6 +14,7 @@ const lateAnswer = "a relay whose answer comes late changes nothing of what its 
 const unsent = "a relay that froze with a claim that it had not sent never sends it, and says what it dropped"
 const blocked = "an event loop that is blocked for longer than the lease and the session: another instance takes over"
 const brokerCrashes = "the broker is killed, with it the group's coordinator, and comes back"
+const cluster = "${delivery}: the broker that coordinates the group and leads a part of the topics is killed"
 const model = "${sequences} sequences of records, settlements, relays, crashes: every step is as the model says"
 const stops = "${signal}: finishes in time, keeps nothing back, and a second process ends the work without doubles"
 
@@ -34,6 +35,7 @@ export const promises: Readonly<Record<string, Promised>> = {
         "the backend is killed at COMMIT"
       ],
       ["proof/Kafka.test.ts", "instances join and leave in the middle of a batch"],
+      ["proof/Cluster.test.ts", cluster],
       ["proof/Redis.test.ts", "Redis is gone, and comes back", "Redis restarts"],
       ["inventory/Intake.test.ts", "Redis is told after the commit, and not at all when it fails"]
     ],
@@ -65,6 +67,7 @@ export const promises: Readonly<Record<string, Promised>> = {
       ["proof/CrashPoints.test.ts", crashes],
       ["proof/Service.test.ts", "two instances, an hour fast and an hour slow: no lease that is alive is taken"],
       ["proof/Kafka.test.ts", brokerCrashes],
+      ["proof/Cluster.test.ts", cluster],
       ["outbox/Relay.test.ts", "one refused record holds up nobody else, and nobody else is sent twice for it"]
     ],
     breaks: "A mark before the acknowledgement; an attempt that is repeated through another producer."
@@ -155,6 +158,7 @@ export const promises: Readonly<Record<string, Promised>> = {
     kept: "Only a refusal of this very record counts as an attempt. An outage is waited for, for as long as it takes.",
     tests: [
       ["proof/Kafka.test.ts", "the broker stands still for 40 s"],
+      ["proof/Cluster.test.ts", cluster],
       ["proof/CrashPoints.test.ts", crashes],
       ["proof/Service.test.ts", zombie],
       ["proof/Kafka.test.ts", brokerCrashes],

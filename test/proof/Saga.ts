@@ -14,8 +14,8 @@ export interface SagaOptions {
   /** What the services are told beside or instead of it: proxies before the servers, a shorter lease. */
   readonly env?: Program.Environment
   /**
-   * How many orders begin in a second, at the most. Default: 200, enough for batches, and few enough that an outage of
-   * a minute is made good in seconds.
+   * How many orders begin in a second, at the most. Default: 50, enough for batches, and few enough that an outage of
+   * a minute is made good in seconds, and that several worlds can be busy at the same time.
    */
   readonly ordersPerSecond?: number
 }
@@ -24,6 +24,8 @@ const ordersPerTurn = 5
 const callers = 16
 
 const again = Schedule.spaced("20 millis")
+/** A client asks again after this. All of them together, for orders that nobody takes meanwhile, must not be the load. */
+const patience = Schedule.spaced("250 millis")
 
 /** The audit's last line. */
 export interface Verdict {
@@ -42,7 +44,7 @@ export interface Verdict {
  * malformed ones, and such that are not for us), pay two orders of three and refuse the third, until they are told.
  */
 export const make = Effect.fnUntraced(function*(
-  { env = {}, ordersPerSecond = 200, servers = {} }: SagaOptions = {}
+  { env = {}, ordersPerSecond = 50, servers = {} }: SagaOptions = {}
 ) {
   const turn = Duration.seconds(ordersPerTurn / ordersPerSecond)
   const world = yield* World.make(servers)
@@ -59,6 +61,8 @@ export const make = Effect.fnUntraced(function*(
         targets.set(program.grpc, yield* Calls.make(program.grpc))
         yield* program.ended.pipe(
           Effect.zipRight(Effect.sync(() => targets.delete(program.grpc))),
+          // also where it is served without interruption: the scope ends it before it ends the program
+          Effect.interruptible,
           Effect.forkScoped
         )
         yield* Effect.addFinalizer(() => Effect.sync(() => targets.delete(program.grpc)))
@@ -91,7 +95,8 @@ export const make = Effect.fnUntraced(function*(
     yield* Effect.sleep(turn)
   })
 
-  const settle = (orderId: number) =>
+  /** Asks for an order once, as its client wants it. Answers the code, and details if there are any. */
+  const ask = (orderId: number) =>
     Effect.suspend(() => {
       const calls = [...targets.values()]
       // in turn, so that an instance that stands still does not keep an order to itself
@@ -101,10 +106,19 @@ export const make = Effect.fnUntraced(function*(
         orderId % 3 === 0 ? chosen.refuse(orderId) : chosen.pay(orderId),
         ({ code, details }) => details === "" ? code : `${code}: ${details}`
       )
-    }).pipe(
-      Effect.tap((code) => answers.set(code, (answers.get(code) ?? 0) + 1)),
-      Effect.repeat({ schedule: again, until: (code) => code === "OK" }),
-      Effect.tap(() => ++settled)
+    }).pipe(Effect.tap((code) => answers.set(code, (answers.get(code) ?? 0) + 1)))
+
+  /** Begins an order of its own, and ends when its payment can be settled. */
+  const reserved = Effect.fnUntraced(function*(orderId: number) {
+    yield* topics.write(world.inventory, { value: Topics.reserved(orderId) })
+    yield* Effect.tap(tables.payments(orderId), (payments) => assert.strictEqual(payments.length, 1)).pipe(eventually())
+  })
+
+  const settle = (orderId: number) =>
+    ask(orderId).pipe(
+      Effect.repeat({ schedule: patience, until: (code) => code === "OK" }),
+      Effect.tap(() => ++settled),
+      Effect.onInterrupt(() => Effect.sync(() => open.push(orderId)))
     )
 
   const caller = Effect.suspend(() => {
@@ -165,11 +179,10 @@ export const make = Effect.fnUntraced(function*(
     yield* Effect.timeout(running, "90 seconds")
   })
 
-  /** How many payments have not ended as their clients asked. */
+  /** How many orders have not ended as their clients asked. */
   const unsettled = Effect.gen(function*() {
-    const completed = yield* tables.count(`payment WHERE status = 'COMPLETED' AND order_id % 3 <> 0`)
-    const failed = yield* tables.count(`payment WHERE status = 'FAILED' AND order_id % 3 = 0`)
-    return orders - completed - failed
+    const asAsked = "CASE WHEN order_id % 3 = 0 THEN 'FAILED' ELSE 'COMPLETED' END::payment_status"
+    return orders - (yield* tables.count(`payment WHERE order_id <= ${orders} AND status = ${asAsked}`))
   })
 
   /** Ends the load, and judges: every order is settled as it was asked, and the audit is clean. */
@@ -199,6 +212,8 @@ export const make = Effect.fnUntraced(function*(
     topics,
     tables,
     serve,
+    reserved,
+    ask,
     load,
     more,
     finish,

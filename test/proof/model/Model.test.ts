@@ -61,8 +61,12 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("the contr
     () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
-        // what is held to the model is what is committed, not what survives a loss of power
-        yield* sql`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$`
+        // what is held to the model is what is committed, not what survives a loss of power; sessions have it from their
+        // beginning, so those that are open make room
+        const database = new URL(yield* PgTest.DatabaseUrl).pathname.slice(1)
+        yield* PgTest.admin(`ALTER DATABASE ${database} SET synchronous_commit = off`)
+        yield* PgTest.admin(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '${database}'`)
+        yield* sql`SELECT set_config('synchronous_commit', 'off', false)`.pipe(Effect.retry({ times: 20 }))
         const redis = yield* Effect.acquireRelease(
           Effect.sync(() => new RedisClient(redisUrl())),
           (redis) => Effect.sync(() => redis.disconnect())

@@ -124,15 +124,21 @@ const answer = (session: Http2.ClientHttp2Session, { body, end, headers }: Reque
     else stream.close(Http2.constants.NGHTTP2_CANCEL)
   })
 
-/** Bytes that are no HTTP/2, to the end of the connection. */
+/**
+ * Bytes that are no HTTP/2, to the end of the connection. Some that begin well are waited for (a frame that is cut, of
+ * settings for example); then it is the pings that send the stranger away, after 40 s.
+ */
 const garbage = (port: number, bytes: Buffer) =>
   new Promise<string>((resolve) => {
     const socket = Net.connect(port, "127.0.0.1", () => socket.end(bytes))
-    socket.setTimeout(15_000, () => {
+    const limit = setTimeout(() => {
       resolve("silence")
       socket.destroy()
+    }, 60_000)
+    socket.on("error", () => {}).resume().on("close", () => {
+      clearTimeout(limit)
+      resolve("closed")
     })
-    socket.on("error", () => {}).on("close", () => resolve("closed")).resume()
   })
 
 layer(Layer.empty, { excludeTestServices: true })("gRPC from strangers", (it) => {

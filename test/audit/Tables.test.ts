@@ -1,0 +1,33 @@
+import { assert, layer } from "@effect/vitest"
+import { Duration, Effect } from "effect"
+import * as Ledger from "../../src/audit/Ledger.js"
+import * as Tables from "../../src/audit/Tables.js"
+import * as Stranger from "../e2e/Tables.js"
+import * as PgTest from "../utils/PgTest.js"
+
+layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Tables", (it) => {
+  it.scoped("both are read at one moment: what is committed between the two is in neither", () =>
+    Effect.gen(function*() {
+      const { query } = yield* Stranger.make(yield* PgTest.DatabaseUrl)
+      const order = (orderId: number) =>
+        query(
+          `WITH paid AS (INSERT INTO payment (order_id, status) VALUES ($1, 'CREATED'))
+           INSERT INTO event (topic, order_id, payload) VALUES ('payment', $1, '')`,
+          [orderId]
+        )
+      yield* order(1)
+      const ledger = Ledger.make()
+      let later = 1
+      const { counts } = yield* Tables.read({
+        topic: "payment",
+        startedAt: yield* Tables.clock,
+        since: undefined,
+        retention: Duration.days(7),
+        onTotal: () => Effect.void,
+        // the payments are read, and then the events
+        onRead: () => Effect.asVoid(Effect.suspend(() => order(++later)))
+      }, ledger)
+      assert.deepStrictEqual(counts, { payments: 1, WAIT: 1, DONE: 0, DEAD: 0, unreadable: 0 })
+      assert.deepStrictEqual([ledger.has(1n), ledger.has(2n)], [true, false])
+    }))
+})
