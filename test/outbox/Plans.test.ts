@@ -110,55 +110,62 @@ const payment = (orderId: OrderId) => ({ orderId, inventoryKey: randomUUID(), ..
 const settlement = (orderId: OrderId) => ({ orderId, outcome: "COMPLETED" as const, ...announced })
 
 layer(services, { timeout: "60 seconds", excludeTestServices: true })("plans after a million events", (it) => {
-  it.effect("each statement finds its rows by an index, and reads little of what is done", () =>
-    Effect.gen(function*() {
-      const sql = yield* SqlClient.SqlClient
-      const outbox = yield* Outbox
-      const repo = yield* PaymentRepo
-      const owners = yield* ShardOwners
-      const batches = yield* ShardBatches
-      yield* past
-      const [shard] = yield* owners.acquire(1)
+  it.effect(
+    "each statement finds its rows by an index, and reads little of what is done",
+    () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const outbox = yield* Outbox
+        const repo = yield* PaymentRepo
+        const owners = yield* ShardOwners
+        const batches = yield* ShardBatches
+        yield* past
+        const [shard] = yield* owners.acquire(1)
 
-      for (const statistics of ["of an empty table", "of today"]) {
-        yield* sql`UPDATE event SET status = 'DONE', reserved_to = NULL, batch = NULL WHERE status = 'WAIT'`
-        if (statistics === "of today") yield* sql`VACUUM ANALYZE event, payment`
-        yield* Fixtures.append(some(5_000).map(Number))
-        const check = Effect.fnUntraced(
-          function*<A, E, R>(name: string, statement: Effect.Effect<A, E, R>) {
-            const { pages, scans } = yield* planOf(statement)
-            assert.includeMembers(["Index Scan"], scans, `${name}, statistics ${statistics}`)
-            assert.isAtMost(pages, mostPages, `pages of ${name}, statistics ${statistics}`)
-          }
-        )
+        for (const statistics of ["of an empty table", "of today"]) {
+          yield* sql`UPDATE event SET status = 'DONE', reserved_to = NULL, batch = NULL WHERE status = 'WAIT'`
+          if (statistics === "of today") yield* sql`VACUUM ANALYZE event, payment`
+          yield* Fixtures.append(some(5_000).map(Number))
+          const check = Effect.fnUntraced(
+            function*<A, E, R>(name: string, statement: Effect.Effect<A, E, R>) {
+              const { pages, scans } = yield* planOf(statement)
+              assert.includeMembers(["Index Scan"], scans, `${name}, statistics ${statistics}`)
+              assert.isAtMost(pages, mostPages, `pages of ${name}, statistics ${statistics}`)
+            }
+          )
 
-        const claim = yield* outbox.claim(batch)
-        const [first, ...rest] = claim.events
-        yield* check("claim", outbox.claim(batch))
-        yield* check("claim from a floor", outbox.claim(batch, first!.id))
-        yield* check("renew", outbox.renew(claim))
-        yield* check("mark", outbox.markDone(claim, rest.slice(1)))
-        yield* check("release", outbox.release(claim, [first!], 0))
-        yield* check("refuse", outbox.refuse(claim, rest[0]!, "why"))
+          const claim = yield* outbox.claim(batch)
+          const [first, ...rest] = claim.events
+          yield* check("claim", outbox.claim(batch))
+          yield* check("claim from a floor", outbox.claim(batch, first!.id))
+          yield* check("renew", outbox.renew(claim))
+          yield* check("mark", outbox.markDone(claim, rest.slice(1)))
+          yield* check("release", outbox.release(claim, [first!], 0))
+          yield* check("refuse", outbox.refuse(claim, rest[0]!, "why"))
 
-        yield* check("due shards", batches.due([shard!.token]))
-        const owned = Option.getOrThrow(yield* batches.claim(shard!, 10))
-        yield* check("claim of a shard", batches.claim(shard!, 10))
-        yield* check("ledger of a shard", batches.ledger(shard!))
-        yield* check("mark of a batch", batches.mark(shard!, owned))
-        yield* check("reconcile", batches.reconcile(shard!, owned.number))
+          yield* check("due shards", batches.due([shard!.token]))
+          const owned = Option.getOrThrow(yield* batches.claim(shard!, 10))
+          yield* check("claim of a shard", batches.claim(shard!, 10))
+          yield* check("ledger of a shard", batches.ledger(shard!))
+          yield* check("mark of a batch", batches.mark(shard!, owned))
+          yield* check("reconcile", batches.reconcile(shard!, owned.number))
 
-        const payments = some(batch).map(payment)
-        yield* check("create", repo.create(payments))
-        yield* check("known", repo.known(payments))
-        const [alone, ...together] = payments.map(({ orderId }) => settlement(orderId))
-        yield* check("settle", repo.settle(alone!))
-        yield* check("settleAll", repo.settleAll(together))
+          const payments = some(batch).map(payment)
+          yield* check("create", repo.create(payments))
+          yield* check("known", repo.known(payments))
+          const [alone, ...together] = payments.map(({ orderId }) => settlement(orderId))
+          yield* check("settle", repo.settle(alone!))
+          yield* check("settleAll", repo.settleAll(together))
 
-        yield* check("prune", Pruner.prune("1 day", "0"))
-        yield* check("backlog", Effect.flatMap(Backlog, (_) => _.measure).pipe(Effect.provide(Layer.fresh(Backlog.Default))))
-      }
-    }), 120_000)
+          yield* check("prune", Pruner.prune("1 day", "0"))
+          yield* check(
+            "backlog",
+            Effect.flatMap(Backlog, (_) => _.measure).pipe(Effect.provide(Layer.fresh(Backlog.Default)))
+          )
+        }
+      }),
+    120_000
+  )
 
   it.effect("a lease stays on the page of its event and touches no index", () =>
     Effect.gen(function*() {
