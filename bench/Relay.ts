@@ -69,7 +69,7 @@ export const run = async (bench: Bench): Promise<Outcome> => {
     backlog(bench, ours("relay"), 50_000),
     backlog(bench, exactlyOnce("relay"), 50_000),
     backlog(bench, floor("Relay", "batched"), 50_000),
-    backlog(bench, floor("Relay", "naive"), 1_000)
+    backlog(bench, floor("Relay", "naive"), 500)
   ])
   const [own, exact, batched, naive] = rows
   return {

@@ -34,14 +34,8 @@ export const withServers = async (say: (line: string) => void, use: (servers: Se
   const run = <A, E>(effect: Effect.Effect<A, E, NodeContext.NodeContext>) =>
     Effect.runPromise(Effect.provide(effect, NodeContext.layer))
   const reset = () => run(Effect.ignore(Holder.reset(folder)))
-  const close = async () => {
-    await Effect.runPromise(Scope.close(scope, Exit.void))
+  const work = async () => {
     await reset()
-  }
-  const interrupted = () => void close().finally(() => process.exit(130))
-  process.once("SIGINT", interrupted).once("SIGTERM", interrupted)
-  await reset()
-  try {
     const stack = await run(
       Stack.start({
         folder,
@@ -57,7 +51,18 @@ export const withServers = async (say: (line: string) => void, use: (servers: Se
       brokers: stack.kafkaBrokers!,
       pids: { postgres: stack.parts.postgres!.pid, kafka: stack.parts.kafka!.pid }
     })
+    return 0
+  }
+  const interrupted = new Promise<number>((resolve) => {
+    for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => resolve(130))
+  })
+  let code = 1
+  try {
+    code = await Promise.race([work(), interrupted])
   } finally {
-    await close()
+    await Effect.runPromise(Scope.close(scope, Exit.void))
+    await reset()
+    // the work that was interrupted goes on otherwise, with nothing to work on
+    if (code === 130) process.exit(code)
   }
 }

@@ -53,21 +53,26 @@ export const historyFrom = 1_000_000_000
 export const prepareHistory = async (servers: Servers) => {
   await administer(servers, "CREATE DATABASE bench_history TEMPLATE bench_empty")
   const history = { ...servers, databaseUrl: urlOf(servers, "bench_history") }
-  for (
-    const statement of [
-      // an index that is made afterwards takes a third of the time
+  const inTurn = async (...statements: ReadonlyArray<string>) => {
+    for (const statement of statements) await administer(history, statement)
+  }
+  await Promise.all([
+    inTurn(
+      // indexes are made at once faster than row by row
       "ALTER TABLE payment DROP CONSTRAINT payment_order_id_key, DROP CONSTRAINT payment_inventory_key_key",
       `INSERT INTO payment (order_id, status, inventory_key)
        SELECT ${historyFrom} + n, 'COMPLETED', gen_random_uuid() FROM generate_series(1, 10000000) AS n`,
-      `INSERT INTO event (topic, order_id, payload, status, done_at)
-       SELECT 'payment', ${historyFrom} + n,
-              format('{"idempotent_key":"%s","order_id":%s,"status":"COMPLETED"}', gen_random_uuid(), ${historyFrom} + n),
-              'DONE', clock_timestamp()
-       FROM generate_series(1, 5000000) AS n`,
       "ALTER TABLE payment ADD UNIQUE (order_id), ADD UNIQUE (inventory_key)",
-      "VACUUM ANALYZE payment, event"
-    ]
-  ) await administer(history, statement)
+      "VACUUM ANALYZE payment"
+    ),
+    inTurn(
+      `INSERT INTO event (topic, order_id, payload, status, done_at)
+       SELECT 'payment', n, format('{"idempotent_key":"%s","order_id":%s,"status":"COMPLETED"}', gen_random_uuid(), n),
+              'DONE', clock_timestamp()
+       FROM generate_series(${historyFrom} + 1, ${historyFrom} + 5000000) AS n`,
+      "VACUUM ANALYZE event"
+    )
+  ])
 }
 
 let worlds = 0
