@@ -1,5 +1,4 @@
 import { Clock, Context, Duration, Effect, Layer, Redacted, Ref, Runtime, Schema } from "effect"
-import type { ChainableCommander } from "ioredis"
 import { Redis as Client } from "ioredis"
 
 /** Redis did not answer, or not in time. */
@@ -26,10 +25,8 @@ const problemOf = (error: unknown) => error instanceof Error ? error.message : S
 
 /** One connection for the life of the layer, made in the background: building it does not need Redis. */
 export class Redis extends Context.Tag("payments/Redis")<Redis, {
-  /** Sends the commands in one round trip. Fails at once while Redis is known to be away. */
-  readonly pipeline: (
-    commands: (pipeline: ChainableCommander) => ChainableCommander
-  ) => Effect.Effect<ReadonlyArray<unknown>, RedisUnavailable>
+  /** Sends a command. Fails at once while Redis is known to be away. */
+  readonly send: <A>(command: (redis: Client) => Promise<A>) => Effect.Effect<A, RedisUnavailable>
 }>() {
   static readonly layer = (options: RedisOptions): Layer.Layer<Redis> =>
     Layer.scoped(
@@ -62,12 +59,12 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
           (redis) => Effect.sync(() => redis.disconnect())
         )
 
-        const pipeline = Effect.fnUntraced(
-          function*(commands: (pipeline: ChainableCommander) => ChainableCommander) {
+        const send = Effect.fnUntraced(
+          function*<A>(command: (redis: Client) => Promise<A>) {
             const now = yield* Clock.currentTimeMillis
             if (now < (yield* Ref.get(restUntil))) return yield* new RedisUnavailable({ cause: "resting" })
-            const replies = yield* Effect.tryPromise({
-              try: () => commands(redis.pipeline()).exec(),
+            const reply = yield* Effect.tryPromise({
+              try: () => command(redis),
               catch: (cause) => new RedisUnavailable({ cause })
             }).pipe(
               Effect.timeoutFail({
@@ -81,13 +78,8 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
                 )
               )
             )
-            const values: Array<unknown> = []
-            for (const [error, value] of replies ?? []) {
-              if (error !== null) return yield* new RedisUnavailable({ cause: error })
-              values.push(value)
-            }
             yield* report(undefined)
-            return values
+            return reply
           },
           Effect.tapError(Effect.fnUntraced(function*(error) {
             if (error.cause === "resting") return
@@ -97,7 +89,7 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
           }))
         )
 
-        return { pipeline }
+        return { send }
       })
     )
 }

@@ -1,4 +1,4 @@
-import { Array as Arr, Effect, Metric } from "effect"
+import { Array as Arr, Effect, Metric, Struct } from "effect"
 import * as CrashPoint from "../domain/CrashPoint.js"
 import type { OrderId } from "../domain/Payment.js"
 import { Payments } from "../payments/Payments.js"
@@ -39,6 +39,9 @@ const outcomes: Record<Decision["_tag"], string> = {
   KeyTaken: "key_taken"
 }
 
+const repeatOf = ({ orderId }: Reservation, by: OrderId): Decision =>
+  by === orderId ? { _tag: "Repeated" } : { _tag: "KeyTaken", by }
+
 const warnKeyTaken = ({ idempotentKey, orderId }: Reservation, by: OrderId) =>
   Effect.logWarning("an idempotent_key came with another order: no payment was created").pipe(
     Effect.annotateLogs({ idempotentKey, orderId: String(orderId), belongsTo: String(by) })
@@ -58,34 +61,27 @@ export const make = Effect.gen(function*() {
     const seen = yield* dedupe.lookup(reservations.map((_) => _.idempotentKey)).pipe(
       Effect.orElseSucceed(() => new Map<string, OrderId>())
     )
-    const [fresh, known] = Arr.partition(reservations, (_) => seen.has(_.idempotentKey))
-    const decisions = yield* fresh.length === 0 ? Effect.succeed([]) : payments.reserve(fresh)
-    const decided = [
-      ...Arr.zip(fresh, decisions),
-      ...known.map((reservation): [Reservation, Decision] => {
-        const by = seen.get(reservation.idempotentKey)!
-        return [reservation, by === reservation.orderId ? { _tag: "Repeated" } : { _tag: "KeyTaken", by }]
-      })
-    ]
+    const fresh = reservations.filter((_) => !seen.has(_.idempotentKey))
+    const known = reservations.filter((_) => seen.has(_.idempotentKey))
+    const decisions = fresh.length === 0 ? [] : yield* payments.reserve(fresh)
 
     // only what the database holds: Redis must never know more than it
-    const committed = Arr.zip(fresh, decisions).flatMap(([reservation, { _tag }]) =>
-      _tag === "Created" || _tag === "Repeated" ? [reservation] : []
-    )
+    const committed = fresh.filter((_, i) => decisions[i]!._tag === "Created" || decisions[i]!._tag === "Repeated")
     yield* CrashPoint.pass("consumer-committed")
     yield* Effect.ignore(dedupe.remember(committed))
     yield* CrashPoint.pass("consumer-remembered")
 
-    for (const [tag, outcome] of Object.entries(outcomes)) {
-      yield* count(outcome, decided.filter(([, { _tag }]) => _tag === tag).length)
+    const tally = { Created: 0, Repeated: 0, OrderTaken: 0, KeyTaken: 0 }
+    const keyTaken: Array<readonly [Reservation, by: OrderId]> = []
+    const add = (reservation: Reservation, decision: Decision) => {
+      tally[decision._tag]++
+      if (decision._tag === "KeyTaken") keyTaken.push([reservation, decision.by])
     }
+    fresh.forEach((reservation, i) => add(reservation, decisions[i]!))
+    yield* Metric.incrementBy(Metric.tagged(hits, "layer", "postgres"), fresh.length - tally.Created)
+    for (const reservation of known) add(reservation, repeatOf(reservation, seen.get(reservation.idempotentKey)!))
     yield* Metric.incrementBy(Metric.tagged(hits, "layer", "redis"), known.length)
-    yield* Metric.incrementBy(
-      Metric.tagged(hits, "layer", "postgres"),
-      decisions.filter((_) => _._tag !== "Created").length
-    )
-    for (const [reservation, decision] of decided) {
-      if (decision._tag === "KeyTaken") yield* warnKeyTaken(reservation, decision.by)
-    }
+    for (const tag of Struct.keys(tally)) yield* count(outcomes[tag], tally[tag])
+    for (const [reservation, by] of keyTaken) yield* warnKeyTaken(reservation, by)
   })
 })

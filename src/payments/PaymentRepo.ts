@@ -38,15 +38,16 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
     const sql = yield* SqlClient.SqlClient
     const outbox = yield* Outbox
 
-    /** Creates the payments whose order and key are both new, and answers their orders. No two may share either. */
+    /** Creates the payments whose order and key are both new, and answers the orders of the others. No two may share either. */
     const create = Effect.fn("PaymentRepo.create")(function*(payments: ReadonlyArray<NewPayment>) {
-      const created = yield* sql<{ readonly order_id: string }>`
+      const refused = yield* sql<{ readonly order_id: string }>`
         WITH input AS MATERIALIZED (
           SELECT * FROM unnest(
-            ${payments.map((_) => _.orderId)}::bigint[],
-            ${payments.map((_) => _.inventoryKey)}::uuid[],
-            ${payments.map((_) => _.payload)}::text[],
-            ${payments.map((_) => _.traceparent)}::text[]
+            ${`{${payments.map((_) => _.orderId).join(",")}}`}::bigint[],
+            ${`{${payments.map((_) => _.inventoryKey).join(",")}}`}::uuid[],
+            -- no payload and no traceparent has a line break, and an array of texts is many times as dear to write
+            string_to_array(${payments.map((_) => _.payload).join("\n")}, E'\\n'),
+            string_to_array(${payments.map((_) => _.traceparent).join("\n")}, E'\\n', '')
           ) AS t (order_id, inventory_key, payload, traceparent)
         ), created AS (
           INSERT INTO payment (order_id, status, inventory_key)
@@ -57,9 +58,10 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
         ), appended AS (
           ${outbox.append(sql`SELECT order_id, payload, traceparent FROM created JOIN input USING (order_id)`)}
         )
-        SELECT order_id FROM created
+        -- they are few, and those that were created many
+        SELECT order_id FROM input WHERE order_id NOT IN (SELECT order_id FROM created)
       `.pipe(Postgres.run(batchLimit))
-      return new Set(created.map((_) => OrderId.make(BigInt(_.order_id))))
+      return new Set(refused.map((_) => OrderId.make(BigInt(_.order_id))))
     })
 
     /** What is there already of these orders and keys. */

@@ -32,14 +32,14 @@ export class Payments extends Effect.Service<Payments>()("payments/Payments", {
       let open = reservations
       while (open.length > 0) {
         const first = Reservation.firstOfEach(open)
-        const created = yield* repo.create(first.map((reservation) => ({
+        const refused = yield* repo.create(first.map((reservation) => ({
           orderId: reservation.orderId,
           inventoryKey: reservation.idempotentKey,
           ...announcement(reservation.orderId, "CREATED", Option.orElse(reservation.traceparent, () => here))
         })))
-        if (created.size > 0) yield* wake.announce
+        if (refused.size < first.length) yield* wake.announce
         for (const reservation of first) {
-          if (created.has(reservation.orderId)) decided.set(reservation, { _tag: "Created" })
+          if (!refused.has(reservation.orderId)) decided.set(reservation, Reservation.created)
         }
         const rest = open.filter((reservation) => !decided.has(reservation))
         if (rest.length === 0) break

@@ -20,6 +20,8 @@ export type Decision =
   /** The key belongs to another order. */
   | { readonly _tag: "KeyTaken"; readonly by: OrderId }
 
+export const created: Decision = { _tag: "Created" }
+
 /** The first reservation of each order and of each key. */
 export const firstOfEach = (reservations: ReadonlyArray<Reservation>): ReadonlyArray<Reservation> => {
   const orders = new Set<OrderId>()
