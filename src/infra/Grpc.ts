@@ -103,9 +103,9 @@ export const serve = <E, R>(
       Effect.sync(() => new Grpc.Server(channelOptions)),
       (server) => stop(server, calls, drainLimit)
     )
-    const health = GrpcHealth.make(["", service])
+    const health = yield* GrpcHealth.make(["", service], options.healthy)
     const streaming = GrpcStreams.remembering(server)
-    yield* Effect.addFinalizer(() => Effect.zipRight(health.set(false), Effect.sync(streaming.endStreams)))
+    yield* Effect.addFinalizer(() => Effect.zipRight(health.stop, Effect.sync(streaming.endStreams)))
 
     const handlers = Record.map(methods, (handle, name) =>
       GrpcCall.unary({ service, name, handle, refuse, limit }, runFork))
@@ -119,5 +119,5 @@ export const serve = <E, R>(
     if (options.listening !== undefined) {
       yield* options.listening(port)
     }
-    return yield* health.follow(options.healthy)
+    return yield* Effect.never
   }).pipe(Effect.scoped)

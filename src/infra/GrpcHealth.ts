@@ -1,21 +1,49 @@
-import { Effect } from "effect"
+import { Effect, FiberId, FiberSet } from "effect"
 import { HealthImplementation } from "grpc-health-check"
+import type { AddService, Stream } from "./GrpcStreams.js"
 
-/** The standard health service for `services`; the empty name stands for the whole server. */
-export const make = (services: ReadonlyArray<string>) => {
-  let serving = false
+type Handler = (...args: ReadonlyArray<any>) => void
+
+/**
+ * The standard health service for `services`; the empty name stands for the whole server.
+ *
+ * Asks `healthy` when a client asks, and every 5 seconds while one watches: nobody's question costs nothing.
+ */
+export const make = Effect.fnUntraced(function*<R>(
+  services: ReadonlyArray<string>,
+  healthy: Effect.Effect<boolean, never, R>
+) {
+  const runFork = yield* FiberSet.makeRuntime<R>()
   const health = new HealthImplementation(Object.fromEntries(services.map((name) => [name, "NOT_SERVING"] as const)))
-  const set = (now: boolean) =>
-    Effect.sync(() => {
-      if (serving === now) return
-      serving = now
-      services.forEach((name) => health.setStatus(name, now ? "SERVING" : "NOT_SERVING"))
-    })
+  let [serving, stopped] = [false, false]
+  const set = (now: boolean) => {
+    if (serving === now || stopped) return
+    serving = now
+    services.forEach((name) => health.setStatus(name, now ? "SERVING" : "NOT_SERVING"))
+  }
+  const look = Effect.map(healthy, set)
+
+  const asked = (handler: Handler): Handler => (...args) => runFork(look).addObserver(() => handler(...args))
+  const watched = (handler: Handler) => (call: Stream) => {
+    const follow = Effect.forever(Effect.delay(look, "5 seconds"))
+    const fiber = runFork(Effect.zipRight(Effect.zipRight(look, Effect.sync(() => handler(call))), follow))
+    call.once("cancelled", () => fiber.unsafeInterruptAsFork(FiberId.none))
+  }
+
   return {
-    register: health.addToServer.bind(health),
-    set,
-    /** Follows `healthy`, looking every 5 seconds, for ever. */
-    follow: <R>(healthy: Effect.Effect<boolean, never, R>) =>
-      healthy.pipe(Effect.flatMap(set), Effect.zipRight(Effect.sleep("5 seconds")), Effect.forever)
+    register: (server: AddService) =>
+      health.addToServer({
+        addService: (definition, { check, list, watch }) =>
+          server.addService(definition, {
+            check: asked(check as Handler),
+            list: asked(list as Handler),
+            watch: watched(watch as Handler)
+          })
+      }),
+    /** NOT_SERVING from now on. */
+    stop: Effect.sync(() => {
+      set(false)
+      stopped = true
+    })
   } as const
-}
+})

@@ -1,7 +1,7 @@
 import type * as Grpc from "@grpc/grpc-js"
 
-type AddService = Pick<Grpc.Server, "addService">
-type Stream = Grpc.ServerWritableStream<any, any> | Grpc.ServerDuplexStream<any, any>
+export type AddService = Pick<Grpc.Server, "addService">
+export type Stream = Grpc.ServerWritableStream<any, any> | Grpc.ServerDuplexStream<any, any>
 
 /** A server that remembers the streams of its services: an open one would hold up a stop for ever. */
 export const remembering = (server: AddService) => {

@@ -104,14 +104,20 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
       }
     )
 
+    /** Those of the orders that have a payment. */
+    const existing = Effect.fn("PaymentRepo.existing")(function*(orderIds: ReadonlyArray<OrderId>) {
+      const rows = yield* sql<{ readonly order_id: string }>`
+        SELECT order_id FROM payment WHERE order_id = ANY(${orderIds}::bigint[])
+      `.pipe(Postgres.run(callLimit))
+      return rows.map((row) => OrderId.make(BigInt(row.order_id)))
+    })
+
     /**
      * The same for many orders, no two of them equal, in one transaction. Waits for nobody: a payment whose row is held
      * by another transaction is left as it is, and answered `held`.
      */
     const settleAll = Effect.fn("PaymentRepo.settleAll")(function*(settlements: ReadonlyArray<Settlement>) {
-      const rows = yield* sql<
-        { readonly order_id: string; readonly before: PaymentStatus | null; readonly held: boolean }
-      >`
+      const rows = yield* sql<{ readonly order_id: string; readonly before: PaymentStatus }>`
         WITH asked AS MATERIALIZED (
           SELECT * FROM unnest(
             ${settlements.map((_) => _.orderId)}::bigint[],
@@ -121,28 +127,26 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
           ) AS t (order_id, outcome, payload, traceparent)
         ), target AS MATERIALIZED (
           -- one held row would hold up all the others; and who never waits is in no deadlock
-          SELECT id, order_id, status FROM payment
-          WHERE order_id = ANY(${settlements.map((_) => _.orderId)}::bigint[])
+          SELECT payment.id, order_id, payment.status AS before, outcome, payload, traceparent
+          FROM asked JOIN payment USING (order_id)
           ORDER BY order_id
-          FOR UPDATE SKIP LOCKED
+          FOR UPDATE OF payment SKIP LOCKED
         ), settled AS (
-          UPDATE payment SET status = asked.outcome, updated_at = clock_timestamp()
-          FROM target JOIN asked USING (order_id)
-          WHERE payment.id = target.id AND target.status = 'CREATED'
-          RETURNING payment.order_id
+          UPDATE payment SET status = target.outcome, updated_at = clock_timestamp()
+          FROM target
+          WHERE payment.id = target.id AND target.before = 'CREATED'
+          RETURNING payment.order_id, target.payload, target.traceparent
         ), appended AS (
-          ${outbox.append(sql`SELECT order_id, payload, traceparent FROM settled JOIN asked USING (order_id)`)}
+          ${outbox.append(sql`SELECT order_id, payload, traceparent FROM settled`)}
         )
-        SELECT order_id, target.status AS before,
-               target.id IS NULL AND EXISTS (SELECT FROM payment WHERE payment.order_id = asked.order_id) AS held
-        FROM asked LEFT JOIN target USING (order_id)
+        SELECT order_id, before FROM target
       `.pipe(Postgres.run(callLimit))
-      return new Map(
-        rows.map(({ before, held, order_id }) => [
-          OrderId.make(BigInt(order_id)),
-          held ? "held" as const : Option.fromNullable(before)
-        ])
+      const found = new Map<OrderId, Option.Option<PaymentStatus> | "held">(
+        rows.map((row) => [OrderId.make(BigInt(row.order_id)), Option.some(row.before)])
       )
+      const others = settlements.map((_) => _.orderId).filter((orderId) => !found.has(orderId))
+      if (others.length > 0) { for (const orderId of yield* existing(others)) found.set(orderId, "held") }
+      return found
     })
 
     const find = Effect.fn("PaymentRepo.find")(function*(orderId: OrderId) {
