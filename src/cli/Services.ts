@@ -105,7 +105,8 @@ const outboxRelay = (config: Config) =>
     const shards = {
       kafka,
       topic: config.paymentTopic,
-      batchSize: config.outboxBatchSize,
+      // a transaction costs the broker the same, however many events it has
+      batchSize: 2 * config.outboxBatchSize,
       lease: config.outboxLease
     }
     const common = {

@@ -129,20 +129,29 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
       }))
     })
 
-    /** A batch is on the topic. True for whoever says so: no token is asked for. Answers the seconds that each event has waited. */
-    const mark = Effect.fn("ShardBatches.mark")(function*({ name }: OwnedShard, { events, number }: Batch) {
-      const [row] = yield* sql<{ readonly waited: ReadonlyArray<number> }>`
+    /**
+     * A batch is on the topic. True for whoever says so: no token is asked for. Answers the seconds that each event has
+     * waited, and whether there are more.
+     */
+    const mark = Effect.fn("ShardBatches.mark")(function*(owned: OwnedShard, { events, number }: Batch) {
+      const [row] = yield* sql<{ readonly waited: ReadonlyArray<number>; readonly more: boolean }>`
         WITH noted AS (
-          UPDATE outbox_shard SET done = greatest(done, ${number}) WHERE name = ${name}
+          UPDATE outbox_shard SET done = greatest(done, ${number}) WHERE name = ${owned.name}
         ), marked AS (
           UPDATE event SET status = 'DONE', done_at = clock_timestamp()
           WHERE id = ANY(${events.map(({ id }) => id)}::bigint[]) AND batch = ${number} AND status = 'WAIT'
           RETURNING extract(epoch FROM done_at - created_at) AS waited
         )
         -- one value: reading a row for each event costs more than marking them
-        SELECT coalesce(json_agg(waited), '[]') AS waited FROM marked
+        SELECT coalesce(json_agg(waited), '[]') AS waited, EXISTS (
+          -- also what has waited for these events
+          SELECT FROM event
+          WHERE ${ofShard(owned)} AND status = 'WAIT' AND batch IS NULL
+            AND (reserved_to IS NULL OR reserved_to <= clock_timestamp())
+        ) AS more
+        FROM marked
       `.pipe(run)
-      return row!.waited
+      return row!
     })
 
     /** The broker refused the only event of a batch, which is not committed. Answers the status it has now. */

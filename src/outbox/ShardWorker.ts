@@ -81,7 +81,7 @@ export const takeOver = Effect.fn("ShardWorker.takeOver")(function*(owned: Owned
   return transactions
 })
 
-/** Commits a batch to the broker, and marks it. */
+/** Commits a batch to the broker, and marks it. Answers whether there are more events. */
 const publish = Effect.fn("ShardWorker.publish")(
   function*(owned: OwnedShard, transactions: Transactions, batch: Batch) {
     const batches = yield* ShardBatches
@@ -90,10 +90,11 @@ const publish = Effect.fn("ShardWorker.publish")(
     yield* CrashPoint.pass("relay-batch-sent")
     yield* transactions.commit
     yield* CrashPoint.pass("relay-batch-committed")
-    const waited = yield* batches.mark(owned, batch)
+    const { more, waited } = yield* batches.mark(owned, batch)
     yield* CrashPoint.pass("relay-marked")
     yield* Metric.incrementBy(RelayMetrics.published, waited.length)
     for (const seconds of waited) RelayMetrics.latency.unsafeUpdate(seconds, [])
+    return more
   }
 )
 
@@ -150,8 +151,9 @@ export const serve = Effect.fnUntraced(function*(
       const claimed = yield* batches.claim(owned, size)
       if (Option.isNone(claimed)) return yield* new ShardLost({ shard: owned.shard })
       const batch = claimed.value
+      let more = false
       if (Arr.isNonEmptyReadonlyArray(batch.events)) {
-        yield* publish(owned, transactions, batch).pipe(
+        more = yield* publish(owned, transactions, batch).pipe(
           Effect.tapErrorTag("TransactionFailed", ({ reason, refused }) => {
             if (!refused) return Effect.void
             if (batch.events.length === 1) return refuse(batch, reason)
@@ -160,9 +162,8 @@ export const serve = Effect.fnUntraced(function*(
           })
         )
         size = Math.min(options.batchSize, size * 2)
-      } else {
-        yield* Effect.raceFirst(Queue.take(options.bell), Effect.delay(renew(owned, transactions), renewal))
       }
+      if (!more) yield* Effect.raceFirst(Queue.take(options.bell), Effect.delay(renew(owned, transactions), renewal))
     }
   }).pipe(Effect.scoped)
 

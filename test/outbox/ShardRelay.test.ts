@@ -348,9 +348,9 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       const { batch, owned } = yield* claimed(topic, 2)
       const heir = yield* takeShard
       yield* ShardWorker.takeOver(heir, shardOptions(topic))
-      assert.lengthOf(yield* batches.mark(owned, batch), 0)
+      assert.lengthOf((yield* batches.mark(owned, batch)).waited, 0)
       assert.lengthOf(Option.getOrThrow(yield* batches.claim(heir, 500)).events, 2)
-      assert.lengthOf(yield* batches.mark(owned, batch), 0)
+      assert.lengthOf((yield* batches.mark(owned, batch)).waited, 0)
       assert.strictEqual(yield* count("WAIT"), 2)
     }))
 
@@ -396,7 +396,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       const everything = sql`SELECT event.*, shard.* FROM event, outbox_shard AS shard ORDER BY id, shard`
       const before = JSON.stringify(yield* everything)
       assert.isFalse((yield* Effect.flip(transactions.commit)).refused)
-      assert.lengthOf(yield* batches.mark(owned, batch), 0)
+      assert.lengthOf((yield* batches.mark(owned, batch)).waited, 0)
       assert.isTrue(Option.isNone(yield* batches.claim(owned, 500)))
       assert.isFalse(yield* batches.reconcile(owned, batch.number))
       assert.strictEqual((yield* Effect.flip(ShardWorker.takeOver(owned, shardOptions(topic))))._tag, "ShardLost")
