@@ -99,8 +99,10 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
           stopped = true
           throw Object.assign(new Error("sending was stopped"), { retriable: false })
         }
-        const partition = javaCompatible(args)
-        partitions.set(args.message as unknown as OutgoingRecord, partition)
+        const record = args.message as unknown as OutgoingRecord
+        // also without a key it stays with its partition: what was written is known by that
+        const partition = partitions.get(record) ?? javaCompatible(args)
+        partitions.set(record, partition)
         return partition
       }
     }
@@ -121,13 +123,22 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
 
     const send = Effect.fnUntraced(function*(records: ReadonlyArray<OutgoingRecord>, mayStart: () => boolean) {
       const topic = records[0]!.topic
-      const messages = records as unknown as NonNullable<ProducerBatch["topicMessages"]>[number]["messages"]
+      const places: Array<Placed> = []
       look = mayStart
       stopped = false
-      const places = yield* attempt(() => producer.sendBatch({ acks: -1, topicMessages: [{ topic, messages }] })).pipe(
-        Effect.mapError((error) => stopped ? new SendStopped() : sendError(error, topic))
-      )
-      return places.map(({ baseOffset, partition }): Placed => ({ partition, offset: baseOffset ?? "" }))
+      // kafkajs asks each broker once: a partition that moves meanwhile to one that has answered is left out, and no error
+      let open = records
+      while (open.length > 0) {
+        const messages = open as unknown as NonNullable<ProducerBatch["topicMessages"]>[number]["messages"]
+        const written = yield* attempt(() => producer.sendBatch({ acks: -1, topicMessages: [{ topic, messages }] }))
+          .pipe(
+            Effect.mapError((error) => stopped ? new SendStopped() : sendError(error, topic))
+          )
+        const taken = new Set(written.map(({ partition }) => partition))
+        places.push(...written.map(({ baseOffset, partition }) => ({ partition, offset: baseOffset ?? "" })))
+        open = open.filter((record) => !taken.has(partitions.get(record)!))
+      }
+      return places
     })
 
     return {

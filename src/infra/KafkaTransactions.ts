@@ -1,5 +1,6 @@
 import type { Scope } from "effect"
 import { Array as Arr, Duration, Effect, Option, Schema } from "effect"
+import type { PartitionerArgs } from "kafkajs"
 import { Partitioners } from "kafkajs"
 import type { KafkaOptions, KafkaUnavailable, TopicMissing } from "./Kafka.js"
 import { attempt, client, close, reason } from "./Kafka.js"
@@ -55,6 +56,17 @@ export const open = (options: TransactionsOptions): Effect.Effect<
   Scope.Scope
 > =>
   Effect.gen(function*() {
+    /** Partitions that the records in hand are meant for, and no broker has answered for. */
+    const unanswered = new Set<string>()
+    const createPartitioner = () => {
+      const javaCompatible = Partitioners.DefaultPartitioner()
+      return (args: PartitionerArgs) => {
+        const partition = javaCompatible(args)
+        unanswered.add(`${args.topic}/${partition}`)
+        return partition
+      }
+    }
+
     const producer = yield* Effect.acquireRelease(
       Effect.sync(() =>
         client(options).producer({
@@ -62,7 +74,7 @@ export const open = (options: TransactionsOptions): Effect.Effect<
           transactionTimeout: Duration.toMillis(options.timeout),
           idempotent: true,
           maxInFlightRequests: 1,
-          createPartitioner: Partitioners.DefaultPartitioner,
+          createPartitioner,
           allowAutoTopicCreation: false,
           // a transaction meets the markers of the last one for some milliseconds: with the default of 300 ms before
           // the first retry that costs three quarters of the throughput
@@ -88,7 +100,13 @@ export const open = (options: TransactionsOptions): Effect.Effect<
           topic,
           messages: messages as Array<any>
         }))
-        yield* Effect.mapError(attempt(() => open.sendBatch({ acks: -1, topicMessages })), failed(true))
+        unanswered.clear()
+        const written = yield* Effect.mapError(attempt(() => open.sendBatch({ acks: -1, topicMessages })), failed(true))
+        for (const { partition, topicName } of written) unanswered.delete(`${topicName}/${partition}`)
+        // kafkajs asks each broker once: a partition that moves meanwhile to one that has answered is left out
+        if (unanswered.size > 0) {
+          return yield* new TransactionFailed({ reason: "a partition moved while it was written", refused: false })
+        }
       }),
       commit: Effect.fnUntraced(function*(number) {
         const open = yield* current
