@@ -12,6 +12,8 @@ export default defineConfig({
     // the tests wait for servers and processes more than they compute
     maxWorkers: 3,
     minWorkers: 1,
+    // worlds of one file that live at the same time: each is several processes
+    maxConcurrency: 3,
     testTimeout: 60_000,
     hookTimeout: 60_000,
     // a test that hangs on a server is more use than one that is retried

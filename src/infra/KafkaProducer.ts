@@ -76,7 +76,7 @@ export interface KafkaProducer {
     records: ReadonlyArray<OutgoingRecord>,
     mayStart: () => boolean
   ) => Effect.Effect<ReadonlyArray<Placed>, SendError>
-  /** Records that have a key, by the partition that it leads to, in their order. */
+  /** Records by the partition that they were last meant for, in their order. */
   readonly byPartition: (records: ReadonlyArray<OutgoingRecord>) => ReadonlyArray<ReadonlyArray<OutgoingRecord>>
 }
 
@@ -85,6 +85,11 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
     let under: { readonly first: OutgoingRecord; readonly mayStart: () => boolean } | undefined
     let stopped = false
     let partitions = 1
+    /** Partitions that the records in hand are meant for, and no broker has answered for. */
+    const unanswered = new Set<number>()
+    const keyless = new WeakMap<OutgoingRecord, number>()
+    const placeOf = (record: OutgoingRecord) =>
+      record.key === null ? keyless.get(record)! : partitionOf(record.key, partitions)
 
     // kafkajs asks the partitioner at the start of every attempt: the last moment at which one can be called off
     const createPartitioner = () => {
@@ -92,10 +97,16 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
       return (args: PartitionerArgs) => {
         if (args.message as unknown === under?.first) {
           partitions = args.partitionMetadata.length
+          unanswered.clear()
           stopped = !under!.mayStart()
           if (stopped) throw Object.assign(new Error("sending was stopped"), { retriable: false })
         }
-        return partitioner(args)
+        const record = args.message as unknown as OutgoingRecord
+        // also without a key it stays with its partition: what was written is known by that
+        const partition = record.key === null ? keyless.get(record) ?? partitioner(args) : partitioner(args)
+        if (record.key === null) keyless.set(record, partition)
+        unanswered.add(partition)
+        return partition
       }
     }
 
@@ -115,17 +126,28 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
 
     const send = Effect.fnUntraced(function*(records: ReadonlyArray<OutgoingRecord>, mayStart: () => boolean) {
       const topic = records[0]!.topic
-      const messages = records as unknown as NonNullable<ProducerBatch["topicMessages"]>[number]["messages"]
-      under = { first: records[0]!, mayStart }
+      const places: Array<Placed> = []
       stopped = false
-      const places = yield* attempt(() => producer.sendBatch({ acks: -1, topicMessages: [{ topic, messages }] })).pipe(
-        Effect.mapError((error) => stopped ? new SendStopped() : sendError(error, topic))
-      )
-      return places.map(({ baseOffset, partition }): Placed => ({ partition, offset: baseOffset ?? "" }))
+      // kafkajs asks each broker once: a partition that moves meanwhile to one that has answered is left out, and no error
+      let open = records
+      while (open.length > 0) {
+        under = { first: open[0]!, mayStart }
+        const messages = open as unknown as NonNullable<ProducerBatch["topicMessages"]>[number]["messages"]
+        const written = yield* attempt(() => producer.sendBatch({ acks: -1, topicMessages: [{ topic, messages }] }))
+          .pipe(
+            Effect.mapError((error) => stopped ? new SendStopped() : sendError(error, topic))
+          )
+        for (const { baseOffset, partition } of written) {
+          places.push({ partition, offset: baseOffset ?? "" })
+          unanswered.delete(partition)
+        }
+        open = unanswered.size === 0 ? [] : open.filter((record) => unanswered.has(placeOf(record)))
+      }
+      return places
     })
 
     const byPartition = (records: ReadonlyArray<OutgoingRecord>) =>
-      Object.values(Arr.groupBy(records, ({ key }) => String(partitionOf(key ?? "", partitions))))
+      Object.values(Arr.groupBy(records, (record) => String(placeOf(record))))
 
     return { send, byPartition }
   })

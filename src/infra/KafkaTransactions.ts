@@ -1,11 +1,12 @@
 import type { Scope } from "effect"
 import { Array as Arr, Duration, Effect, Option, Schedule, Schema } from "effect"
-import { Partitioners } from "kafkajs"
+import type { PartitionerArgs } from "kafkajs"
 import type { KafkaOptions, KafkaUnavailable, TopicMissing } from "./Kafka.js"
 import { attempt, client, close, reason } from "./Kafka.js"
 import "./KafkaCoordinators.js"
 import * as KafkaOffsets from "./KafkaOffsets.js"
 import type { OutgoingRecord } from "./KafkaProducer.js"
+import { javaCompatible } from "./KafkaPartitioner.js"
 import { isRefusal } from "./KafkaProducer.js"
 
 /**
@@ -60,6 +61,17 @@ export const open = (options: TransactionsOptions): Effect.Effect<
   Scope.Scope
 > =>
   Effect.gen(function*() {
+    /** Partitions that the records in hand are meant for, and no broker has answered for. */
+    const unanswered = new Set<string>()
+    const createPartitioner = () => {
+      const partitioner = javaCompatible()
+      return (args: PartitionerArgs) => {
+        const partition = partitioner(args)
+        unanswered.add(`${args.topic}/${partition}`)
+        return partition
+      }
+    }
+
     const producer = yield* Effect.acquireRelease(
       Effect.sync(() =>
         client(options).producer({
@@ -67,7 +79,7 @@ export const open = (options: TransactionsOptions): Effect.Effect<
           transactionTimeout: Duration.toMillis(options.timeout),
           idempotent: true,
           maxInFlightRequests: 1,
-          createPartitioner: Partitioners.DefaultPartitioner,
+          createPartitioner,
           allowAutoTopicCreation: false,
           // a transaction meets the markers of the last one for some milliseconds: with the default of 300 ms before
           // the first retry that costs three quarters of the throughput
@@ -81,13 +93,21 @@ export const open = (options: TransactionsOptions): Effect.Effect<
     const begin = Effect.mapError(attempt(() => producer.transaction()), failed(false))
     let transaction = yield* begin
 
-    const sendRecords = (records: ReadonlyArray<OutgoingRecord>) => {
+    const sendRecords = Effect.fnUntraced(function*(records: ReadonlyArray<OutgoingRecord>) {
       const topicMessages = Object.entries(Arr.groupBy(records, ({ topic }) => topic)).map(([topic, messages]) => ({
         topic,
         messages: messages as Array<any>
       }))
-      return Effect.mapError(attempt(() => transaction.sendBatch({ acks: -1, topicMessages })), failed(true))
-    }
+      unanswered.clear()
+      const written = yield* attempt(() => transaction.sendBatch({ acks: -1, topicMessages })).pipe(
+        Effect.mapError(failed(true))
+      )
+      for (const { partition, topicName } of written) unanswered.delete(`${topicName}/${partition}`)
+      // kafkajs asks each broker once: a partition that moves meanwhile to one that has answered is left out
+      if (unanswered.size > 0) {
+        return yield* new TransactionFailed({ reason: "a partition moved while it was written", refused: false })
+      }
+    })
 
     const sendNumber = (number: bigint) => {
       const topics = [{ topic: options.topic, partitions: [{ partition: 0, offset: String(number) }] }]

@@ -22,23 +22,26 @@ layer(cluster, { timeout: "120 seconds", excludeTestServices: true })("three bro
           const { group, inventory, payment } = saga.world
           const program = yield* saga.serve()
           yield* program.untilReady
-          const [, killed] = yield* saga.outlives(
+          yield* saga.outlives(
             Effect.gen(function*() {
               const node = yield* cluster.coordinator(group)
               for (const topic of [inventory, payment]) {
                 assert.include([...(yield* cluster.leaders(topic)).values()], node, `leads nothing of ${topic}`)
               }
-              yield* cluster.broker(node).crash
-              yield* Effect.tap(cluster.coordinator(group), (now) => assert.notInclude([node, -1], now)).pipe(
-                eventually()
-              )
+              const { crash, start } = cluster.broker(node)
               // the others are enough
-              yield* saga.more(100)
-              return cluster.broker(node)
+              const moved = Effect.tap(
+                cluster.coordinator(group),
+                (now) => assert.notInclude([node, -1], now)
+              ).pipe(eventually())
+              yield* Effect.acquireUseRelease(
+                crash,
+                () => Effect.zipRight(moved, saga.more(100)),
+                () => Effect.orDie(start)
+              )
             }),
             ...delivery === "exactly-once" ? ["--no-resends"] : []
           )
-          yield* killed.start
           yield* program.untilReady
           assert.notInclude(program.stderr(), "a bug ended the service")
         }),

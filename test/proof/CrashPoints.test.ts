@@ -94,6 +94,8 @@ const leavesBatch = ({ tables }: Saga.Saga) =>
 /** The broker stands still meanwhile, and the relay has an event in hand that it cannot be rid of. */
 const held = (orderId: number, meanwhile: (saga: Saga.Saga, victim: Program.Services) => Effect.Effect<unknown>) =>
   Effect.fnUntraced(function*(saga: Saga.Saga, victim: Program.Services, broker: Broker.Broker) {
+    // a relay that has not met the broker yet takes nothing
+    yield* victim.untilReady
     yield* saga.reserved(orderId)
     yield* broker.frozen(Effect.zipRight(saga.ask(orderId), meanwhile(saga, victim)))
   })
