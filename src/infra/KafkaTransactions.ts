@@ -5,8 +5,8 @@ import type { KafkaOptions, KafkaUnavailable, TopicMissing } from "./Kafka.js"
 import { attempt, client, close, reason } from "./Kafka.js"
 import "./KafkaCoordinators.js"
 import * as KafkaOffsets from "./KafkaOffsets.js"
-import type { OutgoingRecord } from "./KafkaProducer.js"
 import { javaCompatible } from "./KafkaPartitioner.js"
+import type { OutgoingRecord } from "./KafkaProducer.js"
 import { isRefusal } from "./KafkaProducer.js"
 
 /**

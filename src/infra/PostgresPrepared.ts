@@ -1,23 +1,19 @@
-import { createHash } from "node:crypto"
 import * as Pg from "pg"
 
 /** What a statement is called, on every connection of the process: the same name is always the same text. */
 const names = new Map<string, string>()
-let generation = 0
+let made = 0
 
 const nameOf = (text: string) => {
   const known = names.get(text)
   if (known !== undefined) return known
-  const name = `${createHash("md5").update(text).digest("hex")}_${generation}`
+  const name = `payments_${++made}`
   names.set(text, name)
   return name
 }
 
 /** From now on it has another name, so that no connection takes what it prepared before. */
-const forget = (text: string) => {
-  generation++
-  names.delete(text)
-}
+const forget = (text: string) => names.delete(text)
 
 /**
  * What was prepared is of no use any more: a migration changed the columns of its result, or the server has dropped it.

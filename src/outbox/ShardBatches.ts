@@ -139,7 +139,7 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
           UPDATE outbox_shard SET done = greatest(done, ${number}) WHERE name = ${owned.name}
         ), marked AS (
           UPDATE event SET status = 'DONE', done_at = clock_timestamp()
-          WHERE id = ANY(${events.map(({ id }) => id)}::bigint[]) AND batch = ${number} AND status = 'WAIT'
+          WHERE id = ANY(${events.map(({ id }) => id)}::bigint[]) AND batch = ${number} AND ${outbox.stillWaits}
           RETURNING extract(epoch FROM done_at - created_at) AS waited
         )
         -- one value: reading a row for each event costs more than marking them

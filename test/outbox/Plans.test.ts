@@ -43,23 +43,29 @@ const pagesOf = (plan: Node) =>
   )
 
 type Callback = (error: Error | null, result: Explained) => void
-type Query = (this: Pg.Client, text: string, values: ReadonlyArray<unknown>, answer: Callback) => void
+/** With a statement that is prepared, values and the rest are in it. */
+interface Statement {
+  readonly text: string
+  readonly values?: ReadonlyArray<unknown>
+}
+type Query = (this: Pg.Client, statement: Statement, answer: Callback) => void
 
 /** Plans of the statements that ran while somebody listened. */
 let heard: Array<Node> | undefined
 
 const query = Pg.Client.prototype.query as Query
-const explained: Query = function(text, values, answer) {
+const explained: Query = function(statement, ...rest) {
   if (heard !== undefined) {
     const plans = heard
     // before the statement, on its own connection, and without its effect
-    query.call(this, "BEGIN", [], () => {})
-    query.call(this, `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ${text}`, values, (error, result) => {
+    query.call(this, { text: "BEGIN" }, () => {})
+    const text = `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ${statement.text}`
+    query.call(this, { text, values: statement.values ?? [] }, (error, result) => {
       if (error === null) plans.push(result.rows[0]!["QUERY PLAN"][0].Plan)
     })
-    query.call(this, "ROLLBACK", [], () => {})
+    query.call(this, { text: "ROLLBACK" }, () => {})
   }
-  return query.call(this, text, values, answer)
+  return query.call(this, statement, ...rest)
 }
 const spy = vi.spyOn(Pg.Client.prototype as { query: Query }, "query").mockImplementation(explained)
 afterAll(() => spy.mockRestore())
