@@ -103,7 +103,7 @@ const encodePartition = ({ firstSequence, messages, partition }: PartitionData, 
   const sizes = messages.map((message, i) => sizeOfRecord(message, headers[i]!, i))
   const size = sizes.reduce((sum, size) => sum + sizeOfVarInt(size) + size, batch.header)
   const writer = new Writer(Buffer.allocUnsafe(8 + size))
-  const now = BigInt(Date.now())
+  const now = BigInt(new Date().getTime())
   writer.int32(partition)
   writer.int32(size)
   writer.int64(0n)
