@@ -103,6 +103,7 @@ const encodePartition = ({ firstSequence, messages, partition }: PartitionData, 
   const sizes = messages.map((message, i) => sizeOfRecord(message, headers[i]!, i))
   const size = sizes.reduce((sum, size) => sum + sizeOfVarInt(size) + size, batch.header)
   const writer = new Writer(Buffer.allocUnsafe(8 + size))
+  // eslint-disable-next-line no-restricted-properties -- called by kafkajs, which has no clock of ours
   const now = BigInt(Date.now())
   writer.int32(partition)
   writer.int32(size)
