@@ -60,12 +60,12 @@ const leavesKeys = Effect.fnUntraced(function*(saga: Saga.Saga) {
   return keys
 })
 
-/** Its heir read again what was left, and this layer knew it. */
+/** Its heir read again what was left, and this layer knew of it; of all, where Redis always answers in time. */
 const knownTo = (layer: "redis" | "postgres") => (left: number, heir: Program.Services) =>
-  Effect.map(
-    heir.metric("payments_dedupe_hits_total", `layer="${layer}"`),
-    (hits) => assert.isAtLeast(hits, left, `${layer} did not know them`)
-  )
+  Effect.gen(function*() {
+    assert.isAbove(yield* heir.metric("payments_dedupe_hits_total", `layer="${layer}"`), 0, `${layer} knew nothing`)
+    assert.isAtLeast(yield* heir.metric("payments_dedupe_hits_total"), left, "nobody knew some")
+  })
 
 const resent = (_: number, __: Program.Services, { found }: Saga.Verdict) =>
   Effect.sync(() => assert.isAbove(found["resend"] ?? 0, 0, "nothing was sent again"))
