@@ -37,7 +37,8 @@ layer(cluster, { timeout: "120 seconds", excludeTestServices: true })("three bro
               yield* Effect.acquireUseRelease(
                 crash,
                 () => Effect.zipRight(moved, saga.more(100)),
-                () => Effect.orDie(start)
+                // a start that cannot be interrupted never gives up its waits
+                () => Effect.interruptible(Effect.orDie(start))
               )
             }),
             ...delivery === "exactly-once" ? ["--no-resends"] : []
