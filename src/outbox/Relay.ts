@@ -80,7 +80,7 @@ const settle = Effect.fn("Relay.settle")(function*(claim: Claim, outcome: Publis
 /** Claims under way at the same time: while one is being sent, the next is leased and the last is marked. */
 const lanes = 3
 
-/** Takes one claim through. Answers how many events it had. */
+/** Takes one claim through. Answers whether there may be more to do now. */
 const turn = Effect.fn("Relay.turn", { root: true })(function*(
   options: RelayOptions,
   publisher: Publisher,
@@ -90,28 +90,31 @@ const turn = Effect.fn("Relay.turn", { root: true })(function*(
   const wake = yield* OutboxWake.OutboxWake
   const since = yield* Clock.currentTimeNanos
   const from = shared.floor.begin()
+  const claims = ++shared.claims
   const claim = yield* outbox.claim(options.batchSize, from)
   if (claim.oldest !== undefined) shared.floor.found(from, since, claim.oldest)
   yield* options.onTurn
   // where a claim was full there is more: another lane need not wait for this one
   if (claim.events.length === options.batchSize) yield* wake.announce
   const stopping = () => shared.stopping
-  if (Arr.isNonEmptyReadonlyArray(claim.events)) {
-    yield* CrashPoint.pass("relay-claimed")
-    const outcome = yield* Lease.hold(
-      claim,
-      { since, lease: options.lease, stopping },
-      ({ mayStart }) => publisher.publish(claim.events, mayStart)
-    )
-    yield* settle(claim, outcome, stopping())
-  }
-  return claim.events.length
+  if (!Arr.isNonEmptyReadonlyArray(claim.events)) return false
+  yield* CrashPoint.pass("relay-claimed")
+  const outcome = yield* Lease.hold(
+    claim,
+    { since, lease: options.lease, stopping },
+    ({ mayStart }) => publisher.publish(claim.events, mayStart)
+  )
+  yield* settle(claim, outcome, stopping())
+  // another lane has looked meanwhile, and may have passed over what waited for these events to be `DONE`
+  return claim.events.length === options.batchSize || shared.claims > claims
 })
 
 /** What the lanes share. */
 interface Shared {
   /** Set once, when the relay is told to stop. */
   stopping: boolean
+  /** How many claims were begun. */
+  claims: number
   readonly floor: Floor.Floor
 }
 
@@ -122,14 +125,14 @@ const lane = Effect.fnUntraced(function*(options: RelayOptions, polls: boolean, 
   const idle = polls ? Effect.raceFirst(wake.announced, Effect.sleep(options.pollInterval)) : wake.announced
 
   return yield* Effect.gen(function*() {
-    const events = yield* InHand.finish(turn(options, publisher, shared), {
+    const more = yield* InHand.finish(turn(options, publisher, shared), {
       onStop: Effect.suspend(() => {
         shared.stopping = true
         return CrashPoint.pass("relay-stopping")
       }),
       within: options.drainTimeout
     })
-    if (events === 0) yield* idle
+    if (!more) yield* idle
   }).pipe(Effect.forever)
 }, Effect.scoped)
 
@@ -141,7 +144,7 @@ const lane = Effect.fnUntraced(function*(options: RelayOptions, polls: boolean, 
  */
 export const serve = Effect.fnUntraced(function*(options: RelayOptions) {
   const wake = yield* OutboxWake.OutboxWake
-  const shared: Shared = { stopping: false, floor: yield* Floor.make }
+  const shared: Shared = { stopping: false, claims: 0, floor: yield* Floor.make }
   yield* Effect.forkScoped(Notifications.listen(options.notifications, OutboxWake.channel, wake.announce))
   return yield* Effect.all(Arr.makeBy(lanes, (n) => lane(options, n === 0, shared)), { concurrency: "unbounded" }).pipe(
     Effect.zipRight(Effect.never)
