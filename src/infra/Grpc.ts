@@ -94,8 +94,9 @@ export const serve = <E, R>(
   Effect.gen(function*() {
     const { drainLimit = "5 seconds", limit, methods, refuse, service } = options
     // outlives the server, whose stop lets the calls finish
-    const calls = yield* FiberSet.make<GrpcCall.Reply>()
+    const calls = yield* FiberSet.make<GrpcCall.Reply<E>>()
     const runFork = yield* FiberSet.runtime(calls)<R>()
+    const clock = yield* Effect.clock
     const definitions = GrpcDefinition.load(options.protoFile)
     // its log goes to the console; all that matters comes back as an error
     Grpc.setLogVerbosity(Grpc.logVerbosity.NONE)
@@ -108,7 +109,7 @@ export const serve = <E, R>(
     yield* Effect.addFinalizer(() => Effect.zipRight(health.stop, Effect.sync(streaming.endStreams)))
 
     const handlers = Record.map(methods, (handle, name) =>
-      GrpcCall.unary({ service, name, handle, refuse, limit }, runFork))
+      GrpcCall.unary({ service, name, handle, refuse, limit }, clock, runFork))
     server.addService(GrpcDefinition.service(definitions, service), handlers)
     health.register(streaming)
     const files = options.descriptorSets.map((set, i) => [String(i), GrpcDefinition.reflected(set)])

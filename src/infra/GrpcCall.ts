@@ -1,6 +1,6 @@
 import * as Grpc from "@grpc/grpc-js"
-import type { Fiber } from "effect"
-import { Cause, Clock, Duration, Effect, Exit, FiberId, Metric, MetricBoundaries, Option } from "effect"
+import type { Clock, Fiber } from "effect"
+import { Cause, Duration, Effect, Exit, FiberId, Metric, MetricBoundaries, Option } from "effect"
 import * as Trace from "./Trace.js"
 
 /** Why a call got no answer, by the names of gRPC. */
@@ -26,8 +26,6 @@ export interface Limit {
   readonly duration: Duration.DurationInput
   readonly refusal: Refusal
 }
-
-export type Reply = Exit.Exit<object, Refusal>
 
 const calls = Metric.counter("payments_grpc_calls_total", {
   description: "gRPC calls by method and the code they ended with",
@@ -61,28 +59,29 @@ const parentOf = (metadata: Grpc.Metadata) =>
     onSome: (parent) => ({ parent })
   })
 
-const codeOf = (call: Grpc.ServerUnaryCall<any, any>, now: number, exit: Exit.Exit<Reply>) =>
-  Exit.match(exit, {
-    onSuccess: Exit.match({
-      onSuccess: () => "OK" as const,
-      onFailure: (cause) => Option.getOrElse(Cause.failureOption(cause), () => internal).code
-    }),
-    onFailure: () =>
-      !call.cancelled ? stopping.code : Number(call.getDeadline()) <= now ? "DEADLINE_EXCEEDED" : "CANCELLED"
+/** What the client is told: of an interruption, what it says of itself. */
+const refusalOf = <E>(method: Method<E, any>, cause: Cause.Cause<E>, interruption: Refusal): Refusal =>
+  Option.match(Cause.failureOption(cause), {
+    onNone: () => Cause.isInterruptedOnly(cause) ? interruption : internal,
+    onSome: method.refuse
   })
+
+export type Reply<E> = Exit.Exit<object, E>
 
 const answer = <E, R>(
   method: Method<E, R>,
-  metrics: ReturnType<typeof metricsOf>,
   call: Grpc.ServerUnaryCall<any, any>
-): Effect.Effect<Reply, never, R> =>
+): Effect.Effect<Reply<E>, never, R> =>
   Effect.suspend(() => method.handle(call.request as never)).pipe(
     Effect.tapErrorCause((cause) =>
-      Option.isSome(Cause.failureOption(cause))
-        ? Effect.logDebug("call refused", cause)
-        : Cause.isInterruptedOnly(cause)
-        ? Effect.logDebug("call interrupted")
-        : Effect.logError("call failed", cause)
+      Effect.annotateLogs(
+        Option.isSome(Cause.failureOption(cause))
+          ? Effect.logDebug("call refused", cause)
+          : Cause.isInterruptedOnly(cause)
+          ? Effect.logDebug("call interrupted")
+          : Effect.logError("call failed", cause),
+        { rpc: method.name }
+      )
     ),
     Effect.withSpan(`${method.service}/${method.name}`, {
       ...parentOf(call.metadata),
@@ -90,19 +89,8 @@ const answer = <E, R>(
       captureStackTrace: false,
       attributes: { "rpc.system": "grpc", "rpc.service": method.service, "rpc.method": method.name }
     }),
-    Effect.matchCause({
-      onSuccess: (response): Reply => Exit.succeed(response),
-      onFailure: (cause): Reply =>
-        Exit.fail(Option.match(Cause.failureOption(cause), { onNone: () => internal, onSome: method.refuse }))
-    }),
-    Metric.trackDurationWith(metrics.duration, Duration.toSeconds),
-    Effect.onExit((exit) =>
-      Effect.flatMap(
-        Clock.currentTimeMillis,
-        (now) => Metric.increment(metrics.calls(codeOf(call, now, exit)))
-      )
-    ),
-    Effect.annotateLogs({ rpc: method.name })
+    // a fiber that fails is logged a second time
+    Effect.exit
   )
 
 /**
@@ -114,28 +102,36 @@ const answer = <E, R>(
  */
 export const unary = <E, R>(
   method: Method<E, R>,
-  runFork: (effect: Effect.Effect<Reply, never, R>) => Fiber.RuntimeFiber<Reply>
+  clock: Clock.Clock,
+  runFork: (effect: Effect.Effect<Reply<E>, never, R>) => Fiber.RuntimeFiber<Reply<E>>
 ) => {
   const metrics = metricsOf(method.name)
   const limitMillis = Duration.toMillis(method.limit.duration)
   return (call: Grpc.ServerUnaryCall<any, any>, callback: Grpc.sendUnaryData<any>) => {
-    const refuse = ({ code, details }: Refusal) => callback({ code: Grpc.status[code], details })
+    const since = clock.unsafeCurrentTimeNanos()
+    const count = (code: Code | "OK") => {
+      metrics.calls(code).unsafeUpdate(1, [])
+      metrics.duration.unsafeUpdate(Number(clock.unsafeCurrentTimeNanos() - since) / 1e9, [])
+    }
     let interruption = stopping
-    const fiber = runFork(answer(method, metrics, call))
+    const fiber = runFork(answer(method, call))
     const timer = setTimeout(() => {
       interruption = method.limit.refusal
       fiber.unsafeInterruptAsFork(FiberId.none)
     }, limitMillis)
     // an observer also sees the interruption of a fiber that has not begun
-    fiber.addObserver((exit) => {
+    fiber.addObserver((ended) => {
       clearTimeout(timer)
-      Exit.match(exit, {
-        onFailure: () => refuse(interruption),
-        onSuccess: Exit.match({
-          onSuccess: (response) => callback(null, response),
-          onFailure: (cause) => refuse(Option.getOrElse(Cause.failureOption(cause), () => internal))
-        })
-      })
+      const exit = Exit.flatten(ended)
+      if (Exit.isSuccess(exit)) {
+        count("OK")
+        return callback(null, exit.value)
+      }
+      const { code, details } = refusalOf(method, exit.cause, interruption)
+      // a client that has gone is told nothing, and is counted by why it went
+      const late = Number(call.getDeadline()) <= clock.unsafeCurrentTimeMillis()
+      count(!call.cancelled ? code : late ? "DEADLINE_EXCEEDED" : "CANCELLED")
+      callback({ code: Grpc.status[code], details })
     })
     // grpc-js says so for the deadline too
     call.on("cancelled", () => fiber.unsafeInterruptAsFork(FiberId.none))

@@ -29,8 +29,14 @@ export interface Known {
   readonly inventoryKey: string | null
 }
 
+const wasCreated = Option.some<PaymentStatus>("CREATED")
 const callLimit = Duration.seconds(4)
 const batchLimit = Duration.seconds(20)
+
+/** An array of what needs no quotes: numbers, uuids, names. The driver quotes and escapes each element. */
+const plain = (values: ReadonlyArray<bigint | string>) => `{${values.join(",")}}`
+/** No payload and no traceparent has a line break, and an array of texts is many times as dear to write. */
+const lines = (values: ReadonlyArray<string | null>) => values.join("\n")
 
 /** Statements over payments. Each is one transaction: payment and event, or neither. */
 export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/PaymentRepo", {
@@ -43,11 +49,10 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
       const refused = yield* sql<{ readonly order_id: string }>`
         WITH input AS MATERIALIZED (
           SELECT * FROM unnest(
-            ${`{${payments.map((_) => _.orderId).join(",")}}`}::bigint[],
-            ${`{${payments.map((_) => _.inventoryKey).join(",")}}`}::uuid[],
-            -- no payload and no traceparent has a line break, and an array of texts is many times as dear to write
-            string_to_array(${payments.map((_) => _.payload).join("\n")}, E'\\n'),
-            string_to_array(${payments.map((_) => _.traceparent).join("\n")}, E'\\n', '')
+            ${plain(payments.map((_) => _.orderId))}::bigint[],
+            ${plain(payments.map((_) => _.inventoryKey))}::uuid[],
+            string_to_array(${lines(payments.map((_) => _.payload))}, E'\\n'),
+            string_to_array(${lines(payments.map((_) => _.traceparent))}, E'\\n', '')
           ) AS t (order_id, inventory_key, payload, traceparent)
         ), created AS (
           INSERT INTO payment (order_id, status, inventory_key)
@@ -117,13 +122,13 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
      * by another transaction is left as it is, and answered `held`.
      */
     const settleAll = Effect.fn("PaymentRepo.settleAll")(function*(settlements: ReadonlyArray<Settlement>) {
-      const rows = yield* sql<{ readonly order_id: string; readonly before: PaymentStatus }>`
+      const rows = yield* sql<{ readonly order_id: string; readonly before: PaymentStatus | null }>`
         WITH asked AS MATERIALIZED (
           SELECT * FROM unnest(
-            ${settlements.map((_) => _.orderId)}::bigint[],
-            ${settlements.map((_) => _.outcome)}::payment_status[],
-            ${settlements.map((_) => _.payload)}::text[],
-            ${settlements.map((_) => _.traceparent)}::text[]
+            ${plain(settlements.map((_) => _.orderId))}::bigint[],
+            ${plain(settlements.map((_) => _.outcome))}::payment_status[],
+            string_to_array(${lines(settlements.map((_) => _.payload))}, E'\\n'),
+            string_to_array(${lines(settlements.map((_) => _.traceparent))}, E'\\n', '')
           ) AS t (order_id, outcome, payload, traceparent)
         ), target AS MATERIALIZED (
           -- one held row would hold up all the others; and who never waits is in no deadlock
@@ -139,12 +144,18 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
         ), appended AS (
           ${outbox.append(sql`SELECT order_id, payload, traceparent FROM settled`)}
         )
-        SELECT order_id, before FROM target
+        -- most were CREATED, and those are not told
+        SELECT order_id, before FROM asked LEFT JOIN target USING (order_id) WHERE before IS DISTINCT FROM 'CREATED'
       `.pipe(Postgres.run(callLimit))
       const found = new Map<OrderId, Option.Option<PaymentStatus> | "held">(
-        rows.map((row) => [OrderId.make(BigInt(row.order_id)), Option.some(row.before)])
+        settlements.map((_) => [_.orderId, wasCreated])
       )
-      const others = settlements.map((_) => _.orderId).filter((orderId) => !found.has(orderId))
+      const others: Array<OrderId> = []
+      for (const row of rows) {
+        const orderId = OrderId.make(BigInt(row.order_id))
+        found.set(orderId, Option.fromNullable(row.before))
+        if (row.before === null) others.push(orderId)
+      }
       if (others.length > 0) { for (const orderId of yield* existing(others)) found.set(orderId, "held") }
       return found
     })

@@ -1,4 +1,4 @@
-import { Deferred, Effect, Exit, FiberId, Metric, MetricBoundaries, Option, Queue } from "effect"
+import { Effect, Exit, Metric, MetricBoundaries, Option, Queue } from "effect"
 import type { OrderId, PaymentStatus } from "../domain/Payment.js"
 import type { DatabaseUnavailable } from "../infra/Postgres.js"
 import { OutboxWake } from "../outbox/OutboxWake.js"
@@ -23,7 +23,7 @@ type Before = Option.Option<PaymentStatus> | "held"
 
 interface Waiting {
   readonly settlement: Settlement
-  readonly answer: Deferred.Deferred<Before, DatabaseUnavailable>
+  readonly answer: (answer: Exit.Exit<Before, DatabaseUnavailable>) => void
   withdrawn: boolean
 }
 
@@ -64,7 +64,7 @@ export const make = Effect.gen(function*() {
       // also a bug and an interruption: nobody is left without an answer
       Effect.onExit((exit) =>
         Effect.sync(() => {
-          group.forEach(({ answer }, i) => Deferred.unsafeDone(answer, Exit.map(exit, (befores) => befores[i]!)))
+          group.forEach(({ answer }, i) => answer(Exit.map(exit, (befores) => befores[i]!)))
         })
       ),
       Effect.exit
@@ -86,14 +86,13 @@ export const make = Effect.gen(function*() {
     )
 
   return (settlement: Settlement): Effect.Effect<Option.Option<PaymentStatus>, DatabaseUnavailable> =>
-    Effect.suspend(() => {
-      const waiting: Waiting = { settlement, answer: Deferred.unsafeMake(FiberId.none), withdrawn: false }
+    Effect.async<Before, DatabaseUnavailable>((answer) => {
+      const waiting: Waiting = { settlement, answer, withdrawn: false }
       queue.unsafeOffer(waiting)
-      return Deferred.await(waiting.answer).pipe(
-        Effect.onInterrupt(() => Effect.sync(() => (waiting.withdrawn = true))),
-        Effect.flatMap((before) => before === "held" ? settleAlone(settlement) : Effect.succeed(before))
-      )
-    })
+      return Effect.sync(() => (waiting.withdrawn = true))
+    }).pipe(
+      Effect.flatMap((before) => before === "held" ? settleAlone(settlement) : Effect.succeed(before))
+    )
 })
 
 const wasCreated = (before: Before) => before !== "held" && Option.contains(before, "CREATED")
