@@ -1,9 +1,10 @@
 import type { Scope } from "effect"
-import { Array as Arr, Duration, Effect, Option, Schedule, Schema } from "effect"
+import { Array as Arr, Duration, Effect, Option, Schema } from "effect"
 import type { PartitionerArgs } from "kafkajs"
 import type { KafkaOptions, KafkaUnavailable, TopicMissing } from "./Kafka.js"
 import { attempt, client, close, reason } from "./Kafka.js"
 import "./KafkaCoordinators.js"
+import "./KafkaMarkers.js"
 import * as KafkaOffsets from "./KafkaOffsets.js"
 import { javaCompatible } from "./KafkaPartitioner.js"
 import type { OutgoingRecord } from "./KafkaProducer.js"
@@ -61,14 +62,19 @@ export const open = (options: TransactionsOptions): Effect.Effect<
   Scope.Scope
 > =>
   Effect.gen(function*() {
-    /** Partitions that the records in hand are meant for, and no broker has answered for. */
-    const unanswered = new Set<string>()
+    /** The first record of the batch in hand, and whether kafkajs has made requests of it. */
+    let first: unknown
+    let requested = false
     const createPartitioner = () => {
       const partitioner = javaCompatible()
       return (args: PartitionerArgs) => {
-        const partition = partitioner(args)
-        unanswered.add(`${args.topic}/${partition}`)
-        return partition
+        if (args.message === first) {
+          // when one broker fails, kafkajs asks again those that have the same records in hand, or had them before the
+          // partition moved: under new sequence numbers, so that they are written twice
+          if (requested) throw Object.assign(new Error("a broker did not take its records"), { retriable: false })
+          requested = true
+        }
+        return partitioner(args)
       }
     }
 
@@ -80,10 +86,7 @@ export const open = (options: TransactionsOptions): Effect.Effect<
           idempotent: true,
           maxInFlightRequests: 1,
           createPartitioner,
-          allowAutoTopicCreation: false,
-          // a transaction meets the markers of the last one for some milliseconds: with the default of 300 ms before
-          // the first retry that costs three quarters of the throughput
-          retry: { retries: 8, initialRetryTime: 2, maxRetryTime: 500 }
+          allowAutoTopicCreation: false
         })
       ),
       (producer) => close(() => producer.disconnect(), "2 seconds")
@@ -98,26 +101,15 @@ export const open = (options: TransactionsOptions): Effect.Effect<
         topic,
         messages: messages as Array<any>
       }))
-      unanswered.clear()
-      const written = yield* attempt(() => transaction.sendBatch({ acks: -1, topicMessages })).pipe(
-        Effect.mapError(failed(true))
-      )
-      for (const { partition, topicName } of written) unanswered.delete(`${topicName}/${partition}`)
-      // kafkajs asks each broker once: a partition that moves meanwhile to one that has answered is left out
-      if (unanswered.size > 0) {
-        return yield* new TransactionFailed({ reason: "a partition moved while it was written", refused: false })
-      }
+      first = topicMessages[0]!.messages[0]
+      requested = false
+      yield* attempt(() => transaction.sendBatch({ acks: -1, topicMessages })).pipe(Effect.mapError(failed(true)))
     })
 
     const sendNumber = (number: bigint) => {
       const topics = [{ topic: options.topic, partitions: [{ partition: 0, offset: String(number) }] }]
       return attempt(() => transaction.sendOffsets({ consumerGroupId: options.name, topics })).pipe(
-        Effect.mapError(failed(false)),
-        // refused while the markers of the last transaction are being written, which kafkajs bears in `sendBatch` alone
-        Effect.retry({
-          while: ({ reason }) => reason === "CONCURRENT_TRANSACTIONS",
-          schedule: Schedule.intersect(Schedule.spaced("2 millis"), Schedule.recurs(1_000))
-        })
+        Effect.mapError(failed(false))
       )
     }
 

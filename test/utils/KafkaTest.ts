@@ -23,11 +23,9 @@ export const freshTopic = Effect.fn(function*(settings: Record<string, string> =
           waitForLeaders: false
         })
       ),
-      Kafka.attempt(() => admin.fetchTopicMetadata({ topics: [topic] })).pipe(
-        Effect.filterOrFail(
-          ({ topics }) => topics.every(({ partitions }) => partitions.every(({ leader }) => leader >= 0)),
-          () => "no leader yet" as const
-        ),
+      // by the answers of the leaders: that they are named is not that they know of it
+      Kafka.attempt(() => admin.fetchTopicOffsets(topic)).pipe(
+        Effect.filterOrFail((partitions) => partitions.length === 4, () => "no leader yet" as const),
         Effect.retry(Schedule.intersect(Schedule.spaced("20 millis"), Schedule.recurs(500))),
         Effect.orDie
       )
