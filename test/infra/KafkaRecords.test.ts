@@ -33,10 +33,10 @@ const request = (messages: ReadonlyArray<object>, more: object = {}) => ({
 const bytesOf = async (request: Request) => (await request.encode()).buffer.toString("hex")
 
 beforeEach(() => {
-  vi.spyOn(Date, "now").mockReturnValue(1_800_000_000_123)
+  vi.useFakeTimers({ toFake: ["Date"], now: 1_800_000_000_123 })
 })
 afterEach(() => {
-  vi.restoreAllMocks()
+  vi.useRealTimers()
 })
 
 const records = Array.from({ length: 300 }, (_, i) => ({
