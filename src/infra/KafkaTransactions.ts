@@ -1,8 +1,8 @@
 import type { Scope } from "effect"
 import { Array as Arr, Duration, Effect, Option, Schema } from "effect"
 import type { PartitionerArgs } from "kafkajs"
-import type { KafkaOptions, KafkaUnavailable, TopicMissing } from "./Kafka.js"
-import { attempt, client, close, reason } from "./Kafka.js"
+import type { KafkaOptions, KafkaUnavailable } from "./Kafka.js"
+import { attempt, client, close, reason, TopicMissing } from "./Kafka.js"
 import "./KafkaCoordinators.js"
 import "./KafkaMarkers.js"
 import * as KafkaOffsets from "./KafkaOffsets.js"
@@ -58,7 +58,7 @@ const failed = (refused: boolean) => (error: KafkaUnavailable) =>
  */
 export const open = (options: TransactionsOptions): Effect.Effect<
   Transactions,
-  KafkaUnavailable | TransactionFailed,
+  KafkaUnavailable | TopicMissing | TransactionFailed,
   Scope.Scope
 > =>
   Effect.gen(function*() {
@@ -112,6 +112,15 @@ export const open = (options: TransactionsOptions): Effect.Effect<
         Effect.mapError(failed(false))
       )
     }
+
+    // A coordinator that has just got the group answers with what it knows to be on every replica, which may be less than
+    // the last one has acknowledged: it knows of all that as soon as it acknowledges something itself.
+    yield* sendNumber(0n).pipe(
+      Effect.mapError((error) =>
+        error.reason === "UNKNOWN_TOPIC_OR_PARTITION" ? new TopicMissing({ topic: options.topic }) : error
+      )
+    )
+    yield* Effect.mapError(attempt(() => transaction.abort()), failed(false))
 
     return {
       send: Effect.fnUntraced(function*(records, number) {

@@ -24,6 +24,7 @@ layer(cluster, { timeout: "120 seconds", excludeTestServices: true })("three bro
           yield* program.untilReady
           yield* saga.outlives(
             Effect.gen(function*() {
+              yield* cluster.inSync
               const node = yield* cluster.coordinator(group)
               for (const topic of [inventory, payment]) {
                 assert.include([...(yield* cluster.leaders(topic)).values()], node, `leads nothing of ${topic}`)

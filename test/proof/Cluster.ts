@@ -1,5 +1,7 @@
 import { Effect } from "effect"
 import { Kafka, logLevel } from "kafkajs"
+import { strict as assert } from "node:assert"
+import { eventually } from "../e2e/Eventually.js"
 import { freePort } from "../e2e/FreePort.js"
 import * as Restartable from "../e2e/Restartable.js"
 
@@ -50,9 +52,20 @@ export const make = Effect.gen(function*() {
       return new Map(topics[0]!.partitions.map(({ leader, partitionId }) => [partitionId, leader]))
     })
 
+  /** Ends when every broker has what the others have: any one of them may go. */
+  const inSync = Effect.promise(async () => (await admin.fetchTopicMetadata()).topics).pipe(
+    Effect.tap((topics) => {
+      for (const { name, partitions } of topics) {
+        for (const { isr, partitionId } of partitions) assert.equal(isr.length, nodes.length, `${name}/${partitionId}`)
+      }
+    }),
+    eventually("30 seconds")
+  )
+
   return {
     url,
     leaders,
+    inSync,
     /** The node that coordinates a consumer group. */
     coordinator: (group: string) =>
       Effect.map(leaders("__consumer_offsets"), (leaders) => leaders.get(hash(group) % offsetsPartitions)!),
