@@ -115,7 +115,8 @@ const outboxRelay = (config: Config) =>
       drainTimeout: drainTimeout(config)
     }
     if (config.outboxDelivery === "exactly-once") return yield* ShardRelay.serve({ ...shards, ...common, report })
-    return yield* Effect.raceFirst(
+    // not a race: an interruption of that is done before the relay has finished what it has in hand
+    return yield* Effect.all([
       Relay.serve({
         ...common,
         batchSize: config.outboxBatchSize,
@@ -123,7 +124,8 @@ const outboxRelay = (config: Config) =>
         onTurn: report(undefined)
       }),
       ShardRelay.settleOrphans({ ...shards, interval: config.outboxLease })
-    ).pipe(
+    ], { concurrency: "unbounded" }).pipe(
+      Effect.zipRight(Effect.never),
       Effect.tapError((error) => report(error.message)),
       Effect.provide(KafkaPublisher.layer({ ...kafka, onOutage: report }))
     )

@@ -24,8 +24,11 @@ export class ProducerLost extends Schema.TaggedError<ProducerLost>()("ProducerLo
   reason: Schema.String
 }) {}
 
-/** `mayStart` said no before the bytes of an attempt left. Earlier attempts of the same call may have been written. */
-export class SendStopped extends Schema.TaggedError<SendStopped>()("SendStopped", {}) {}
+/** `mayStart` said no before the bytes of an attempt left. */
+export class SendStopped extends Schema.TaggedError<SendStopped>()("SendStopped", {
+  /** Earlier attempts of the same call may have been written. */
+  attempted: Schema.Boolean
+}) {}
 
 export type SendError = RecordsRefused | ProducerLost | TopicMissing | SendStopped | KafkaUnavailable
 
@@ -83,7 +86,7 @@ export interface KafkaProducer {
 export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaUnavailable, Scope.Scope> =>
   Effect.gen(function*() {
     let under: { readonly first: OutgoingRecord; readonly mayStart: () => boolean } | undefined
-    let stopped = false
+    let [attempted, stopped] = [false, false]
     let partitions = 1
     /** Partitions that the records in hand are meant for, and no broker has answered for. */
     const unanswered = new Set<number>()
@@ -100,6 +103,7 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
           unanswered.clear()
           stopped = !under!.mayStart()
           if (stopped) throw Object.assign(new Error("sending was stopped"), { retriable: false })
+          attempted = true
         }
         const record = args.message as unknown as OutgoingRecord
         // also without a key it stays with its partition: what was written is known by that
@@ -127,6 +131,7 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
     const send = Effect.fnUntraced(function*(records: ReadonlyArray<OutgoingRecord>, mayStart: () => boolean) {
       const topic = records[0]!.topic
       const places: Array<Placed> = []
+      attempted = false
       stopped = false
       // kafkajs asks each broker once: a partition that moves meanwhile to one that has answered is left out, and no error
       let open = records
@@ -135,7 +140,7 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
         const messages = open as unknown as NonNullable<ProducerBatch["topicMessages"]>[number]["messages"]
         const written = yield* attempt(() => producer.sendBatch({ acks: -1, topicMessages: [{ topic, messages }] }))
           .pipe(
-            Effect.mapError((error) => stopped ? new SendStopped() : sendError(error, topic))
+            Effect.mapError((error) => stopped ? new SendStopped({ attempted }) : sendError(error, topic))
           )
         for (const { baseOffset, partition } of written) {
           places.push({ partition, offset: baseOffset ?? "" })

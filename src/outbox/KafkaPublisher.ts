@@ -60,11 +60,12 @@ const open = Effect.fnUntraced(function*(options: KafkaPublisherOptions) {
     let attempted = false
     const send: Effect.Effect<Decision> = Effect.suspend(() =>
       mayStart()
-        ? Effect.flatMap(producer.get, (producer) => {
-          attempted = true
-          return producer.send(messages, mayStart)
-        })
-        : Effect.fail(new KafkaProducer.SendStopped())
+        ? Effect.flatMap(producer.get, ({ send }) =>
+          Effect.tapError(send(messages, mayStart), (error) =>
+            Effect.sync(() => {
+              attempted ||= error._tag !== "SendStopped" || error.attempted
+            })))
+        : Effect.fail(new KafkaProducer.SendStopped({ attempted: false }))
     ).pipe(
       Effect.zipRight(options.onOutage(undefined)),
       Effect.as<Decision>({ _tag: "Sent" }),

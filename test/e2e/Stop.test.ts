@@ -118,6 +118,39 @@ const stopsUnderLoad = Effect.fnUntraced(function*(signal: NodeJS.Signals) {
   }
 })
 
+/** A relay that is alone in its process: nobody else keeps it alive while it finishes what it has in hand. */
+const relayStops = Effect.gen(function*() {
+  const world = yield* World.make()
+  const topics = yield* Topics.make(world.kafkaBrokers)
+  yield* topics.create(world.payment)
+  const tables = yield* Tables.make(world.databaseUrl)
+  yield* Program.run(["migrate"], world.env)
+  let orders = 0
+  const write = Effect.suspend(() =>
+    tables.query(
+      `WITH written AS (
+         INSERT INTO event (topic, order_id, payload)
+         SELECT $1::text, n, format('{"idempotent_key":"%s","order_id":%s,"status":"CREATED"}', gen_random_uuid(), n)
+         FROM generate_series($2::bigint, $2::bigint + 4) AS n
+       ) SELECT pg_notify('payments_outbox', '')`,
+      [world.payment, (orders += 5) - 4]
+    )
+  )
+  const done = tables.count("event WHERE status = 'DONE'")
+  const writer = yield* Effect.fork(Effect.forever(Effect.zipLeft(Effect.uninterruptible(write), pace)))
+  for (const round of [1, 2, 3, 4, 5]) {
+    const before = yield* done
+    const relay = yield* Program.serve(["relay"], world.env)
+    yield* Effect.tap(done, (now) => assert.isAbove(now, before + 20 * round)).pipe(eventually())
+    yield* relay.signal("SIGTERM")
+    assert.deepStrictEqual(yield* relay.ended, { code: 0, signal: null }, relay.stderr())
+    assert.strictEqual(yield* tables.count("event WHERE lease_token IS NOT NULL"), 0, "a lease was left behind")
+  }
+  yield* Fiber.interrupt(writer)
+  const onTopic = (yield* topics.ends(world.payment)).reduce((sum, { high }) => sum + Number(high), 0)
+  assert.strictEqual(onTopic, yield* done, "what was sent is marked, and nothing was sent twice")
+}).pipe(Effect.scoped)
+
 /** A program in the middle of its work, whose database takes what it is sent and never answers. */
 const stuck = Effect.fnUntraced(function*(env: Program.Environment) {
   const world = yield* World.make()
@@ -138,6 +171,7 @@ describe("a stop under load", { timeout: 120_000 }, () => {
       () => stopsUnderLoad(signal)
     )
   }
+  it.scopedLive("a relay alone in its process: nothing is kept back, and nothing is sent twice", () => relayStops)
 })
 
 describe.concurrent("a stop", { timeout: 120_000 }, () => {

@@ -176,7 +176,12 @@ export const promises: Readonly<Record<string, Promised>> = {
       "Every part drains within 70 % of `SHUTDOWN_TIMEOUT`: statements end, offsets are committed, the answer that the broker owes is marked, the rest is released.",
     tests: [
       ["proof/Service.test.ts", instances],
-      ["e2e/Stop.test.ts", stops, "a process that cannot stop in time ends at the limit, not with 0, and says so"],
+      [
+        "e2e/Stop.test.ts",
+        stops,
+        "a relay alone in its process: nothing is kept back, and nothing is sent twice",
+        "a process that cannot stop in time ends at the limit, not with 0, and says so"
+      ],
       ["outbox/Relay.test.ts", "a stop lets the send in hand finish, and gives back what was not sent"],
       ["grpc/Server.test.ts", "a stop: health says so, streams end, calls in hand finish"]
     ],
