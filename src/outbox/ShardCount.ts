@@ -44,11 +44,13 @@ export const change = Effect.fn("ShardCount.change")(function*(count: number, op
       ShardOf.make(sql).shardOf(count)
     }, id) WHERE status = 'WAIT'`
   ))
+  const takeOver = (owned: OwnedShard) =>
+    Effect.scoped(ShardWorker.takeOver(owned, options)).pipe(
+      // a relay that was about to take it over may fence us; it finds its token gone, and we begin anew
+      Effect.retry({ while: (error) => error._tag === "TransactionFailed" && !error.tooLong, times: 5 })
+    )
   const all = yield* owners.seize
-  yield* Effect.forEach(all, (owned) => Effect.scoped(ShardWorker.takeOver(owned, options)), {
-    concurrency: 4,
-    discard: true
-  }).pipe(
+  yield* Effect.forEach(all, takeOver, { concurrency: 4, discard: true }).pipe(
     Effect.catchTag("ShardLost", () => new ShardsBusy()),
     Effect.zipRight(Effect.filterOrFail(owners.replace(all, count), (replaced) => replaced, () => new ShardsBusy())),
     Effect.onError(() => release(all))
