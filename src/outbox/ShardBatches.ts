@@ -1,7 +1,7 @@
 import { SqlClient } from "@effect/sql"
 import { Duration, Effect, Option } from "effect"
 import * as Postgres from "../infra/Postgres.js"
-import type { OutboxEvent } from "./Outbox.js"
+import type { OutboxEvent } from "./OutboxEvent.js"
 import { Outbox } from "./Outbox.js"
 import * as ShardOf from "./ShardOf.js"
 import type { OwnedShard } from "./ShardOwners.js"

@@ -132,7 +132,7 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
     if (Array.from(held).every(({ problem }) => problem === undefined)) yield* options.report(undefined)
   }).pipe(Effect.catchTag("DatabaseUnavailable", (error) => options.report(error.message)))
 
-  const look = wake.announced.pipe(
+  const look = wake.rung.pipe(
     Effect.zipRight(Effect.suspend(() => owners.due(all()))),
     Effect.flatMap(ring),
     Effect.catchTag("DatabaseUnavailable", (error) => Effect.logDebug("no look at the outbox", error))

@@ -4,7 +4,7 @@ import { Array as Arr, Deferred, Effect, Fiber, Layer, Redacted, Schedule } from
 import type { Published } from "../../src/outbox/EventPublisher.js"
 import { EventPublisher } from "../../src/outbox/EventPublisher.js"
 import * as KafkaPublisher from "../../src/outbox/KafkaPublisher.js"
-import type { OutboxEvent } from "../../src/outbox/Outbox.js"
+import type { OutboxEvent } from "../../src/outbox/OutboxEvent.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import * as Relay from "../../src/outbox/Relay.js"
 import * as KafkaTest from "../utils/KafkaTest.js"
@@ -153,11 +153,14 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       const answer = yield* Deferred.make<void>()
       const relay = yield* Effect.fork(Effect.provide(
         run(),
-        publishing(([first, ...rest], mayStart) =>
-          Deferred.succeed(sending, mayStart).pipe(
-            Effect.zipRight(Deferred.await(answer)),
-            Effect.as({ ...nothing, sent: [first!], unsent: rest })
-          )
+        publishing((events, mayStart) =>
+          mayStart()
+            ? Deferred.succeed(sending, mayStart).pipe(
+              Effect.zipRight(Deferred.await(answer)),
+              Effect.as({ ...nothing, sent: events.slice(0, 1), unsent: events.slice(1) })
+            )
+            // another lane may have claimed just then
+            : Effect.succeed({ ...nothing, unsent: events })
         )
       ))
       const mayStart = yield* Deferred.await(sending)
