@@ -71,7 +71,7 @@ On an installation with real traffic, or beside a load of one's own:
    It says in its log that a drill is armed, and ends by SIGKILL: nothing is flushed, nothing is given back. Without
    \`PAYMENTS_DRILLS_ALLOWED=true\` it does not start. \`payments drills\` lists the points.
 3. Take \`PAYMENTS_DRILL\` away before it is started again, or it dies again.
-4. Wait for the others to take over: partitions after 15 s (the session of the group), events after \`OUTBOX_LEASE\`.
+4. Wait for the others to take over: partitions after \`KAFKA_SESSION_TIMEOUT\`, events after \`OUTBOX_LEASE\`.
 5. Run the audit.
 
 ## The audit
