@@ -88,6 +88,7 @@ const inventoryConsumer = (config: Config) =>
     return yield* InventoryConsumer.serve({
       ...kafkaOptions(config),
       groupId: config.kafkaGroupId,
+      sessionTimeout: config.kafkaSessionTimeout,
       topic: config.inventoryTopic,
       dlqTopic: config.inventoryDlqTopic,
       acceptStatuses: config.inventoryAcceptStatuses,

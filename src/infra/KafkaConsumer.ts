@@ -16,6 +16,8 @@ export class ConsumerCrashed extends Schema.TaggedError<ConsumerCrashed>()("Cons
 
 export interface ConsumerOptions extends KafkaOptions {
   readonly groupId: string
+  /** The group keeps a member that is heard from within this time; a batch is worked on in the background of that. */
+  readonly sessionTimeout: Duration.Duration
   readonly topic: string
   /** How many partitions are worked on at the same time. */
   readonly concurrency: number
@@ -44,18 +46,17 @@ export interface Batch {
   readonly resolve: (offset: string) => void
 }
 
-/** The group keeps a member that is heard from within this time; a batch is worked on in the background of that. */
-const sessionTimeout = Duration.seconds(15)
-const heartbeatInterval = Duration.seconds(3)
+/** Several may be lost on the way. */
+const heartbeatInterval = ({ sessionTimeout }: ConsumerOptions) => Duration.times(sessionTimeout, 0.2)
 
 const acquire = (options: ConsumerOptions): Effect.Effect<Consumer, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() =>
       client(options).consumer({
         groupId: options.groupId,
-        sessionTimeout: Duration.toMillis(sessionTimeout),
-        rebalanceTimeout: Duration.toMillis(sessionTimeout),
-        heartbeatInterval: Duration.toMillis(heartbeatInterval),
+        sessionTimeout: Duration.toMillis(options.sessionTimeout),
+        rebalanceTimeout: Duration.toMillis(options.sessionTimeout),
+        heartbeatInterval: Duration.toMillis(heartbeatInterval(options)),
         allowAutoTopicCreation: false,
         // a stop waits for the fetch that is open
         maxWaitTimeInMs: 500,
@@ -77,9 +78,9 @@ const acquire = (options: ConsumerOptions): Effect.Effect<Consumer, never, Scope
 class MembershipLost extends Data.TaggedError("MembershipLost")<{ readonly cause: unknown }> {}
 const isMembershipLost = (error: unknown): error is MembershipLost => error instanceof MembershipLost
 
-const keepMembership = (payload: EachBatchPayload) =>
+const keepMembership = (payload: EachBatchPayload, interval: Duration.Duration) =>
   Effect.tryPromise({ try: () => payload.heartbeat(), catch: (cause) => new MembershipLost({ cause }) }).pipe(
-    Effect.delay(heartbeatInterval),
+    Effect.delay(interval),
     Effect.forever
   )
 
@@ -129,7 +130,7 @@ export const consume = <E, R>(
             Cause.isInterruptedOnly(cause) ? Effect.void : Deferred.failCause(ended, cause)
           )
         )
-        fork(Effect.raceFirst(handled, keepMembership(payload))).addObserver((exit) =>
+        fork(Effect.raceFirst(handled, keepMembership(payload, heartbeatInterval(options)))).addObserver((exit) =>
           exit._tag === "Success"
             ? resolve()
             // kafkajs tells by its own error that it has to join the group again
