@@ -15,7 +15,7 @@ import { ShardBatches } from "../../src/outbox/ShardBatches.js"
 import * as ShardCount from "../../src/outbox/ShardCount.js"
 import { ShardOwners } from "../../src/outbox/ShardOwners.js"
 import * as ShardRelay from "../../src/outbox/ShardRelay.js"
-import * as ShardWorker from "../../src/outbox/ShardWorker.js"
+import * as ShardTakeover from "../../src/outbox/ShardTakeover.js"
 import * as KafkaTest from "../utils/KafkaTest.js"
 import * as PgTest from "../utils/PgTest.js"
 import * as Fixtures from "./Fixtures.js"
@@ -28,19 +28,17 @@ const TestLayer = Layer.merge(ShardOwners.Default({ lease }), ShardBatches.Defau
   Layer.merge(OutboxWake.layerLocal)
 )
 
-/** An empty outbox, and shards that the brokers have never heard of. */
+/** An empty outbox, and eight shards that the brokers have never heard of. */
 const fresh = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   yield* Fixtures.clear
   yield* sql`DELETE FROM outbox_relay`
   const run = randomUUID()
-  yield* sql`
-    UPDATE outbox_shard
-    SET name = ${run} || '-' || shard, owner = NULL, owned_to = NULL, batch = 0, batch_at = NULL, done = 0
-  `
+  yield* sql`DELETE FROM outbox_shard`
+  yield* sql`INSERT INTO outbox_shard (shard, name) SELECT n, ${run} || '-' || n FROM generate_series(0, 7) AS n`
 })
 
-const shardOptions = (topic: string): ShardWorker.ShardOptions => ({
+const shardOptions = (topic: string): ShardTakeover.ShardOptions => ({
   kafka: KafkaTest.kafka(),
   topic,
   batchSize: 500,
@@ -117,7 +115,7 @@ const takeShard = Effect.gen(function*() {
 const claimed = Effect.fnUntraced(function*(topic: string, events: number) {
   const ids = yield* Fixtures.append(yield* ordersOf(0, events), { topic })
   const owned = yield* takeShard
-  const transactions = yield* ShardWorker.takeOver(owned, shardOptions(topic))
+  const transactions = yield* ShardTakeover.takeOver(owned, shardOptions(topic))
   const batch = Option.getOrThrow(yield* (yield* ShardBatches).claim(owned, 500))
   assert.deepStrictEqual(batch.events.map(({ id }) => id), ids)
   return { ids, owned, transactions, batch, outgoing: batch.events.map(EventRecord.make) } as const
@@ -127,7 +125,7 @@ const claimed = Effect.fnUntraced(function*(topic: string, events: number) {
 const deliver = Effect.fnUntraced(function*(topic: string) {
   const batches = yield* ShardBatches
   const owned = yield* takeShard
-  const transactions = yield* ShardWorker.takeOver(owned, shardOptions(topic))
+  const transactions = yield* ShardTakeover.takeOver(owned, shardOptions(topic))
   const batch = Option.getOrThrow(yield* batches.claim(owned, 500))
   if (batch.events.length > 0) {
     yield* transactions.send(batch.events.map(EventRecord.make), batch.number)
@@ -331,7 +329,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
         yield* owners.release(owned)
         assert.isFalse(yield* owners.refresh(owned))
         assert.strictEqual(
-          (yield* Effect.flip(ShardWorker.takeOver(owned, shardOptions(topic))))._tag,
+          (yield* Effect.flip(ShardTakeover.takeOver(owned, shardOptions(topic))))._tag,
           "ShardLost"
         )
         assert.deepStrictEqual((yield* owners.keep(randomUUID(), [owned])).kept, [])
@@ -347,7 +345,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       const topic = yield* KafkaTest.freshTopic()
       const { batch, owned } = yield* claimed(topic, 2)
       const heir = yield* takeShard
-      yield* ShardWorker.takeOver(heir, shardOptions(topic))
+      yield* ShardTakeover.takeOver(heir, shardOptions(topic))
       assert.lengthOf((yield* batches.mark(owned, batch)).waited, 0)
       assert.lengthOf(Option.getOrThrow(yield* batches.claim(heir, 500)).events, 2)
       assert.lengthOf((yield* batches.mark(owned, batch)).waited, 0)
@@ -399,7 +397,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       assert.lengthOf((yield* batches.mark(owned, batch)).waited, 0)
       assert.isTrue(Option.isNone(yield* batches.claim(owned, 500)))
       assert.isFalse(yield* batches.reconcile(owned, batch.number))
-      assert.strictEqual((yield* Effect.flip(ShardWorker.takeOver(owned, shardOptions(topic))))._tag, "ShardLost")
+      assert.strictEqual((yield* Effect.flip(ShardTakeover.takeOver(owned, shardOptions(topic))))._tag, "ShardLost")
       assert.strictEqual(JSON.stringify(yield* everything), before)
 
       assert.strictEqual(yield* deliver(topic), 5)
