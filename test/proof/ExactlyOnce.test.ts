@@ -2,7 +2,6 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { eventually } from "../e2e/Eventually.js"
 import * as Program from "../e2e/Program.js"
-import * as Restartable from "../e2e/Restartable.js"
 import * as Saga from "./Saga.js"
 
 // nobody dies here: a lease that runs out on a busy machine would be a resend
@@ -141,22 +140,4 @@ describe.concurrent("every event once on the topic, under load", () => {
       }),
     limit
   )
-
-  it.scopedLive("PostgreSQL crashes and comes back", () =>
-    Effect.gen(function*() {
-      const postgres = yield* Restartable.make("postgres")
-      const saga = yield* make({ servers: { databaseUrl: postgres.url } })
-      const program = yield* saga.serve()
-      yield* program.untilReady
-      yield* saga.outlives(Effect.zipRight(postgres.restart, program.untilReady), "--no-resends")
-    }), limit)
-
-  it.scopedLive("the broker is killed and comes back", () =>
-    Effect.gen(function*() {
-      const kafka = yield* Restartable.make("kafka")
-      const saga = yield* make({ servers: { kafkaBrokers: kafka.url } })
-      const program = yield* saga.serve()
-      yield* program.untilReady
-      yield* saga.outlives(Effect.zipRight(kafka.restart, program.untilReady), "--no-resends")
-    }), limit)
 })
