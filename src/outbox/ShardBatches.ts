@@ -1,5 +1,5 @@
 import { SqlClient } from "@effect/sql"
-import { Duration, Effect, Option } from "effect"
+import { Effect, Option } from "effect"
 import * as Postgres from "../infra/Postgres.js"
 import type { OutboxEvent } from "./OutboxEvent.js"
 import { Outbox } from "./Outbox.js"
@@ -34,16 +34,17 @@ export interface Ledger {
   readonly leasedAt: number
 }
 
-const limit = Duration.seconds(15)
-
 /** Batches of the shards: the database's half of delivery `exactly-once`. See docs/exactly-once.md. */
 export class ShardBatches extends Effect.Service<ShardBatches>()("payments/ShardBatches", {
   effect: Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const outbox = yield* Outbox
-    const run = Postgres.run(limit)
+    const run = Postgres.run("15 seconds")
     const { ofNow, shardOf } = ShardOf.make(sql)
     const ofShard = ({ shard, shards }: OwnedShard) => sql`${shardOf(shards)} = ${shard}::int`
+    /** Events of batches that are not settled, by what their shard says of them. */
+    const isOpen = (shard: string) =>
+      sql.literal(`event.status = 'WAIT' AND event.batch IS NOT NULL AND event.id <= ${shard}.leased_to`)
 
     /** The batches of a shard. None when it is no longer ours. */
     const ledger = Effect.fn("ShardBatches.ledger")(function*(owned: OwnedShard) {
@@ -58,7 +59,7 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
         SELECT shard.batch AS last, shard.done, coalesce(floor(extract(epoch FROM batch_at) * 1000), 0)::float8 AS leased_at,
                event.id, event.topic, event.batch AS number
         FROM outbox_shard AS shard
-        LEFT JOIN event ON ${ofShard(owned)} AND event.status = 'WAIT' AND event.batch IS NOT NULL
+        LEFT JOIN event ON ${ofShard(owned)} AND ${isOpen("shard")}
         WHERE owner = ${owned.token}::uuid
       `.pipe(run)
       return Option.map(Option.fromNullable(rows[0]), ({ done, last, leased_at }): Ledger => ({
@@ -76,14 +77,16 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
     const reconcile = Effect.fn("ShardBatches.reconcile")(function*(owned: OwnedShard, committed: bigint) {
       const mine = yield* sql`
         WITH mine AS MATERIALIZED (
-          UPDATE outbox_shard SET batch = greatest(batch, ${committed}), done = ${committed}
-          WHERE owner = ${owned.token}::uuid RETURNING shard
+          SELECT shard, leased_to FROM outbox_shard WHERE owner = ${owned.token}::uuid FOR UPDATE
+        ), settled AS (
+          UPDATE outbox_shard SET batch = greatest(outbox_shard.batch, ${committed}), done = ${committed}, leased_to = NULL
+          FROM mine WHERE outbox_shard.shard = mine.shard
         ), sent AS (
           UPDATE event SET status = 'DONE', done_at = clock_timestamp(), reserved_to = NULL FROM mine
-          WHERE ${ofShard(owned)} AND status = 'WAIT' AND event.batch <= ${committed}
+          WHERE ${ofShard(owned)} AND ${isOpen("mine")} AND event.batch <= ${committed}
         ), freed AS (
           UPDATE event SET batch = NULL FROM mine
-          WHERE ${ofShard(owned)} AND status = 'WAIT' AND event.batch > ${committed}
+          WHERE ${ofShard(owned)} AND ${isOpen("mine")} AND event.batch > ${committed}
         )
         SELECT shard FROM mine
       `.pipe(run)
@@ -113,7 +116,10 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
           LIMIT ${limit}
           FOR UPDATE SKIP LOCKED
         ), numbered AS (
-          UPDATE outbox_shard SET batch = outbox_shard.batch + 1, batch_at = clock_timestamp() FROM mine
+          UPDATE outbox_shard
+          SET batch = outbox_shard.batch + 1, batch_at = clock_timestamp(),
+              leased_to = greatest(leased_to, (SELECT max(id) FROM due))
+          FROM mine
           WHERE outbox_shard.shard = mine.shard AND EXISTS (SELECT FROM due)
           RETURNING outbox_shard.batch
         ), leased AS (
@@ -136,7 +142,8 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
     const mark = Effect.fn("ShardBatches.mark")(function*(owned: OwnedShard, { events, number }: Batch) {
       const [row] = yield* sql<{ readonly waited: ReadonlyArray<number>; readonly more: boolean }>`
         WITH noted AS (
-          UPDATE outbox_shard SET done = greatest(done, ${number}) WHERE name = ${owned.name}
+          UPDATE outbox_shard SET done = greatest(done, ${number}), leased_to = CASE WHEN batch > ${number} THEN leased_to END
+          WHERE name = ${owned.name}
         ), marked AS (
           UPDATE event SET status = 'DONE', done_at = clock_timestamp()
           WHERE id = ANY(${events.map(({ id }) => id)}::bigint[]) AND batch = ${number} AND ${outbox.stillWaits}
@@ -163,7 +170,7 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
              CASE WHEN owned_to > clock_timestamp() THEN extract(epoch FROM owned_to - clock_timestamp())::float8 END
                AS owned_for,
              (SELECT count(*)::int FROM event
-              WHERE ${ofNow} = outbox_shard.shard AND status = 'WAIT' AND event.batch IS NOT NULL) AS open
+              WHERE ${ofNow} = outbox_shard.shard AND ${isOpen("outbox_shard")}) AS open
       FROM outbox_shard ORDER BY shard
     `.pipe(run)
 
@@ -176,13 +183,13 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
         WITH free AS MATERIALIZED (
           UPDATE outbox_shard SET owner = NULL, owned_to = NULL
           WHERE shard = ${shard}::int AND batch_at < clock_timestamp() - interval '1 minute'
-          RETURNING shard
+          RETURNING leased_to
         )
         UPDATE event SET status = (CASE WHEN ${sent} THEN 'DONE' ELSE 'WAIT' END)::event_status,
                          done_at = CASE WHEN ${sent} THEN clock_timestamp() END,
                          batch = CASE WHEN ${sent} THEN event.batch END
         FROM free
-        WHERE ${ofNow} = ${shard}::int AND status = 'WAIT' AND event.batch IS NOT NULL
+        WHERE ${ofNow} = ${shard}::int AND ${isOpen("free")}
         RETURNING id
       `.pipe(run)
       return rows.length

@@ -4,8 +4,8 @@ import * as Postgres from "../infra/Postgres.js"
 import * as ShardOf from "./ShardOf.js"
 import type { OwnedShard } from "./ShardOwners.js"
 import { ShardOwners } from "./ShardOwners.js"
-import type { ShardOptions } from "./ShardWorker.js"
-import * as ShardWorker from "./ShardWorker.js"
+import type { ShardOptions } from "./ShardTakeover.js"
+import * as ShardTakeover from "./ShardTakeover.js"
 
 /** Numbers of shards that there may be: each is twice the one before. */
 export const counts = [1, 2, 4, 8, 16, 32, 64] as const
@@ -45,7 +45,7 @@ export const change = Effect.fn("ShardCount.change")(function*(count: number, op
     }, id) WHERE status = 'WAIT'`
   ))
   const takeOver = (owned: OwnedShard) =>
-    Effect.scoped(ShardWorker.takeOver(owned, options)).pipe(
+    Effect.scoped(ShardTakeover.takeOver(owned, options)).pipe(
       // a relay that was about to take it over may fence us; it finds its token gone, and we begin anew
       Effect.retry({ while: (error) => error._tag === "TransactionFailed" && !error.tooLong, times: 5 })
     )

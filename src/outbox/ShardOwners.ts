@@ -26,7 +26,7 @@ export class ShardOwners extends Effect.Service<ShardOwners>()("payments/ShardOw
     const sql = yield* SqlClient.SqlClient
     const run = Postgres.run(limit)
     const leaseSeconds = Duration.toSeconds(options.lease)
-    const { ofNow, shardOf } = ShardOf.make(sql)
+    const { shardOf } = ShardOf.make(sql)
     const leaseEnd = sql.literal(`clock_timestamp() + make_interval(secs => ${leaseSeconds})`)
 
     /** Tokens of those of these shards in which something is due. */
@@ -104,13 +104,7 @@ export class ShardOwners extends Effect.Service<ShardOwners>()("payments/ShardOw
     const acquire = (count: number) => acquireWhere(count, sql`true`)
 
     /** The same, of shards with batches that nobody goes on with. */
-    const acquireOrphans = acquireWhere(
-      100,
-      sql`EXISTS (
-        SELECT FROM event
-        WHERE ${ofNow} = outbox_shard.shard AND status = 'WAIT' AND event.batch IS NOT NULL
-      )`
-    )
+    const acquireOrphans = acquireWhere(100, sql`leased_to IS NOT NULL`)
 
     /** Takes all shards, whoever has them. */
     const seize = sql<OwnedShard>`

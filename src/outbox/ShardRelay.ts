@@ -1,5 +1,5 @@
 import type { Redacted } from "effect"
-import { Deferred, Duration, Effect, Fiber, FiberSet, Metric, Queue } from "effect"
+import { Deferred, Duration, Effect, Fiber, FiberSet, Metric, Option, Queue } from "effect"
 import { randomUUID } from "node:crypto"
 import * as CrashPoint from "../domain/CrashPoint.js"
 import * as Notifications from "../infra/PostgresNotifications.js"
@@ -7,7 +7,8 @@ import * as InHand from "./InHand.js"
 import * as OutboxWake from "./OutboxWake.js"
 import type { OwnedShard } from "./ShardOwners.js"
 import { ShardOwners } from "./ShardOwners.js"
-import type { ShardOptions } from "./ShardWorker.js"
+import type { ShardOptions } from "./ShardTakeover.js"
+import * as ShardTakeover from "./ShardTakeover.js"
 import * as ShardWorker from "./ShardWorker.js"
 
 const owned = Metric.gauge("payments_shards_owned", { description: "Shards of orders that this process relays" })
@@ -41,6 +42,9 @@ interface Held {
   /** Why nothing is published now. */
   problem: string | undefined
 }
+
+/** It waits for its bell. */
+const isIdle = ({ bell }: Held) => Option.exists(bell.unsafeSize(), (size) => size < 0)
 
 /** Whatever it waits for, it looks up. */
 const rouse = ({ bell, rouse }: Held) => Effect.zipRight(Queue.offer(bell, undefined), Queue.offer(rouse, undefined))
@@ -111,9 +115,10 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
     )
   })
 
+  const ring = (concerns: (one: Held) => boolean) =>
+    Effect.forEach(Array.from(held).filter(concerns), ({ bell }) => Queue.offer(bell, undefined), { discard: true })
   /** Rings where something is due. */
-  const ring = (tokens: ReadonlyArray<string>) =>
-    Effect.forEach(held, ({ bell, owned }) => tokens.includes(owned.token) ? Queue.offer(bell, undefined) : Effect.void)
+  const ringDue = (tokens: ReadonlyArray<string>) => ring(({ owned }) => tokens.includes(owned.token))
 
   /** Keeps what is ours, gives back what is too much, takes what is missing; and looks what nobody has announced. */
   const round = Effect.gen(function*() {
@@ -123,7 +128,7 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
       // a worker that idles would not learn it
       if (!kept.includes(one.owned.token) && tokens.includes(one.owned.token)) yield* rouse(one)
     }
-    yield* ring(due)
+    yield* ringDue(due)
     const mine = share(shards, alive, before)
     const active = Array.from(held).filter(({ stopping }) => !stopping)
     yield* Effect.forEach(active.slice(mine), end, { concurrency: "unbounded", discard: true })
@@ -133,8 +138,13 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
   }).pipe(Effect.catchTag("DatabaseUnavailable", (error) => options.report(error.message)))
 
   const look = wake.rung.pipe(
-    Effect.zipRight(Effect.suspend(() => owners.due(all()))),
-    Effect.flatMap(ring),
+    Effect.zipRight(Effect.suspend(() => {
+      const idle = Array.from(held).filter(isIdle)
+      // a question is dearer than a look or two in vain; who is at work looks anyway when the batch in hand is sent
+      const asked = idle.length > 2 ? idle : []
+      const answer = asked.length > 0 ? owners.due(asked.map(({ owned }) => owned)) : Effect.succeed([])
+      return Effect.zipRight(ring((one) => !asked.includes(one)), Effect.flatMap(answer, ringDue))
+    })),
     Effect.catchTag("DatabaseUnavailable", (error) => Effect.logDebug("no look at the outbox", error))
   )
 
@@ -165,7 +175,7 @@ export const settleOrphans = Effect.fnUntraced(function*(
   const owners = yield* ShardOwners
   const settle = Effect.gen(function*() {
     for (const shard of yield* owners.acquireOrphans) {
-      yield* ShardWorker.takeOver(shard, options).pipe(
+      yield* ShardTakeover.takeOver(shard, options).pipe(
         Effect.scoped,
         Effect.zipRight(owners.release(shard)),
         Effect.zipRight(Effect.logInfo("the batches of a shard that nobody had are settled")),

@@ -1,102 +1,31 @@
 import type { Duration } from "effect"
-import { Array as Arr, Effect, Metric, Option, Queue, Schema } from "effect"
+import { Effect, Metric, Option, Queue } from "effect"
 import * as CrashPoint from "../domain/CrashPoint.js"
-import type { KafkaOptions } from "../infra/Kafka.js"
-import type { Transactions, TransactionsOptions } from "../infra/KafkaTransactions.js"
-import * as KafkaTransactions from "../infra/KafkaTransactions.js"
+import type { Transactions } from "../infra/KafkaTransactions.js"
 import * as EventRecord from "./EventRecord.js"
 import * as RelayMetrics from "./RelayMetrics.js"
 import type { Batch } from "./ShardBatches.js"
 import { ShardBatches } from "./ShardBatches.js"
 import type { OwnedShard } from "./ShardOwners.js"
-import { ShardOwners } from "./ShardOwners.js"
-import * as TopicTail from "./TopicTail.js"
+import type { ShardOptions } from "./ShardTakeover.js"
+import { ShardLost, takeOver } from "./ShardTakeover.js"
 
-export interface ShardOptions {
-  readonly kafka: KafkaOptions
-  /** Topic written, to which the shards' groups commit the numbers of their batches. */
-  readonly topic: string
-  readonly batchSize: number
-  /** How long a transaction may stay open. */
-  readonly lease: TransactionsOptions["timeout"]
-}
-
-/** Another relay has taken over the shard. */
-export class ShardLost extends Schema.TaggedError<ShardLost>()("ShardLost", { shard: Schema.Number }) {}
-
-/** Nobody can tell whether the events of a batch are on the topic: sending them again may double them. */
-export class ShardStuck extends Schema.TaggedError<ShardStuck>()("ShardStuck", {
-  shard: Schema.Number,
-  events: Schema.Number
-}) {
-  override get message() {
-    return `the brokers have lost the number of shard ${this.shard}, and topic and database do not tell whether ${this.events} ` +
-      `events are on the topic: see payments shards, then payments shards --sent or --unsent ${this.shard}`
-  }
-}
-
-/**
- * Fences all earlier producers of the shard, and writes down what they have committed. What they left undone waits
- * again. Only what is claimed after this, under the same token, may be sent by the producer that it answers.
- */
-export const takeOver = Effect.fn("ShardWorker.takeOver")(function*(owned: OwnedShard, options: ShardOptions) {
-  const batches = yield* ShardBatches
-  const { shard } = owned
-  const lost = () => new ShardLost({ shard })
-  yield* Effect.filterOrFail((yield* ShardOwners).refresh(owned), (mine) => mine, lost)
-  const transactions = yield* KafkaTransactions.open({
-    ...options.kafka,
-    name: owned.name,
-    topic: options.topic,
-    timeout: options.lease
-  })
-  // after the fence, never before it: the number may still move until then
-  const committed = yield* transactions.committed
-  const ledger = yield* Effect.flatMap(batches.ledger(owned), Effect.mapError(lost))
-  const reconcile = (number: bigint) => Effect.filterOrFail(batches.reconcile(owned, number), (mine) => mine, lost)
-  const { batch, done, leasedAt, open } = ledger
-
-  if (Option.isSome(committed) && committed.value >= done && committed.value <= batch) {
-    yield* reconcile(committed.value)
-    return transactions
-  }
-  // the number is lost, or that of another database: a new shard, an expired group, a restored backup
-  let last = batch
-  if (open.length > 0) {
-    const topics = new Set(open.map(({ topic }) => topic))
-    const [topic] = topics
-    const tail = topics.size === 1
-      ? yield* TopicTail.find(options.kafka, topic!, new Set(open.map(({ id }) => id)), leasedAt)
-      : "unknown"
-    if (tail === "unknown") return yield* new ShardStuck({ shard, events: open.length })
-    yield* Effect.logWarning("the brokers had lost the number of a shard: the topic itself told").pipe(
-      Effect.annotateLogs({ shard, events: open.length, onTopic: tail })
-    )
-    yield* reconcile(tail === "all" ? batch : open.reduce((low, { number }) => number < low ? number : low, batch) - 1n)
-  }
-  if (Option.isSome(committed) && committed.value > last) last = committed.value
-  yield* reconcile(last)
-  yield* transactions.send([], last)
-  yield* transactions.commit
-  return transactions
+/** Writes a batch and its number into a transaction. */
+const send = Effect.fnUntraced(function*(transactions: Transactions, batch: Batch) {
+  yield* CrashPoint.pass("relay-claimed")
+  yield* transactions.send(batch.events.map(EventRecord.make), batch.number)
+  yield* CrashPoint.pass("relay-batch-sent")
 })
 
-/** Commits a batch to the broker, and marks it. Answers whether there are more events. */
-const publish = Effect.fn("ShardWorker.publish")(
-  function*(owned: OwnedShard, transactions: Transactions, batch: Batch) {
-    const batches = yield* ShardBatches
-    yield* CrashPoint.pass("relay-claimed")
-    yield* transactions.send(batch.events.map(EventRecord.make), batch.number)
-    yield* CrashPoint.pass("relay-batch-sent")
-    yield* transactions.commit
-    yield* CrashPoint.pass("relay-batch-committed")
-    const { more, waited } = yield* batches.mark(owned, batch)
-    yield* CrashPoint.pass("relay-marked")
-    yield* Metric.incrementBy(RelayMetrics.published, waited.length)
-    for (const seconds of waited) RelayMetrics.latency.unsafeUpdate(seconds, [])
-    return more
-  }
-)
+/** Writes down that a batch is committed. Answers whether there are more events. */
+const mark = Effect.fnUntraced(function*(owned: OwnedShard, batch: Batch) {
+  yield* CrashPoint.pass("relay-batch-committed")
+  const { more, waited } = yield* (yield* ShardBatches).mark(owned, batch)
+  yield* CrashPoint.pass("relay-marked")
+  yield* Metric.incrementBy(RelayMetrics.published, waited.length)
+  for (const seconds of waited) RelayMetrics.latency.unsafeUpdate(seconds, [])
+  return more
+})
 
 const refuse = Effect.fnUntraced(function*(batch: Batch, reason: string) {
   const batches = yield* ShardBatches
@@ -122,9 +51,13 @@ const renew = Effect.fnUntraced(function*(owned: OwnedShard, transactions: Trans
   yield* transactions.commit
 })
 
+/** A batch of nothing. */
+const nothing: Batch = { number: 0n, events: [] }
+
 /**
- * Publishes the events of a shard, batch after batch, each in one transaction with its number. Fails with `ShardLost`
- * when the shard is another's; after any other failure it begins anew, with a producer that fences the last one.
+ * Publishes the events of a shard, batch after batch, each in one transaction with its number: while one is committed the
+ * next is leased, and while that is sent the last is marked. Fails with `ShardLost` when the shard is another's; after any
+ * other failure it begins anew, with a producer that fences the last one.
  */
 export const serve = Effect.fnUntraced(function*(
   owned: OwnedShard,
@@ -147,13 +80,20 @@ export const serve = Effect.fnUntraced(function*(
   const work = Effect.gen(function*() {
     const transactions = yield* takeOver(owned, options)
     yield* options.onOutage(undefined)
-    while (!options.stopping()) {
-      const claimed = yield* batches.claim(owned, size)
-      if (Option.isNone(claimed)) return yield* new ShardLost({ shard: owned.shard })
-      const batch = claimed.value
-      let more = false
-      if (Arr.isNonEmptyReadonlyArray(batch.events)) {
-        more = yield* publish(owned, transactions, batch).pipe(
+    const claim = Effect.suspend(() =>
+      options.stopping()
+        ? Effect.succeed(nothing)
+        : Effect.flatMap(batches.claim(owned, size), Effect.mapError(() => new ShardLost({ shard: owned.shard })))
+    )
+    /** Committed, and not marked yet. */
+    let last: Option.Option<Batch> = Option.none()
+    const markLast = Effect.suspend(() =>
+      Option.match(last, { onNone: () => Effect.succeed(false), onSome: (batch) => mark(owned, batch) })
+    )
+    let batch = yield* claim
+    while (batch.events.length > 0 || Option.isSome(last) || !options.stopping()) {
+      if (batch.events.length > 0) {
+        const sending = send(transactions, batch).pipe(
           Effect.tapErrorTag("TransactionFailed", ({ reason, refused }) => {
             if (!refused) return Effect.void
             if (batch.events.length === 1) return refuse(batch, reason)
@@ -161,9 +101,19 @@ export const serve = Effect.fnUntraced(function*(
             return Effect.void
           })
         )
+        yield* Effect.all([sending, markLast], { concurrency: "unbounded" })
         size = Math.min(options.batchSize, size * 2)
+        const [next] = yield* Effect.all([claim, transactions.commit], { concurrency: "unbounded" })
+        last = Option.some(batch)
+        batch = next
+      } else {
+        const more = yield* markLast
+        last = Option.none()
+        if (!more && !options.stopping()) {
+          yield* Effect.raceFirst(Queue.take(options.bell), Effect.delay(renew(owned, transactions), renewal))
+        }
+        batch = yield* claim
       }
-      if (!more) yield* Effect.raceFirst(Queue.take(options.bell), Effect.delay(renew(owned, transactions), renewal))
     }
   }).pipe(Effect.scoped)
 

@@ -15,7 +15,8 @@ import { ShardBatches } from "../../src/outbox/ShardBatches.js"
 import * as ShardCount from "../../src/outbox/ShardCount.js"
 import { ShardOwners } from "../../src/outbox/ShardOwners.js"
 import * as ShardRelay from "../../src/outbox/ShardRelay.js"
-import * as ShardWorker from "../../src/outbox/ShardWorker.js"
+import * as ShardTakeover from "../../src/outbox/ShardTakeover.js"
+import * as KafkaAnswers from "../utils/KafkaAnswers.js"
 import * as KafkaTest from "../utils/KafkaTest.js"
 import * as PgTest from "../utils/PgTest.js"
 import * as Fixtures from "./Fixtures.js"
@@ -28,19 +29,17 @@ const TestLayer = Layer.merge(ShardOwners.Default({ lease }), ShardBatches.Defau
   Layer.merge(OutboxWake.layerLocal)
 )
 
-/** An empty outbox, and shards that the brokers have never heard of. */
+/** An empty outbox, and eight shards that the brokers have never heard of. */
 const fresh = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   yield* Fixtures.clear
   yield* sql`DELETE FROM outbox_relay`
   const run = randomUUID()
-  yield* sql`
-    UPDATE outbox_shard
-    SET name = ${run} || '-' || shard, owner = NULL, owned_to = NULL, batch = 0, batch_at = NULL, done = 0
-  `
+  yield* sql`DELETE FROM outbox_shard`
+  yield* sql`INSERT INTO outbox_shard (shard, name) SELECT n, ${run} || '-' || n FROM generate_series(0, 7) AS n`
 })
 
-const shardOptions = (topic: string): ShardWorker.ShardOptions => ({
+const shardOptions = (topic: string): ShardTakeover.ShardOptions => ({
   kafka: KafkaTest.kafka(),
   topic,
   batchSize: 500,
@@ -117,7 +116,7 @@ const takeShard = Effect.gen(function*() {
 const claimed = Effect.fnUntraced(function*(topic: string, events: number) {
   const ids = yield* Fixtures.append(yield* ordersOf(0, events), { topic })
   const owned = yield* takeShard
-  const transactions = yield* ShardWorker.takeOver(owned, shardOptions(topic))
+  const transactions = yield* ShardTakeover.takeOver(owned, shardOptions(topic))
   const batch = Option.getOrThrow(yield* (yield* ShardBatches).claim(owned, 500))
   assert.deepStrictEqual(batch.events.map(({ id }) => id), ids)
   return { ids, owned, transactions, batch, outgoing: batch.events.map(EventRecord.make) } as const
@@ -127,7 +126,7 @@ const claimed = Effect.fnUntraced(function*(topic: string, events: number) {
 const deliver = Effect.fnUntraced(function*(topic: string) {
   const batches = yield* ShardBatches
   const owned = yield* takeShard
-  const transactions = yield* ShardWorker.takeOver(owned, shardOptions(topic))
+  const transactions = yield* ShardTakeover.takeOver(owned, shardOptions(topic))
   const batch = Option.getOrThrow(yield* batches.claim(owned, 500))
   if (batch.events.length > 0) {
     yield* transactions.send(batch.events.map(EventRecord.make), batch.number)
@@ -292,6 +291,76 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       assert.deepStrictEqual(yield* idsOnTopic(topic), ids.sort())
     }))
 
+  it.scoped("a coordinator that has just got the group says what was, until it acknowledges something itself", () =>
+    Effect.gen(function*() {
+      yield* fresh
+      const topic = yield* KafkaTest.freshTopic()
+      yield* Fixtures.append(yield* ordersOf(0, 3), { topic, status: "CREATED" })
+      assert.strictEqual(yield* deliver(topic), 3)
+      yield* Fixtures.append(yield* ordersOf(0, 3), { topic, status: "COMPLETED" })
+      const owned = yield* takeShard
+      const batches = yield* ShardBatches
+      const transactions = yield* ShardTakeover.takeOver(owned, shardOptions(topic))
+      const batch = Option.getOrThrow(yield* batches.claim(owned, 500))
+      yield* transactions.send(batch.events.map(EventRecord.make), batch.number)
+      yield* transactions.commit
+
+      let knows = false
+      yield* KafkaAnswers.between(async (request, ask) => {
+        const answer = await ask()
+        if (request === "TxnOffsetCommit") knows = true
+        if (request !== "OffsetFetch" || knows) return answer
+        const { responses } = answer as { readonly responses: ReadonlyArray<{ readonly partitions: Array<object> }> }
+        return {
+          responses: responses.map(({ partitions, ...of }) => ({
+            ...of,
+            partitions: partitions.map((partition) => ({ ...partition, offset: String(batch.number - 1n) }))
+          }))
+        }
+      })
+      assert.strictEqual(yield* deliver(topic), 0)
+      assert.strictEqual(yield* count("DONE"), 6)
+      assert.lengthOf(yield* idsOnTopic(topic), 6)
+    }))
+
+  it.scoped("a broker that takes records and answers with an error: they are in no transaction that is committed", () =>
+    Effect.gen(function*() {
+      yield* fresh
+      const topic = yield* KafkaTest.freshTopic()
+      const { batch, ids, outgoing, transactions } = yield* claimed(topic, 5)
+      let failed = false
+      yield* KafkaAnswers.between(async (request, ask) => {
+        const answer = await ask()
+        if (request !== "Produce" || failed) return answer
+        failed = true
+        throw KafkaAnswers.errors.notLeader()
+      })
+      assert.isFalse((yield* Effect.flip(transactions.send(outgoing, batch.number))).refused)
+      assert.isTrue(failed)
+      assert.strictEqual(yield* deliver(topic), 5)
+      assert.deepStrictEqual(yield* idsOnTopic(topic), ids.sort())
+    }))
+
+  it.scoped("the markers of the last transaction are waited for, and cost no attempt", () =>
+    Effect.gen(function*() {
+      yield* fresh
+      const topic = yield* KafkaTest.freshTopic()
+      const { batch, ids, outgoing, transactions } = yield* claimed(topic, 5)
+      const asked: Array<string> = []
+      yield* KafkaAnswers.between((request, ask) => {
+        asked.push(request)
+        const joins = request === "AddPartitionsToTxn" || request === "AddOffsetsToTxn"
+        return joins && asked.filter((earlier) => earlier === request).length <= 3
+          ? Promise.reject(KafkaAnswers.errors.concurrentTransactions())
+          : ask()
+      })
+      yield* transactions.send(outgoing, batch.number)
+      yield* transactions.commit
+      assert.lengthOf(asked.filter((request) => request === "Produce"), 1)
+      assert.strictEqual(yield* deliver(topic), 0)
+      assert.deepStrictEqual(yield* idsOnTopic(topic), ids.sort())
+    }))
+
   it.scoped("a batch that was sent and not committed is sent again, and is read once", () =>
     Effect.gen(function*() {
       yield* fresh
@@ -331,7 +400,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
         yield* owners.release(owned)
         assert.isFalse(yield* owners.refresh(owned))
         assert.strictEqual(
-          (yield* Effect.flip(ShardWorker.takeOver(owned, shardOptions(topic))))._tag,
+          (yield* Effect.flip(ShardTakeover.takeOver(owned, shardOptions(topic))))._tag,
           "ShardLost"
         )
         assert.deepStrictEqual((yield* owners.keep(randomUUID(), [owned])).kept, [])
@@ -347,7 +416,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       const topic = yield* KafkaTest.freshTopic()
       const { batch, owned } = yield* claimed(topic, 2)
       const heir = yield* takeShard
-      yield* ShardWorker.takeOver(heir, shardOptions(topic))
+      yield* ShardTakeover.takeOver(heir, shardOptions(topic))
       assert.lengthOf((yield* batches.mark(owned, batch)).waited, 0)
       assert.lengthOf(Option.getOrThrow(yield* batches.claim(heir, 500)).events, 2)
       assert.lengthOf((yield* batches.mark(owned, batch)).waited, 0)
@@ -399,12 +468,30 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       assert.lengthOf((yield* batches.mark(owned, batch)).waited, 0)
       assert.isTrue(Option.isNone(yield* batches.claim(owned, 500)))
       assert.isFalse(yield* batches.reconcile(owned, batch.number))
-      assert.strictEqual((yield* Effect.flip(ShardWorker.takeOver(owned, shardOptions(topic))))._tag, "ShardLost")
+      assert.strictEqual((yield* Effect.flip(ShardTakeover.takeOver(owned, shardOptions(topic))))._tag, "ShardLost")
       assert.strictEqual(JSON.stringify(yield* everything), before)
 
       assert.strictEqual(yield* deliver(topic), 5)
       assert.deepStrictEqual(yield* idsOnTopic(topic), ids.sort())
       assert.strictEqual(yield* ShardCount.change(8, shardOptions(topic)), 2)
+    }))
+
+  it.scoped("who changes the number of shards and has lost one of them changes nothing", () =>
+    Effect.gen(function*() {
+      yield* fresh
+      const sql = yield* SqlClient.SqlClient
+      const owners = yield* ShardOwners
+      const all = yield* owners.seize
+      assert.lengthOf(all, 8)
+      const heir = yield* takeShard
+      const everything = sql`SELECT * FROM outbox_shard ORDER BY shard`
+      const before = JSON.stringify(yield* everything)
+      assert.isFalse(yield* owners.replace(all, 2))
+      assert.isFalse(yield* owners.replace(all.slice(1), 2))
+      assert.strictEqual(JSON.stringify(yield* everything), before)
+      assert.isTrue(yield* owners.replace([heir, ...all.slice(1)], 2))
+      assert.lengthOf(yield* everything, 2)
+      assert.isFalse(yield* owners.replace([heir, ...all.slice(1)], 2))
     }))
 
   it.scoped("an at-least-once claim takes no event that is in a batch, and none after it", () =>

@@ -1,5 +1,5 @@
-import type { Act, Request, Rules, Shard, Step } from "./Protocol.js"
-import { after, complete, producerOf, steps, story, wrong } from "./Protocol.js"
+import type { Act, Batch, Relay, Request, Rules, Shard, Step } from "./Protocol.js"
+import { after, complete, idle, nothing, producerOf, steps, story, wrong } from "./Protocol.js"
 
 /**
  * A state as a short text: two shards with the same text can do the same from here on, so that the states are finite
@@ -8,19 +8,15 @@ import { after, complete, producerOf, steps, story, wrong } from "./Protocol.js"
  */
 export const encode = (rules: Rules, shard: Shard): string => {
   const { batch, committed, done, owner, producers, relays, topic, wire } = shard
-  const requests = wire.map(carried)
+  const requests = wire.map((request) => carried(rules, request))
   const ranks: Array<number> = new Array(shard.lastBatch + 1).fill(0)
   const use = (number: number) => ranks[number] = 1
   use(committed)
   batch.forEach(use)
   for (const { open } of producers) use(open?.number ?? 0)
-  for (const me of relays) {
+  for (const me of [...relays, ...requests.map(({ knew }) => knew)]) {
     use(me.committed)
-    use(me.number)
-  }
-  for (const { knew } of requests) {
-    use(knew.committed)
-    use(knew.number)
+    for (const { number } of batches(me)) use(number)
   }
   let last = 0
   ranks[0] = 0
@@ -30,7 +26,7 @@ export const encode = (rules: Rules, shard: Shard): string => {
     const { epoch } = producers[producerOf(rules, relay, me)]!
     return `${me.token === 0 ? "-" : me.token === owner ? "o" : "x"}${shard.name - me.name}${
       me.epoch === 0 ? "-" : me.epoch === epoch ? "n" : "x"
-    }${rank(me.committed)}.${rank(me.number)}.${me.events.join()}`
+    }${rank(me.committed)}.${batches(me).map(({ events, number }) => `${rank(number)}.${events.join()}`).join("/")}`
   }
   return [
     owner === 0 ? "" : "o",
@@ -44,27 +40,29 @@ export const encode = (rules: Rules, shard: Shard): string => {
   ].join(" ")
 }
 
+const batches = ({ ahead, hand, last }: Relay): ReadonlyArray<Batch> => [last, hand, ahead]
+
 /** What of a request is looked at when it arrives. */
-const carried = ({ act, from, knew }: Request): Request => {
-  const nothing = { next: 0, token: 0, name: 0, epoch: 0, committed: 0, number: 0, events: [] }
+const carried = (rules: Rules, { act, from, knew }: Request): Request => {
+  const { committed, epoch, hand, name, token } = knew
   switch (act) {
     case "reconcile":
-      return { act, from, knew: { ...nothing, token: knew.token, committed: knew.committed } }
+      return { act, from, knew: { ...idle, token, committed } }
     case "claim":
     case "release":
-      return { act, from, knew: { ...nothing, token: knew.token } }
+      return { act, from, knew: { ...idle, token } }
     case "mark":
-      return { act, from, knew: { ...nothing, number: knew.number, events: knew.events } }
+      return { act, from, knew: { ...idle, [rules.marks]: knew[rules.marks] } }
     case "send":
-      return { act, from, knew: { ...nothing, name: knew.name, epoch: knew.epoch, events: knew.events } }
+      return { act, from, knew: { ...idle, name, epoch, hand: { ...nothing, events: hand.events } } }
     case "sendOffsets":
-      return { act, from, knew: { ...nothing, name: knew.name, epoch: knew.epoch, number: knew.number } }
+      return { act, from, knew: { ...idle, name, epoch, hand: { ...nothing, number: hand.number } } }
     case "commit":
-      return { act, from, knew: { ...nothing, name: knew.name, epoch: knew.epoch } }
+      return { act, from, knew: { ...idle, name, epoch } }
     case "fence":
-      return { act, from, knew: { ...nothing, name: knew.name } }
+      return { act, from, knew: { ...idle, name } }
     default:
-      return { act, from, knew: nothing }
+      return { act, from, knew: idle }
   }
 }
 

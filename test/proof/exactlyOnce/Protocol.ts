@@ -6,7 +6,10 @@
  * one that takes no steps, and a lease that runs out is one that another relay acquires. Nothing here knows a clock.
  */
 
-/** What a relay does for a shard, in this order; after `mark` it claims again. */
+/**
+ * What a relay does for a shard, in this order; then again from `send` on, or from the first claim when it has no batch in
+ * hand. The second claim is of the batch after that.
+ */
 export const program = [
   "acquire",
   "fence",
@@ -15,6 +18,7 @@ export const program = [
   "claim",
   "send",
   "sendOffsets",
+  "claim",
   "commit",
   "mark"
 ] as const
@@ -24,11 +28,18 @@ export type Act = (typeof program)[number]
 export interface Rules {
   readonly program: ReadonlyArray<Act>
   /** Where a relay goes on when a request failed or had no answer. `acquire`: it forgets all and takes a fresh token. */
-  readonly afterError: "acquire" | "fence" | "fence, then send the same again" | "claim again"
+  readonly afterError:
+    | "acquire"
+    | "fence"
+    | "fence, then send the same again"
+    | "fence, then send the next"
+    | "claim again"
   /** The statements that only the owner's token may run. */
   readonly guarded: ReadonlyArray<Act>
   /** Whose transactional id a producer has: producers of one id fence each other. */
   readonly transactionalId: "shard" | "process"
+  /** Which batch is marked: the last one, which is committed, or the one in hand. */
+  readonly marks: "last" | "hand"
   /** What a mark asks of its events, beside their ids and that they wait. */
   readonly markNames: "the number" | "nothing"
   /** Who may put new shards in the place of the old ones: `whoever` also one who has neither fenced nor reconciled. */
@@ -40,6 +51,7 @@ export const protocol: Rules = {
   afterError: "acquire",
   guarded: ["reconcile", "claim"],
   transactionalId: "shard",
+  marks: "last",
   markNames: "the number",
   changes: "who has it at rest"
 }
@@ -53,7 +65,15 @@ export interface Relay {
   readonly epoch: number
   /** The number that it read at the broker. */
   readonly committed: number
-  /** The batch in hand. */
+  /** The batch in hand: it is not committed. */
+  readonly hand: Batch
+  /** The batch after that. */
+  readonly ahead: Batch
+  /** The batch before that: it is committed, and not marked. */
+  readonly last: Batch
+}
+
+export interface Batch {
   readonly number: number
   readonly events: ReadonlyArray<number>
 }
@@ -108,7 +128,18 @@ export type Step =
   /** The broker aborts a transaction that took too long. */
   | { readonly is: "times out"; readonly producer: number }
 
-const idle: Relay = { next: 0, token: 0, name: 0, epoch: 0, committed: 0, number: 0, events: [] }
+export const nothing: Batch = { number: 0, events: [] }
+
+export const idle: Relay = {
+  next: 0,
+  token: 0,
+  name: 0,
+  epoch: 0,
+  committed: 0,
+  hand: nothing,
+  ahead: nothing,
+  last: nothing
+}
 
 export const start = (orders: ReadonlyArray<number>, relays: number, batchSize = 1, changes = 0): Shard => ({
   orders,
@@ -175,41 +206,46 @@ const serve = (rules: Rules, shard: Shard, { act, from, knew }: Request): Partia
       const events = due(shard)
       const number = ++shard.lastBatch
       for (const event of events) shard.batch[event] = number
-      return { number, events }
+      const batch = events.length === 0 ? nothing : { number, events }
+      return knew.hand.events.length === 0 ? { hand: batch } : { ahead: batch }
     }
     case "send":
       if (fenced) return "refused"
-      shard.producers[id] = { epoch: producer.epoch, open: { number: 0, ...producer.open, events: knew.events } }
+      shard.producers[id] = { epoch: producer.epoch, open: { number: 0, ...producer.open, events: knew.hand.events } }
       return {}
     case "sendOffsets":
       if (fenced) return "refused"
-      shard.producers[id] = { epoch: producer.epoch, open: { events: [], ...producer.open, number: knew.number } }
+      shard.producers[id] = { epoch: producer.epoch, open: { events: [], ...producer.open, number: knew.hand.number } }
       return {}
     case "commit":
       if (fenced || producer.open === undefined) return "refused"
       shard.topic = [...shard.topic, ...producer.open.events]
       shard.committed = producer.open.number
       shard.producers[id] = { epoch: producer.epoch, open: undefined }
-      return {}
-    case "mark":
-      for (const event of knew.events) {
-        if (rules.markNames === "nothing" || shard.batch[event] === knew.number) shard.done[event] = true
+      return { last: knew.hand, hand: knew.ahead, ahead: nothing }
+    case "mark": {
+      const { events, number } = knew[rules.marks]
+      for (const event of events) {
+        if (rules.markNames === "nothing" || shard.batch[event] === number) shard.done[event] = true
       }
-      return {}
+      return { last: nothing }
+    }
   }
 }
 
 /** A relay after an answer. */
 const heard = (rules: Rules, relay: Relay, answer: Partial<Relay>): Relay => {
   const me = { ...relay, ...answer }
-  const act = rules.program[me.next]!
-  if (act === "claim" && me.events.length === 0) return { ...relay, number: 0 }
-  if (act === "fence" && me.events.length > 0 && rules.afterError === "fence, then send the same again") {
-    return { ...me, next: rules.program.indexOf("send") }
-  }
-  return me.next + 1 < rules.program.length ?
-    { ...me, next: me.next + 1 } :
-    { ...me, next: rules.program.indexOf("claim"), number: 0, events: [] }
+  const place = (act: Act) => rules.program.indexOf(act)
+  const inHand = me.hand.events.length > 0
+  // only a relay that does not forget all after an error has something in hand here
+  if (rules.program[me.next] === "fence" && inHand && me.next < place("claim")) return { ...me, next: place("send") }
+  const then = (at: number) => at + 1 < rules.program.length ? at + 1 : place("send")
+  const first = then(me.next)
+  const next = rules.program[first] === "mark" && me[rules.marks].events.length === 0 ? then(first) : first
+  const act = rules.program[next]!
+  if (inHand || next <= place("claim") || act === "claim" || act === "mark") return { ...me, next }
+  return { ...me, next: place(me.last.events.length > 0 ? "mark" : "claim") }
 }
 
 /** A relay after an error, or after no answer. */
@@ -220,7 +256,9 @@ const failed = (rules: Rules, me: Relay): Relay => {
     case "fence":
       return fence
     case "fence, then send the same again":
-      return { ...fence, number: me.number, events: me.events }
+      return { ...fence, hand: me.hand }
+    case "fence, then send the next":
+      return { ...fence, hand: me.ahead }
     case "claim again":
       return rules.program[me.next] === "claim" ? me : fence
   }
@@ -283,7 +321,8 @@ export const after = (rules: Rules, shard: Shard, step: Step): Shard => {
 }
 
 /** Whether nothing is in its hands. */
-export const mayRelease = (rules: Rules, me: Relay) => rules.program[me.next] === "claim" && me.events.length === 0
+export const mayRelease = (rules: Rules, me: Relay) =>
+  rules.program[me.next] === "claim" && me.hand.events.length === 0 && me.last.events.length === 0
 
 /** Whether it may put new shards in the place of all. */
 export const mayChange = (rules: Rules, me: Relay) =>

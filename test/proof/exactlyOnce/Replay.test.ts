@@ -27,9 +27,11 @@ const Parts = Layer.merge(ShardOwners.Default({ lease: "1 hour" }), ShardBatches
 
 /** What a relay has of a shard. */
 interface Hand {
-  owned?: OwnedShard
-  transactions?: Transactions
-  batch?: Batch
+  owned?: OwnedShard | undefined
+  transactions?: Transactions | undefined
+  batch?: Batch | undefined
+  ahead?: Batch | undefined
+  last?: Batch | undefined
 }
 
 /** The shard's next owner is whoever asks now, and asks for no other. */
@@ -94,7 +96,7 @@ const follow = Effect.fnUntraced(function*(schedule: Schedule, topic: string, un
       case "claim": {
         const claimed = yield* batches.claim(hand.owned!, batchSize)
         if (Option.isNone(claimed)) return false
-        if (claimed.value.events.length > 0) hand.batch = claimed.value
+        if (claimed.value.events.length > 0) hand[hand.batch === undefined ? "batch" : "ahead"] = claimed.value
         return claimed.value.events.map(({ id }) => ids[shard]!.indexOf(id))
       }
       case "send":
@@ -103,10 +105,14 @@ const follow = Effect.fnUntraced(function*(schedule: Schedule, topic: string, un
         )
       case "commit":
       case "loseCommitAnswer":
-        return Either.isRight(yield* Effect.either(hand.transactions!.commit))
+        if (Either.isLeft(yield* Effect.either(hand.transactions!.commit))) return false
+        hand.last = hand.batch
+        hand.batch = hand.ahead
+        hand.ahead = undefined
+        return true
       case "mark":
-        yield* batches.mark(hand.owned!, hand.batch!)
-        delete hand.batch
+        yield* batches.mark(hand.owned!, hand.last!)
+        hand.last = undefined
         return true
       case "release":
         yield* owners.release(hand.owned!)
@@ -124,11 +130,14 @@ const follow = Effect.fnUntraced(function*(schedule: Schedule, topic: string, un
     assert.strictEqual(came === false ? "refused" : "done", step.outcome, is)
     if (step.claims !== undefined) assert.deepStrictEqual(came, [...step.claims], is)
     if (step.call === "loseCommitAnswer" || step.outcome === "refused") {
-      delete hand.transactions
-      delete hand.batch
+      hand.transactions =
+        hand.batch =
+        hand.ahead =
+        hand.last =
+          undefined
     }
     if (step.call === "release" || step.outcome === "refused" && (step.call === "claim" || step.call === "reconcile")) {
-      delete hand.owned
+      hand.owned = undefined
     }
   }
   return ids
@@ -148,7 +157,6 @@ const read = Effect.fnUntraced(function*(topic: string) {
 /** Follows schedules as long as there are any, then compares the topic with all of them. */
 const lane = Effect.fnUntraced(function*(waiting: Queue.Dequeue<Schedule>, topic: string) {
   const sql = yield* SqlClient.SqlClient
-  yield* sql`DELETE FROM outbox_shard WHERE shard > 1`
   yield* sql`UPDATE outbox_shard SET name = ${randomUUID()} || '-' || shard`
   const unused = yield* ordersOf(2)
   const played: Array<{ readonly schedule: Schedule; readonly ids: ReadonlyArray<ReadonlyArray<string>> }> = []

@@ -78,6 +78,7 @@ export const schedule = (seed: number, { turns = 18, relays = 2, shards = 2 } = 
 
   const take = (relay: number, shard: number, call: Call) => {
     const state = states[shard]!
+    const second = state.relays[relay]!.hand.events.length > 0
     const ask = (is: "answered" | "answer lost" | "release") => play(protocol, state, { is, relay })
     let outcome: "refused" | undefined
     if (call === "crash") {
@@ -93,7 +94,9 @@ export const schedule = (seed: number, { turns = 18, relays = 2, shards = 2 } = 
       shard,
       call,
       outcome: outcome ?? "done",
-      ...(call === "claim" && outcome === undefined ? { claims: state.relays[relay]!.events } : {})
+      ...(call === "claim" && outcome === undefined
+        ? { claims: state.relays[relay]![second ? "ahead" : "hand"].events }
+        : {})
     })
   }
 

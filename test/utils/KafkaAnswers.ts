@@ -1,0 +1,30 @@
+import { Effect } from "effect"
+import { createRequire } from "node:module"
+
+const require = createRequire(import.meta.url)
+
+type Send = (this: unknown, protocol: { readonly request: { readonly apiName: string } }) => Promise<unknown>
+
+const pool = require("kafkajs/src/network/connectionPool") as { readonly prototype: { send: Send } }
+const { createErrorFromCode } = require("kafkajs/src/protocol/error") as {
+  readonly createErrorFromCode: (code: number) => Error
+}
+
+/** What kafkajs makes of these answers of a broker. */
+export const errors = {
+  notLeader: () => createErrorFromCode(6),
+  concurrentTransactions: () => createErrorFromCode(51)
+}
+
+/** Puts `answer` between all clients of this process and their brokers, for the life of the scope. */
+export const between = (answer: (request: string, ask: () => Promise<unknown>) => Promise<unknown>) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const { send } = pool.prototype
+      pool.prototype.send = function(protocol) {
+        return answer(protocol.request.apiName, () => send.call(this, protocol))
+      }
+      return send
+    }),
+    (send) => Effect.sync(() => void (pool.prototype.send = send))
+  )
