@@ -42,12 +42,19 @@ export interface Batch {
   readonly lag: number
   /** False when the batch is to be left: the consumer stops, or the partition went to another. */
   readonly mayContinue: () => boolean
-  /** These records are done with, up to and with `offset`; it is committed when the batch ends, however it ends. */
+  /** These records are done with, up to and with `offset`, which is committed within a second. */
   readonly resolve: (offset: string) => void
 }
 
 /** Several may be lost on the way. */
 const heartbeatInterval = ({ sessionTimeout }: ConsumerOptions) => Duration.times(sessionTimeout, 0.2)
+
+/**
+ * kafkajs commits after each batch, and fetches nothing before that is answered: at a hundred records a second that is a
+ * third of all requests, and as much of the time that a record waits. So offsets are committed when so many records are
+ * done with, after a pause, and before the group or the consumer goes; whoever reads some again knows them.
+ */
+const commits = { records: 1_000, pause: Duration.seconds(1) }
 
 const acquire = (options: ConsumerOptions): Effect.Effect<Consumer, never, Scope.Scope> =>
   Effect.acquireRelease(
@@ -107,6 +114,21 @@ export const consume = <E, R>(
     const fork = yield* FiberSet.runtime(handlers)<R>()
     const ended = yield* Deferred.make<never, ConsumerCrashed | E>()
     const consumer = yield* acquire(options)
+    /** Offsets of what is done with, and not committed: known from the first batch on. */
+    let uncommitted: EachBatchPayload["uncommittedOffsets"] = () => ({ topics: [] })
+    let done = 0
+    const commit = Effect.suspend(() => {
+      const offsets = uncommitted().topics.flatMap(({ partitions, topic }) =>
+        partitions.map(({ offset, partition }) => ({ topic, partition, offset }))
+      )
+      return offsets.length === 0 ? Effect.void : attempt(() => consumer.commitOffsets(offsets))
+    }).pipe(
+      // the next one has them too, or whoever reads the records again
+      Effect.catchAll((error) => Effect.logDebug("offsets are not committed yet", error))
+    )
+    yield* Effect.addFinalizer(() => commit.pipe(Effect.interruptible, Effect.timeoutOption("2 seconds")))
+    yield* Effect.sleep(commits.pause).pipe(Effect.zipRight(commit), Effect.forever, Effect.forkScoped)
+    consumer.on(consumer.events.REBALANCING, () => void fork(commit))
 
     consumer.on(consumer.events.CRASH, ({ payload }) => {
       Deferred.unsafeDone(ended, Effect.fail(new ConsumerCrashed({ cause: payload.error })))
@@ -118,6 +140,14 @@ export const consume = <E, R>(
     const eachBatch = (payload: EachBatchPayload) =>
       new Promise<void>((resolve, reject) => {
         const { batch } = payload
+        uncommitted = payload.uncommittedOffsets
+        /** A stop waits for this batch, and asks nobody afterwards. */
+        const settle = () => {
+          done += batch.messages.length
+          if (payload.isRunning() && done < commits.records) return resolve()
+          done = 0
+          return payload.commitOffsetsIfNecessary(payload.uncommittedOffsets()).then(resolve, reject)
+        }
         const handled = handle({
           topic: batch.topic,
           partition: batch.partition,
@@ -132,7 +162,7 @@ export const consume = <E, R>(
         )
         fork(Effect.raceFirst(handled, keepMembership(payload, heartbeatInterval(options)))).addObserver((exit) =>
           exit._tag === "Success"
-            ? resolve()
+            ? settle()
             // kafkajs tells by its own error that it has to join the group again
             : reject(Option.match(Option.filter(Cause.failureOption(exit.cause), isMembershipLost), {
               onNone: () => new Error("the batch was not finished"),
@@ -145,7 +175,12 @@ export const consume = <E, R>(
     // a new group begins at the earliest record
     yield* attempt(() => consumer.subscribe({ topics: [options.topic], fromBeginning: true }))
     yield* attempt(() =>
-      consumer.run({ partitionsConsumedConcurrently: options.concurrency, eachBatchAutoResolve: false, eachBatch })
+      consumer.run({
+        partitionsConsumedConcurrently: options.concurrency,
+        autoCommit: false,
+        eachBatchAutoResolve: false,
+        eachBatch
+      })
     )
     return yield* Deferred.await(ended)
   }).pipe(

@@ -1,4 +1,5 @@
 import { Context, Effect, Option, Tracer } from "effect"
+import { randomUUID } from "node:crypto"
 
 const pattern = /^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/
 
@@ -16,6 +17,12 @@ export const current: Effect.Effect<Option.Option<string>> = Effect.contextWith(
     ({ sampled, spanId, traceId }) => `00-${traceId}-${spanId}-0${sampled ? 1 : 0}`
   )
 )
+
+/** A `traceparent` of a trace that begins here, and that nobody gathers: it says what belongs together. */
+export const begin = (): string => {
+  const [trace, span] = [randomUUID(), randomUUID()]
+  return `00-${trace.replaceAll("-", "")}-${span.replaceAll("-", "").slice(0, 16)}-00`
+}
 
 /** Reads a W3C `traceparent`; what is not one is no parent. */
 export const parse = (traceparent: string): Option.Option<Tracer.ExternalSpan> => {

@@ -56,7 +56,10 @@ export class OutboxWake extends Context.Tag("payments/OutboxWake")<OutboxWake, {
       const sql = yield* SqlClient.SqlClient
       const bell = yield* Queue.sliding<void>(1)
       yield* Queue.take(bell).pipe(
-        Effect.zipRight(Effect.ignore(sql`SELECT pg_notify(${channel}, '')`)),
+        // a hint need not be on the disk
+        Effect.zipRight(
+          Effect.ignore(sql`SELECT set_config('synchronous_commit', 'off', true), pg_notify(${channel}, '')`)
+        ),
         Effect.forever,
         Effect.forkScoped
       )

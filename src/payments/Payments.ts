@@ -16,7 +16,7 @@ export class Payments extends Effect.Service<Payments>()("payments/Payments", {
 
     const announcement = (orderId: OrderId, status: PaymentStatus, traceparent: Option.Option<string>) => ({
       payload: PaymentEvent.encode({ idempotentKey: randomUUID(), orderId, status }),
-      traceparent: Option.getOrNull(traceparent)
+      traceparent: Option.getOrElse(traceparent, Trace.begin)
     })
 
     /**
