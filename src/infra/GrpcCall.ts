@@ -59,17 +59,17 @@ const parentOf = (metadata: Grpc.Metadata) => {
 }
 
 /** In a span of its own where spans are gathered; else in the client's, for what is written on its behalf. */
-const inSpan = <E, R>(method: Method<E, R>, metadata: Grpc.Metadata, traced: boolean) =>
-(effect: Effect.Effect<object, E, R>) => {
-  const parent = parentOf(metadata)
-  if (!traced) return parent === undefined ? effect : Effect.withParentSpan(effect, parent)
-  return Effect.withSpan(effect, `${method.service}/${method.name}`, {
-    ...(parent === undefined ? { root: true } : { parent }),
-    kind: "server",
-    captureStackTrace: false,
-    attributes: { "rpc.system": "grpc", "rpc.service": method.service, "rpc.method": method.name }
-  })
-}
+const inSpan =
+  <E, R>(method: Method<E, R>, metadata: Grpc.Metadata, traced: boolean) => (effect: Effect.Effect<object, E, R>) => {
+    const parent = parentOf(metadata)
+    if (!traced) return parent === undefined ? effect : Effect.withParentSpan(effect, parent)
+    return Effect.withSpan(effect, `${method.service}/${method.name}`, {
+      ...(parent === undefined ? { root: true } : { parent }),
+      kind: "server",
+      captureStackTrace: false,
+      attributes: { "rpc.system": "grpc", "rpc.service": method.service, "rpc.method": method.name }
+    })
+  }
 
 /** What the client is told: of an interruption, what it says of itself. */
 const refusalOf = <E>(method: Method<E, any>, cause: Cause.Cause<E>, interruption: Refusal): Refusal =>

@@ -212,7 +212,19 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
     const refuse = ({ token }: Claim, event: OutboxEvent, error: string) =>
       refuseHeld(event, error, sql`lease_token = ${token}::uuid`)
 
-    return { stillWaits, append, written, write, claimStatement, claim, renew, markDone, release, refuse, refuseHeld } as const
+    return {
+      stillWaits,
+      append,
+      written,
+      write,
+      claimStatement,
+      claim,
+      renew,
+      markDone,
+      release,
+      refuse,
+      refuseHeld
+    } as const
   })
 }) {}
 

@@ -44,8 +44,10 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
 
     /** Creates the payments whose order and key are both new, and answers the orders of the others. No two may share either. */
     const create = Effect.fn("PaymentRepo.create")(function*(payments: ReadonlyArray<NewPayment>) {
-      const { refused } = yield* outbox.write(byOrder(payments), (advance) =>
-        sql<Written & { readonly refused: ReadonlyArray<string> | null }>`
+      const { refused } = yield* outbox.write(
+        byOrder(payments),
+        (advance) =>
+          sql<Written & { readonly refused: ReadonlyArray<string> | null }>`
         WITH input AS MATERIALIZED (
           SELECT * FROM unnest(
             ${plain(payments.map((_) => _.orderId))}::bigint[],
@@ -65,7 +67,8 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
         -- they are few, and those that were created many
         SELECT (SELECT array_agg(order_id) FROM input WHERE order_id NOT IN (SELECT order_id FROM created)) AS refused,
                ${outbox.written}
-      `.pipe(Postgres.run(batchLimit)))
+      `.pipe(Postgres.run(batchLimit))
+      )
       return new Set((refused ?? []).map((order) => OrderId.make(BigInt(order))))
     })
 
@@ -88,8 +91,10 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
     const settle = Effect.fn("PaymentRepo.settle")(
       function*({ orderId, outcome, payload, traceparent }: Settlement) {
         const announcement = { payload, traceparent }
-        const { status } = yield* outbox.write(new Map([[orderId, announcement]]), (advance) =>
-          sql<Written & { readonly status: PaymentStatus | null }>`
+        const { status } = yield* outbox.write(
+          new Map([[orderId, announcement]]),
+          (advance) =>
+            sql<Written & { readonly status: PaymentStatus | null }>`
           WITH target AS MATERIALIZED (
             -- the lock waits for a settlement under way, and then reads what it left
             SELECT id, status FROM payment WHERE order_id = ${orderId} FOR UPDATE
@@ -100,14 +105,15 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
             RETURNING order_id
           ), appended AS (
             ${
-          outbox.append(
-            sql`SELECT order_id, ${payload}::text AS payload, ${traceparent}::text AS traceparent FROM settled`,
-            advance
-          )
-        }
+              outbox.append(
+                sql`SELECT order_id, ${payload}::text AS payload, ${traceparent}::text AS traceparent FROM settled`,
+                advance
+              )
+            }
           )
           SELECT (SELECT status FROM target) AS status, ${outbox.written}
-        `.pipe(Postgres.run(callLimit)))
+        `.pipe(Postgres.run(callLimit))
+        )
         return Option.fromNullable(status)
       }
     )
@@ -125,8 +131,10 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
      * by another transaction is left as it is, and answered `held`.
      */
     const settleAll = Effect.fn("PaymentRepo.settleAll")(function*(settlements: ReadonlyArray<Settlement>) {
-      const { others } = yield* outbox.write(byOrder(settlements), (advance) =>
-        sql<Written & { readonly others: Readonly<Record<string, PaymentStatus | null>> | null }>`
+      const { others } = yield* outbox.write(
+        byOrder(settlements),
+        (advance) =>
+          sql<Written & { readonly others: Readonly<Record<string, PaymentStatus | null>> | null }>`
         WITH asked AS MATERIALIZED (
           SELECT * FROM unnest(
             ${plain(settlements.map((_) => _.orderId))}::bigint[],
@@ -153,7 +161,8 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
           SELECT json_object_agg(order_id, before) FROM asked LEFT JOIN target USING (order_id)
           WHERE before IS DISTINCT FROM 'CREATED'
         ) AS others, ${outbox.written}
-      `.pipe(Postgres.run(callLimit)))
+      `.pipe(Postgres.run(callLimit))
+      )
       const found = new Map<OrderId, Option.Option<PaymentStatus> | "held">(
         settlements.map((_) => [_.orderId, wasCreated])
       )

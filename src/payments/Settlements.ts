@@ -76,8 +76,7 @@ export const make = Effect.gen(function*() {
   )
 
   /** Waits for the row, on a connection of its own, so that a group never has to. */
-  const settleAlone = (settlement: Settlement) =>
-    aloneOnly.withPermits(1)(repo.settle(settlement))
+  const settleAlone = (settlement: Settlement) => aloneOnly.withPermits(1)(repo.settle(settlement))
 
   return (settlement: Settlement): Effect.Effect<Option.Option<PaymentStatus>, DatabaseUnavailable> =>
     Effect.async<Before, DatabaseUnavailable>((answer) => {

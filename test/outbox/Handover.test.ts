@@ -230,7 +230,10 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("what is l
       yield* Fixtures.clear
       const asked = yield* Queue.unbounded<boolean>()
       yield* relay((events, mayStart) =>
-        Effect.as(Queue.offer(asked, mayStart()), mayStart() ? { ...nothing, sent: events } : { ...nothing, unsent: events })
+        Effect.as(
+          Queue.offer(asked, mayStart()),
+          mayStart() ? { ...nothing, sent: events } : { ...nothing, unsent: events }
+        )
       )
       const advance = handover.advance()!
       const event = { id: "1", topic: "payment", key: "1", payload: "{}", traceparent: null }
@@ -248,12 +251,23 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("what is l
     handover.open(10)
     const advance = handover.advance()!
     assert.strictEqual(advance.since, 7n)
-    const event = (id: number): OutboxEvent => ({ id: `${id}`, topic: "t", key: `${id}`, payload: "", traceparent: null })
+    const event = (id: number): OutboxEvent => ({
+      id: `${id}`,
+      topic: "t",
+      key: `${id}`,
+      payload: "",
+      traceparent: null
+    })
     handover.look()
     assert.isTrue(handover.hand({ ...handover.advance()!, since: 9n, events: [event(1), event(2)] }))
     assert.isTrue(handover.hand({ ...advance, since: 8n, events: [event(3)] }))
     assert.strictEqual(rings, 2)
-    assert.deepStrictEqual(handover.take(2), { token: advance.token, since: 8n, looks: 0, events: [event(1), event(2)] })
+    assert.deepStrictEqual(handover.take(2), {
+      token: advance.token,
+      since: 8n,
+      looks: 0,
+      events: [event(1), event(2)]
+    })
     assert.strictEqual(rings, 3, "another lane takes the rest")
     assert.deepStrictEqual(handover.close()?.events, [event(3)])
     assert.isFalse(handover.hand({ ...advance, events: [event(4)] }))

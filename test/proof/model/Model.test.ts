@@ -81,7 +81,9 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("the contr
         )
         const seen = [...tally].map(([what, n]) => `${what} ${n}`).join(", ")
         // a proof that never got so far proves nothing
-        for (const what of ["sent", "sent again", "terminal", "Refuse", "Release", "Renew", "Race", "Replay", "Receive"]) {
+        for (
+          const what of ["sent", "sent again", "terminal", "Refuse", "Release", "Renew", "Race", "Replay", "Receive"]
+        ) {
           assert.isAbove(tally.get(what) ?? 0, 50, `${what}, of ${seen}`)
         }
         process.stdout.write(`steps: ${seen}\n`)
