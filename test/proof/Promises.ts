@@ -88,9 +88,12 @@ export const promises: Readonly<Record<string, Promised>> = {
         "proof/ExactlyOnce.test.ts",
         "two relays, one killed and another added",
         "a relay stands still for longer than its lease, and believes that it owns what others have",
-        "the delivery is changed on a live system, there and back",
-        "PostgreSQL crashes and comes back",
-        "the broker is killed and comes back"
+        "the delivery is changed on a live system, there and back"
+      ],
+      [
+        "proof/ExactlyOnceFaults.test.ts",
+        "a process dies at each of its moments, and another one goes on",
+        "two instances meet every fault of the servers, of the network and of each other"
       ],
       ["proof/exactlyOnce/Replay.test.ts", "the real parts follow ${followed} schedules of the model, step by step"],
       ["proof/CrashPoints.test.ts", crashes],
