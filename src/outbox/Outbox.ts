@@ -3,7 +3,7 @@ import { SqlClient } from "@effect/sql"
 import { Duration, Effect } from "effect"
 import { randomUUID } from "node:crypto"
 import * as Postgres from "../infra/Postgres.js"
-import type { Advance } from "./Handover.js"
+import * as Append from "./Append.js"
 import type { Claim, OutboxEvent } from "./OutboxEvent.js"
 import { OutboxWake } from "./OutboxWake.js"
 
@@ -13,24 +13,7 @@ export interface Claimed extends Claim {
   readonly oldest: string | undefined
 }
 
-/** What an event says, and the trace that it belongs to. */
-export interface Announcement {
-  readonly payload: string
-  readonly traceparent: string | null
-}
-
-/** What a statement with `append` answers of its events. */
-export interface Written {
-  /** `<id> <order_id>` of those that it has leased in advance, with commas between; null when there are none. */
-  readonly leased: string | null
-  /** Whether there are others. */
-  readonly waiting: boolean
-}
-
-export interface OutboxOptions {
-  /** Topic of the events that are appended. */
-  readonly topic: string
-  readonly lease: Duration.DurationInput
+export interface OutboxOptions extends Append.AppendOptions {
   /** Refusals after which an event is `DEAD`. */
   readonly maxAttempts: number
 }
@@ -41,7 +24,6 @@ const statementLimit = Duration.seconds(15)
 export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
   effect: Effect.fnUntraced(function*(options: OutboxOptions) {
     const sql = yield* SqlClient.SqlClient
-    const { announce, handover } = yield* OutboxWake
     const run = Postgres.run(statementLimit)
     const leaseSeconds = Duration.toSeconds(options.lease)
     /**
@@ -49,57 +31,6 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
      * a moment when nothing waited, reading one of those from end to end looks cheap.
      */
     const stillWaits = sql.literal("status::text = 'WAIT'")
-
-    /**
-     * The part `appended` of a statement: writes an event for each of `rows` (order_id, payload, traceparent), in their
-     * order. The statement must hold the lock of the order's payment row: ids then rise in commit order within an order.
-     * With an advance the event is leased at once, unless an earlier one of its order has to go first.
-     */
-    const append = (rows: Statement.Fragment, advance: Advance | undefined) => {
-      const token = sql`${advance?.token ?? null}::uuid`
-      return sql`
-        INSERT INTO event (topic, order_id, payload, traceparent, lease_token, reserved_to)
-        SELECT ${options.topic}::text, order_id, payload, traceparent, lease.token, lease.ends
-        FROM (${rows}) AS written
-        LEFT JOIN LATERAL (
-          SELECT ${token} AS token, clock_timestamp() + make_interval(secs => ${leaseSeconds}) AS ends
-          WHERE ${token} IS NOT NULL AND NOT EXISTS (
-            SELECT FROM event AS earlier WHERE earlier.order_id = written.order_id AND earlier.status <> 'DONE'
-          )
-        ) AS lease ON true
-        RETURNING id, order_id, lease_token IS NOT NULL AS leased
-      `
-    }
-
-    /** The columns of `Written`. */
-    const written = sql`
-      (SELECT string_agg(concat(id, ' ', order_id), ',') FROM appended WHERE leased) AS leased,
-      EXISTS (SELECT FROM appended WHERE NOT leased) AS waiting
-    `
-
-    /**
-     * Runs a statement with `append` and `written`, tells the relay of its events, and answers its only row. `announcements`
-     * are those of the events that it may write, by the order.
-     */
-    const write = Effect.fnUntraced(function*<Row extends Written, E>(
-      announcements: ReadonlyMap<bigint, Announcement>,
-      statement: (advance: Advance | undefined) => Effect.Effect<ReadonlyArray<Row>, E>
-    ) {
-      const advance = handover.advance()
-      const [row] = yield* statement(advance)
-      if (row!.waiting) yield* announce
-      if (row!.leased !== null) {
-        const events = row!.leased.split(",").map((pair): OutboxEvent => {
-          const [id, key] = pair.split(" ") as [string, string]
-          const { payload, traceparent } = announcements.get(BigInt(key))!
-          return { id, topic: options.topic, key, payload, traceparent }
-        })
-        const handed = { ...advance!, events }
-        // if that fails too, the lease runs out
-        if (!handover.hand(handed)) yield* Effect.ignoreLogged(release(handed, events, 0))
-      }
-      return row!
-    })
 
     /** The statement of `claim`. */
     const claimStatement = (token: string, limit: number, from: string) =>
@@ -212,11 +143,11 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
     const refuse = ({ token }: Claim, event: OutboxEvent, error: string) =>
       refuseHeld(event, error, sql`lease_token = ${token}::uuid`)
 
+    const append = Append.make(sql, yield* OutboxWake, options, (claim) => release(claim, claim.events, 0))
+
     return {
+      ...append,
       stillWaits,
-      append,
-      written,
-      write,
       claimStatement,
       claim,
       renew,

@@ -3,7 +3,7 @@ import { Duration, Effect, Option } from "effect"
 import type { Outcome, PaymentStatus } from "../domain/Payment.js"
 import { OrderId, Payment } from "../domain/Payment.js"
 import * as Postgres from "../infra/Postgres.js"
-import type { Announcement, Written } from "../outbox/Outbox.js"
+import type { Announcement, Written } from "../outbox/Append.js"
 import { Outbox } from "../outbox/Outbox.js"
 
 /** A payment to create, with its event. */
