@@ -16,7 +16,7 @@ export interface Lease {
 
 interface Held {
   readonly claim: Claim
-  /** Nanoseconds. */
+  /** Nanoseconds; 0 when it is lost. */
   until: bigint
   renewing: boolean
 }
@@ -53,9 +53,10 @@ export const keeper = Effect.fnUntraced(function*(
       Effect.ensuring(Effect.sync(() => (one.renewing = false)))
     ))
 
+  // one that has run out too: as long as nobody has taken it, it is ours again
   const round = Effect.suspend(() => {
     const now = clock.unsafeCurrentTimeNanos()
-    const due = [...held].filter(({ renewing, until }) => !renewing && until > now && until - now < length / 2n)
+    const due = [...held].filter(({ renewing, until }) => !renewing && until > 0n && until - now < length / 2n)
     return Effect.forEach(due, (one) => {
       one.renewing = true
       return FiberSet.run(renewals, renew(one))
