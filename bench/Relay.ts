@@ -1,3 +1,4 @@
+import * as Pg from "pg"
 import * as Check from "./Check.js"
 import { nowMicros, until } from "./Clock.js"
 import * as Cpu from "./Cpu.js"
@@ -23,8 +24,25 @@ const fill = async (world: World, first: number, orders: number) => {
   }
 }
 
+/** A transaction that sees the database as it is now, for as long as it is open: nothing that changes is cleared away. */
+const openTransaction = async (world: World) => {
+  const client = new Pg.Client(world.env["DATABASE_URL"])
+  await client.connect()
+  await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ")
+  await client.query("SELECT FROM event LIMIT 1")
+  return () => client.end()
+}
+
+/** What a backlog is drained beside. */
+type Beside = "nothing" | "an open transaction"
+
 /** Drains events that are all there when the clock starts; ends with the last mark, by the database's clock. */
-const drain = async (bench: Bench, world: World, subject: Subject, warm: number, orders: number): Promise<Sample> => {
+const drain = async (
+  bench: Bench,
+  world: World,
+  subject: Subject,
+  { beside, orders, warm }: { readonly warm: number; readonly orders: number; readonly beside: Beside }
+): Promise<Sample> => {
   await fill(world, 1, warm)
   const running = await start(subject, world.env)
   try {
@@ -33,12 +51,14 @@ const drain = async (bench: Bench, world: World, subject: Subject, warm: number,
     await fill(world, warm + 1, orders)
     await world.query("VACUUM ANALYZE event")
     await world.query("CHECKPOINT")
+    const end = beside === "nothing" ? () => Promise.resolve() : await openTransaction(world)
     const spent = Cpu.count(bench.servers, running)
     const began = nowMicros()
     await world.query("SELECT pg_notify('payments_outbox', '')")
     running.resume()
     await until("the backlog to drain", 300, () => isDrained(world))
     const cost = spent(2 * orders)
+    await end()
     return sample((2 * orders * 1e6) / ((await lastDone(world)) - began), cost)
   } finally {
     await running.stop()
@@ -50,13 +70,17 @@ export const backlog = (
   bench: Bench,
   subject: Subject,
   orders: number,
-  { name = subject.name, template }: { readonly name?: string; readonly template?: Template } = {}
+  { beside = "nothing", name = subject.name, template }: {
+    readonly name?: string
+    readonly template?: Template
+    readonly beside?: Beside
+  } = {}
 ): Case<Sample> => ({
   name,
   measure: () =>
     inWorld(bench, async (world) => {
       const warm = Math.min(2_000, orders / 4)
-      const measured = await drain(bench, world, subject, warm, orders)
+      const measured = await drain(bench, world, subject, { warm, orders, beside })
       const all = warm + orders
       Check.published(await bench.topics.read(world.payment, 2 * all), all, statuses)
       return measured
@@ -69,16 +93,21 @@ export const run = async (bench: Bench): Promise<Outcome> => {
     backlog(bench, ours("relay"), 50_000),
     backlog(bench, exactlyOnce("relay"), 50_000),
     backlog(bench, floor("Relay", "batched"), 50_000),
-    backlog(bench, floor("Relay", "naive"), 500)
+    backlog(bench, floor("Relay", "naive"), 500),
+    backlog(bench, ours("relay"), 50_000, {
+      name: "payments, beside an open transaction",
+      beside: "an open transaction"
+    })
   ])
-  const [own, exact, batched, naive] = rows
+  const [own, exact, batched, naive, held] = rows
   return {
     rows,
     verdicts: [
       atLeast("relay", "ours / batched", own!.median / batched!.median, 1.2),
       atLeast("relay", "ours / naive", own!.median / naive!.median, 12),
       atMost("relay", "CPU, ours / batched", own!.cost.own / batched!.cost.own, 1.3),
-      atLeast("relay", "exactly-once / at-least-once", exact!.median / own!.median, 0.8)
+      atLeast("relay", "exactly-once / at-least-once", exact!.median / own!.median, 0.8),
+      atLeast("relay", "beside an open transaction / alone", held!.median / own!.median, 0.9)
     ]
   }
 }
