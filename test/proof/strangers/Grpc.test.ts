@@ -100,6 +100,19 @@ const request: fc.Arbitrary<Request> = fc.record({
 const connect = (address: string) =>
   Http2.connect(`http://${address}`, { maxSendHeaderBlockLength: 2 ** 20 }).on("error", () => {})
 
+/** So many sessions, in turn; one that the server has sent away is made anew. */
+const sessions = (address: string, count: number) =>
+  Effect.gen(function*() {
+    const open: Array<Http2.ClientHttp2Session> = []
+    yield* Effect.addFinalizer(() => Effect.sync(() => open.forEach((session) => session.destroy())))
+    return (i: number) => {
+      const session = open[i % count]
+      return session === undefined || session.closed || session.destroyed
+        ? open[i % count] = connect(address)
+        : session
+    }
+  })
+
 /** How a request was answered: a status of gRPC or of HTTP, a reset, or `silence`. */
 const answer = (session: Http2.ClientHttp2Session, { body, end, headers }: Request) =>
   new Promise<string>((resolve) => {
@@ -157,19 +170,9 @@ layer(Layer.empty, { excludeTestServices: true })("gRPC from strangers", (it) =>
         code === "OK" ? Effect.void : Effect.dieMessage(code))
       const rss = program.metric("payments_process_resident_memory_bytes")
 
-      // two of them are made anew when the server has sent them away
-      const sessions: Array<Http2.ClientHttp2Session> = []
-      const sessionOf = (i: number) => {
-        const at = i % 4
-        if (sessions[at] === undefined || sessions[at].closed || sessions[at].destroyed) {
-          sessions[at] = connect(program.grpc)
-        }
-        return sessions[at]
-      }
-      yield* Effect.addFinalizer(() =>
-        Effect.sync(() => sessions.forEach((session) => session.destroy()))
-      )
-      const ask = (request: Request, i: number) => answer(sessionOf(i), request)
+      const sessionOf = yield* sessions(program.grpc, 4)
+      const ask = (request: Request, i: number) =>
+        answer(sessionOf(i), request)
 
       const sampled = fc.sample(request, { numRuns: requests, seed })
       yield* each(sampled.slice(0, 1_000), 32, ask)
@@ -210,10 +213,9 @@ layer(Layer.empty, { excludeTestServices: true })("gRPC from strangers", (it) =>
         const world = yield* World.make()
         const program = yield* Program.serve(["grpc"], { ...world.env, KAFKA_CREATE_TOPICS: "true" })
         yield* program.untilReady
-        const session = connect(program.grpc)
-        yield* Effect.addFinalizer(() => Effect.sync(() => session.destroy()))
+        const sessionOf = yield* sessions(program.grpc, 1)
         const call = (body: Buffer, encoding: string) =>
-          answer(session, {
+          answer(sessionOf(0), {
             headers: {
               ":method": "POST",
               ":path": `${service}/GetPing`,
