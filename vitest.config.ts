@@ -1,7 +1,18 @@
 import { defineConfig } from "vitest/config"
+import type { TestSpecification } from "vitest/node"
+import { BaseSequencer } from "vitest/node"
 
 // a broker of a test lives for seconds: to optimize its code costs more than it gives
 process.env["JAVA_TOOL_OPTIONS"] ??= "-XX:TieredStopAtLevel=1"
+
+/** Proofs begin first where there are both: they take minutes, mostly to wait, and the rest fits in beside them. */
+class ProofsFirst extends BaseSequencer {
+  override async sort(files: Array<TestSpecification>) {
+    const sorted = await super.sort(files)
+    const isProof = ({ project }: TestSpecification) => project.name === "proof"
+    return [...sorted.filter(isProof), ...sorted.filter((file) => !isProof(file))]
+  }
+}
 
 /** Servers of their own, for each of the two. */
 const servers = ["test/utils/Servers.ts"]
@@ -10,12 +21,13 @@ export default defineConfig({
   test: {
     reporters: ["default", "./test/utils/Total.ts"],
     // the tests wait for servers and processes more than they compute
-    maxWorkers: 3,
+    maxWorkers: 4,
     minWorkers: 1,
     // worlds of one file that live at the same time: each is several processes
     maxConcurrency: 3,
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
+    sequence: { sequencer: ProofsFirst },
     // a test that hangs on a server is more use than one that is retried
     retry: 0,
     projects: [

@@ -27,8 +27,8 @@ const idle = (bench: Bench, subject: Subject, queries: Array<number>): Case<Samp
     inWorld(bench, async (world) => {
       const running = await start(subject, world.env)
       try {
-        // what the start left behind is not idleness
-        await sleep(3_000)
+        // what the start left behind is not idleness: connections that it alone needed are closed after ten seconds
+        await sleep(12_000)
         const [cpu, before] = [cpuOf(running.pid), await transactions(bench, world)]
         await sleep(seconds * 1000)
         queries.push(((await transactions(bench, world)) - before) / seconds)

@@ -62,6 +62,11 @@ export const settings = {
     about: "Consumer group of topic `inventory`.",
     default: "payments"
   }),
+  kafkaSessionTimeout: setting("KAFKA_SESSION_TIMEOUT", duration("6 seconds"), {
+    about: "How long the group waits for a consumer that is not heard from before others get its partitions.",
+    default: "15s",
+    show: showDuration
+  }),
   kafkaClientId: setting("KAFKA_CLIENT_ID", text, {
     about: "Name under which the brokers see this process.",
     default: "payments"

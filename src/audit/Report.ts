@@ -37,7 +37,7 @@ export const text = (audited: Audited, strictness: Strictness, names: TopicNames
   const age = tables.WAIT === 0 ? "" : ` (the oldest for ${Math.round(oldestWaiting)} s)`
   const unreadable = tables.unreadable === 0 ? "" : `, ${tables.unreadable} of no order`
   const table: ReadonlyArray<readonly [string, number, string]> = [
-    ["orders", audited.orders, `${(audited.bytes / 1e6).toFixed(1)} MB kept`],
+    ["orders", audited.orders, `${(audited.bytes / 1e6).toFixed(1)} MB of facts`],
     [
       "inventory records",
       inventory.records,

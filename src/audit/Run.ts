@@ -41,7 +41,7 @@ export interface Audited {
   readonly found: ReadonlyArray<Tallied>
   /** False when `wait` was too short. */
   readonly drained: boolean
-  /** What was kept of it in memory. */
+  /** What was kept of it until it was judged. */
   readonly bytes: number
 }
 
@@ -60,9 +60,6 @@ const topicFrom = (
     )
   )
 
-/** Orders judged between two looks at the other fibers. */
-const stride = 10_000
-
 /**
  * Reads both topics and the tables, and judges every order.
  *
@@ -75,7 +72,7 @@ export const run = Effect.fn("Audit.run")(function*(options: AuditOptions) {
   const { dlqTopic, inventoryTopic, kafka, paymentTopic } = options
   const since = Option.getOrUndefined(options.since)
   const drained = Option.isNone(options.wait) || (yield* Drain.wait(options, options.wait.value))
-  const ledger = Ledger.make()
+  const ledger = yield* Ledger.make
   const tally = Tally.make(options.examples)
 
   const startedAt = yield* Tables.clock
@@ -98,18 +95,15 @@ export const run = Effect.fn("Audit.run")(function*(options: AuditOptions) {
   })
 
   const accept = new Set(options.acceptStatuses)
-  const { counts, malformed } = yield* Topics.inventory(
-    source(inventoryTopic, inventory),
-    { accept, committed },
-    ledger
-  )
+  const counts = yield* Topics.inventory(source(inventoryTopic, inventory), { accept, committed }, ledger)
   const { firstSeen, records } = yield* Topics.payment(source(paymentTopic, payment), ledger, tally)
-  const deadLetters = yield* Topics.deadLetters(source(dlqTopic, dlq), inventoryTopic, malformed)
+  const deadLetters = yield* Topics.deadLetters(source(dlqTopic, dlq), inventoryTopic, ledger)
   const dlqIsWhole = since !== undefined || dlq.every(({ whole }) => whole)
-  for (const place of malformed) {
-    const [partition, offset] = place.split("/").map(Number) as [number, number]
-    const at = { topic: "inventory", partition, offset } as const
-    tally.add({ kind: dlqIsWhole ? "dead-letter-missing" : "unknown", at, detail: "malformed, and no dead letter" })
+  for (let part = 0; part < Ledger.parts; part++) {
+    for (const place of yield* ledger.unburiedOf(part)) {
+      const kind = dlqIsWhole ? "dead-letter-missing" : "unknown"
+      tally.add({ kind, at: { topic: "inventory", ...place }, detail: "malformed, and no dead letter" })
+    }
   }
 
   const tables = yield* Tables.read({
@@ -125,12 +119,16 @@ export const run = Effect.fn("Audit.run")(function*(options: AuditOptions) {
     topicFrom: topicFrom(payment, firstSeen, options.since),
     prunedBefore: tables.prunedBefore
   }
-  const orders = ledger.size()
-  yield* onTotal(orders)
-  const taken = ledger.takenKeys()
-  for (let n = 0; n < orders; n++) {
-    for (const finding of judge(ledger.factsOf(n, taken), horizon)) tally.add(finding)
-    if (n % stride === stride - 1) yield* Effect.zipRight(onRead(stride), Effect.yieldNow())
+  let orders = 0
+  const facts = ledger.size()
+  yield* onTotal(facts)
+  yield* ledger.tellTaken
+  for (let part = 0; part < Ledger.parts; part++) {
+    for (const order of yield* ledger.ordersOf(part)) {
+      orders++
+      for (const finding of judge(order, horizon)) tally.add(finding)
+    }
+    yield* onRead(facts / Ledger.parts)
   }
   return {
     orders,
@@ -143,4 +141,4 @@ export const run = Effect.fn("Audit.run")(function*(options: AuditOptions) {
     drained,
     bytes: ledger.bytes()
   } satisfies Audited
-})
+}, Effect.scoped)

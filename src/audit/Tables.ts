@@ -11,7 +11,7 @@ export interface TablesOptions {
   readonly topic: string
   /** Moment of the database before the ends of the topics were read. */
   readonly startedAt: string
-  /** Rows that are older count only for orders that were seen on a topic. */
+  /** Orders of which nothing is younger, and nothing was seen on a topic, are left out. */
   readonly since: Seconds | undefined
   readonly retention: Duration.Duration
   /** Told how many rows there are before the first is read. */
@@ -41,17 +41,17 @@ const snapshot = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   )
 
 /** Rows page by page in the order of a key: little is held, and no statement is long. */
-const pages = Effect.fnUntraced(function*<A, E, R>(
+const pages = Effect.fnUntraced(function*<A, E, E2, R>(
   read: (after: string) => Effect.Effect<ReadonlyArray<A>, E, R>,
   keyOf: (row: A) => string,
   take: (row: A) => void,
-  onRead: (count: number) => Effect.Effect<void>
+  done: (count: number) => Effect.Effect<void, E2>
 ) {
   let after = "-9223372036854775808"
   for (;;) {
     const rows = yield* read(after)
     for (const row of rows) take(row)
-    yield* onRead(rows.length)
+    yield* done(rows.length)
     if (rows.length < pageSize) return
     after = keyOf(rows.at(-1)!)
   }
@@ -85,8 +85,8 @@ interface EventColumns {
 export const read = Effect.fn("Audit.tables")(function*(options: TablesOptions, ledger: Ledger) {
   const sql = yield* SqlClient.SqlClient
   const counts = { payments: 0, WAIT: 0, DONE: 0, DEAD: 0, unreadable: 0 }
-  const wanted = (orderId: bigint, time: Seconds) =>
-    options.since === undefined || time >= options.since || ledger.has(orderId)
+  const isOld = (time: Seconds) => options.since !== undefined && time < options.since
+  const done = (count: number) => Effect.zipRight(ledger.write, options.onRead(count))
 
   const payments = (after: string) =>
     sql<PaymentColumns>`
@@ -97,11 +97,10 @@ export const read = Effect.fn("Audit.tables")(function*(options: TablesOptions, 
     `.pipe(page)
 
   const takePayment = ({ created_at, inventory_key, order_id, status, updated_at }: PaymentColumns) => {
-    const orderId = BigInt(order_id)
     counts.payments++
-    if (!wanted(orderId, updated_at)) return
     const key = inventory_key === null ? 0 : Decode.digest(inventory_key)
-    ledger.addPayment(orderId, { status, createdAt: created_at, updatedAt: updated_at }, key)
+    const row = { status, createdAt: created_at, updatedAt: updated_at }
+    ledger.addPayment(BigInt(order_id), row, key, isOld(updated_at))
   }
 
   const events = (after: string) =>
@@ -117,7 +116,7 @@ export const read = Effect.fn("Audit.tables")(function*(options: TablesOptions, 
     const orderId = order_id === null ? body?.orderId : BigInt(order_id)
     // rows of the service before this one may be of no payment at all
     if (orderId === undefined) counts.unreadable++
-    else if (wanted(orderId, created_at)) {
+    else {
       ledger.addEvent(orderId, {
         id: Number(id),
         state: status,
@@ -127,7 +126,7 @@ export const read = Effect.fn("Audit.tables")(function*(options: TablesOptions, 
         exact: body?.exact === true && body.orderId === orderId,
         adopted: order_id === null,
         due
-      })
+      }, isOld(created_at))
     }
   }
 
@@ -139,8 +138,8 @@ export const read = Effect.fn("Audit.tables")(function*(options: TablesOptions, 
               WHERE status = 'WAIT') AS oldest
     `.pipe(page)
     yield* options.onTotal(row!.rows)
-    yield* pages(payments, (_) => _.order_id, takePayment, options.onRead)
-    yield* pages(events, (_) => _.id, takeEvent, options.onRead)
+    yield* pages(payments, (_) => _.order_id, takePayment, done)
+    yield* pages(events, (_) => _.id, takeEvent, done)
     // the clocks of relay and database need not agree to the second
     const prunedBefore = row!.now - Math.floor(Duration.toSeconds(options.retention)) + 60
     return { counts, oldestWaiting: row!.oldest ?? 0, prunedBefore }

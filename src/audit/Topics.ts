@@ -19,15 +19,15 @@ export interface Source {
 
 const scan = (
   { kafka, onRead, spans, topic }: Source,
+  ledger: Ledger,
   take: (partition: number, record: Parameters<Parameters<typeof KafkaScan.scan>[3]>[1][number]) => void
 ) =>
   KafkaScan.scan(kafka, topic, spans, (partition, records) =>
     Effect.suspend(() => {
       for (const record of records) take(partition, record)
-      return onRead(records.length)
+      // nothing more is fetched before it is written
+      return Effect.zipRight(ledger.write, onRead(records.length))
     }))
-
-const placeOf = (partition: number | string, offset: string) => `${partition}/${offset}`
 
 /** Reads topic `inventory`. Records from `committed` on are not consumed yet, and nothing is asked of them. */
 export const inventory = Effect.fn("Audit.inventory")(function*(
@@ -36,16 +36,14 @@ export const inventory = Effect.fn("Audit.inventory")(function*(
   ledger: Ledger
 ) {
   const counts = { records: 0, accepted: 0, ignored: 0, malformed: 0, unread: 0 }
-  /** Places of malformed records that were consumed. */
-  const malformed = new Set<string>()
-  yield* scan(source, (partition, { offset, value }) => {
+  yield* scan(source, ledger, (partition, { offset, value }) => {
     const read = Number(offset) < (options.committed.get(partition) ?? 0)
     counts.records++
     if (!read) counts.unread++
     const decoded = InventoryEvent.decode(value)
     if (Either.isLeft(decoded)) {
       counts.malformed++
-      if (read) malformed.add(placeOf(partition, offset))
+      if (read) ledger.addMalformed({ partition, offset: Number(offset) })
     } else if (!options.accept.has(decoded.right.status)) counts.ignored++
     else {
       counts.accepted++
@@ -53,14 +51,14 @@ export const inventory = Effect.fn("Audit.inventory")(function*(
       ledger.addAccepted(decoded.right.orderId, { key, read, partition, offset: Number(offset) })
     }
   })
-  return { counts, malformed }
+  return counts
 })
 
 /** Reads topic `payment`. Answers the first time that was seen of each partition. */
 export const payment = Effect.fn("Audit.payment")(function*(source: Source, ledger: Ledger, tally: Tally) {
   let records = 0
   const firstSeen = new Map<number, Seconds>()
-  yield* scan(source, (partition, { key, offset, timestamp, value }) => {
+  yield* scan(source, ledger, (partition, { key, offset, timestamp, value }) => {
     records++
     const at = Math.floor(Number(timestamp) / 1000)
     if (!firstSeen.has(partition)) firstSeen.set(partition, at)
@@ -85,17 +83,18 @@ export const payment = Effect.fn("Audit.payment")(function*(source: Source, ledg
   return { records, firstSeen }
 })
 
-/** Reads the dead-letter topic, and takes the places that its headers name out of `malformed`. */
+/** Reads the dead-letter topic: where its records come from. */
 export const deadLetters = Effect.fn("Audit.deadLetters")(function*(
   source: Source,
   inventoryTopic: string,
-  malformed: Set<string>
+  ledger: Ledger
 ) {
   let records = 0
-  yield* scan(source, (_, { headers = {} }) => {
+  yield* scan(source, ledger, (_, { headers = {} }) => {
     records++
-    if (String(headers["dlq-topic"]) !== inventoryTopic) return
-    malformed.delete(placeOf(String(headers["dlq-partition"]), String(headers["dlq-offset"])))
+    const [topic, partition, offset] = ["dlq-topic", "dlq-partition", "dlq-offset"].map((name) => String(headers[name]))
+    if (topic !== inventoryTopic || !/^\d{1,5}$/.test(partition!) || !/^\d{1,15}$/.test(offset!)) return
+    ledger.addDeadLetter({ partition: Number(partition), offset: Number(offset) })
   })
   return records
 })

@@ -64,7 +64,8 @@ export const layer = (config: Config, running: ReadonlyArray<Part>) => {
   })
   return Layer.mergeAll(Payments.Default, Backlog.Default, readiness).pipe(
     Layer.provideMerge(PaymentRepo.Default),
-    Layer.provideMerge(Layer.merge(outbox, has("relay") ? OutboxWake.layerLocal : OutboxWake.layerNotify)),
+    Layer.provideMerge(outbox),
+    Layer.provideMerge(has("relay") ? OutboxWake.layerLocal : OutboxWake.layerNotify),
     Layer.provideMerge(Postgres.layer({ url: config.databaseUrl, maxConnections: config.databasePoolSize }))
   )
 }
@@ -87,6 +88,7 @@ const inventoryConsumer = (config: Config) =>
     return yield* InventoryConsumer.serve({
       ...kafkaOptions(config),
       groupId: config.kafkaGroupId,
+      sessionTimeout: config.kafkaSessionTimeout,
       topic: config.inventoryTopic,
       dlqTopic: config.inventoryDlqTopic,
       acceptStatuses: config.inventoryAcceptStatuses,

@@ -3,6 +3,7 @@ import { Array as Arr, Console, Effect, Layer, Option, Schema } from "effect"
 import { AppConfig } from "../Config.js"
 import * as Postgres from "../infra/Postgres.js"
 import { Outbox } from "../outbox/Outbox.js"
+import { OutboxWake } from "../outbox/OutboxWake.js"
 import { ShardBatches } from "../outbox/ShardBatches.js"
 import * as ShardCount from "../outbox/ShardCount.js"
 import { ShardOwners } from "../outbox/ShardOwners.js"
@@ -94,6 +95,7 @@ export const command = Command.make("shards", {
       work,
       Layer.merge(ShardBatches.Default, ShardOwners.Default({ lease: config.outboxLease })).pipe(
         Layer.provideMerge(outbox),
+        Layer.provide(OutboxWake.layerNotify),
         Layer.provideMerge(Postgres.layer({ url: config.databaseUrl, maxConnections: 4 }))
       )
     )

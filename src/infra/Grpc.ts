@@ -1,6 +1,6 @@
 import * as Grpc from "@grpc/grpc-js"
 import { ReflectionService } from "@grpc/reflection"
-import { Deferred, Duration, Effect, FiberSet, Option, Record, Schema } from "effect"
+import { Deferred, Duration, Effect, FiberRef, FiberSet, Option, Record, Schema } from "effect"
 import { AddressInUse } from "./AddressInUse.js"
 import * as GrpcCall from "./GrpcCall.js"
 import * as GrpcDefinition from "./GrpcDefinition.js"
@@ -58,7 +58,7 @@ const channelOptions: Grpc.ServerOptions = {
 }
 
 /** A stop: no new calls; those in hand finish within the limit, or are told that the server is stopping. */
-const stop = (server: Grpc.Server, calls: FiberSet.FiberSet<unknown>, limit: Duration.DurationInput) =>
+const stop = (server: Grpc.Server, calls: FiberSet.FiberSet<unknown, unknown>, limit: Duration.DurationInput) =>
   Effect.gen(function*() {
     const drained = yield* Deferred.make<void>()
     server.tryShutdown(() => Deferred.unsafeDone(drained, Effect.void))
@@ -94,9 +94,13 @@ export const serve = <E, R>(
   Effect.gen(function*() {
     const { drainLimit = "5 seconds", limit, methods, refuse, service } = options
     // outlives the server, whose stop lets the calls finish
-    const calls = yield* FiberSet.make<GrpcCall.Reply<E>>()
-    const runFork = yield* FiberSet.runtime(calls)<R>()
-    const clock = yield* Effect.clock
+    const calls = yield* FiberSet.make<object, E>()
+    const shared: GrpcCall.Calls<E, R> = {
+      clock: yield* Effect.clock,
+      traced: yield* FiberRef.get(FiberRef.currentTracerEnabled),
+      // what a call fails with is logged where it is answered
+      runFork: yield* Effect.withUnhandledErrorLogLevel(FiberSet.runtime(calls)<R>(), Option.none())
+    }
     const definitions = GrpcDefinition.load(options.protoFile)
     // its log goes to the console; all that matters comes back as an error
     Grpc.setLogVerbosity(Grpc.logVerbosity.NONE)
@@ -109,7 +113,7 @@ export const serve = <E, R>(
     yield* Effect.addFinalizer(() => Effect.zipRight(health.stop, Effect.sync(streaming.endStreams)))
 
     const handlers = Record.map(methods, (handle, name) =>
-      GrpcCall.unary({ service, name, handle, refuse, limit }, clock, runFork))
+      GrpcCall.unary({ service, name, handle, refuse, limit }, shared))
     server.addService(GrpcDefinition.service(definitions, service), handlers)
     health.register(streaming)
     const files = options.descriptorSets.map((set, i) => [String(i), GrpcDefinition.reflected(set)])

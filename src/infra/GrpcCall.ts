@@ -1,6 +1,6 @@
 import * as Grpc from "@grpc/grpc-js"
 import type { Clock, Fiber } from "effect"
-import { Cause, Duration, Effect, Exit, FiberId, Metric, MetricBoundaries, Option } from "effect"
+import { Cause, Duration, Effect, Exit, FiberId, Metric, MetricBoundaries, MetricLabel, Option } from "effect"
 import * as Trace from "./Trace.js"
 
 /** Why a call got no answer, by the names of gRPC. */
@@ -37,27 +37,39 @@ const duration = Metric.histogram(
   "Time from the whole request to the reply, by method"
 )
 
-/** The metrics of a method. To tag one anew for each call costs more than to count it. */
-const metricsOf = (name: string) => {
-  const byCode = new Map<Code | "OK", Metric.Metric.Counter<number>>()
-  return {
-    duration: Metric.tagged(duration, "method", name),
-    calls: (code: Code | "OK") => {
-      const known = byCode.get(code) ?? Metric.tagged(Metric.tagged(calls, "method", name), "code", code)
-      byCode.set(code, known)
-      return known
-    }
+/** Counts the calls of a method. The labels are the same arrays for each: by these the registry is not asked anew. */
+const counting = (name: string) => {
+  const method = MetricLabel.make("method", name)
+  const byMethod = [method]
+  const byCode = new Map<Code | "OK", ReadonlyArray<MetricLabel.MetricLabel>>()
+  return (code: Code | "OK", seconds: number) => {
+    let labels = byCode.get(code)
+    if (labels === undefined) byCode.set(code, labels = [method, MetricLabel.make("code", code)])
+    calls.unsafeUpdate(1, labels)
+    duration.unsafeUpdate(seconds, byMethod)
   }
 }
 
 const internal: Refusal = { code: "INTERNAL", details: "internal error" }
 const stopping: Refusal = { code: "UNAVAILABLE", details: "the server is stopping" }
 
-const parentOf = (metadata: Grpc.Metadata) =>
-  Option.match(Option.flatMap(Option.fromNullable(metadata.get("traceparent")[0]), (_) => Trace.parse(_.toString())), {
-    onNone: () => ({ root: true }),
-    onSome: (parent) => ({ parent })
-  })
+const parentOf = (metadata: Grpc.Metadata) => {
+  const [traceparent] = metadata.get("traceparent")
+  return traceparent === undefined ? undefined : Option.getOrUndefined(Trace.parse(traceparent.toString()))
+}
+
+/** In a span of its own where spans are gathered; else in the client's, for what is written on its behalf. */
+const inSpan =
+  <E, R>(method: Method<E, R>, metadata: Grpc.Metadata, traced: boolean) => (effect: Effect.Effect<object, E, R>) => {
+    const parent = parentOf(metadata)
+    if (!traced) return parent === undefined ? effect : Effect.withParentSpan(effect, parent)
+    return Effect.withSpan(effect, `${method.service}/${method.name}`, {
+      ...(parent === undefined ? { root: true } : { parent }),
+      kind: "server",
+      captureStackTrace: false,
+      attributes: { "rpc.system": "grpc", "rpc.service": method.service, "rpc.method": method.name }
+    })
+  }
 
 /** What the client is told: of an interruption, what it says of itself. */
 const refusalOf = <E>(method: Method<E, any>, cause: Cause.Cause<E>, interruption: Refusal): Refusal =>
@@ -66,12 +78,11 @@ const refusalOf = <E>(method: Method<E, any>, cause: Cause.Cause<E>, interruptio
     onSome: method.refuse
   })
 
-export type Reply<E> = Exit.Exit<object, E>
-
 const answer = <E, R>(
   method: Method<E, R>,
-  call: Grpc.ServerUnaryCall<any, any>
-): Effect.Effect<Reply<E>, never, R> =>
+  call: Grpc.ServerUnaryCall<any, any>,
+  traced: boolean
+): Effect.Effect<object, E, R> =>
   Effect.suspend(() => method.handle(call.request as never)).pipe(
     Effect.tapErrorCause((cause) =>
       Effect.annotateLogs(
@@ -83,18 +94,19 @@ const answer = <E, R>(
         { rpc: method.name }
       )
     ),
-    Effect.withSpan(`${method.service}/${method.name}`, {
-      ...parentOf(call.metadata),
-      kind: "server",
-      captureStackTrace: false,
-      attributes: { "rpc.system": "grpc", "rpc.service": method.service, "rpc.method": method.name }
-    }),
-    // a fiber that fails is logged a second time
-    Effect.exit
+    inSpan(method, call.metadata, traced)
   )
 
+/** What the calls of a server share. */
+export interface Calls<E, R> {
+  readonly clock: Clock.Clock
+  readonly runFork: (effect: Effect.Effect<object, E, R>) => Fiber.RuntimeFiber<object, E>
+  /** Whether spans are gathered. */
+  readonly traced: boolean
+}
+
 /**
- * A handler for grpc-js: one fiber a call, with a server span of its own.
+ * A handler for grpc-js: one fiber a call.
  *
  * The fiber is interrupted when the client cancels, when its deadline passes by the clock of this process, and after
  * the limit: by a timer and not by `Effect.timeout`, which takes two fibers more for each call. A failure is answered
@@ -102,27 +114,22 @@ const answer = <E, R>(
  */
 export const unary = <E, R>(
   method: Method<E, R>,
-  clock: Clock.Clock,
-  runFork: (effect: Effect.Effect<Reply<E>, never, R>) => Fiber.RuntimeFiber<Reply<E>>
+  { clock, runFork, traced }: Calls<E, R>
 ) => {
-  const metrics = metricsOf(method.name)
+  const counted = counting(method.name)
   const limitMillis = Duration.toMillis(method.limit.duration)
   return (call: Grpc.ServerUnaryCall<any, any>, callback: Grpc.sendUnaryData<any>) => {
     const since = clock.unsafeCurrentTimeNanos()
-    const count = (code: Code | "OK") => {
-      metrics.calls(code).unsafeUpdate(1, [])
-      metrics.duration.unsafeUpdate(Number(clock.unsafeCurrentTimeNanos() - since) / 1e9, [])
-    }
+    const count = (code: Code | "OK") => counted(code, Number(clock.unsafeCurrentTimeNanos() - since) / 1e9)
     let interruption = stopping
-    const fiber = runFork(answer(method, call))
+    const fiber = runFork(answer(method, call, traced))
     const timer = setTimeout(() => {
       interruption = method.limit.refusal
       fiber.unsafeInterruptAsFork(FiberId.none)
     }, limitMillis)
     // an observer also sees the interruption of a fiber that has not begun
-    fiber.addObserver((ended) => {
+    fiber.addObserver((exit) => {
       clearTimeout(timer)
-      const exit = Exit.flatten(ended)
       if (Exit.isSuccess(exit)) {
         count("OK")
         return callback(null, exit.value)

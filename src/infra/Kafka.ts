@@ -46,7 +46,8 @@ export const client = (options: KafkaOptions) =>
     // what fails is told by typed errors; the library would tell it a second time
     logLevel: logLevel.NOTHING,
     connectionTimeout: 3_000,
-    requestTimeout: 30_000,
+    // longer than a broker takes for anything, but for what kafkajs knows to take longer
+    requestTimeout: 10_000,
     retry: { retries: 3, initialRetryTime: 50, maxRetryTime: 1_000 }
   })
 

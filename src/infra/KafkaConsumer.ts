@@ -16,6 +16,8 @@ export class ConsumerCrashed extends Schema.TaggedError<ConsumerCrashed>()("Cons
 
 export interface ConsumerOptions extends KafkaOptions {
   readonly groupId: string
+  /** The group keeps a member that is heard from within this time; a batch is worked on in the background of that. */
+  readonly sessionTimeout: Duration.Duration
   readonly topic: string
   /** How many partitions are worked on at the same time. */
   readonly concurrency: number
@@ -40,22 +42,28 @@ export interface Batch {
   readonly lag: number
   /** False when the batch is to be left: the consumer stops, or the partition went to another. */
   readonly mayContinue: () => boolean
-  /** These records are done with, up to and with `offset`; it is committed when the batch ends, however it ends. */
+  /** These records are done with, up to and with `offset`, which is committed within a second. */
   readonly resolve: (offset: string) => void
 }
 
-/** The group keeps a member that is heard from within this time; a batch is worked on in the background of that. */
-const sessionTimeout = Duration.seconds(15)
-const heartbeatInterval = Duration.seconds(3)
+/** Several may be lost on the way. */
+const heartbeatInterval = ({ sessionTimeout }: ConsumerOptions) => Duration.times(sessionTimeout, 0.2)
+
+/**
+ * kafkajs commits after each batch, and fetches nothing before that is answered: at a hundred records a second that is a
+ * third of all requests, and as much of the time that a record waits. So offsets are committed when so many records are
+ * done with, after a pause, and before the group or the consumer goes; whoever reads some again knows them.
+ */
+const commits = { records: 1_000, pause: Duration.seconds(1) }
 
 const acquire = (options: ConsumerOptions): Effect.Effect<Consumer, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() =>
       client(options).consumer({
         groupId: options.groupId,
-        sessionTimeout: Duration.toMillis(sessionTimeout),
-        rebalanceTimeout: Duration.toMillis(sessionTimeout),
-        heartbeatInterval: Duration.toMillis(heartbeatInterval),
+        sessionTimeout: Duration.toMillis(options.sessionTimeout),
+        rebalanceTimeout: Duration.toMillis(options.sessionTimeout),
+        heartbeatInterval: Duration.toMillis(heartbeatInterval(options)),
         allowAutoTopicCreation: false,
         // a stop waits for the fetch that is open
         maxWaitTimeInMs: 500,
@@ -77,9 +85,9 @@ const acquire = (options: ConsumerOptions): Effect.Effect<Consumer, never, Scope
 class MembershipLost extends Data.TaggedError("MembershipLost")<{ readonly cause: unknown }> {}
 const isMembershipLost = (error: unknown): error is MembershipLost => error instanceof MembershipLost
 
-const keepMembership = (payload: EachBatchPayload) =>
+const keepMembership = (payload: EachBatchPayload, interval: Duration.Duration) =>
   Effect.tryPromise({ try: () => payload.heartbeat(), catch: (cause) => new MembershipLost({ cause }) }).pipe(
-    Effect.delay(heartbeatInterval),
+    Effect.delay(interval),
     Effect.forever
   )
 
@@ -106,6 +114,21 @@ export const consume = <E, R>(
     const fork = yield* FiberSet.runtime(handlers)<R>()
     const ended = yield* Deferred.make<never, ConsumerCrashed | E>()
     const consumer = yield* acquire(options)
+    /** Offsets of what is done with, and not committed: known from the first batch on. */
+    let uncommitted: EachBatchPayload["uncommittedOffsets"] = () => ({ topics: [] })
+    let done = 0
+    const commit = Effect.suspend(() => {
+      const offsets = uncommitted().topics.flatMap(({ partitions, topic }) =>
+        partitions.map(({ offset, partition }) => ({ topic, partition, offset }))
+      )
+      return offsets.length === 0 ? Effect.void : attempt(() => consumer.commitOffsets(offsets))
+    }).pipe(
+      // the next one has them too, or whoever reads the records again
+      Effect.catchAll((error) => Effect.logDebug("offsets are not committed yet", error))
+    )
+    yield* Effect.addFinalizer(() => commit.pipe(Effect.interruptible, Effect.timeoutOption("2 seconds")))
+    yield* Effect.sleep(commits.pause).pipe(Effect.zipRight(commit), Effect.forever, Effect.forkScoped)
+    consumer.on(consumer.events.REBALANCING, () => void fork(commit))
 
     consumer.on(consumer.events.CRASH, ({ payload }) => {
       Deferred.unsafeDone(ended, Effect.fail(new ConsumerCrashed({ cause: payload.error })))
@@ -117,6 +140,14 @@ export const consume = <E, R>(
     const eachBatch = (payload: EachBatchPayload) =>
       new Promise<void>((resolve, reject) => {
         const { batch } = payload
+        uncommitted = payload.uncommittedOffsets
+        /** A stop waits for this batch, and asks nobody afterwards. */
+        const settle = () => {
+          done += batch.messages.length
+          if (payload.isRunning() && done < commits.records) return resolve()
+          done = 0
+          return payload.commitOffsetsIfNecessary(payload.uncommittedOffsets()).then(resolve, reject)
+        }
         const handled = handle({
           topic: batch.topic,
           partition: batch.partition,
@@ -129,9 +160,9 @@ export const consume = <E, R>(
             Cause.isInterruptedOnly(cause) ? Effect.void : Deferred.failCause(ended, cause)
           )
         )
-        fork(Effect.raceFirst(handled, keepMembership(payload))).addObserver((exit) =>
+        fork(Effect.raceFirst(handled, keepMembership(payload, heartbeatInterval(options)))).addObserver((exit) =>
           exit._tag === "Success"
-            ? resolve()
+            ? settle()
             // kafkajs tells by its own error that it has to join the group again
             : reject(Option.match(Option.filter(Cause.failureOption(exit.cause), isMembershipLost), {
               onNone: () => new Error("the batch was not finished"),
@@ -144,7 +175,12 @@ export const consume = <E, R>(
     // a new group begins at the earliest record
     yield* attempt(() => consumer.subscribe({ topics: [options.topic], fromBeginning: true }))
     yield* attempt(() =>
-      consumer.run({ partitionsConsumedConcurrently: options.concurrency, eachBatchAutoResolve: false, eachBatch })
+      consumer.run({
+        partitionsConsumedConcurrently: options.concurrency,
+        autoCommit: false,
+        eachBatchAutoResolve: false,
+        eachBatch
+      })
     )
     return yield* Deferred.await(ended)
   }).pipe(

@@ -1,10 +1,11 @@
 import type { Scope } from "effect"
-import { Array as Arr, Effect, Schema } from "effect"
+import { Array as Arr, Effect, Either, Schedule, Schema } from "effect"
 import type { IHeaders, PartitionerArgs, ProducerBatch } from "kafkajs"
 import type { KafkaOptions, KafkaUnavailable } from "./Kafka.js"
 import { attempt, client, close, reason, TopicMissing } from "./Kafka.js"
 import { javaCompatible, partitionOf } from "./KafkaPartitioner.js"
 import "./KafkaRecords.js"
+import { answerTo, forget } from "./KafkaRequests.js"
 
 /** A record to write. */
 export interface OutgoingRecord {
@@ -53,11 +54,11 @@ const losses = new Set([
   "DUPLICATE_SEQUENCE_NUMBER"
 ])
 
-const sendError = (error: KafkaUnavailable, topic: string): SendError => {
+const sendError = (error: KafkaUnavailable, topic: string, nothingWritten: boolean): SendError => {
   const type = reason(error.cause)
   if (isRefusal(type)) return new RecordsRefused({ reason: type })
   if (losses.has(type)) return new ProducerLost({ reason: type })
-  return type === "UNKNOWN_TOPIC_OR_PARTITION" ? new TopicMissing({ topic }) : error
+  return type === "UNKNOWN_TOPIC_OR_PARTITION" && nothingWritten ? new TopicMissing({ topic }) : error
 }
 
 /** Where the first record of a partition was written. */
@@ -69,11 +70,12 @@ export interface Placed {
 /** A connected idempotent producer: every in-sync replica answers, and one request is under way at a time. */
 export interface KafkaProducer {
   /**
-   * Writes all records of one topic, in their order, with one request a broker.
+   * Writes all records of one topic, in their order, with one request a broker. Answers for those of this call.
    *
    * After `KafkaUnavailable` nobody knows what was written: the only thing that this producer may send next is the
-   * very same records, which the broker then does not write twice. Anything else needs a new producer.
-   * `mayStart` is asked right before each attempt, also those that kafkajs makes by itself.
+   * very same records, which the broker then does not write twice. Anything else needs a new producer. A record that a
+   * broker has answered for is never sent again, whichever producer it is given to.
+   * `mayStart` is asked right before each attempt, of which there are a few.
    */
   readonly send: (
     records: ReadonlyArray<OutgoingRecord>,
@@ -83,24 +85,33 @@ export interface KafkaProducer {
   readonly byPartition: (records: ReadonlyArray<OutgoingRecord>) => ReadonlyArray<ReadonlyArray<OutgoingRecord>>
 }
 
+/** Records that a broker has answered for. */
+const written = new WeakSet<OutgoingRecord>()
+
+const attempts = Schedule.intersect(Schedule.exponential("20 millis"), Schedule.recurs(5))
+
 export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaUnavailable, Scope.Scope> =>
   Effect.gen(function*() {
     let under: { readonly first: OutgoingRecord; readonly mayStart: () => boolean } | undefined
     let [attempted, stopped] = [false, false]
     let partitions = 1
-    /** Partitions that the records in hand are meant for, and no broker has answered for. */
-    const unanswered = new Set<number>()
+    /** The records of the attempt, by partition. */
+    const inHand = new Map<number, Array<OutgoingRecord>>()
     const keyless = new WeakMap<OutgoingRecord, number>()
     const placeOf = (record: OutgoingRecord) =>
       record.key === null ? keyless.get(record)! : partitionOf(record.key, partitions)
 
-    // kafkajs asks the partitioner at the start of every attempt: the last moment at which one can be called off
+    // kafkajs asks the partitioner at the start of an attempt: the last moment at which it can be called off
     const createPartitioner = () => {
       const partitioner = javaCompatible()
       return (args: PartitionerArgs) => {
         if (args.message as unknown === under?.first) {
+          // When one broker fails, kafkajs asks again those that have the same records in hand, or had them before the
+          // partition moved: under new sequence numbers, so that they are written twice.
+          const requested = Array.from(inHand.values()).some(([first]) => answerTo(first!) !== undefined)
+          if (requested) throw Object.assign(new Error("a broker did not take its records"), { retriable: false })
+          inHand.clear()
           partitions = args.partitionMetadata.length
-          unanswered.clear()
           stopped = !under!.mayStart()
           if (stopped) throw Object.assign(new Error("sending was stopped"), { retriable: false })
           attempted = true
@@ -109,7 +120,9 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
         // also without a key it stays with its partition: what was written is known by that
         const partition = record.key === null ? keyless.get(record) ?? partitioner(args) : partitioner(args)
         if (record.key === null) keyless.set(record, partition)
-        unanswered.add(partition)
+        const others = inHand.get(partition)
+        if (others === undefined) inHand.set(partition, [record])
+        else others.push(record)
         return partition
       }
     }
@@ -128,26 +141,45 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
     )
     yield* attempt(() => producer.connect())
 
+    /** Waits for every broker that was asked: kafkajs fails with the first that does, and tells nothing of the others. */
+    const answered = Effect.gen(function*() {
+      const places: Array<Placed> = []
+      let failure: KafkaUnavailable | undefined
+      for (const [partition, records] of inHand) {
+        const answer = answerTo(records[0]!)
+        if (answer === undefined) continue
+        const taken = yield* Effect.either(attempt(() => answer))
+        forget(records[0]!)
+        if (Either.isLeft(taken)) failure ??= taken.left
+        else {
+          const placed = taken.right.topics.flatMap((topic) => topic.partitions).find((_) => _.partition === partition)
+          for (const record of records) written.add(record)
+          places.push({ partition, offset: placed?.baseOffset ?? "" })
+        }
+      }
+      return { places, failure }
+    })
+
     const send = Effect.fnUntraced(function*(records: ReadonlyArray<OutgoingRecord>, mayStart: () => boolean) {
       const topic = records[0]!.topic
       const places: Array<Placed> = []
       attempted = false
-      stopped = false
-      // kafkajs asks each broker once: a partition that moves meanwhile to one that has answered is left out, and no error
-      let open = records
-      while (open.length > 0) {
+      const once = Effect.gen(function*() {
+        const open = records.filter((record) => !written.has(record))
+        if (open.length === 0) return
         under = { first: open[0]!, mayStart }
+        stopped = false
+        inHand.clear()
         const messages = open as unknown as NonNullable<ProducerBatch["topicMessages"]>[number]["messages"]
-        const written = yield* attempt(() => producer.sendBatch({ acks: -1, topicMessages: [{ topic, messages }] }))
-          .pipe(
-            Effect.mapError((error) => stopped ? new SendStopped({ attempted }) : sendError(error, topic))
-          )
-        for (const { baseOffset, partition } of written) {
-          places.push({ partition, offset: baseOffset ?? "" })
-          unanswered.delete(partition)
-        }
-        open = unanswered.size === 0 ? [] : open.filter((record) => unanswered.has(placeOf(record)))
-      }
+        const batch = { acks: -1, topicMessages: [{ topic, messages }] }
+        const sent = yield* Effect.either(attempt(() => producer.sendBatch(batch)))
+        const { failure, places: more } = yield* answered
+        places.push(...more)
+        if (Either.isRight(sent)) return
+        if (stopped) return yield* new SendStopped({ attempted })
+        return yield* sendError(failure ?? sent.left, topic, !records.some((record) => written.has(record)))
+      }).pipe(Effect.uninterruptible)
+      yield* Effect.retry(once, { while: ({ _tag }) => _tag === "KafkaUnavailable", schedule: attempts })
       return places
     })
 

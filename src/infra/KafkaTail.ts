@@ -1,4 +1,4 @@
-import { Effect, Mailbox } from "effect"
+import { Duration, Effect, Mailbox } from "effect"
 import { randomUUID } from "node:crypto"
 import type { KafkaOptions } from "./Kafka.js"
 import { attempt, close, withAdmin } from "./Kafka.js"
@@ -43,7 +43,7 @@ export const open = Effect.fn("KafkaTail.open")(function*(options: TailOptions) 
   )
   if (options.from === "end") yield* startAtEnd(options, groupId)
   yield* KafkaConsumer.consume(
-    { ...options, groupId, concurrency: 1, drainTimeout: "2 seconds" },
+    { ...options, groupId, sessionTimeout: Duration.seconds(15), concurrency: 1, drainTimeout: "2 seconds" },
     ({ partition, records: batch, resolve }) =>
       Effect.gen(function*() {
         yield* records.offerAll(batch.map((record) => ({ ...record, partition })))

@@ -1,8 +1,7 @@
 import type { SqlClient } from "@effect/sql"
 import { SqlError } from "@effect/sql"
 import { PgClient } from "@effect/sql-pg"
-import type { Duration } from "effect"
-import { Cause, Effect, Layer, Option, Redacted, Schedule, Schema } from "effect"
+import { Cause, Duration, Effect, Exit, FiberId, Layer, Option, Redacted, Runtime, Schedule, Schema } from "effect"
 import * as Pg from "pg"
 import { isOutdated, PreparingClient } from "./PostgresPrepared.js"
 
@@ -85,6 +84,31 @@ const isBug = (error: SqlError.SqlError) => Option.exists(sqlState(error), (stat
 const passingRetry = Schedule.exponential("5 millis").pipe(Schedule.jittered, Schedule.intersect(Schedule.recurs(8)))
 
 /**
+ * Runs it in a fiber of its own, and waits no longer for that: by a timer and not by `Effect.timeout`, which takes more
+ * fibers than a small statement is worth. Also where the caller cannot be interrupted, as in a handler of the HTTP
+ * server, the limit holds.
+ */
+const within = (limit: Duration.DurationInput) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.flatMap(Effect.runtime<R>(), (runtime) =>
+    Effect.async<A, E | Cause.TimeoutException>((resume) => {
+      // its exit is a value: a fiber that fails is logged
+      const fiber = Runtime.runFork(runtime, Effect.exit(Effect.interruptible(effect)))
+      const giveUp = () => fiber.unsafeInterruptAsFork(FiberId.none)
+      const timer = setTimeout(() => {
+        resume(new Cause.TimeoutException("statement took too long"))
+        giveUp()
+      }, Duration.toMillis(limit))
+      fiber.addObserver((exit) => {
+        clearTimeout(timer)
+        resume(Exit.flatten(exit))
+      })
+      return Effect.sync(() => {
+        clearTimeout(timer)
+        giveUp()
+      })
+    }))
+
+/**
  * Runs a statement (or a whole transaction) within `limit`.
  *
  * Contention, and what a migration has outdated, is retried here. What else the database may recover from is
@@ -93,12 +117,9 @@ const passingRetry = Schedule.exponential("5 millis").pipe(Schedule.jittered, Sc
  */
 export const run = (limit: Duration.DurationInput) => <A, R>(effect: Effect.Effect<A, SqlError.SqlError, R>) =>
   effect.pipe(
-    Effect.retry({ while: isPassing, schedule: passingRetry }),
-    // also where the caller cannot be interrupted, as in a handler of the HTTP server, the limit holds
-    Effect.interruptible,
-    Effect.disconnect,
-    Effect.interruptible,
-    Effect.timeoutFail({ duration: limit, onTimeout: () => new Cause.TimeoutException("statement took too long") }),
+    // a schedule is made only where it is needed: most statements pass
+    Effect.catchIf(isPassing, () => Effect.retry(effect, { while: isPassing, schedule: passingRetry })),
+    within(limit),
     Effect.catchAll((error) =>
       error instanceof SqlError.SqlError && isBug(error)
         ? Effect.die(error)

@@ -1,12 +1,28 @@
-import { Effect, Option, Tracer } from "effect"
+import { Context, Effect, Option, Tracer } from "effect"
+import { randomUUID } from "node:crypto"
 
 const pattern = /^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/
 
-/** The span that is running now, as a W3C `traceparent`. */
-export const current: Effect.Effect<Option.Option<string>> = Effect.map(
-  Effect.option(Effect.currentSpan),
-  Option.map(({ sampled, spanId, traceId }) => `00-${traceId}-${spanId}-0${sampled ? 1 : 0}`)
+/** Where spans are not gathered they only stand for those that were handed in. */
+const real = (span: Tracer.AnySpan): Option.Option<Tracer.AnySpan> =>
+  span._tag === "Span" && Context.get(span.context, Tracer.DisablePropagation)
+    ? Option.flatMap(span.parent, real)
+    : Option.some(span)
+
+/** The span that is running now, or for which it runs, as a W3C `traceparent`. */
+export const current: Effect.Effect<Option.Option<string>> = Effect.contextWith((context: Context.Context<never>) =>
+  Option.map(
+    // not currentParentSpan: where there is none, that makes an error with its stack
+    Option.flatMap(Context.getOption(context, Tracer.ParentSpan), real),
+    ({ sampled, spanId, traceId }) => `00-${traceId}-${spanId}-0${sampled ? 1 : 0}`
+  )
 )
+
+/** A `traceparent` of a trace that begins here, and that nobody gathers: it says what belongs together. */
+export const begin = (): string => {
+  const [trace, span] = [randomUUID(), randomUUID()]
+  return `00-${trace.replaceAll("-", "")}-${span.replaceAll("-", "").slice(0, 16)}-00`
+}
 
 /** Reads a W3C `traceparent`; what is not one is no parent. */
 export const parse = (traceparent: string): Option.Option<Tracer.ExternalSpan> => {

@@ -13,6 +13,7 @@ const lag = Metric.gauge("payments_consumer_lag_records", {
 
 export interface InventoryConsumerOptions extends KafkaOptions {
   readonly groupId: string
+  readonly sessionTimeout: Duration.Duration
   readonly topic: string
   readonly dlqTopic: string
   readonly acceptStatuses: ReadonlyArray<string>

@@ -1,6 +1,6 @@
 import type { Effect, Scope } from "effect"
 import { Context } from "effect"
-import type { OutboxEvent } from "./Outbox.js"
+import type { OutboxEvent } from "./OutboxEvent.js"
 
 /** What became of the events of a claim. */
 export interface Published {

@@ -1,5 +1,5 @@
 import type { OutgoingRecord } from "../infra/KafkaProducer.js"
-import type { OutboxEvent } from "./Outbox.js"
+import type { OutboxEvent } from "./OutboxEvent.js"
 
 /** An event as it goes onto its topic. */
 export interface EventRecord extends OutgoingRecord {

@@ -4,7 +4,7 @@ import * as KafkaProducer from "../infra/KafkaProducer.js"
 import type { Published, Publisher } from "./EventPublisher.js"
 import { EventPublisher } from "./EventPublisher.js"
 import * as EventRecord from "./EventRecord.js"
-import type { OutboxEvent } from "./Outbox.js"
+import type { OutboxEvent } from "./OutboxEvent.js"
 
 export interface KafkaPublisherOptions extends KafkaOptions {
   /** Told when the broker goes away (why) and when it has answered again (undefined). */

@@ -1,7 +1,7 @@
-import { Clock, Duration, Effect, Metric, Schedule } from "effect"
+import { Clock, Duration, Effect, FiberSet, Metric } from "effect"
 import * as CrashPoint from "../domain/CrashPoint.js"
-import type { Claim } from "./Outbox.js"
 import { Outbox } from "./Outbox.js"
+import type { Claim } from "./OutboxEvent.js"
 
 const lost = Metric.counter("payments_lease_lost_total", {
   description: "Claims of which another worker took events over",
@@ -14,42 +14,73 @@ export interface Lease {
   readonly mayStart: () => boolean
 }
 
+interface Held {
+  readonly claim: Claim
+  /** Nanoseconds; 0 when it is lost. */
+  until: bigint
+  renewing: boolean
+}
+
+/** Looks at the leases in hand so often while one runs. */
+const looks = 8
+
 /**
- * Runs `use` with the lease of a claim, and renews it meanwhile at each half of its time.
- *
- * `since` is a moment (in nanoseconds) before the claim's statement was sent: the database counts from later on, so
- * the lease ends here before it does there, however the two wall clocks differ.
+ * Holds the leases of claims, and renews each when half of its time is over. One fiber for all of them, until the scope
+ * ends.
  */
-export const hold = Effect.fnUntraced(function*<A, E, R>(
-  claim: Claim,
-  options: {
-    readonly since: bigint
-    readonly lease: Duration.DurationInput
-    readonly stopping: () => boolean
-  },
-  use: (lease: Lease) => Effect.Effect<A, E, R>
+export const keeper = Effect.fnUntraced(function*(
+  options: { readonly lease: Duration.DurationInput; readonly stopping: () => boolean }
 ) {
   const outbox = yield* Outbox
   const clock = yield* Effect.clock
   const length = BigInt(Math.floor(Duration.toMillis(options.lease) * 1e6))
-  let until = options.since + length
+  const held = new Set<Held>()
+  const renewals = yield* FiberSet.make<void>()
 
-  const renew = Effect.gen(function*() {
+  const renew = Effect.fnUntraced(function*(one: Held) {
     yield* CrashPoint.pass("relay-renewing")
     const asked = yield* Clock.currentTimeNanos
-    const held = yield* outbox.renew(claim)
-    until = held ? asked + length : 0n
-    if (!held) {
+    const ours = yield* outbox.renew(one.claim)
+    one.until = ours ? asked + length : 0n
+    if (!ours && held.has(one)) {
       yield* Metric.increment(lost)
       yield* Effect.logWarning("another worker took over events of this claim")
     }
-  }).pipe(
-    // the lease simply runs on, and ends in time when the database stays away
-    Effect.catchTag("DatabaseUnavailable", (error) => Effect.logDebug("lease was not renewed", error)),
-    Effect.schedule(Schedule.spaced(Duration.times(options.lease, 0.5)))
+  }, (effect, one) =>
+    effect.pipe(
+      // the lease simply runs on, and ends in time when the database stays away
+      Effect.catchTag("DatabaseUnavailable", (error) => Effect.logDebug("lease was not renewed", error)),
+      Effect.ensuring(Effect.sync(() => (one.renewing = false)))
+    ))
+
+  // one that has run out too: as long as nobody has taken it, it is ours again
+  const round = Effect.suspend(() => {
+    const now = clock.unsafeCurrentTimeNanos()
+    const due = [...held].filter(({ renewing, until }) => !renewing && until > 0n && until - now < length / 2n)
+    return Effect.forEach(due, (one) => {
+      one.renewing = true
+      return FiberSet.run(renewals, renew(one))
+    }, { discard: true })
+  })
+  yield* Effect.sleep(Duration.times(options.lease, 1 / looks)).pipe(
+    Effect.zipRight(round),
+    Effect.forever,
+    Effect.forkScoped
   )
 
-  const mayStart = () => clock.unsafeCurrentTimeNanos() < until && !options.stopping()
-  const renewing = yield* Effect.forkDaemon(Effect.interruptible(renew))
-  return yield* Effect.ensuring(use({ mayStart }), renewing.interruptAsFork(renewing.id()))
+  /**
+   * Runs `use` with the lease of a claim. `since` is a moment (in nanoseconds) before the claim's statement was sent: the
+   * database counts from later on, so the lease ends here before it does there, however the two wall clocks differ.
+   */
+  const hold = <A, E, R>(claim: Claim, since: bigint, use: (lease: Lease) => Effect.Effect<A, E, R>) =>
+    Effect.suspend(() => {
+      const one: Held = { claim, until: since + length, renewing: false }
+      held.add(one)
+      const mayStart = () => clock.unsafeCurrentTimeNanos() < one.until && !options.stopping()
+      return Effect.ensuring(use({ mayStart }), Effect.sync(() => held.delete(one)))
+    })
+
+  return { hold } as const
 })
+
+export type Keeper = Effect.Effect.Success<ReturnType<typeof keeper>>

@@ -3,30 +3,17 @@ import { SqlClient } from "@effect/sql"
 import { Duration, Effect } from "effect"
 import { randomUUID } from "node:crypto"
 import * as Postgres from "../infra/Postgres.js"
+import * as Append from "./Append.js"
+import type { Claim, OutboxEvent } from "./OutboxEvent.js"
+import { OutboxWake } from "./OutboxWake.js"
 
-/** An event as the relay sees it: what to send, and where it stands in its order. */
-export interface OutboxEvent {
-  readonly id: string
-  readonly topic: string
-  /** The record key: the order id in decimal. */
-  readonly key: string
-  readonly payload: string
-  readonly traceparent: string | null
-}
-
-/** Events that one worker holds until the lease runs out by the database's clock. */
-export interface Claim {
-  /** Fences every later statement: who took the events over has another token. */
-  readonly token: string
-  readonly events: ReadonlyArray<OutboxEvent>
+/** A claim out of the table. */
+export interface Claimed extends Claim {
   /** The first event that waits, or waited until now: looking before it finds nothing. None when none was claimed. */
   readonly oldest: string | undefined
 }
 
-export interface OutboxOptions {
-  /** Topic of the events that are appended. */
-  readonly topic: string
-  readonly lease: Duration.DurationInput
+export interface OutboxOptions extends Append.AppendOptions {
   /** Refusals after which an event is `DEAD`. */
   readonly maxAttempts: number
 }
@@ -44,17 +31,6 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
      * a moment when nothing waited, reading one of those from end to end looks cheap.
      */
     const stillWaits = sql.literal("status::text = 'WAIT'")
-
-    /**
-     * The part of a statement that writes an event for each of `rows` (order_id, payload, traceparent), in their order.
-     * The statement must hold the lock of the order's payment row: ids then rise in commit order within an order.
-     */
-    const append = (rows: Statement.Fragment) =>
-      sql`
-        INSERT INTO event (topic, order_id, payload, traceparent)
-        SELECT ${options.topic}::text, order_id, payload, traceparent FROM (${rows}) AS appended
-        RETURNING id
-      `
 
     /** The statement of `claim`. */
     const claimStatement = (token: string, limit: number, from: string) =>
@@ -100,7 +76,7 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
     const claim = Effect.fn("Outbox.claim")(function*(limit: number, from = "0") {
       const token = randomUUID()
       const events = yield* run(claimStatement(token, limit, from))
-      return { token, events, oldest: events[0]?.oldest } satisfies Claim
+      return { token, events, oldest: events[0]?.oldest } satisfies Claimed
     })
 
     /** Extends the lease of a claim. False when somebody else took any of it over. */
@@ -167,7 +143,19 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
     const refuse = ({ token }: Claim, event: OutboxEvent, error: string) =>
       refuseHeld(event, error, sql`lease_token = ${token}::uuid`)
 
-    return { stillWaits, append, claimStatement, claim, renew, markDone, release, refuse, refuseHeld } as const
+    const append = Append.make(sql, yield* OutboxWake, options, (claim) => release(claim, claim.events, 0))
+
+    return {
+      ...append,
+      stillWaits,
+      claimStatement,
+      claim,
+      renew,
+      markDone,
+      release,
+      refuse,
+      refuseHeld
+    } as const
   })
 }) {}
 

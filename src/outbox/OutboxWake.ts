@@ -1,27 +1,47 @@
 import { SqlClient } from "@effect/sql"
 import { Context, Effect, Layer, Queue } from "effect"
+import * as Handover from "./Handover.js"
 
 /** The channel on which a process without a relay tells the others that events wait. */
 export const channel = "payments_outbox"
 
 /**
- * Tells the relay that events were committed.
+ * From those who write events to the relay.
  *
- * Only a hint that saves it from waiting for its next poll: it may be lost, and never fails.
+ * An announcement is a hint that saves the relay from waiting for its next poll: it may be lost, and never fails. What
+ * is handed over needs no announcement.
  */
 export class OutboxWake extends Context.Tag("payments/OutboxWake")<OutboxWake, {
-  /** Call it after the commit. */
+  /** Call it after the commit of events that are leased to nobody. */
   readonly announce: Effect.Effect<void>
-  /** Ends at the next announcement, at once when there was one since the last call. */
-  readonly announced: Effect.Effect<void>
+  /** For events that the statement which writes them leases to the relay of this process. */
+  readonly handover: Handover.Handover
+  /** Ends at the next announcement or hand-over, at once when there was one since the last call. */
+  readonly rung: Effect.Effect<void>
+  /** Whether there was an announcement since the last call. */
+  readonly announced: () => boolean
 }>() {
   /** For a process that runs the relay itself. */
   static readonly layerLocal = Layer.effect(
     OutboxWake,
-    Effect.map(Queue.sliding<void>(1), (bell) => ({
-      announce: Effect.asVoid(Queue.offer(bell, undefined)),
-      announced: Queue.take(bell)
-    }))
+    Effect.gen(function*() {
+      const bell = yield* Queue.sliding<void>(1)
+      const ring = () => void bell.unsafeOffer(undefined)
+      let announced = false
+      return {
+        announce: Effect.sync(() => {
+          announced = true
+          ring()
+        }),
+        handover: Handover.make(yield* Effect.clock, ring),
+        rung: Queue.take(bell),
+        announced: () => {
+          const was = announced
+          announced = false
+          return was
+        }
+      }
+    })
   )
 
   /**
@@ -36,11 +56,19 @@ export class OutboxWake extends Context.Tag("payments/OutboxWake")<OutboxWake, {
       const sql = yield* SqlClient.SqlClient
       const bell = yield* Queue.sliding<void>(1)
       yield* Queue.take(bell).pipe(
-        Effect.zipRight(Effect.ignore(sql`SELECT pg_notify(${channel}, '')`)),
+        // a hint need not be on the disk
+        Effect.zipRight(
+          Effect.ignore(sql`SELECT set_config('synchronous_commit', 'off', true), pg_notify(${channel}, '')`)
+        ),
         Effect.forever,
         Effect.forkScoped
       )
-      return { announce: Effect.asVoid(Queue.offer(bell, undefined)), announced: Effect.never }
+      return {
+        announce: Effect.asVoid(Queue.offer(bell, undefined)),
+        handover: Handover.make(yield* Effect.clock, () => {}),
+        rung: Effect.never,
+        announced: () => false
+      }
     })
   )
 }

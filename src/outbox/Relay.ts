@@ -5,10 +5,11 @@ import * as Notifications from "../infra/PostgresNotifications.js"
 import type { Published, Publisher } from "./EventPublisher.js"
 import { EventPublisher } from "./EventPublisher.js"
 import * as Floor from "./Floor.js"
+import type { Handed } from "./Handover.js"
 import * as InHand from "./InHand.js"
 import * as Lease from "./Lease.js"
-import type { Claim } from "./Outbox.js"
 import { Outbox } from "./Outbox.js"
+import type { Claim } from "./OutboxEvent.js"
 import * as OutboxWake from "./OutboxWake.js"
 import * as RelayMetrics from "./RelayMetrics.js"
 
@@ -27,12 +28,15 @@ export interface RelayOptions {
 /** Topics are made by hand, if they are made at all. */
 const missingTopicDelay = Duration.seconds(5)
 
+const persistence = Schedule.exponential("50 millis").pipe(Schedule.union(Schedule.spaced("1 second")))
+
 /** A statement that must not be given up while the database may come back: the token fences it, however late it is. */
 const insist = <A, E extends { readonly _tag: "DatabaseUnavailable" }, R>(effect: Effect.Effect<A, E, R>) =>
-  effect.pipe(
-    Effect.tapError((error) => Effect.logDebug("the outcome is not written yet", error)),
-    Effect.retry(Schedule.exponential("50 millis").pipe(Schedule.union(Schedule.spaced("1 second"))))
-  )
+  Effect.catchAll(effect, (error) =>
+    Effect.logDebug("the outcome is not written yet", error).pipe(
+      Effect.zipRight(Effect.sleep("50 millis")),
+      Effect.zipRight(Effect.retry(effect, persistence))
+    ))
 
 /** Says which events this worker no longer answers for. */
 const dropped = (events: Published["sent"], why: string) =>
@@ -80,8 +84,23 @@ const settle = Effect.fn("Relay.settle")(function*(claim: Claim, outcome: Publis
 /** Claims under way at the same time: while one is being sent, the next is leased and the last is marked. */
 const lanes = 3
 
-/** Takes one claim through. Answers whether there may be more to do now. */
-const turn = Effect.fn("Relay.turn", { root: true })(function*(
+/** What the lanes share. */
+interface Shared {
+  /** Set once, when the relay is told to stop. */
+  stopping: boolean
+  readonly floor: Floor.Floor
+  readonly leases: Lease.Keeper
+}
+
+/** Sends what is leased, and writes down what became of it. */
+const publish = Effect.fnUntraced(function*(claim: Claim, since: bigint, publisher: Publisher, shared: Shared) {
+  yield* CrashPoint.pass("relay-claimed")
+  const outcome = yield* shared.leases.hold(claim, since, ({ mayStart }) => publisher.publish(claim.events, mayStart))
+  yield* settle(claim, outcome, shared.stopping)
+})
+
+/** Leases what is due, and takes it through. Answers whether there may be more to do now. */
+const look = Effect.fn("Relay.look", { root: true })(function*(
   options: RelayOptions,
   publisher: Publisher,
   shared: Shared
@@ -90,63 +109,80 @@ const turn = Effect.fn("Relay.turn", { root: true })(function*(
   const wake = yield* OutboxWake.OutboxWake
   const since = yield* Clock.currentTimeNanos
   const from = shared.floor.begin()
-  const claims = ++shared.claims
+  const looks = wake.handover.look()
   const claim = yield* outbox.claim(options.batchSize, from)
   if (claim.oldest !== undefined) shared.floor.found(from, since, claim.oldest)
   yield* options.onTurn
+  if (claim.events.length === 0) return false
+  const full = claim.events.length === options.batchSize
   // where a claim was full there is more: another lane need not wait for this one
-  if (claim.events.length === options.batchSize) yield* wake.announce
-  const stopping = () => shared.stopping
-  if (!Arr.isNonEmptyReadonlyArray(claim.events)) return false
-  yield* CrashPoint.pass("relay-claimed")
-  const outcome = yield* Lease.hold(
-    claim,
-    { since, lease: options.lease, stopping },
-    ({ mayStart }) => publisher.publish(claim.events, mayStart)
-  )
-  yield* settle(claim, outcome, stopping())
+  if (full) yield* wake.announce
+  yield* publish(claim, since, publisher, shared)
   // another lane has looked meanwhile, and may have passed over what waited for these events to be `DONE`
-  return claim.events.length === options.batchSize || shared.claims > claims
+  return full || wake.handover.looks() > looks
 })
 
-/** What the lanes share. */
-interface Shared {
-  /** Set once, when the relay is told to stop. */
-  stopping: boolean
-  /** How many claims were begun. */
-  claims: number
-  readonly floor: Floor.Floor
-}
+/** Takes through what was leased when it was written. Answers whether there may be something to do in the table now. */
+const receive = Effect.fn("Relay.receive", { root: true })(
+  function*(handed: Handed, publisher: Publisher, shared: Shared) {
+    const { handover } = yield* OutboxWake.OutboxWake
+    yield* publish(handed, handed.since, publisher, shared)
+    // as above; nobody was told of what waited for these events
+    return handover.looks() > handed.looks
+  }
+)
 
-/** Takes one claim after the other through. Who polls need not be told that something is due. */
-const lane = Effect.fnUntraced(function*(options: RelayOptions, polls: boolean, shared: Shared) {
-  const wake = yield* OutboxWake.OutboxWake
+/** Takes one claim after the other through, until it is told to stop. */
+const lane = Effect.fnUntraced(function*(options: RelayOptions, shared: Shared) {
+  const { announce, announced, handover, rung } = yield* OutboxWake.OutboxWake
   const publisher = yield* (yield* EventPublisher).open
-  const idle = polls ? Effect.raceFirst(wake.announced, Effect.sleep(options.pollInterval)) : wake.announced
-
-  return yield* Effect.gen(function*() {
-    const more = yield* InHand.finish(turn(options, publisher, shared), {
-      onStop: Effect.suspend(() => {
-        shared.stopping = true
-        return CrashPoint.pass("relay-stopping")
-      }),
-      within: options.drainTimeout
-    })
-    if (!more) yield* idle
-  }).pipe(Effect.forever)
+  let more = true
+  while (!shared.stopping) {
+    const handed = handover.take(options.batchSize)
+    if (handed !== undefined) more = (yield* receive(handed, publisher, shared)) || more
+    if (shared.stopping) break
+    if (announced() || more) more = yield* look(options, publisher, shared)
+    else if (handed === undefined) yield* rung
+  }
+  // one ring wakes one lane
+  yield* announce
 }, Effect.scoped)
+
+/** Handed over and not sent: due at once, for any relay. */
+const giveBack = (handed: Handed | undefined) =>
+  handed === undefined
+    ? Effect.void
+    : Effect.flatMap(Outbox, (outbox) => outbox.release(handed, handed.events, 0)).pipe(Effect.ignoreLogged)
 
 /**
  * Moves events from the outbox to their topics. Never ends by itself.
  *
- * Works without a pause while there is anything due; otherwise it waits for an announcement or the next poll.
- * On interruption no further attempt starts; what is on its way is finished within `drainTimeout`, the rest given back.
+ * Works without a pause while there is anything due; otherwise it waits for an announcement, for events that are handed
+ * over, or for the next poll. On interruption no further attempt starts; what is on its way is finished within
+ * `drainTimeout`, the rest given back.
  */
 export const serve = Effect.fnUntraced(function*(options: RelayOptions) {
-  const wake = yield* OutboxWake.OutboxWake
-  const shared: Shared = { stopping: false, claims: 0, floor: yield* Floor.make }
-  yield* Effect.forkScoped(Notifications.listen(options.notifications, OutboxWake.channel, wake.announce))
-  return yield* Effect.all(Arr.makeBy(lanes, (n) => lane(options, n === 0, shared)), { concurrency: "unbounded" }).pipe(
-    Effect.zipRight(Effect.never)
+  const { announce, handover } = yield* OutboxWake.OutboxWake
+  const shared: Shared = {
+    stopping: false,
+    floor: yield* Floor.make,
+    leases: yield* Lease.keeper({ lease: options.lease, stopping: () => shared.stopping })
+  }
+  yield* Effect.acquireRelease(
+    Effect.sync(() => handover.open(options.batchSize)),
+    () => giveBack(handover.close())
   )
+  yield* Effect.forkScoped(Notifications.listen(options.notifications, OutboxWake.channel, announce))
+  yield* Effect.forkScoped(Effect.forever(Effect.zipRight(Effect.sleep(options.pollInterval), announce)))
+  const work = Effect.all(Arr.makeBy(lanes, () => lane(options, shared)), { concurrency: "unbounded", discard: true })
+  return yield* InHand.finish(work, {
+    onStop: Effect.suspend(() => {
+      shared.stopping = true
+      return CrashPoint.pass("relay-stopping").pipe(
+        Effect.zipRight(giveBack(handover.close())),
+        Effect.zipRight(announce)
+      )
+    }),
+    within: options.drainTimeout
+  }).pipe(Effect.zipRight(Effect.never))
 }, Effect.scoped)

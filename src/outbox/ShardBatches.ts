@@ -1,8 +1,8 @@
 import { SqlClient } from "@effect/sql"
 import { Effect, Option } from "effect"
 import * as Postgres from "../infra/Postgres.js"
-import type { OutboxEvent } from "./Outbox.js"
 import { Outbox } from "./Outbox.js"
+import type { OutboxEvent } from "./OutboxEvent.js"
 import * as ShardOf from "./ShardOf.js"
 import type { OwnedShard } from "./ShardOwners.js"
 

@@ -137,7 +137,7 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
     if (Array.from(held).every(({ problem }) => problem === undefined)) yield* options.report(undefined)
   }).pipe(Effect.catchTag("DatabaseUnavailable", (error) => options.report(error.message)))
 
-  const look = wake.announced.pipe(
+  const look = wake.rung.pipe(
     Effect.zipRight(Effect.suspend(() => {
       const idle = Array.from(held).filter(isIdle)
       // a question is dearer than a look or two in vain; who is at work looks anyway when the batch in hand is sent

@@ -3,13 +3,8 @@ import { Duration, Effect, Option } from "effect"
 import type { Outcome, PaymentStatus } from "../domain/Payment.js"
 import { OrderId, Payment } from "../domain/Payment.js"
 import * as Postgres from "../infra/Postgres.js"
+import type { Announcement, Written } from "../outbox/Append.js"
 import { Outbox } from "../outbox/Outbox.js"
-
-/** The event that a change of a payment puts into the outbox. */
-export interface Announcement {
-  readonly payload: string
-  readonly traceparent: string | null
-}
 
 /** A payment to create, with its event. */
 export interface NewPayment extends Announcement {
@@ -38,7 +33,10 @@ const plain = (values: ReadonlyArray<bigint | string>) => `{${values.join(",")}}
 /** No payload and no traceparent has a line break, and an array of texts is many times as dear to write. */
 const lines = (values: ReadonlyArray<string | null>) => values.join("\n")
 
-/** Statements over payments. Each is one transaction: payment and event, or neither. */
+const byOrder = (announcements: ReadonlyArray<Announcement & { readonly orderId: OrderId }>) =>
+  new Map(announcements.map((_) => [_.orderId, _]))
+
+/** Statements over payments. Each is one transaction: payment and event, or neither. The relay is told of the events. */
 export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/PaymentRepo", {
   effect: Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
@@ -46,7 +44,10 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
 
     /** Creates the payments whose order and key are both new, and answers the orders of the others. No two may share either. */
     const create = Effect.fn("PaymentRepo.create")(function*(payments: ReadonlyArray<NewPayment>) {
-      const refused = yield* sql<{ readonly order_id: string }>`
+      const { refused } = yield* outbox.write(
+        byOrder(payments),
+        (advance) =>
+          sql<Written & { readonly refused: ReadonlyArray<string> | null }>`
         WITH input AS MATERIALIZED (
           SELECT * FROM unnest(
             ${plain(payments.map((_) => _.orderId))}::bigint[],
@@ -61,12 +62,14 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
           ON CONFLICT DO NOTHING
           RETURNING order_id
         ), appended AS (
-          ${outbox.append(sql`SELECT order_id, payload, traceparent FROM created JOIN input USING (order_id)`)}
+          ${outbox.append(sql`SELECT order_id, payload, traceparent FROM created JOIN input USING (order_id)`, advance)}
         )
         -- they are few, and those that were created many
-        SELECT order_id FROM input WHERE order_id NOT IN (SELECT order_id FROM created)
+        SELECT (SELECT array_agg(order_id) FROM input WHERE order_id NOT IN (SELECT order_id FROM created)) AS refused,
+               ${outbox.written}
       `.pipe(Postgres.run(batchLimit))
-      return new Set(refused.map((_) => OrderId.make(BigInt(_.order_id))))
+      )
+      return new Set((refused ?? []).map((order) => OrderId.make(BigInt(order))))
     })
 
     /** What is there already of these orders and keys. */
@@ -87,7 +90,11 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
     /** Moves a payment from `CREATED` to its outcome; waits for whoever has its row. Answers the status it had before; none when there is no payment. */
     const settle = Effect.fn("PaymentRepo.settle")(
       function*({ orderId, outcome, payload, traceparent }: Settlement) {
-        const [row] = yield* sql<{ readonly status: PaymentStatus }>`
+        const announcement = { payload, traceparent }
+        const { status } = yield* outbox.write(
+          new Map([[orderId, announcement]]),
+          (advance) =>
+            sql<Written & { readonly status: PaymentStatus | null }>`
           WITH target AS MATERIALIZED (
             -- the lock waits for a settlement under way, and then reads what it left
             SELECT id, status FROM payment WHERE order_id = ${orderId} FOR UPDATE
@@ -98,14 +105,16 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
             RETURNING order_id
           ), appended AS (
             ${
-          outbox.append(
-            sql`SELECT order_id, ${payload}::text AS payload, ${traceparent}::text AS traceparent FROM settled`
+              outbox.append(
+                sql`SELECT order_id, ${payload}::text AS payload, ${traceparent}::text AS traceparent FROM settled`,
+                advance
+              )
+            }
           )
-        }
-          )
-          SELECT status FROM target
+          SELECT (SELECT status FROM target) AS status, ${outbox.written}
         `.pipe(Postgres.run(callLimit))
-        return Option.fromNullable(row?.status)
+        )
+        return Option.fromNullable(status)
       }
     )
 
@@ -122,7 +131,10 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
      * by another transaction is left as it is, and answered `held`.
      */
     const settleAll = Effect.fn("PaymentRepo.settleAll")(function*(settlements: ReadonlyArray<Settlement>) {
-      const rows = yield* sql<{ readonly order_id: string; readonly before: PaymentStatus | null }>`
+      const { others } = yield* outbox.write(
+        byOrder(settlements),
+        (advance) =>
+          sql<Written & { readonly others: Readonly<Record<string, PaymentStatus | null>> | null }>`
         WITH asked AS MATERIALIZED (
           SELECT * FROM unnest(
             ${plain(settlements.map((_) => _.orderId))}::bigint[],
@@ -142,21 +154,25 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
           WHERE payment.id = target.id AND target.before = 'CREATED'
           RETURNING payment.order_id, target.payload, target.traceparent
         ), appended AS (
-          ${outbox.append(sql`SELECT order_id, payload, traceparent FROM settled`)}
+          ${outbox.append(sql`SELECT order_id, payload, traceparent FROM settled`, advance)}
         )
         -- most were CREATED, and those are not told
-        SELECT order_id, before FROM asked LEFT JOIN target USING (order_id) WHERE before IS DISTINCT FROM 'CREATED'
+        SELECT (
+          SELECT json_object_agg(order_id, before) FROM asked LEFT JOIN target USING (order_id)
+          WHERE before IS DISTINCT FROM 'CREATED'
+        ) AS others, ${outbox.written}
       `.pipe(Postgres.run(callLimit))
+      )
       const found = new Map<OrderId, Option.Option<PaymentStatus> | "held">(
         settlements.map((_) => [_.orderId, wasCreated])
       )
-      const others: Array<OrderId> = []
-      for (const row of rows) {
-        const orderId = OrderId.make(BigInt(row.order_id))
-        found.set(orderId, Option.fromNullable(row.before))
-        if (row.before === null) others.push(orderId)
+      const unseen: Array<OrderId> = []
+      for (const [order, before] of Object.entries(others ?? {})) {
+        const orderId = OrderId.make(BigInt(order))
+        found.set(orderId, Option.fromNullable(before))
+        if (before === null) unseen.push(orderId)
       }
-      if (others.length > 0) { for (const orderId of yield* existing(others)) found.set(orderId, "held") }
+      if (unseen.length > 0) { for (const orderId of yield* existing(unseen)) found.set(orderId, "held") }
       return found
     })
 

@@ -4,21 +4,19 @@ import type { OrderId, Outcome, PaymentStatus } from "../domain/Payment.js"
 import { PaymentAlreadySettled, PaymentNotFound, settlement } from "../domain/Payment.js"
 import * as PaymentEvent from "../domain/PaymentEvent.js"
 import * as Trace from "../infra/Trace.js"
-import { OutboxWake } from "../outbox/OutboxWake.js"
 import { PaymentRepo } from "./PaymentRepo.js"
 import * as Reservation from "./Reservation.js"
 import * as Settlements from "./Settlements.js"
 
-/** What may be done with payments. Every change is one transaction with its event, and wakes the relay. */
+/** What may be done with payments. Every change is one transaction with its event, of which the relay is told. */
 export class Payments extends Effect.Service<Payments>()("payments/Payments", {
   scoped: Effect.gen(function*() {
     const repo = yield* PaymentRepo
-    const wake = yield* OutboxWake
     const settleTogether = yield* Settlements.make
 
     const announcement = (orderId: OrderId, status: PaymentStatus, traceparent: Option.Option<string>) => ({
       payload: PaymentEvent.encode({ idempotentKey: randomUUID(), orderId, status }),
-      traceparent: Option.getOrNull(traceparent)
+      traceparent: Option.getOrElse(traceparent, Trace.begin)
     })
 
     /**
@@ -37,7 +35,6 @@ export class Payments extends Effect.Service<Payments>()("payments/Payments", {
           inventoryKey: reservation.idempotentKey,
           ...announcement(reservation.orderId, "CREATED", Option.orElse(reservation.traceparent, () => here))
         })))
-        if (refused.size < first.length) yield* wake.announce
         for (const reservation of first) {
           if (!refused.has(reservation.orderId)) decided.set(reservation, Reservation.created)
         }
@@ -55,18 +52,19 @@ export class Payments extends Effect.Service<Payments>()("payments/Payments", {
      * Pays an order, or does not. Asking again for the outcome it has is no failure and writes nothing.
      * Fails with `PaymentNotFound`, `PaymentAlreadySettled` (the other way) or `DatabaseUnavailable`.
      */
-    const settle = Effect.fnUntraced(function*(orderId: OrderId, outcome: Outcome) {
-      const traceparent = yield* Trace.current
-      const before = yield* settleTogether({ orderId, outcome, ...announcement(orderId, outcome, traceparent) })
-      if (Option.isNone(before)) return yield* new PaymentNotFound({ orderId })
-      switch (settlement[before.value][outcome]) {
-        case "settle":
-        case "keep":
-          return
-        case "refuse":
-          return yield* new PaymentAlreadySettled({ orderId, status: outcome === "COMPLETED" ? "FAILED" : "COMPLETED" })
-      }
-    })
+    const settle = (orderId: OrderId, outcome: Outcome) =>
+      Trace.current.pipe(
+        Effect.flatMap((traceparent) =>
+          settleTogether({ orderId, outcome, ...announcement(orderId, outcome, traceparent) })
+        ),
+        Effect.flatMap((before): Effect.Effect<void, PaymentNotFound | PaymentAlreadySettled> =>
+          Option.isNone(before)
+            ? new PaymentNotFound({ orderId })
+            : settlement[before.value][outcome] === "refuse"
+            ? new PaymentAlreadySettled({ orderId, status: outcome === "COMPLETED" ? "FAILED" : "COMPLETED" })
+            : Effect.void
+        )
+      )
 
     /** The payment of an order. Fails with `PaymentNotFound` or `DatabaseUnavailable`. */
     const get = Effect.fn("Payments.get")(function*(orderId: OrderId) {

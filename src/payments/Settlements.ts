@@ -1,7 +1,6 @@
 import { Effect, Exit, Metric, MetricBoundaries, Option, Queue } from "effect"
 import type { OrderId, PaymentStatus } from "../domain/Payment.js"
 import type { DatabaseUnavailable } from "../infra/Postgres.js"
-import { OutboxWake } from "../outbox/OutboxWake.js"
 import type { Settlement } from "./PaymentRepo.js"
 import { PaymentRepo } from "./PaymentRepo.js"
 
@@ -52,14 +51,12 @@ const firstOfEach = (group: ReadonlyArray<Waiting>): ReadonlyArray<Settlement> =
  */
 export const make = Effect.gen(function*() {
   const repo = yield* PaymentRepo
-  const wake = yield* OutboxWake
   const queue = yield* Queue.unbounded<Waiting>()
   const aloneOnly = yield* Effect.makeSemaphore(aloneLimit)
 
   const commit = (group: ReadonlyArray<Waiting>) =>
     repo.settleAll(firstOfEach(group)).pipe(
       Effect.map((found) => answers(group, found)),
-      Effect.tap((befores) => Effect.when(wake.announce, () => befores.some(wasCreated))),
       Effect.zipLeft(Metric.update(groups, group.length)),
       // also a bug and an interruption: nobody is left without an answer
       Effect.onExit((exit) =>
@@ -79,11 +76,7 @@ export const make = Effect.gen(function*() {
   )
 
   /** Waits for the row, on a connection of its own, so that a group never has to. */
-  const settleAlone = (settlement: Settlement) =>
-    repo.settle(settlement).pipe(
-      Effect.tap((before) => Effect.when(wake.announce, () => wasCreated(before))),
-      aloneOnly.withPermits(1)
-    )
+  const settleAlone = (settlement: Settlement) => aloneOnly.withPermits(1)(repo.settle(settlement))
 
   return (settlement: Settlement): Effect.Effect<Option.Option<PaymentStatus>, DatabaseUnavailable> =>
     Effect.async<Before, DatabaseUnavailable>((answer) => {
@@ -94,5 +87,3 @@ export const make = Effect.gen(function*() {
       Effect.flatMap((before) => before === "held" ? settleAlone(settlement) : Effect.succeed(before))
     )
 })
-
-const wasCreated = (before: Before) => before !== "held" && Option.contains(before, "CREATED")

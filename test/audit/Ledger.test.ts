@@ -1,6 +1,10 @@
+import { FileSystem } from "@effect/platform"
+import { NodeContext } from "@effect/platform-node"
 import { assert, it } from "@effect/vitest"
-import { FastCheck as fc } from "effect"
+import { Effect, FastCheck as fc } from "effect"
 import { randomUUID } from "node:crypto"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import * as Decode from "../../src/audit/Decode.js"
 import * as Ledger from "../../src/audit/Ledger.js"
 
@@ -37,58 +41,142 @@ const fact = fc.oneof(
   })
 )
 
-it("gives back what was put in, by order", () => {
-  const orderId = fc.oneof(fc.bigInt(1n, 20n), fc.bigInt(1n, 9223372036854775807n))
-  fc.assert(fc.property(fc.array(fc.tuple(orderId, fact), { maxLength: 200 }), (given) => {
-    const ledger = Ledger.make()
-    for (const [orderId, { kind, ...row }] of given) {
-      if (kind === "accepted") ledger.addAccepted(orderId, row as never)
-      if (kind === "payment") ledger.addPayment(orderId, row as never, 0)
-      if (kind === "event") ledger.addEvent(orderId, row as never)
-      if (kind === "record") ledger.addRecord(orderId, row as never)
-    }
-    const orders = [...new Set(given.map(([orderId]) => orderId))]
-    assert.strictEqual(ledger.size(), orders.length)
-    orders.forEach((orderId, n) => {
-      const of = (wanted: string) =>
-        given.flatMap(([id, { kind, ...row }]) => id === orderId && kind === wanted ? [row] : [])
-      const facts = ledger.factsOf(n, new Set())
-      assert.strictEqual(facts.orderId, orderId)
-      assert.isTrue(ledger.has(orderId))
-      assert.deepStrictEqual(facts.accepted, of("accepted").map((row) => ({ ...row, keyTaken: false })) as never)
-      assert.sameDeepMembers([...facts.events], of("event") as never)
-      assert.sameDeepMembers([...facts.records], of("record") as never)
-      if (facts.payment !== undefined) assert.deepInclude(of("payment"), facts.payment as never)
-      else assert.lengthOf(of("payment"), 0)
+const everyPart = <A, E>(of: (part: number) => Effect.Effect<ReadonlyArray<A>, E>) =>
+  Effect.map(Effect.forEach(Array.from({ length: Ledger.parts }, (_, part) => part), of), (parts) => parts.flat())
+
+const withLedger = <A, E>(use: (ledger: Ledger.Ledger) => Effect.Effect<A, E>) =>
+  Effect.flatMap(Ledger.make, use).pipe(Effect.scoped, Effect.provide(NodeContext.layer))
+
+it.effect.prop(
+  "gives back what was put in, by order",
+  [fc.array(fc.tuple(fc.oneof(fc.bigInt(1n, 20n), fc.bigInt(1n, 9223372036854775807n)), fact), { maxLength: 200 })],
+  ([given]) =>
+    withLedger((ledger) =>
+      Effect.gen(function*() {
+        for (const [orderId, { kind, ...row }] of given) {
+          if (kind === "accepted") ledger.addAccepted(orderId, row as never)
+          if (kind === "payment") ledger.addPayment(orderId, row as never, 0, false)
+          if (kind === "event") ledger.addEvent(orderId, row as never, false)
+          if (kind === "record") ledger.addRecord(orderId, row as never)
+        }
+        const all = yield* everyPart(ledger.ordersOf)
+        assert.sameMembers(all.map(({ orderId }) => orderId), [...new Set(given.map(([orderId]) => orderId))])
+        for (const facts of all) {
+          const of = (wanted: string) =>
+            given.flatMap(([id, { kind, ...row }]) => id === facts.orderId && kind === wanted ? [row] : [])
+          assert.deepStrictEqual(facts.accepted, of("accepted").map((row) => ({ ...row, keyTaken: false })) as never)
+          assert.sameDeepMembers([...facts.events], of("event") as never)
+          assert.sameDeepMembers([...facts.records], of("record") as never)
+          if (facts.payment !== undefined) assert.deepInclude(of("payment"), facts.payment as never)
+          else assert.lengthOf(of("payment"), 0)
+        }
+      })
+    )
+)
+
+const collect: () => void = (setFlagsFromString("--expose-gc"), runInNewContext("gc"))
+
+/** An empty folder for temporary files. */
+const ownFolder = Effect.gen(function*() {
+  const fs = yield* FileSystem.FileSystem
+  const folder = yield* fs.makeTempDirectoryScoped()
+  const before = process.env["TMPDIR"]
+  process.env["TMPDIR"] = folder
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      if (before === undefined) delete process.env["TMPDIR"]
+      else process.env["TMPDIR"] = before
     })
-  }))
+  )
+  return fs.readDirectory(folder)
 })
 
-it("holds a hundred thousand orders, and tells them apart", () => {
-  const ledger = Ledger.make()
-  const id = (n: number) => BigInt(n) * 9_000_000_000_001n + 1n
-  for (let n = 0; n < 100_000; n++) {
-    ledger.addRecord(id(n), { partition: 1, offset: n, at: n, key: n, says: "FAILED", exact: true, keyed: true })
-  }
-  for (let n = 0; n < 100_000; n += 997) {
-    const { orderId, records } = ledger.factsOf(n, new Set())
-    assert.deepStrictEqual([orderId, records.map(({ offset }) => offset)], [id(n), [n]])
-  }
-  assert.isFalse(ledger.has(2n))
-})
+it.scoped("three million facts are in files, and not in memory; nothing is left of them", () =>
+  Effect.gen(function*() {
+    const files = yield* ownFolder
+    const orders = 1_000_000
+    const id = (n: number) => BigInt(n) * 9_000_000_000_001n + 1n
+    const held = () => {
+      collect()
+      collect()
+      const { arrayBuffers, heapUsed } = process.memoryUsage()
+      return arrayBuffers + heapUsed
+    }
+    yield* withLedger((ledger) =>
+      Effect.gen(function*() {
+        const before = held()
+        for (let n = 0; n < 3 * orders; n++) {
+          const fact = { partition: 1, offset: n, at: n, key: n, says: "FAILED", exact: true, keyed: true } as const
+          ledger.addRecord(id(n % orders), fact)
+          if (n % 10_000 === 9_999) yield* ledger.write
+          if (n % orders === orders - 1) assert.isBelow(held() - before, 24e6, `${n} facts`)
+        }
+        assert.isAbove(ledger.bytes(), 90e6)
+        assert.lengthOf(yield* files, 1)
+        let seen = 0
+        for (let part = 0; part < Ledger.parts; part++) {
+          for (const { orderId, records } of yield* ledger.ordersOf(part)) {
+            const n = Number((orderId - 1n) / 9_000_000_000_001n)
+            seen++
+            if (records.length !== 3 || records.some(({ offset }, i) => offset !== n + i * orders)) {
+              assert.fail(`order ${orderId} has ${records.map(({ offset }) => offset)}`)
+            }
+          }
+          if (part % 100 === 99) assert.isBelow(held() - before, 24e6, `part ${part}`)
+        }
+        assert.strictEqual(seen, orders)
+      })
+    )
+    assert.lengthOf(yield* files, 0)
+  }).pipe(Effect.provide(NodeContext.layer)))
 
-it("knows the keys of orders without a payment that another payment has", () => {
-  const ledger = Ledger.make()
-  const record = { partition: 0, offset: 1, read: true }
-  ledger.addAccepted(1n, { ...record, key: 11 })
-  ledger.addAccepted(2n, { ...record, key: 11 })
-  ledger.addAccepted(3n, { ...record, key: 33 })
-  ledger.addPayment(1n, { status: "CREATED", createdAt: 1, updatedAt: 1 }, 11)
-  const taken = ledger.takenKeys()
-  assert.deepStrictEqual([...taken], [11])
-  assert.isTrue(ledger.factsOf(1, taken).accepted[0]!.keyTaken)
-  assert.isFalse(ledger.factsOf(2, taken).accepted[0]!.keyTaken)
-})
+const record = { partition: 0, offset: 1, read: true }
+const payment = { status: "CREATED", createdAt: 1, updatedAt: 1 } as const
+
+it.effect("an order is told that its key belongs to the payment of another order, wherever that is", () =>
+  withLedger((ledger) =>
+    Effect.gen(function*() {
+      for (let order = 1n; order <= 1_000n; order++) {
+        ledger.addAccepted(order, { ...record, key: Number(order) })
+        ledger.addPayment(order, payment, Number(order), false)
+        ledger.addAccepted(order + 1_000n, { ...record, key: Number(order) })
+        ledger.addAccepted(order + 2_000n, { ...record, key: Number(order) + 5_000 })
+      }
+      yield* ledger.tellTaken
+      const orders = yield* everyPart(ledger.ordersOf)
+      assert.lengthOf(orders, 3_000)
+      for (const { accepted, orderId } of orders) {
+        assert.deepStrictEqual(accepted.map(({ keyTaken }) => keyTaken), [orderId > 1_000n && orderId <= 2_000n])
+      }
+    })
+  ))
+
+it.effect("what is old counts where something of its order is not", () =>
+  withLedger((ledger) =>
+    Effect.gen(function*() {
+      ledger.addPayment(1n, payment, 0, true)
+      ledger.addPayment(2n, payment, 0, true)
+      ledger.addAccepted(2n, { ...record, key: 2 })
+      ledger.addPayment(3n, payment, 0, true)
+      ledger.addPayment(4n, payment, 0, false)
+      const orders = yield* everyPart(ledger.ordersOf)
+      assert.sameMembers(orders.map(({ orderId }) => orderId), [2n, 4n])
+      assert.isTrue(orders.every(({ payment }) => payment !== undefined))
+    })
+  ))
+
+it.effect("malformed records are buried by dead letters of the same place", () =>
+  withLedger((ledger) =>
+    Effect.gen(function*() {
+      const at = (partition: number, offset: number) => ({ partition, offset })
+      ledger.addMalformed(at(1, 7))
+      ledger.addMalformed(at(2, 7))
+      ledger.addMalformed(at(1, 519))
+      ledger.addDeadLetter(at(1, 7))
+      ledger.addDeadLetter(at(3, 7))
+      assert.sameDeepMembers(yield* everyPart(ledger.unburiedOf), [at(2, 7), at(1, 519)])
+    })
+  ))
 
 it("digests of keys differ, also when one character does", () => {
   const keys = Array.from({ length: 200_000 }, () => randomUUID())

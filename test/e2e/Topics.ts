@@ -4,8 +4,8 @@ import { Kafka, logLevel } from "kafkajs"
 import { randomUUID } from "node:crypto"
 import { eventually } from "./Eventually.js"
 
-/** The number of topics among what has settings. kafkajs exports it in a way that only its types know. */
-const topicResource = 2
+/** The numbers of topics and brokers among what has settings. kafkajs exports them in a way that only its types know. */
+const [topicResource, brokerResource] = [2, 4]
 
 /** A stranger's client of the broker. */
 const connect = (brokers: string) =>
@@ -85,14 +85,17 @@ export const make = Effect.fnUntraced(function*(brokers: string) {
 
   const remove = (topic: string) => Effect.promise(() => admin.deleteTopics({ topics: [topic] }))
 
-  /** Changes a setting of a topic. */
-  const configure = (topic: string, name: string, value: string) =>
+  const alter = (type: number) => (resource: string, name: string, value: string) =>
     Effect.promise(() =>
       admin.alterConfigs({
         validateOnly: false,
-        resources: [{ type: topicResource, name: topic, configEntries: [{ name, value }] }]
+        resources: [{ type, name: resource, configEntries: [{ name, value }] }]
       })
     )
+  /** Changes a setting of a topic. */
+  const configure = alter(topicResource)
+  /** Changes a setting of a broker. */
+  const configureBroker = alter(brokerResource)
 
   const ends = (topic: string) => Effect.promise(() => admin.fetchTopicOffsets(topic))
 
@@ -117,7 +120,19 @@ export const make = Effect.fnUntraced(function*(brokers: string) {
       return records as ReadonlyArray<Read>
     })
 
-  return { create, existing, write, writeAll, committed, members, ends, remove, configure, follow } as const
+  return {
+    create,
+    existing,
+    write,
+    writeAll,
+    committed,
+    members,
+    ends,
+    remove,
+    configure,
+    configureBroker,
+    follow
+  } as const
 })
 
 export type Topics = Effect.Effect.Success<ReturnType<typeof make>>

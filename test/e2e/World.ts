@@ -38,7 +38,9 @@ export const on = (servers: Servers): World => {
       INVENTORY_TOPIC: inventory,
       INVENTORY_DLQ_TOPIC: dlq,
       PAYMENT_TOPIC: payment,
-      KAFKA_GROUP_ID: group
+      KAFKA_GROUP_ID: group,
+      // the shortest that brokers allow: tests wait for the partitions of those that were killed
+      KAFKA_SESSION_TIMEOUT: "6s"
     }
   }
 }

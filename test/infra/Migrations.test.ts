@@ -14,11 +14,12 @@ import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
 import { Payments } from "../../src/payments/Payments.js"
 import * as PgTest from "../utils/PgTest.js"
 
-const outbox = Outbox.Default({ topic: "payment", lease: "30 seconds", maxAttempts: 10 })
+const outbox = Outbox.Default({ topic: "payment", lease: "30 seconds", maxAttempts: 10 }).pipe(
+  Layer.provide(OutboxWake.layerLocal)
+)
 const payments = Payments.Default.pipe(
   Layer.provide(PaymentRepo.Default),
-  Layer.provideMerge(outbox),
-  Layer.provide(OutboxWake.layerLocal)
+  Layer.provideMerge(outbox)
 )
 
 const empty = <A, E, R>(test: Effect.Effect<A, E, R>) =>

@@ -52,6 +52,24 @@ describe("Trace", () => {
       assert.deepStrictEqual(yield* Trace.current, Option.none())
     }))
 
+  it("one that begins here is one, and another each time", () => {
+    const begun = Array.from({ length: 100 }, Trace.begin)
+    for (const traceparent of begun) assert.isFalse(Option.getOrThrow(Trace.parse(traceparent)).sampled)
+    assert.strictEqual(new Set(begun).size, 100)
+  })
+
+  it.effect("where spans are not gathered, what was handed in is carried on", () =>
+    Effect.gen(function*() {
+      const parent = Tracer.externalSpan({ traceId, spanId, sampled: true })
+      const inner = Trace.current.pipe(Effect.withSpan("inner"), Effect.withSpan("outer"))
+      const off = Effect.withTracerEnabled(false)
+      assert.deepStrictEqual(
+        yield* inner.pipe(Effect.withParentSpan(parent), off),
+        Option.some(`00-${traceId}-${spanId}-01`)
+      )
+      assert.deepStrictEqual(yield* off(inner), Option.none())
+    }))
+
   it.effect("the span that runs, as its caller's child", () =>
     Effect.gen(function*() {
       const parent = Tracer.externalSpan({ traceId, spanId, sampled: true })
@@ -74,11 +92,5 @@ describe("Trace", () => {
       })
       const now = yield* Trace.current.pipe(Effect.withSpan("work"), Effect.withTracer(unsampled))
       assert.deepStrictEqual(now, Option.some(`00-${traceId}-${spanId}-00`))
-    }))
-
-  it.effect("where nothing is traced there is none", () =>
-    Effect.gen(function*() {
-      const now = yield* Trace.current.pipe(Effect.withSpan("work"), Effect.withTracerEnabled(false))
-      assert.deepStrictEqual(now, Option.none())
     }))
 })

@@ -3,12 +3,16 @@ import { Effect, Layer } from "effect"
 import { OrderId } from "../../src/domain/Payment.js"
 import * as PaymentEvent from "../../src/domain/PaymentEvent.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
+import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import * as PgTest from "../utils/PgTest.js"
 
 export const options = { topic: "payment", lease: "30 seconds", maxAttempts: 3 } as const
 
 /** A database of its own, and an outbox over it. */
-export const layer = Outbox.Default(options).pipe(Layer.provideMerge(PgTest.layer))
+export const layer = Outbox.Default(options).pipe(
+  Layer.provideMerge(OutboxWake.layerLocal),
+  Layer.provideMerge(PgTest.layer)
+)
 
 /** Empties the outbox. */
 export const clear = Effect.flatMap(SqlClient.SqlClient, (sql) => sql`TRUNCATE event`)

@@ -1,10 +1,10 @@
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
-import { Array as Arr, Deferred, Effect, Fiber, Layer, Redacted, Schedule } from "effect"
+import { Array as Arr, Deferred, Effect, Fiber, Layer, Queue, Redacted, Schedule } from "effect"
 import type { Published } from "../../src/outbox/EventPublisher.js"
 import { EventPublisher } from "../../src/outbox/EventPublisher.js"
 import * as KafkaPublisher from "../../src/outbox/KafkaPublisher.js"
-import type { OutboxEvent } from "../../src/outbox/Outbox.js"
+import type { OutboxEvent } from "../../src/outbox/OutboxEvent.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import * as Relay from "../../src/outbox/Relay.js"
 import * as KafkaTest from "../utils/KafkaTest.js"
@@ -153,11 +153,18 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       const answer = yield* Deferred.make<void>()
       const relay = yield* Effect.fork(Effect.provide(
         run(),
-        publishing(([first, ...rest], mayStart) =>
-          Deferred.succeed(sending, mayStart).pipe(
-            Effect.zipRight(Deferred.await(answer)),
-            Effect.as({ ...nothing, sent: [first!], unsent: rest })
-          )
+        publishing((events, mayStart) =>
+          mayStart()
+            ? Deferred.succeed(sending, mayStart).pipe(
+              Effect.zipRight(Deferred.await(answer)),
+              // several lanes may have claimed some of them
+              Effect.as({
+                ...nothing,
+                sent: events.filter(({ id }) => id === ids[0]),
+                unsent: events.filter(({ id }) => id !== ids[0])
+              })
+            )
+            : Effect.succeed({ ...nothing, unsent: events })
         )
       ))
       const mayStart = yield* Deferred.await(sending)
@@ -168,6 +175,19 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       assert.strictEqual((yield* Fixtures.statusOf(ids[0]!)).status, "DONE")
       assert.strictEqual(yield* count("WAIT"), 2)
       assert.strictEqual(yield* leased, 0)
+    }))
+
+  it.scoped("a stop does not wait for who has nothing to do", () =>
+    Effect.gen(function*() {
+      yield* Fixtures.clear
+      const looks = yield* Queue.unbounded<void>()
+      const relay = yield* Effect.fork(Effect.provide(
+        run({ pollInterval: "1 hour", drainTimeout: "1 hour", onTurn: Queue.offer(looks, undefined) }),
+        publishing(() => Effect.succeed(nothing))
+      ))
+      // one for each lane
+      yield* Queue.takeN(looks, 3)
+      yield* Fiber.interrupt(relay)
     }))
 
   it.scoped("no attempt starts once the stop has begun", () =>

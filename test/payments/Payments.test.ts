@@ -174,7 +174,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           const wake = yield* OutboxWake
           const one = reservation(freshOrder())
           assert.deepStrictEqual(yield* payments.reserve([one]), [{ _tag: "Created" }])
-          yield* soon(wake.announced, "1 second")
+          yield* soon(wake.rung, "1 second")
           assert.deepStrictEqual(yield* paymentsOf(one.orderId), [
             { order_id: String(one.orderId), status: "CREATED", inventory_key: one.idempotentKey }
           ])

@@ -212,7 +212,7 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Settl
       yield* soon(Queue.take(sent))
       yield* soon(Fiber.interrupt(call))
       yield* open
-      yield* soon(wake.announced)
+      yield* soon(wake.rung)
       assert.deepStrictEqual(yield* statusesOf([order!]), ["COMPLETED"])
       assert.deepStrictEqual(yield* toldOf([order!]), ["COMPLETED"])
     }))

@@ -1,12 +1,31 @@
 import { assert, layer } from "@effect/vitest"
-import { Context, Effect, Layer } from "effect"
+import { Context, Deferred, Effect, Either, Exit, Layer } from "effect"
+import { randomUUID } from "node:crypto"
+import * as KafkaProducer from "../../src/infra/KafkaProducer.js"
 import { eventually } from "../e2e/Eventually.js"
+import * as Topics from "../e2e/Topics.js"
 import * as Cluster from "./Cluster.js"
 import * as Saga from "./Saga.js"
+import * as Writes from "./Writes.js"
 
 class AtCluster extends Context.Tag("test/AtCluster")<AtCluster, Effect.Effect.Success<typeof Cluster.make>>() {}
 
 const cluster = Layer.scoped(AtCluster, Cluster.make)
+
+/** A producer of its own, records for all partitions of a new topic, and how many are on it. */
+const writer = Effect.gen(function*() {
+  const cluster = yield* AtCluster
+  const topic = `payment-${randomUUID().slice(0, 8)}`
+  const topics = yield* Topics.make(cluster.url)
+  yield* topics.create(topic)
+  const { byPartition, send } = yield* KafkaProducer.make({ brokers: cluster.url.split(","), clientId: "writer" })
+  return {
+    byPartition,
+    send: (records: ReadonlyArray<KafkaProducer.OutgoingRecord>) => send(records, () => true),
+    records: Array.from({ length: 40 }, (_, n) => ({ topic, key: String(n), value: "one" })),
+    onTopic: Effect.map(topics.ends(topic), (ends) => ends.reduce((sum, { high }) => sum + Number(high), 0))
+  } as const
+})
 
 layer(cluster, { timeout: "120 seconds", excludeTestServices: true })("three brokers", (it) => {
   for (const delivery of ["at-least-once", "exactly-once"]) {
@@ -50,4 +69,56 @@ layer(cluster, { timeout: "120 seconds", excludeTestServices: true })("three bro
       240_000
     )
   }
+
+  it.scoped("a broker gives a partition away while others owe an answer: what they take is not sent to them again", () =>
+    Effect.gen(function*() {
+      const { onTopic, records, send } = yield* writer
+      let first: number | undefined
+      let asked = 0
+      const askedAgain = yield* Deferred.make<void>()
+      // they answer when somebody asks again, which nobody has to
+      const late = Effect.runPromise(Effect.timeoutOption(Deferred.await(askedAgain), "300 millis"))
+      yield* Writes.through((port, pass) => {
+        first ??= port
+        if (port !== first) return pass().then((answer) => late.then(() => answer))
+        if (asked++ === 0) return Writes.notLeader()
+        Deferred.unsafeDone(askedAgain, Exit.void)
+        return pass()
+      })
+      yield* send(records)
+      assert.strictEqual(asked, 2)
+      assert.strictEqual(yield* onTopic, records.length)
+    }))
+
+  it.scoped("a broker takes nothing for all attempts: what others have taken is not sent with the next", () =>
+    Effect.gen(function*() {
+      const { onTopic, records, send } = yield* writer
+      let first: number | undefined
+      let away = true
+      yield* Writes.through((port, pass) => port === (first ??= port) && away ? Writes.notLeader() : pass())
+      const error = yield* Effect.flip(send(records))
+      assert.strictEqual(error._tag, "KafkaUnavailable")
+      const taken = yield* onTopic
+      assert.isTrue(taken > 0 && taken < records.length, `${taken}`)
+      away = false
+      yield* send(records)
+      assert.strictEqual(yield* onTopic, records.length)
+    }))
+
+  it.scoped("a broker refuses a record: what others have taken is not sent again when the rest is", () =>
+    Effect.gen(function*() {
+      const { byPartition, onTopic, records, send } = yield* writer
+      const spoiled = records.map((record, n) => n === 7 ? { ...record, value: "x".repeat(2_000_000) } : record)
+      assert.strictEqual((yield* Effect.flip(send(spoiled)))._tag, "RecordsRefused")
+      const groups = byPartition(spoiled)
+      const sent = yield* Effect.forEach(groups, (group) => Effect.either(send(group)))
+      assert.deepStrictEqual(
+        sent.map((_) => Either.isLeft(_) ? _.left._tag : "sent"),
+        groups.map((group) => group.includes(spoiled[7]!) ? "RecordsRefused" : "sent")
+      )
+      const refused = groups.find((group) => group.includes(spoiled[7]!))!
+      assert.strictEqual(yield* onTopic, records.length - refused.length)
+      yield* Effect.forEach(refused.filter((record) => record !== spoiled[7]), (record) => send([record]))
+      assert.strictEqual(yield* onTopic, records.length - 1)
+    }))
 })

@@ -62,12 +62,18 @@ export const promises: Readonly<Record<string, Promised>> = {
     promise:
       "Every committed event reaches `payment` at least once, and exactly once as long as no process or broker dies between the send and the mark.",
     kept:
-      "An event is WAIT until the broker's acknowledgement is in the database. The producer is idempotent: an attempt without an answer is repeated with the same sequence numbers.",
+      "An event is WAIT until the broker's acknowledgement is in the database. The producer is idempotent: an attempt without an answer is repeated with the same sequence numbers, and of several brokers none gets again what it has answered for.",
     tests: [
       ["proof/CrashPoints.test.ts", crashes],
       ["proof/Service.test.ts", "two instances, an hour fast and an hour slow: no lease that is alive is taken"],
       ["proof/Kafka.test.ts", brokerCrashes],
-      ["proof/Cluster.test.ts", cluster],
+      [
+        "proof/Cluster.test.ts",
+        cluster,
+        "a broker gives a partition away while others owe an answer: what they take is not sent to them again",
+        "a broker takes nothing for all attempts: what others have taken is not sent with the next",
+        "a broker refuses a record: what others have taken is not sent again when the rest is"
+      ],
       ["outbox/Relay.test.ts", "one refused record holds up nobody else, and nobody else is sent twice for it"]
     ],
     breaks: "A mark before the acknowledgement; an attempt that is repeated through another producer."
@@ -76,7 +82,7 @@ export const promises: Readonly<Record<string, Promised>> = {
     promise:
       "For one order, CREATED comes before the terminal event on the topic, also with many relays, retries, crashes and rebalances. A resend (same key) can come late only from a worker that froze between its last look at the lease and the bytes leaving it; delivery `exactly-once` excludes that too.",
     kept:
-      "An event is claimed only when all before it of its order are DONE. Ids rise in commit order within an order. Events of an order have one key, so one partition. A worker looks at its lease right before each attempt.",
+      "An event is claimed, or leased when it is written, only when all before it of its order are DONE. Ids rise in commit order within an order. Events of an order have one key, so one partition. A worker looks at its lease right before each attempt.",
     tests: [
       [
         "proof/ExactlyOnce.test.ts",
@@ -96,6 +102,10 @@ export const promises: Readonly<Record<string, Promised>> = {
         "outbox/Outbox.test.ts",
         "only the head of an order can be claimed, and the next one after it is DONE",
         "under contention, an order's next event is never claimed before its first is DONE"
+      ],
+      [
+        "outbox/Handover.test.ts",
+        "an event waits in the table while an earlier one of its order is not done, and that is announced"
       ],
       [
         "payments/Payments.test.ts",
@@ -119,7 +129,7 @@ export const promises: Readonly<Record<string, Promised>> = {
     promise:
       "A lease that is alive is never taken; a dead one is taken after it ran out; a worker that lost its lease changes nothing. Lease time is the database's clock.",
     kept:
-      "Claims compare with `clock_timestamp()`. Each claim has a random token, and every later statement names it. The worker counts its own time from before the claim, by its monotonic clock.",
+      "Claims compare with `clock_timestamp()`. Each claim has a random token, and every later statement names it. The worker counts its own time from before the claim, or from before the statement that wrote the events, by its monotonic clock.",
     tests: [
       ["proof/model/Model.test.ts", model],
       [
@@ -132,7 +142,12 @@ export const promises: Readonly<Record<string, Promised>> = {
         "a lease that is dead is taken, a refusal backs off for seconds, and only what is old is pruned"
       ],
       ["outbox/Outbox.test.ts", "a live lease is never taken, a dead one is, and who lost it changes nothing"],
-      ["outbox/Relay.test.ts", "a lease that nobody can renew ends here too"]
+      ["outbox/Relay.test.ts", "a lease that nobody can renew ends here too"],
+      [
+        "outbox/Handover.test.ts",
+        "a payment and a settlement hand over their events, under a lease that nobody else can take",
+        "what was handed over longer ago than its lease is not sent"
+      ]
     ],
     breaks: "A statement without the token; a lease that is compared with the clock of a worker."
   },
@@ -186,6 +201,7 @@ export const promises: Readonly<Record<string, Promised>> = {
         "a process that cannot stop in time ends at the limit, not with 0, and says so"
       ],
       ["outbox/Relay.test.ts", "a stop lets the send in hand finish, and gives back what was not sent"],
+      ["outbox/Handover.test.ts", "a stop gives back what was handed over and not sent"],
       ["grpc/Server.test.ts", "a stop: health says so, streams end, calls in hand finish"]
     ],
     breaks: "A stop that waits for nobody, or that ends the process under a claim."

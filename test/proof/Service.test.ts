@@ -255,7 +255,7 @@ describe.concurrent("clocks and event loops", () => {
         const blocked = yield* saga.serve(["consumer", "relay"], {
           ...slowRelay,
           ...preload("BlockedLoop"),
-          BLOCK_MILLIS: "18000"
+          BLOCK_MILLIS: "8000"
         })
         yield* Effect.forEach([blocked, other], (program) => program.untilReady)
         yield* saga.outlives(Effect.gen(function*() {

@@ -16,7 +16,7 @@ export default async (project: TestProject) => {
   const scope = Effect.runSync(Scope.make())
   const close = () => Effect.runPromise(Scope.close(scope, Exit.void))
   const stack = await Stack.start({
-    folder: `.local/test-${process.pid}`,
+    folder: `.local/test-${project.name}-${process.pid}`,
     cache: ".local/cache",
     ports: { postgres: 0, redis: 0, kafka: 0 },
     throwaway: true,

@@ -24,7 +24,7 @@ const redisUrl = () => `${inject("redisUrl")}/7`
 const services = Payments.Default.pipe(
   Layer.provide(PaymentRepo.Default),
   Layer.provideMerge(Outbox.Default({ topic: "payment", lease: "1 hour", maxAttempts })),
-  Layer.provide(OutboxWake.layerLocal),
+  Layer.provideMerge(OutboxWake.layerLocal),
   Layer.merge(
     Layer.suspend(() =>
       Dedupe.layer({ ttl: "1 hour" }).pipe(Layer.provide(Redis.layer({ url: Redacted.make(redisUrl()) })))
@@ -81,7 +81,9 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("the contr
         )
         const seen = [...tally].map(([what, n]) => `${what} ${n}`).join(", ")
         // a proof that never got so far proves nothing
-        for (const what of ["sent", "sent again", "terminal", "Refuse", "Release", "Renew", "Race", "Replay"]) {
+        for (
+          const what of ["sent", "sent again", "terminal", "Refuse", "Release", "Renew", "Race", "Replay", "Receive"]
+        ) {
           assert.isAbove(tally.get(what) ?? 0, 50, `${what}, of ${seen}`)
         }
         process.stdout.write(`steps: ${seen}\n`)

@@ -36,9 +36,11 @@ export interface State {
   readonly payments: ReadonlyMap<number, Payment>
   readonly events: ReadonlyMap<string, Event>
   readonly topic: ReadonlyArray<Sent>
+  /** The token of a relay beside those who write: it gets their events as they are written. */
+  readonly relay: string | null
 }
 
-export const empty: State = { payments: new Map(), events: new Map(), topic: [] }
+export const empty: State = { payments: new Map(), events: new Map(), topic: [], relay: null }
 
 export interface Reservation {
   readonly order: number
@@ -78,6 +80,8 @@ export type Done =
   | { readonly _tag: "Refuse"; readonly token: string; readonly event: string; readonly answer: string | undefined }
   | { readonly _tag: "Expire"; readonly events: ReadonlyArray<string> }
   | { readonly _tag: "Publish"; readonly sent: ReadonlyArray<Sent> }
+  | { readonly _tag: "Relay"; readonly token: string | null }
+  | { readonly _tag: "Receive"; readonly token: string; readonly taken: ReadonlyArray<string> }
 
 /** What happened is against the contract. */
 export class Violation extends Error {}
@@ -93,16 +97,19 @@ const change = (state: State, names: Iterable<string>, with_: (event: Event) => 
   for (const one of names) events.set(one, with_(events.get(one)!))
   return { ...state, events }
 }
-const appended = (state: State, order: number, says: Status): ReadonlyMap<string, Event> =>
-  new Map(state.events).set(name(order, says), {
+const appended = (state: State, order: number, says: Status): ReadonlyMap<string, Event> => {
+  const first = says === "CREATED" || state.events.get(name(order, "CREATED"))!.state === "DONE"
+  const holder = first ? state.relay : null
+  return new Map(state.events).set(name(order, says), {
     name: name(order, says),
     order,
     says,
     state: "WAIT",
     attempts: 0,
-    holder: null,
-    due: true
+    holder,
+    due: holder === null
   })
+}
 
 /** Whether an event waits its turn and nothing is before it in its order. */
 const claimable = (state: State, event: Event): boolean =>
@@ -224,6 +231,16 @@ export const apply = (state: State, done: Done, final: State["payments"]): State
       return claim(state, done)
     case "Publish":
       return publish(state, done)
+    case "Relay":
+      return { ...state, relay: done.token }
+    case "Receive": {
+      must(new Set(done.taken).size === done.taken.length, "an event was handed over twice")
+      must(
+        new Set(done.taken.map((one) => state.events.get(one)!.order)).size === done.taken.length,
+        "P4: two events of an order were handed over"
+      )
+      return state
+    }
     case "Expire":
       return change(state, done.events, (event) => ({ ...event, due: true }))
     case "Refuse": {

@@ -37,6 +37,10 @@ export type Step =
   | { readonly _tag: "Publish"; readonly claim: number; readonly fates: ReadonlyArray<Fate> }
   | { readonly _tag: "Refuse"; readonly claim: number }
   | { readonly _tag: "Release"; readonly claim: number; readonly later: boolean }
+  /** A relay beside those who write: it is handed their events until it stops well, or dies. */
+  | { readonly _tag: "Relay"; readonly does: "comes" | "stops" | "dies" }
+  /** It takes what it was handed: a claim. */
+  | { readonly _tag: "Receive"; readonly limit: number }
   /** The worker is gone, and what it held is in its lease. */
   | { readonly _tag: "Crash"; readonly claim: number }
   /** The database's clock passes the lease of a claim, or all leases and pauses. */
@@ -97,6 +101,22 @@ const turn = fc.tuple(
   ...rest
 ])
 
+/** Events are leased to a relay as they are written, and it takes them all the way, or some of it. */
+const handed = fc.tuple(
+  fc.array(fc.tuple(thing, outcome), { minLength: 1, maxLength: 3 }),
+  turn,
+  fc.constantFrom("comes" as const, "stops" as const, "dies" as const, undefined)
+).map(([settled, [, ...rest], then]): ReadonlyArray<Step> => [
+  { _tag: "Relay", does: "comes" },
+  { _tag: "Reserve", batch: settled.map(([order]) => [order, order]) },
+  { _tag: "Receive", limit: 6 },
+  ...rest,
+  ...settled.map(([order, outcome]): Step => ({ _tag: "Settle", order, outcome })),
+  ...then === undefined ? [] : [{ _tag: "Relay", does: then } as const],
+  { _tag: "Receive", limit: 6 },
+  ...rest
+])
+
 /** A worker that is too slow, or dies, after the broker had its events; another takes over. */
 const lapse = fc.tuple(turn, fc.constantFrom<Fate>("acked", "unanswered"), fc.boolean(), turn).map((
   [[take], fate, late, again]
@@ -133,6 +153,15 @@ export const sequence: fc.Arbitrary<ReadonlyArray<Step>> = fc.tuple(
       { weight: 5, arbitrary: life },
       { weight: 6, arbitrary: turn },
       { weight: 3, arbitrary: lapse },
+      { weight: 4, arbitrary: handed },
+      one(
+        3,
+        fc.constantFrom("comes" as const, "comes" as const, "stops" as const, "dies" as const).map((does): Step => ({
+          _tag: "Relay",
+          does
+        }))
+      ),
+      one(4, fc.integer({ min: 1, max: 6 }).map((limit): Step => ({ _tag: "Receive", limit }))),
       one(3, take),
       one(2, publish),
       one(3, mark),

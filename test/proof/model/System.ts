@@ -6,8 +6,9 @@ import { Drill } from "../../../src/domain/CrashPoint.js"
 import { OrderId } from "../../../src/domain/Payment.js"
 import type { Dedupe } from "../../../src/inventory/Dedupe.js"
 import * as Intake from "../../../src/inventory/Intake.js"
-import type { Claim, OutboxEvent } from "../../../src/outbox/Outbox.js"
 import { Outbox } from "../../../src/outbox/Outbox.js"
+import type { Claim, OutboxEvent } from "../../../src/outbox/OutboxEvent.js"
+import { OutboxWake } from "../../../src/outbox/OutboxWake.js"
 import { Payments } from "../../../src/payments/Payments.js"
 import type { Decision, Done, Event, Outcome, Payment, SettleAnswer, State, Status } from "./Model.js"
 import { empty, explain, Violation } from "./Model.js"
@@ -59,7 +60,7 @@ const counts = Effect.forEach(
 )
 
 /** What a sequence needs of its surroundings. */
-export type Needs = SqlClient.SqlClient | Payments | Outbox | Dedupe
+export type Needs = SqlClient.SqlClient | Payments | Outbox | OutboxWake | Dedupe
 
 let sequences = 0n
 
@@ -71,6 +72,8 @@ export const make = Effect.fnUntraced(function*(redis: RedisClient) {
   const sql = yield* SqlClient.SqlClient
   const payments = yield* Payments
   const outbox = yield* Outbox
+  const { handover } = yield* OutboxWake
+  handover.close()
   const take = yield* Intake.make
   // TRUNCATE would take ten times as long
   yield* sql`WITH gone AS (DELETE FROM event) DELETE FROM payment`
@@ -235,7 +238,8 @@ export const make = Effect.fnUntraced(function*(redis: RedisClient) {
       UPDATE event SET reserved_to = clock_timestamp() - interval '1 second'
       WHERE id = ANY(${events.map((_) => idOf.get(_)!)}::bigint[])
     `
-    for (const one of claim === undefined ? claims : [claim]) one.mayStart = false
+    // what was handed over has one token, however often some of it was taken
+    for (const one of claims) if (claim === undefined || one.token === claim.token) one.mayStart = false
     return [{ _tag: "Expire", events }] satisfies ReadonlyArray<Done>
   })
 
@@ -284,6 +288,32 @@ export const make = Effect.fnUntraced(function*(redis: RedisClient) {
           changed: undefined,
           later: step.later
         }]
+      }
+      case "Relay": {
+        const handed = handover.close()
+        if (step.does === "comes") {
+          handover.open(1_000)
+          return [{ _tag: "Relay", token: handover.advance()!.token }]
+        }
+        if (step.does === "dies" || handed === undefined) return [{ _tag: "Relay", token: null }]
+        yield* Effect.orDie(outbox.release(handed, handed.events, 0))
+        const events = handed.events.map(nameOf)
+        return [
+          { _tag: "Relay", token: null },
+          { _tag: "Release", token: handed.token, events, changed: undefined, later: false }
+        ]
+      }
+      case "Receive": {
+        const handed = handover.take(step.limit)
+        if (handed === undefined) return []
+        const names = handed.events.map(nameOf)
+        // as its own clock says, which began before the database's
+        const alive = names.every((one) => {
+          const { due, holder } = state.events.get(one)!
+          return !due && holder === handed.token
+        })
+        claims.push({ token: handed.token, events: handed.events, mayStart: alive, fates: undefined })
+        return [{ _tag: "Receive", token: handed.token, taken: names }]
       }
       case "Crash":
         if (claim !== undefined) claims.splice(claims.indexOf(claim), 1)

@@ -1,0 +1,90 @@
+import type { SqlClient, Statement } from "@effect/sql"
+import { Duration, Effect } from "effect"
+import type { DatabaseUnavailable } from "../infra/Postgres.js"
+import type { Advance } from "./Handover.js"
+import type { Claim, OutboxEvent } from "./OutboxEvent.js"
+import type { OutboxWake } from "./OutboxWake.js"
+
+/** What an event says, and the trace that it belongs to. */
+export interface Announcement {
+  readonly payload: string
+  readonly traceparent: string | null
+}
+
+/** What a statement with `append` answers of its events. */
+export interface Written {
+  /** `<id> <order_id>` of those that it has leased in advance, with commas between; null when there are none. */
+  readonly leased: string | null
+  /** Whether there are others. */
+  readonly waiting: boolean
+}
+
+export interface AppendOptions {
+  /** Topic of the events. */
+  readonly topic: string
+  /** How long the relay of this process holds what is handed over to it. */
+  readonly lease: Duration.DurationInput
+}
+
+/** How events are written: in the statement that changes what they tell of. `giveBack` frees what the relay cannot take any more. */
+export const make = (
+  sql: SqlClient.SqlClient,
+  { announce, handover }: OutboxWake["Type"],
+  options: AppendOptions,
+  giveBack: (claim: Claim) => Effect.Effect<unknown, DatabaseUnavailable>
+) => {
+  /**
+   * The part `appended` of a statement: writes an event for each of `rows` (order_id, payload, traceparent), in their
+   * order. The statement must hold the lock of the order's payment row: ids then rise in commit order within an order.
+   * With an advance the event is leased at once, unless an earlier one of its order has to go first.
+   */
+  const append = (rows: Statement.Fragment, advance: Advance | undefined) => {
+    const token = sql`${advance?.token ?? null}::uuid`
+    return sql`
+      INSERT INTO event (topic, order_id, payload, traceparent, lease_token, reserved_to)
+      SELECT ${options.topic}::text, order_id, payload, traceparent, lease.token, lease.ends
+      FROM (${rows}) AS written
+      LEFT JOIN LATERAL (
+        SELECT ${token} AS token, clock_timestamp() + make_interval(secs => ${
+      Duration.toSeconds(options.lease)
+    }) AS ends
+        WHERE ${token} IS NOT NULL AND NOT EXISTS (
+          SELECT FROM event AS earlier WHERE earlier.order_id = written.order_id AND earlier.status <> 'DONE'
+        )
+      ) AS lease ON true
+      RETURNING id, order_id, lease_token IS NOT NULL AS leased
+    `
+  }
+
+  /** The columns of `Written`. */
+  const written = sql`
+    (SELECT string_agg(concat(id, ' ', order_id), ',') FROM appended WHERE leased) AS leased,
+    EXISTS (SELECT FROM appended WHERE NOT leased) AS waiting
+  `
+
+  /**
+   * Runs a statement with `append` and `written`, tells the relay of its events, and answers its only row. `announcements`
+   * are those of the events that it may write, by the order.
+   */
+  const write = Effect.fnUntraced(function*<Row extends Written, E>(
+    announcements: ReadonlyMap<bigint, Announcement>,
+    statement: (advance: Advance | undefined) => Effect.Effect<ReadonlyArray<Row>, E>
+  ) {
+    const advance = handover.advance()
+    const [row] = yield* statement(advance)
+    if (row!.waiting) yield* announce
+    if (row!.leased !== null) {
+      const events = row!.leased.split(",").map((pair): OutboxEvent => {
+        const [id, key] = pair.split(" ") as [string, string]
+        const { payload, traceparent } = announcements.get(BigInt(key))!
+        return { id, topic: options.topic, key, payload, traceparent }
+      })
+      const handed = { ...advance!, events }
+      // if that fails too, the lease runs out
+      if (!handover.hand(handed)) yield* Effect.ignoreLogged(giveBack(handed))
+    }
+    return row!
+  })
+
+  return { append, written, write } as const
+}
