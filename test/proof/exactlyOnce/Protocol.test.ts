@@ -1,5 +1,6 @@
 import { assert, describe, expect, it } from "@effect/vitest"
 import { Effect, FastCheck as fc } from "effect"
+import { afterEach } from "vitest"
 import type { Counterexample, Graph } from "./Explore.js"
 import { explore, together } from "./Explore.js"
 import type { Act, Rules, Step } from "./Protocol.js"
@@ -13,6 +14,9 @@ const sound = (found: Graph | Counterexample): Graph => {
 
 /** What changes something where it arrives. */
 const changing = program.filter((act) => act !== "read")
+
+// a worker that answers nobody for a minute is given up, and these compute without a pause
+afterEach(() => new Promise<void>((resolve) => void setImmediate(resolve)))
 
 describe("every interleaving, with any number of crashes, lost requests and lost answers", () => {
   it("two relays, two shards, three events", () => {
@@ -32,8 +36,10 @@ describe("every interleaving, with any number of crashes, lost requests and lost
   it("their number changed, once or twice, whenever a relay has the shard at rest", () => {
     assert.strictEqual(sound(explore(protocol, start([1, 1], 2, 1, 1))).states, 7_268)
     assert.strictEqual(sound(explore(protocol, start([1], 2, 1, 2))).states, 6_448)
-    assert.strictEqual(sound(explore(protocol, start([1, 1], 2, 1, 1), changing)).states, 206_429)
   })
+
+  it("their number changed while requests may be late", () =>
+    assert.strictEqual(sound(explore(protocol, start([1, 1], 2, 1, 1), changing)).states, 206_429))
 
   // they are sent side by side, and the commit waits for both
   it("the number before the events", () => {
