@@ -1,5 +1,5 @@
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Context, Effect, Layer } from "effect"
+import { Array as Arr, Context, Effect, Layer } from "effect"
 import { randomUUID } from "node:crypto"
 import { eventually } from "../e2e/Eventually.js"
 import type * as Program from "../e2e/Program.js"
@@ -190,12 +190,14 @@ layer(zombies, { timeout: "60 seconds", excludeTestServices: true })("zombies", 
     Effect.gen(function*() {
       const broker = yield* AtBroker
       const saga = yield* Saga.make({ env, servers: { kafkaBrokers: broker.brokers } })
-      const zombie = yield* saga.serve(["relay"])
+      const zombie = yield* saga.serve(["relay"], { OUTBOX_BATCH_SIZE: "1" })
       yield* zombie.untilReady
-      yield* order(saga, 1)
-      yield* published(saga, 1)
+      // so many that each lane has sent some: the next one leaves over a connection that is open
+      const before = 30
+      yield* Effect.forEach(Arr.range(1, before), (n) => order(saga, n), { concurrency: "unbounded" })
+      yield* published(saga, before)
       yield* broker.frozen(Effect.gen(function*() {
-        yield* order(saga, 2)
+        yield* order(saga, before + 1)
         yield* renewed(saga)
         yield* zombie.signal("SIGSTOP")
       }))
@@ -206,13 +208,13 @@ layer(zombies, { timeout: "60 seconds", excludeTestServices: true })("zombies", 
       })
       assert.strictEqual((yield* heir.ended).signal, "SIGKILL")
       const held = yield* everything(saga)
-      assert.strictEqual(held.sent, 2)
+      assert.strictEqual(held.sent, before + 1)
       yield* zombie.signal("SIGCONT")
       yield* says(zombie, "dropped: ")
       assert.deepStrictEqual(yield* everything(saga), held)
 
       yield* saga.tables.query("UPDATE event SET reserved_to = clock_timestamp() WHERE lease_token IS NOT NULL")
-      yield* published(saga, 2)
+      yield* published(saga, before + 1)
       const { found } = yield* saga.audit()
       assert.deepStrictEqual(found, { resend: 1 })
     }), 120_000)
