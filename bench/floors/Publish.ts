@@ -2,7 +2,7 @@ import { Kafka, logLevel, Partitioners } from "kafkajs"
 import { randomUUID } from "node:crypto"
 import * as Pg from "pg"
 
-// a bare commit and a bare send, RATE a second, COUNT in all: what nobody can be below
+// a bare commit and a bare send, WARM of them as fast as may be, then COUNT at RATE a second: what nobody can be below
 const env = process.env as Record<string, string>
 const topic = env["PAYMENT_TOPIC"]!
 const pool = new Pg.Pool({ connectionString: env["DATABASE_URL"]!, max: 10 })
@@ -23,10 +23,13 @@ const one = async (order: number) => {
 await producer.connect()
 await pool.query("SELECT 1")
 console.log("ready")
-const [rate, count] = [Number(env["RATE"]), Number(env["COUNT"])]
+const [warm, rate, count] = [Number(env["WARM"]), Number(env["RATE"]), Number(env["COUNT"])]
+for (let order = 1; order <= warm; order += 10) {
+  await Promise.all(Array.from({ length: 10 }, (_, i) => one(order + i)))
+}
 const began = performance.now()
-for (let order = 1; order <= count; order++) {
-  const due = began + (order * 1000) / rate
+for (let n = 1; n <= count; n++) {
+  const due = began + (n * 1000) / rate
   await new Promise((resolve) => setTimeout(resolve, Math.max(0, due - performance.now())))
-  void one(order)
+  void one(warm + n)
 }
