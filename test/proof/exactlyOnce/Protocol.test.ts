@@ -1,6 +1,5 @@
 import { assert, describe, expect, it } from "@effect/vitest"
 import { Effect, FastCheck as fc } from "effect"
-import { afterEach } from "vitest"
 import type { Counterexample, Graph } from "./Explore.js"
 import { explore, together } from "./Explore.js"
 import type { Act, Rules, Step } from "./Protocol.js"
@@ -15,145 +14,148 @@ const sound = (found: Graph | Counterexample): Graph => {
 /** What changes something where it arrives. */
 const changing = program.filter((act) => act !== "read")
 
-// a worker that answers nobody for a minute is given up, and these compute without a pause
-afterEach(() => new Promise<void>((resolve) => void setImmediate(resolve)))
-
 describe("every interleaving, with any number of crashes, lost requests and lost answers", () => {
-  it("two relays, two shards, three events", () => {
-    const states = together(sound(explore(protocol, start([1, 1], 2))), sound(explore(protocol, start([2], 2))))
+  it("two relays, two shards, three events", async () => {
+    const states = together(
+      sound(await explore(protocol, start([1, 1], 2))),
+      sound(await explore(protocol, start([2], 2)))
+    )
     assert.strictEqual(states, 1_435_552)
   })
 
-  it("two relays, a shard of two orders, batches of one and of two", () => {
-    assert.strictEqual(sound(explore(protocol, start([1, 2, 1], 2, 2))).states, 1_808)
-    assert.strictEqual(sound(explore(protocol, start([1, 2, 1], 2, 1))).states, 3_458)
+  it("two relays, a shard of two orders, batches of one and of two", async () => {
+    assert.strictEqual(sound(await explore(protocol, start([1, 2, 1], 2, 2))).states, 1_808)
+    assert.strictEqual(sound(await explore(protocol, start([1, 2, 1], 2, 1))).states, 3_458)
   })
 
-  it("three relays, an event", () => assert.strictEqual(sound(explore(protocol, start([1], 3))).states, 15_770))
+  it("three relays, an event", async () =>
+    assert.strictEqual(sound(await explore(protocol, start([1], 3))).states, 15_770))
 
   // A change waits until every shard is at rest in the same hands. What it has to see to is the same in each of them: that
   // nothing is leased, and that no producer of the old name can commit, whatever its relay believes.
-  it("their number changed, once or twice, whenever a relay has the shard at rest", () => {
-    assert.strictEqual(sound(explore(protocol, start([1, 1], 2, 1, 1))).states, 7_268)
-    assert.strictEqual(sound(explore(protocol, start([1], 2, 1, 2))).states, 6_448)
+  it("their number changed, once or twice, whenever a relay has the shard at rest", async () => {
+    assert.strictEqual(sound(await explore(protocol, start([1, 1], 2, 1, 1))).states, 7_268)
+    assert.strictEqual(sound(await explore(protocol, start([1], 2, 1, 2))).states, 6_448)
   })
 
-  it("their number changed while requests may be late", () =>
-    assert.strictEqual(sound(explore(protocol, start([1, 1], 2, 1, 1), changing)).states, 206_429))
+  it("their number changed while requests may be late", async () =>
+    assert.strictEqual(sound(await explore(protocol, start([1, 1], 2, 1, 1), changing)).states, 206_429))
 
   // they are sent side by side, and the commit waits for both
-  it("the number before the events", () => {
+  it("the number before the events", async () => {
     const other = [...program.slice(0, 5), "sendOffsets", "send", ...program.slice(7)] as const
-    assert.strictEqual(sound(explore({ ...protocol, program: other }, start([1, 1], 2), changing)).states, 39_725)
+    assert.strictEqual(sound(await explore({ ...protocol, program: other }, start([1, 1], 2), changing)).states, 39_725)
   })
 
   // it is asked for with the commit, and the last mark is made while the next batch is sent: whichever comes first
-  it("the next batch leased after the commit, the last one marked meanwhile", () => {
+  it("the next batch leased after the commit, the last one marked meanwhile", async () => {
     const claimed = [...program.slice(0, 7), "commit", "claim", "mark"] as const
     const marked = [...program.slice(0, 6), "mark", "sendOffsets", "claim", "commit"] as const
     const later = [...program.slice(0, 7), "mark", "claim", "commit"] as const
     for (const other of [claimed, marked, later]) {
-      sound(explore({ ...protocol, program: other }, start([1, 2, 1], 2)))
-      sound(explore({ ...protocol, program: other }, start([1, 1], 2), ["claim", "mark"]))
+      sound(await explore({ ...protocol, program: other }, start([1, 2, 1], 2)))
+      sound(await explore({ ...protocol, program: other }, start([1, 1], 2), ["claim", "mark"]))
     }
   })
 
   // Shards share nothing but the crash of a relay, and here a relay may crash for one shard alone, which allows more: what
   // holds for each shard by itself holds for all of them together. The states of the two shards above bear it out, being
   // the product of theirs.
-  it("and with requests that arrive at any time after their sender gave them up", () =>
-    assert.strictEqual(sound(explore(protocol, start([1, 1], 2), changing)).states, 39_725))
+  it("and with requests that arrive at any time after their sender gave them up", async () =>
+    assert.strictEqual(sound(await explore(protocol, start([1, 1], 2), changing)).states, 39_725))
 })
 
 describe("the protocol broken: the shortest way to harm", () => {
-  const broken = (change: Partial<Rules>, { changes = 0, late = [], orders = [1] }: {
+  const broken = async (change: Partial<Rules>, { changes = 0, late = [], orders = [1] }: {
     readonly late?: ReadonlyArray<Act>
     readonly orders?: ReadonlyArray<number>
     readonly changes?: number
   } = {}) => {
-    const found = explore({ ...protocol, ...change }, start(orders, 2, 1, changes), late)
+    const found = await explore({ ...protocol, ...change }, start(orders, 2, 1, changes), late)
     return "wrong" in found ? `${found.story} => ${found.wrong}` : `sound in ${found.states} states`
   }
 
-  it("the number read before the fence", () =>
-    expect(broken({ program: ["acquire", "read", "fence", ...program.slice(3)] })).toMatchInlineSnapshot(
+  it("the number read before the fence", async () =>
+    expect(await broken({ program: ["acquire", "read", "fence", ...program.slice(3)] })).toMatchInlineSnapshot(
       `"A acquire, A read, A fence, A reconcile, A claim, A send, A sendOffsets, A claim, B acquire, B read, A commit, B fence, B reconcile, B claim, B send => event 0 is on the topic and sent again"`
     ))
 
-  it("marked before the commit", () =>
-    expect(broken({ marks: "hand", program: [...program.slice(0, 8), "mark", "commit"] })).toMatchInlineSnapshot(
+  it("marked before the commit", async () =>
+    expect(await broken({ marks: "hand", program: [...program.slice(0, 8), "mark", "commit"] })).toMatchInlineSnapshot(
       `"A acquire, A fence, A read, A reconcile, A claim, A send, A sendOffsets, A claim, A mark => event 0 is DONE and not on the topic"`
     ))
 
-  it("a transactional id for each process: the fence does not hit the other relay", () =>
-    expect(broken({ transactionalId: "process" })).toMatchInlineSnapshot(
+  it("a transactional id for each process: the fence does not hit the other relay", async () =>
+    expect(await broken({ transactionalId: "process" })).toMatchInlineSnapshot(
       `"A acquire, A fence, A read, A reconcile, A claim, A send, A sendOffsets, A claim, B acquire, B fence, B read, A commit, B reconcile, B claim, B send => event 0 is on the topic and sent again"`
     ))
 
-  it("reconciled by one who is not the owner", () =>
-    expect(broken({ guarded: ["claim"] })).toMatchInlineSnapshot(
+  it("reconciled by one who is not the owner", async () =>
+    expect(await broken({ guarded: ["claim"] })).toMatchInlineSnapshot(
       `"A acquire, A fence, A read, B acquire, B fence, B read, B reconcile, B claim, A reconcile, B send, B sendOffsets, B claim, B commit, B mark, B send => event 0 is on the topic and sent again"`
     ))
 
-  it("claimed by one who is not the owner", () =>
-    expect(broken({ guarded: ["reconcile"] }, { orders: [1, 2] })).toMatchInlineSnapshot(
+  it("claimed by one who is not the owner", async () =>
+    expect(await broken({ guarded: ["reconcile"] }, { orders: [1, 2] })).toMatchInlineSnapshot(
       `"A acquire, A fence, A read, A reconcile, B acquire, B fence, B read, B reconcile, A claim, B claim, B send, B sendOffsets, B claim, B commit (answer lost), B acquire, B fence, B read, B reconcile => event 0 is DONE and not on the topic"`
     ))
 
-  it("sent again under its number after an error, without reconciling", () =>
-    expect(broken({ afterError: "fence, then send the same again" })).toMatchInlineSnapshot(
+  it("sent again under its number after an error, without reconciling", async () =>
+    expect(await broken({ afterError: "fence, then send the same again" })).toMatchInlineSnapshot(
       `"A acquire, A fence, A read, A reconcile, A claim, A send, A sendOffsets, A claim, A commit (answer lost), A fence, A send => event 0 is on the topic and sent again"`
     ))
 
-  it("a new producer after the claim: its fence hits the owner that came meanwhile", () =>
-    expect(broken({ program: [...program.slice(0, 5), "fence", ...program.slice(5)] })).toMatchInlineSnapshot(
+  it("a new producer after the claim: its fence hits the owner that came meanwhile", async () =>
+    expect(await broken({ program: [...program.slice(0, 5), "fence", ...program.slice(5)] })).toMatchInlineSnapshot(
       `"A acquire, A fence, A read, A reconcile, A claim, B acquire, B fence, B read, B reconcile, B claim, B fence, B send, B sendOffsets, B claim, B commit, A fence, A send => event 0 is on the topic and sent again"`
     ))
 
-  it("the number read before the shard is acquired", () =>
-    expect(broken({ program: ["fence", "read", "acquire", ...program.slice(3)] })).toMatchInlineSnapshot(
+  it("the number read before the shard is acquired", async () =>
+    expect(await broken({ program: ["fence", "read", "acquire", ...program.slice(3)] })).toMatchInlineSnapshot(
       `"A fence, A read, B fence, B read, B acquire, B reconcile, B claim, B send, B sendOffsets, B claim, A acquire, A reconcile, B commit (answer lost), B fence, B read, B acquire, B reconcile, B claim, B send => event 0 is on the topic and sent again"`
     ))
 
-  it("a claim without an answer, and claimed again: the next commit covers the batch that nobody sent", () =>
-    expect(broken({ afterError: "claim again" }, { orders: [1, 2] })).toMatchInlineSnapshot(
+  it("a claim without an answer, and claimed again: the next commit covers the batch that nobody sent", async () =>
+    expect(await broken({ afterError: "claim again" }, { orders: [1, 2] })).toMatchInlineSnapshot(
       `"A acquire, A fence, A read, A reconcile, A claim (answer lost), A claim, A send, A sendOffsets, A claim, A commit (answer lost), A fence, A read, A reconcile => event 0 is DONE and not on the topic"`
     ))
 
-  it("the next batch sent although the one before it is not known to be committed", () =>
-    expect(broken({ afterError: "fence, then send the next" }, { orders: [1, 2] })).toMatchInlineSnapshot(
+  it("the next batch sent although the one before it is not known to be committed", async () =>
+    expect(await broken({ afterError: "fence, then send the next" }, { orders: [1, 2] })).toMatchInlineSnapshot(
       `"A acquire, A fence, A read, A reconcile, A claim, A send, A sendOffsets, A claim, A commit (request lost), A fence, A send, A sendOffsets, A claim, A commit (answer lost), A fence, A read, A reconcile => event 0 is DONE and not on the topic"`
     ))
 
   // within the token's life a statement that was given up may still arrive, and its token is as good as ever
-  it("the token kept after an error: a late reconcile", () =>
-    expect(broken({ afterError: "fence" }, { late: ["reconcile"] })).toMatchInlineSnapshot(
+  it("the token kept after an error: a late reconcile", async () =>
+    expect(await broken({ afterError: "fence" }, { late: ["reconcile"] })).toMatchInlineSnapshot(
       `"A acquire, A fence, A read, A reconcile (late), A fence, A read, A reconcile, A claim, the late reconcile of A arrives, A send, A sendOffsets, A claim, A commit, A mark, A send => event 0 is on the topic and sent again"`
     ))
 
-  it("the token kept after an error: a late claim", () =>
-    expect(broken({ afterError: "fence" }, { late: ["claim"], orders: [1, 2] })).toMatchInlineSnapshot(
+  it("the token kept after an error: a late claim", async () =>
+    expect(await broken({ afterError: "fence" }, { late: ["claim"], orders: [1, 2] })).toMatchInlineSnapshot(
       `"A acquire, A fence, A read, A reconcile, A claim (late), A fence, A read, A reconcile, the late claim of A arrives, A claim, A send, A sendOffsets, A claim, A commit (answer lost), A fence, A read, A reconcile => event 0 is DONE and not on the topic"`
     ))
 
-  it("their number changed by who once had the shard at rest", () =>
-    expect(broken({ changes: "whoever was at rest" }, { changes: 1 })).toMatchInlineSnapshot(
+  it("their number changed by who once had the shard at rest", async () =>
+    expect(await broken({ changes: "whoever was at rest" }, { changes: 1 })).toMatchInlineSnapshot(
       `"A acquire, A fence, A read, A reconcile, B acquire, B fence, B read, B reconcile, B claim, A change, A acquire, A fence, A read, A reconcile => event 0 is DONE and not on the topic"`
     ))
 
-  it("their number changed by who has the shard, and a batch of it", () =>
-    expect(broken({ changes: "whoever has the token" }, { changes: 1 })).toMatchInlineSnapshot(
+  it("their number changed by who has the shard, and a batch of it", async () =>
+    expect(await broken({ changes: "whoever has the token" }, { changes: 1 })).toMatchInlineSnapshot(
       `"A acquire, A fence, A read, A reconcile, A claim, A change, A acquire, A fence, A read, A reconcile => event 0 is DONE and not on the topic"`
     ))
 
   describe("harmless", () => {
-    it("to keep the token, where no statement of the database arrives late", () =>
-      expect(broken({ afterError: "fence" }, { late: ["fence", "send", "sendOffsets", "commit", "mark"] }))
+    it("to keep the token, where no statement of the database arrives late", async () =>
+      expect(await broken({ afterError: "fence" }, { late: ["fence", "send", "sendOffsets", "commit", "mark"] }))
         .toMatchInlineSnapshot(`"sound in 8514 states"`))
 
     // who marks has seen the commit, so that the events are on the topic, whatever became of their numbers
-    it("to mark without naming the number", () =>
-      expect(broken({ markNames: "nothing" }, { late: changing })).toMatchInlineSnapshot(`"sound in 14098 states"`))
+    it("to mark without naming the number", async () =>
+      expect(await broken({ markNames: "nothing" }, { late: changing })).toMatchInlineSnapshot(
+        `"sound in 14098 states"`
+      ))
   })
 })
 
@@ -210,7 +212,7 @@ describe("schedules at random", () => {
     240_000
   )
 
-  it("find what is broken as well", () => {
+  it("find what is broken as well", async () => {
     const breaks: ReadonlyArray<Partial<Rules>> = [
       { program: ["acquire", "read", "fence", ...program.slice(3)] },
       { marks: "hand", program: [...program.slice(0, 8), "mark", "commit"] },
@@ -236,7 +238,7 @@ describe("schedules at random", () => {
 describe("the schedules for the real relay", () => {
   const all = schedules(300)
 
-  it("deliver everything, and hold each call that a relay has to do, done and refused", () => {
+  it("deliver everything, and hold each call that a relay has to do, done and refused", async () => {
     const seen = new Set(all.flatMap(({ steps }) => steps.map(({ call, outcome }) => `${call} ${outcome}`)))
     assert.sameMembers([...seen], [
       ...["acquire", "fence", "reconcile", "claim", "send", "commit", "loseCommitAnswer", "mark", "release", "crash"]
@@ -250,5 +252,5 @@ describe("the schedules for the real relay", () => {
     }
   })
 
-  it("are the same for the same seed", () => assert.deepStrictEqual(schedules(3, 7), schedules(3, 7)))
+  it("are the same for the same seed", async () => assert.deepStrictEqual(schedules(3, 7), schedules(3, 7)))
 })
