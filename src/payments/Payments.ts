@@ -25,7 +25,8 @@ export class Payments extends Effect.Service<Payments>()("payments/Payments", {
      * Fails with `DatabaseUnavailable`; then it may be called again with the same reservations.
      */
     const reserve = Effect.fn("Payments.reserve")(function*(reservations: ReadonlyArray<Reservation.Reservation>) {
-      const here = yield* Trace.current
+      // one for all: to begin a trace for each would cost as much as to decode its record
+      const here = Option.getOrElse(yield* Trace.current, Trace.begin)
       const decided = new Map<Reservation.Reservation, Reservation.Decision>()
       let open = reservations
       while (open.length > 0) {
@@ -33,7 +34,7 @@ export class Payments extends Effect.Service<Payments>()("payments/Payments", {
         const refused = yield* repo.create(first.map((reservation) => ({
           orderId: reservation.orderId,
           inventoryKey: reservation.idempotentKey,
-          ...announcement(reservation.orderId, "CREATED", Option.orElse(reservation.traceparent, () => here))
+          ...announcement(reservation.orderId, "CREATED", Option.orElseSome(reservation.traceparent, () => here))
         })))
         for (const reservation of first) {
           if (!refused.has(reservation.orderId)) decided.set(reservation, Reservation.created)
