@@ -14,6 +14,7 @@ const { prototype } = createRequire(import.meta.url)("kafkajs/src/network/connec
   readonly prototype: Connection & {
     connect: (this: Connection) => Promise<unknown>
     send: (this: Connection, request: unknown) => Promise<unknown>
+    processData: (this: Connection, data: Buffer) => unknown
   }
 }
 
@@ -44,4 +45,17 @@ prototype.send = function(request) {
     }
     throw error
   })
+}
+
+const processData = prototype.processData
+/** kafkajs lets bytes that are no answer of Kafka (another server has the port now) end the process; they end the connection. */
+prototype.processData = function(data) {
+  try {
+    return processData.call(this, data)
+  } catch (error) {
+    this.requestQueue.rejectAll(Object.assign(new Error("what came is no answer of Kafka", { cause: error }), {
+      retriable: true
+    }))
+    return void this.disconnect().catch(() => {})
+  }
 }
