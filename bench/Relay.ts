@@ -45,22 +45,23 @@ const drain = async (
 ): Promise<Sample> => {
   await fill(world, 1, warm)
   const running = await start(subject, world.env)
+  let end = () => Promise.resolve()
   try {
     await until("the first events", 60, () => isDrained(world))
     running.pause()
     await fill(world, warm + 1, orders)
     await world.query("VACUUM ANALYZE event")
     await world.query("CHECKPOINT")
-    const end = beside === "nothing" ? () => Promise.resolve() : await openTransaction(world)
+    if (beside === "an open transaction") end = await openTransaction(world)
     const spent = Cpu.count(bench.servers, running)
     const began = nowMicros()
     await world.query("SELECT pg_notify('payments_outbox', '')")
     running.resume()
     await until("the backlog to drain", 300, () => isDrained(world))
     const cost = spent(2 * orders)
-    await end()
     return sample((2 * orders * 1e6) / ((await lastDone(world)) - began), cost)
   } finally {
+    await end()
     await running.stop()
   }
 }

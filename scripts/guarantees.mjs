@@ -86,7 +86,7 @@ server did not answer. It may run beside the services; \`--wait\` lets it wait u
 what is not is a fault. \`--since 24h\` leaves out what is older, \`--json\` is for programs.
 
 It keeps what it reads in temporary files (\`TMPDIR\`), about 260 bytes an order, and holds a 512th of it in memory: a
-million orders took 28 s of CPU and 340 MB of memory at the most, a hundred thousand 4 s and 300 MB, ten thousand 1.5 s
+million orders took 31 s of CPU and 340 MB of memory at the most, a hundred thousand 4 s and 300 MB, ten thousand 1.5 s
 and 170 MB. Below some ten thousand orders it writes no file.
 
 A resend (the same event, the same key) is counted and no fault: a crash between send and mark leaves one.

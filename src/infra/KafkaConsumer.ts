@@ -116,8 +116,10 @@ export const consume = <E, R>(
     const consumer = yield* acquire(options)
     /** Offsets of what is done with, and not committed: known from the first batch on. */
     let uncommitted: EachBatchPayload["uncommittedOffsets"] = () => ({ topics: [] })
+    /** Records since the last commit. */
     let done = 0
     const commit = Effect.suspend(() => {
+      done = 0
       const offsets = uncommitted().topics.flatMap(({ partitions, topic }) =>
         partitions.map(({ offset, partition }) => ({ topic, partition, offset }))
       )

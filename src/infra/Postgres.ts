@@ -117,8 +117,7 @@ const within = (limit: Duration.DurationInput) => <A, E, R>(effect: Effect.Effec
  */
 export const run = (limit: Duration.DurationInput) => <A, R>(effect: Effect.Effect<A, SqlError.SqlError, R>) =>
   effect.pipe(
-    // a schedule is made only where it is needed: most statements pass
-    Effect.catchIf(isPassing, () => Effect.retry(effect, { while: isPassing, schedule: passingRetry })),
+    Effect.retry({ while: isPassing, schedule: passingRetry }),
     within(limit),
     Effect.catchAll((error) =>
       error instanceof SqlError.SqlError && isBug(error)

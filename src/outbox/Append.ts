@@ -33,6 +33,8 @@ export const make = (
   options: AppendOptions,
   giveBack: (claim: Claim) => Effect.Effect<unknown, DatabaseUnavailable>
 ) => {
+  const leaseSeconds = Duration.toSeconds(options.lease)
+
   /**
    * The part `appended` of a statement: writes an event for each of `rows` (order_id, payload, traceparent), in their
    * order. The statement must hold the lock of the order's payment row: ids then rise in commit order within an order.
@@ -45,9 +47,7 @@ export const make = (
       SELECT ${options.topic}::text, order_id, payload, traceparent, lease.token, lease.ends
       FROM (${rows}) AS written
       LEFT JOIN LATERAL (
-        SELECT ${token} AS token, clock_timestamp() + make_interval(secs => ${
-      Duration.toSeconds(options.lease)
-    }) AS ends
+        SELECT ${token} AS token, clock_timestamp() + make_interval(secs => ${leaseSeconds}) AS ends
         WHERE ${token} IS NOT NULL AND NOT EXISTS (
           SELECT FROM event AS earlier WHERE earlier.order_id = written.order_id AND earlier.status <> 'DONE'
         )

@@ -143,7 +143,10 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
     const refuse = ({ token }: Claim, event: OutboxEvent, error: string) =>
       refuseHeld(event, error, sql`lease_token = ${token}::uuid`)
 
-    const append = Append.make(sql, yield* OutboxWake, options, (claim) => release(claim, claim.events, 0))
+    /** The whole claim is anybody's again. */
+    const giveBack = (claim: Claim) => release(claim, claim.events, 0)
+
+    const append = Append.make(sql, yield* OutboxWake, options, giveBack)
 
     return {
       ...append,
@@ -153,6 +156,7 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
       renew,
       markDone,
       release,
+      giveBack,
       refuse,
       refuseHeld
     } as const

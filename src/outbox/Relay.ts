@@ -28,15 +28,12 @@ export interface RelayOptions {
 /** Topics are made by hand, if they are made at all. */
 const missingTopicDelay = Duration.seconds(5)
 
-const persistence = Schedule.exponential("50 millis").pipe(Schedule.union(Schedule.spaced("1 second")))
-
 /** A statement that must not be given up while the database may come back: the token fences it, however late it is. */
 const insist = <A, E extends { readonly _tag: "DatabaseUnavailable" }, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.catchAll(effect, (error) =>
-    Effect.logDebug("the outcome is not written yet", error).pipe(
-      Effect.zipRight(Effect.sleep("50 millis")),
-      Effect.zipRight(Effect.retry(effect, persistence))
-    ))
+  effect.pipe(
+    Effect.tapError((error) => Effect.logDebug("the outcome is not written yet", error)),
+    Effect.retry(Schedule.exponential("50 millis").pipe(Schedule.union(Schedule.spaced("1 second"))))
+  )
 
 /** Says which events this worker no longer answers for. */
 const dropped = (events: Published["sent"], why: string) =>
@@ -152,7 +149,7 @@ const lane = Effect.fnUntraced(function*(options: RelayOptions, shared: Shared) 
 const giveBack = (handed: Handed | undefined) =>
   handed === undefined
     ? Effect.void
-    : Effect.flatMap(Outbox, (outbox) => outbox.release(handed, handed.events, 0)).pipe(Effect.ignoreLogged)
+    : Effect.flatMap(Outbox, (outbox) => outbox.giveBack(handed)).pipe(Effect.ignoreLogged)
 
 /**
  * Moves events from the outbox to their topics. Never ends by itself.

@@ -89,10 +89,10 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
 
     /** Moves a payment from `CREATED` to its outcome; waits for whoever has its row. Answers the status it had before; none when there is no payment. */
     const settle = Effect.fn("PaymentRepo.settle")(
-      function*({ orderId, outcome, payload, traceparent }: Settlement) {
-        const announcement = { payload, traceparent }
+      function*(settlement: Settlement) {
+        const { orderId, outcome, payload, traceparent } = settlement
         const { status } = yield* outbox.write(
-          new Map([[orderId, announcement]]),
+          byOrder([settlement]),
           (advance) =>
             sql<Written & { readonly status: PaymentStatus | null }>`
           WITH target AS MATERIALIZED (

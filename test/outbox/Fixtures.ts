@@ -1,5 +1,5 @@
 import { SqlClient } from "@effect/sql"
-import { Effect, Layer } from "effect"
+import { Effect, Layer, Schedule } from "effect"
 import { OrderId } from "../../src/domain/Payment.js"
 import * as PaymentEvent from "../../src/domain/PaymentEvent.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
@@ -59,3 +59,12 @@ export const expireLeases = Effect.flatMap(
   SqlClient.SqlClient,
   (sql) => sql`UPDATE event SET reserved_to = clock_timestamp() - interval '1 second' WHERE reserved_to IS NOT NULL`
 )
+
+/** Waits until what is looked at is as it should be. */
+export const until = <A>(look: Effect.Effect<A, unknown, SqlClient.SqlClient>, holds: (a: A) => boolean) =>
+  look.pipe(
+    Effect.filterOrFail(holds),
+    Effect.retry(Schedule.spaced("10 millis")),
+    Effect.timeout("20 seconds"),
+    Effect.orDie
+  )

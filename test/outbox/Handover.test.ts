@@ -1,6 +1,6 @@
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
-import { Clock, Deferred, Effect, Fiber, Layer, Option, Queue, Redacted, Schedule } from "effect"
+import { Clock, Deferred, Effect, Fiber, Layer, Option, Queue, Redacted } from "effect"
 import { randomUUID } from "node:crypto"
 import { OrderId } from "../../src/domain/Payment.js"
 import type { Published } from "../../src/outbox/EventPublisher.js"
@@ -52,14 +52,6 @@ const eventOf = ({ id, key, payload, topic, traceparent }: Row): OutboxEvent => 
   payload,
   traceparent
 })
-
-const until = <A>(look: Effect.Effect<A, unknown, SqlClient.SqlClient>, holds: (a: A) => boolean) =>
-  look.pipe(
-    Effect.filterOrFail(holds),
-    Effect.retry(Schedule.spaced("10 millis")),
-    Effect.timeout("20 seconds"),
-    Effect.orDie
-  )
 
 /** Takes events from the beginning of a test to its end. */
 const opened = (room: number) =>
@@ -163,7 +155,7 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("what is l
       ))
       yield* Deferred.await(locked)
       const writing = yield* Effect.fork(reserve(orders(1)))
-      yield* until(
+      yield* Fixtures.until(
         sql`SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
         ({ length }) => length === 1
       )
@@ -192,7 +184,7 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("what is l
       yield* settle(order)
       yield* Deferred.succeed(gate, undefined)
       assert.strictEqual(yield* Queue.take(sent).pipe(Effect.timeout("10 seconds")), `${order} COMPLETED`)
-      yield* until(rows, (all) => all.every(({ status }) => status === "DONE"))
+      yield* Fixtures.until(rows, (all) => all.every(({ status }) => status === "DONE"))
     }))
 
   it.scoped("a stop gives back what was handed over and not sent", () =>
@@ -213,7 +205,7 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("what is l
       yield* reserve(orders(4))
       assert.isTrue((yield* rows).every(({ lease_token }) => lease_token !== null))
       const stopping = yield* Effect.fork(Fiber.interrupt(fiber))
-      yield* until(rows, (all) => all.filter(({ lease_token }) => lease_token === null).length === 4)
+      yield* Fixtures.until(rows, (all) => all.filter(({ lease_token }) => lease_token === null).length === 4)
       yield* reserve(orders(1))
       yield* Deferred.succeed(gate, undefined)
       yield* Fiber.join(stopping)

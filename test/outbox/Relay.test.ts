@@ -1,6 +1,6 @@
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
-import { Array as Arr, Deferred, Effect, Fiber, Layer, Queue, Redacted, Schedule } from "effect"
+import { Array as Arr, Deferred, Effect, Fiber, Layer, Queue, Redacted } from "effect"
 import type { Published } from "../../src/outbox/EventPublisher.js"
 import { EventPublisher } from "../../src/outbox/EventPublisher.js"
 import * as KafkaPublisher from "../../src/outbox/KafkaPublisher.js"
@@ -34,14 +34,6 @@ const run = (options: Partial<Relay.RelayOptions> = {}) =>
       ...options
     }))
 
-const until = <A>(look: Effect.Effect<A, unknown, SqlClient.SqlClient>, holds: (a: A) => boolean) =>
-  look.pipe(
-    Effect.filterOrFail(holds),
-    Effect.retry(Schedule.spaced("10 millis")),
-    Effect.timeout("20 seconds"),
-    Effect.orDie
-  )
-
 const count = (status: string) =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
     Effect.map(
@@ -70,7 +62,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
 
       yield* Effect.forkScoped(Effect.provide(run(), publisher))
       const records = yield* KafkaTest.read(topic, 80)
-      yield* until(count("DONE"), (n) => n === 80)
+      yield* Fixtures.until(count("DONE"), (n) => n === 80)
 
       const bodies = new Map(rows.map(({ id, payload }) => [id, payload]))
       for (const { headers, key, value } of records) {
@@ -99,8 +91,8 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       yield* sql`UPDATE event SET payload = repeat('x', 30000) WHERE id = ${ids[20]!}`
 
       const relay = yield* Effect.forkScoped(Effect.provide(run(), publisher))
-      yield* until(count("DONE"), (n) => n === 49)
-      yield* until(Fixtures.statusOf(ids[20]!), ({ attempts }) => attempts >= 1)
+      yield* Fixtures.until(count("DONE"), (n) => n === 49)
+      yield* Fixtures.until(Fixtures.statusOf(ids[20]!), ({ attempts }) => attempts >= 1)
       yield* Fiber.interrupt(relay)
       const { last_error, status } = yield* Fixtures.statusOf(ids[20]!)
       assert.deepStrictEqual([status, last_error], ["WAIT", "MESSAGE_TOO_LARGE"])
@@ -114,8 +106,8 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       const [stuck] = yield* Fixtures.append([1], { topic: "no-such-topic" })
       yield* Fixtures.append([2, 3], { topic })
       yield* Effect.forkScoped(Effect.provide(run(), publisher))
-      yield* until(count("DONE"), (n) => n === 2)
-      yield* until(Fixtures.statusOf(stuck!), ({ delay }) => delay !== null && delay > 0 && delay <= 5)
+      yield* Fixtures.until(count("DONE"), (n) => n === 2)
+      yield* Fixtures.until(Fixtures.statusOf(stuck!), ({ delay }) => delay !== null && delay > 0 && delay <= 5)
       assert.strictEqual((yield* Fixtures.statusOf(stuck!)).attempts, 0)
     }))
 
@@ -137,12 +129,12 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       yield* Deferred.await(idle)
       yield* Fixtures.append([1])
       yield* wake.announce
-      yield* until(count("DONE"), (n) => n === 1)
+      yield* Fixtures.until(count("DONE"), (n) => n === 1)
 
-      yield* until(listening, (rows) => rows.length === 1)
+      yield* Fixtures.until(listening, (rows) => rows.length === 1)
       yield* Fixtures.append([2])
       yield* sql`SELECT pg_notify('payments_outbox', '')`
-      yield* until(count("DONE"), (n) => n === 2)
+      yield* Fixtures.until(count("DONE"), (n) => n === 2)
     }))
 
   it.scoped("a stop lets the send in hand finish, and gives back what was not sent", () =>
@@ -169,7 +161,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       ))
       const mayStart = yield* Deferred.await(sending)
       const stopping = yield* Effect.fork(Fiber.interrupt(relay))
-      yield* until(Effect.sync(mayStart), (may) => !may)
+      yield* Fixtures.until(Effect.sync(mayStart), (may) => !may)
       yield* Deferred.succeed(answer, undefined)
       yield* Fiber.join(stopping)
       assert.strictEqual((yield* Fixtures.statusOf(ids[0]!)).status, "DONE")
@@ -199,7 +191,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
         run(),
         publishing((events, mayStart) =>
           Deferred.succeed(looked, mayStart).pipe(
-            Effect.zipRight(until(Effect.sync(mayStart), (may) => !may)),
+            Effect.zipRight(Fixtures.until(Effect.sync(mayStart), (may) => !may)),
             Effect.as({ ...nothing, unsent: events })
           ) as Effect.Effect<Published>
         )
@@ -230,11 +222,11 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       const mayStart = yield* Deferred.await(looked)
       const lease = sql<{ readonly reserved_to: Date }>`SELECT reserved_to FROM event WHERE id = ${id!}`
       const [before] = yield* lease
-      yield* until(lease, ([now]) => now!.reserved_to > before!.reserved_to)
+      yield* Fixtures.until(lease, ([now]) => now!.reserved_to > before!.reserved_to)
       assert.isTrue(mayStart())
 
       yield* sql`UPDATE event SET lease_token = gen_random_uuid(), reserved_to = clock_timestamp() + interval '1 hour'`
-      yield* until(Effect.sync(mayStart), (may) => !may)
+      yield* Fixtures.until(Effect.sync(mayStart), (may) => !may)
       yield* Deferred.succeed(release, undefined)
       yield* Fiber.interrupt(relay)
       assert.strictEqual((yield* Fixtures.statusOf(id!)).status, "WAIT", "it marked what was not its own")
@@ -261,7 +253,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
         )
       ))
       yield* Deferred.await(locked)
-      yield* until(Effect.sync(mayStart), (may) => !may)
+      yield* Fixtures.until(Effect.sync(mayStart), (may) => !may)
       yield* Deferred.succeed(unlock, undefined)
     }))
 })

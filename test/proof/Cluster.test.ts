@@ -4,9 +4,9 @@ import { randomUUID } from "node:crypto"
 import * as KafkaProducer from "../../src/infra/KafkaProducer.js"
 import { eventually } from "../e2e/Eventually.js"
 import * as Topics from "../e2e/Topics.js"
+import * as KafkaAnswers from "../utils/KafkaAnswers.js"
 import * as Cluster from "./Cluster.js"
 import * as Saga from "./Saga.js"
-import * as Writes from "./Writes.js"
 
 class AtCluster extends Context.Tag("test/AtCluster")<AtCluster, Effect.Effect.Success<typeof Cluster.make>>() {}
 
@@ -78,12 +78,13 @@ layer(cluster, { timeout: "120 seconds", excludeTestServices: true })("three bro
       const askedAgain = yield* Deferred.make<void>()
       // they answer when somebody asks again, which nobody has to
       const late = Effect.runPromise(Effect.timeoutOption(Deferred.await(askedAgain), "300 millis"))
-      yield* Writes.through((port, pass) => {
+      yield* KafkaAnswers.between((request, ask, port) => {
+        if (request !== "Produce") return ask()
         first ??= port
-        if (port !== first) return pass().then((answer) => late.then(() => answer))
-        if (asked++ === 0) return Writes.notLeader()
+        if (port !== first) return ask().then((answer) => late.then(() => answer))
+        if (asked++ === 0) return Promise.reject(KafkaAnswers.errors.notLeader())
         Deferred.unsafeDone(askedAgain, Exit.void)
-        return pass()
+        return ask()
       })
       yield* send(records)
       assert.strictEqual(asked, 2)
@@ -95,7 +96,11 @@ layer(cluster, { timeout: "120 seconds", excludeTestServices: true })("three bro
       const { onTopic, records, send } = yield* writer
       let first: number | undefined
       let away = true
-      yield* Writes.through((port, pass) => port === (first ??= port) && away ? Writes.notLeader() : pass())
+      yield* KafkaAnswers.between((request, ask, port) =>
+        request === "Produce" && port === (first ??= port) && away
+          ? Promise.reject(KafkaAnswers.errors.notLeader())
+          : ask()
+      )
       const error = yield* Effect.flip(send(records))
       assert.strictEqual(error._tag, "KafkaUnavailable")
       const taken = yield* onTopic

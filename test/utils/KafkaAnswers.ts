@@ -3,7 +3,10 @@ import { createRequire } from "node:module"
 
 const require = createRequire(import.meta.url)
 
-type Send = (this: unknown, protocol: { readonly request: { readonly apiName: string } }) => Promise<unknown>
+type Send = (
+  this: { readonly port: number },
+  protocol: { readonly request: { readonly apiName: string } }
+) => Promise<unknown>
 
 const pool = require("kafkajs/src/network/connectionPool") as { readonly prototype: { send: Send } }
 const { createErrorFromCode } = require("kafkajs/src/protocol/error") as {
@@ -16,13 +19,15 @@ export const errors = {
   concurrentTransactions: () => createErrorFromCode(51)
 }
 
-/** Puts `answer` between all clients of this process and their brokers, for the life of the scope. */
-export const between = (answer: (request: string, ask: () => Promise<unknown>) => Promise<unknown>) =>
+/** Puts `answer` between all clients of this process and the ports of their brokers, for the life of the scope. */
+export const between = (
+  answer: (request: string, ask: () => Promise<unknown>, port: number) => Promise<unknown>
+) =>
   Effect.acquireRelease(
     Effect.sync(() => {
       const { send } = pool.prototype
       pool.prototype.send = function(protocol) {
-        return answer(protocol.request.apiName, () => send.call(this, protocol))
+        return answer(protocol.request.apiName, () => send.call(this, protocol), this.port)
       }
       return send
     }),
