@@ -6,6 +6,7 @@ import { attempt, client, close, reason, TopicMissing } from "./Kafka.js"
 import { javaCompatible, partitionOf } from "./KafkaPartitioner.js"
 import "./KafkaRecords.js"
 import { answerTo, forget } from "./KafkaRequests.js"
+import { retry } from "./Retry.js"
 
 /** A record to write. */
 export interface OutgoingRecord {
@@ -179,7 +180,7 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
         if (stopped) return yield* new SendStopped({ attempted })
         return yield* sendError(failure ?? sent.left, topic, !records.some((record) => written.has(record)))
       }).pipe(Effect.uninterruptible)
-      yield* Effect.retry(once, { while: ({ _tag }) => _tag === "KafkaUnavailable", schedule: attempts })
+      yield* retry(attempts, (error: SendError) => error._tag === "KafkaUnavailable")(once)
       return places
     })
 

@@ -4,6 +4,7 @@ import { PgClient } from "@effect/sql-pg"
 import { Cause, Duration, Effect, Exit, FiberId, Layer, Option, Redacted, Runtime, Schedule, Schema } from "effect"
 import * as Pg from "pg"
 import { isOutdated, PreparingClient } from "./PostgresPrepared.js"
+import { retry } from "./Retry.js"
 
 /** The database cannot answer now: it is away, too slow, or all connections are taken. Trying again later may work. */
 export class DatabaseUnavailable extends Schema.TaggedError<DatabaseUnavailable>()("DatabaseUnavailable", {
@@ -117,7 +118,7 @@ const within = (limit: Duration.DurationInput) => <A, E, R>(effect: Effect.Effec
  */
 export const run = (limit: Duration.DurationInput) => <A, R>(effect: Effect.Effect<A, SqlError.SqlError, R>) =>
   effect.pipe(
-    Effect.retry({ while: isPassing, schedule: passingRetry }),
+    retry(passingRetry, isPassing),
     within(limit),
     Effect.catchAll((error) =>
       error instanceof SqlError.SqlError && isBug(error)

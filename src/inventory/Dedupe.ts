@@ -2,6 +2,7 @@ import { Context, Duration, Effect, Layer, Option, Schema } from "effect"
 import { OrderId } from "../domain/Payment.js"
 import type { RedisUnavailable } from "../infra/Redis.js"
 import { Redis } from "../infra/Redis.js"
+import * as Trace from "../infra/Trace.js"
 
 const readOrderId = Schema.decodeUnknownOption(
   Schema.String.pipe(Schema.pattern(/^[1-9]\d{0,18}$/), Schema.compose(Schema.BigInt), Schema.compose(OrderId))
@@ -39,7 +40,7 @@ export class Dedupe extends Context.Tag("payments/Dedupe")<Dedupe, {
         // Orders and Products use the same Redis, with bare keys
         const name = (key: string) => `payments:inventory:${key}`
 
-        const lookup = Effect.fn("Dedupe.lookup")(function*(keys: ReadonlyArray<string>) {
+        const lookup = Effect.fnUntraced(function*(keys: ReadonlyArray<string>) {
           const found = new Map<string, OrderId>()
           if (keys.length === 0) return found
           const orders = yield* redis.send((redis) => redis.mget(keys.map(name)))
@@ -49,14 +50,14 @@ export class Dedupe extends Context.Tag("payments/Dedupe")<Dedupe, {
             Option.map(readOrderId(order), (orderId) => found.set(keys[i]!, orderId))
           })
           return found
-        })
+        }, Trace.span("Dedupe.lookup"))
 
-        const remember = Effect.fn("Dedupe.remember")(function*(seen: ReadonlyArray<Seen>) {
+        const remember = Effect.fnUntraced(function*(seen: ReadonlyArray<Seen>) {
           if (seen.length === 0) return
           const keys = seen.map((_) => name(_.idempotentKey))
           const orders = seen.map((_) => String(_.orderId))
           yield* redis.send((redis) => redis.eval(setAll, keys.length, ...keys, ttlMillis, ...orders))
-        })
+        }, Trace.span("Dedupe.remember"))
 
         return { lookup, remember }
       })

@@ -1,6 +1,7 @@
 import { Array as Arr, Effect, Metric, Struct } from "effect"
 import * as CrashPoint from "../domain/CrashPoint.js"
 import type { OrderId } from "../domain/Payment.js"
+import * as Trace from "../infra/Trace.js"
 import { Payments } from "../payments/Payments.js"
 import type { Decision, Reservation } from "../payments/Reservation.js"
 import { Dedupe } from "./Dedupe.js"
@@ -57,7 +58,7 @@ export const make = Effect.gen(function*() {
   const payments = yield* Payments
   const dedupe = yield* Dedupe
 
-  return Effect.fn("Intake.reserve")(function*(reservations: ReadonlyArray<Reservation>) {
+  return Effect.fnUntraced(function*(reservations: ReadonlyArray<Reservation>) {
     const seen = yield* dedupe.lookup(reservations.map((_) => _.idempotentKey)).pipe(
       Effect.orElseSucceed(() => new Map<string, OrderId>())
     )
@@ -83,5 +84,5 @@ export const make = Effect.gen(function*() {
     yield* Metric.incrementBy(Metric.tagged(hits, "layer", "redis"), known.length)
     for (const tag of Struct.keys(tally)) yield* count(outcomes[tag], tally[tag])
     for (const [reservation, by] of keyTaken) yield* warnKeyTaken(reservation, by)
-  })
+  }, Trace.span("Intake.reserve"))
 })

@@ -3,6 +3,7 @@ import { Array as Arr, Effect, Metric, Schedule } from "effect"
 import * as CrashPoint from "../domain/CrashPoint.js"
 import type { KafkaOptions } from "../infra/Kafka.js"
 import * as KafkaConsumer from "../infra/KafkaConsumer.js"
+import * as Trace from "../infra/Trace.js"
 import * as DeadLetters from "./DeadLetters.js"
 import * as Intake from "./Intake.js"
 import { triage } from "./Triage.js"
@@ -38,7 +39,7 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
   const sendDeadLetters = DeadLetters.send(options, options.dlqTopic)
   const accepted = new Set(options.acceptStatuses)
 
-  const take = Effect.fn("InventoryConsumer.take", { root: true })(
+  const take = Effect.fnUntraced(
     function*(batch: KafkaConsumer.Batch, records: ReadonlyArray<KafkaConsumer.IncomingRecord>) {
       const { ignored, malformed, reservations } = triage(records, accepted)
       yield* CrashPoint.pass("consumer-decoded")
@@ -56,7 +57,8 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
       yield* Intake.countIgnored(ignored)
       yield* Intake.count("malformed", malformed.length)
       yield* CrashPoint.pass("consumer-taken")
-    }
+    },
+    Trace.span("InventoryConsumer.take", { root: true })
   )
 
   const handle = Effect.fnUntraced(function*(batch: KafkaConsumer.Batch) {

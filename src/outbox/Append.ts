@@ -3,7 +3,7 @@ import { Duration, Effect } from "effect"
 import type { DatabaseUnavailable } from "../infra/Postgres.js"
 import type { Advance } from "./Handover.js"
 import type { Claim, OutboxEvent } from "./OutboxEvent.js"
-import type { OutboxWake } from "./OutboxWake.js"
+import * as OutboxWake from "./OutboxWake.js"
 
 /** What an event says, and the trace that it belongs to. */
 export interface Announcement {
@@ -29,7 +29,7 @@ export interface AppendOptions {
 /** How events are written: in the statement that changes what they tell of. `giveBack` frees what the relay cannot take any more. */
 export const make = (
   sql: SqlClient.SqlClient,
-  { announce, handover }: OutboxWake["Type"],
+  { announce, handover, notifies }: OutboxWake.OutboxWake["Type"],
   options: AppendOptions,
   giveBack: (claim: Claim) => Effect.Effect<unknown, DatabaseUnavailable>
 ) => {
@@ -56,10 +56,17 @@ export const make = (
     `
   }
 
+  const waiting = sql`EXISTS (SELECT FROM appended WHERE NOT leased)`
+
+  /** Where the queue of notifications fills up, because somebody does not read them, a commit with one would fail. */
+  const notified = sql`
+    CASE WHEN ${waiting} AND pg_notification_queue_usage() < 0.5 THEN pg_notify(${OutboxWake.channel}, '') END
+  `
+
   /** The columns of `Written`. */
   const written = sql`
     (SELECT string_agg(concat(id, ' ', order_id), ',') FROM appended WHERE leased) AS leased,
-    EXISTS (SELECT FROM appended WHERE NOT leased) AS waiting
+    ${waiting} AS waiting${notifies ? sql`, ${notified} AS notified` : sql``}
   `
 
   /**

@@ -1,6 +1,7 @@
 import { Array as Arr, Effect, Exit, Layer, Option, Ref, Scope } from "effect"
 import type { KafkaOptions, KafkaUnavailable } from "../infra/Kafka.js"
 import * as KafkaProducer from "../infra/KafkaProducer.js"
+import * as Trace from "../infra/Trace.js"
 import type { Published, Publisher } from "./EventPublisher.js"
 import { EventPublisher } from "./EventPublisher.js"
 import * as EventRecord from "./EventRecord.js"
@@ -102,7 +103,7 @@ const open = Effect.fnUntraced(function*(options: KafkaPublisherOptions) {
       : [[messages, decision] as const]
   })
 
-  const publish = Effect.fn("EventPublisher.publish")(
+  const publish = Effect.fnUntraced(
     function*(events: ReadonlyArray<OutboxEvent>, mayStart: () => boolean) {
       const byTopic = Object.values(Arr.groupBy(events.map(EventRecord.make), (message) => message.topic))
       const decided = (yield* Effect.forEach(byTopic, (messages) => publishTopic(messages, mayStart))).flat()
@@ -116,7 +117,8 @@ const open = Effect.fnUntraced(function*(options: KafkaPublisherOptions) {
           decision._tag === "Refused" ? messages.map(({ event }) => ({ event, reason: decision.reason })) : []
         )
       } satisfies Published
-    }
+    },
+    Trace.span("EventPublisher.publish")
   )
 
   return { publish } satisfies Publisher

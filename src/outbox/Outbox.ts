@@ -3,6 +3,7 @@ import { SqlClient } from "@effect/sql"
 import { Duration, Effect } from "effect"
 import { randomUUID } from "node:crypto"
 import * as Postgres from "../infra/Postgres.js"
+import * as Trace from "../infra/Trace.js"
 import * as Append from "./Append.js"
 import type { Claim, OutboxEvent } from "./OutboxEvent.js"
 import { OutboxWake } from "./OutboxWake.js"
@@ -73,24 +74,24 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
      * Leases up to `limit` events to the caller, from id `from` on, oldest first and no more than one of an order: an
      * event waits until all before it of the same order are `DONE`.
      */
-    const claim = Effect.fn("Outbox.claim")(function*(limit: number, from = "0") {
+    const claim = Effect.fnUntraced(function*(limit: number, from = "0") {
       const token = randomUUID()
       const events = yield* run(claimStatement(token, limit, from))
       return { token, events, oldest: events[0]?.oldest } satisfies Claimed
-    })
+    }, Trace.span("Outbox.claim"))
 
     /** Extends the lease of a claim. False when somebody else took any of it over. */
-    const renew = Effect.fn("Outbox.renew")(function*({ events, token }: Claim) {
+    const renew = Effect.fnUntraced(function*({ events, token }: Claim) {
       const held = yield* sql`
         UPDATE event SET reserved_to = clock_timestamp() + make_interval(secs => ${leaseSeconds})
         WHERE id = ANY(${ids(events)}::bigint[]) AND lease_token = ${token}::uuid AND ${stillWaits}
         RETURNING id
       `.pipe(run)
       return held.length === events.length
-    })
+    }, Trace.span("Outbox.renew"))
 
     /** Published: `DONE`. Answers the seconds that each event has waited since its commit, and only of those still held. */
-    const markDone = Effect.fn("Outbox.markDone")(function*({ token }: Claim, events: ReadonlyArray<OutboxEvent>) {
+    const markDone = Effect.fnUntraced(function*({ token }: Claim, events: ReadonlyArray<OutboxEvent>) {
       const [done] = yield* sql<{ readonly waited: ReadonlyArray<number> }>`
         WITH done AS (
           UPDATE event SET status = 'DONE', done_at = clock_timestamp(), reserved_to = NULL, lease_token = NULL
@@ -100,10 +101,10 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
         SELECT coalesce(array_agg(waited), '{}') AS waited FROM done
       `.pipe(run)
       return done!.waited
-    })
+    }, Trace.span("Outbox.markDone"))
 
     /** Not sent, and no fault of the events: due again after `delay`, no attempt counted. Answers how many were still held. */
-    const release = Effect.fn("Outbox.release")(
+    const release = Effect.fnUntraced(
       function*({ token }: Claim, events: ReadonlyArray<OutboxEvent>, delay: Duration.DurationInput) {
         const released = yield* sql`
           UPDATE event
@@ -112,7 +113,8 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
           RETURNING id
         `.pipe(run)
         return released.length
-      }
+      },
+      Trace.span("Outbox.release")
     )
 
     /**
@@ -120,7 +122,7 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
      * shortened at random by up to a half; `DEAD` when the attempts are used up. Answers the status it has now. `held`
      * is the condition under which the event is still the caller's.
      */
-    const refuseHeld = Effect.fn("Outbox.refuse")(
+    const refuseHeld = Effect.fnUntraced(
       function*(event: OutboxEvent, error: string, held: Statement.Fragment) {
         const [row] = yield* sql<{ readonly status: "WAIT" | "DEAD" }>`
           UPDATE event
@@ -136,7 +138,8 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
           RETURNING status
         `.pipe(run)
         return row?.status
-      }
+      },
+      Trace.span("Outbox.refuse")
     )
 
     /** `refuseHeld`, for an event of a claim. */

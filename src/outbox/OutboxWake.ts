@@ -1,4 +1,3 @@
-import { SqlClient } from "@effect/sql"
 import { Context, Effect, Layer, Queue } from "effect"
 import * as Handover from "./Handover.js"
 
@@ -12,6 +11,8 @@ export const channel = "payments_outbox"
  * is handed over needs no announcement.
  */
 export class OutboxWake extends Context.Tag("payments/OutboxWake")<OutboxWake, {
+  /** Whether the statement that writes events notifies those who have a relay. */
+  readonly notifies: boolean
   /** Call it after the commit of events that are leased to nobody. */
   readonly announce: Effect.Effect<void>
   /** For events that the statement which writes them leases to the relay of this process. */
@@ -29,6 +30,7 @@ export class OutboxWake extends Context.Tag("payments/OutboxWake")<OutboxWake, {
       const ring = () => void bell.unsafeOffer(undefined)
       let announced = false
       return {
+        notifies: false,
         announce: Effect.sync(() => {
           announced = true
           ring()
@@ -44,31 +46,15 @@ export class OutboxWake extends Context.Tag("payments/OutboxWake")<OutboxWake, {
     })
   )
 
-  /**
-   * For a process without a relay: notifies those that have one.
-   *
-   * Commits that follow each other faster than the database answers share a notification, which has a transaction
-   * of its own: NOTIFY takes a lock of the whole server at commit, and no payment should wait for that.
-   */
-  static readonly layerNotify = Layer.scoped(
+  /** For a process without a relay. */
+  static readonly layerNotify = Layer.effect(
     OutboxWake,
-    Effect.gen(function*() {
-      const sql = yield* SqlClient.SqlClient
-      const bell = yield* Queue.sliding<void>(1)
-      yield* Queue.take(bell).pipe(
-        // a hint need not be on the disk
-        Effect.zipRight(
-          Effect.ignore(sql`SELECT set_config('synchronous_commit', 'off', true), pg_notify(${channel}, '')`)
-        ),
-        Effect.forever,
-        Effect.forkScoped
-      )
-      return {
-        announce: Effect.asVoid(Queue.offer(bell, undefined)),
-        handover: Handover.make(yield* Effect.clock, () => {}),
-        rung: Effect.never,
-        announced: () => false
-      }
-    })
+    Effect.map(Effect.clock, (clock) => ({
+      notifies: true,
+      announce: Effect.void,
+      handover: Handover.make(clock, () => {}),
+      rung: Effect.never,
+      announced: () => false
+    }))
   )
 }

@@ -1,7 +1,10 @@
 import type { Redacted } from "effect"
 import { Array as Arr, Clock, Duration, Effect, Metric, Schedule } from "effect"
 import * as CrashPoint from "../domain/CrashPoint.js"
+import type { DatabaseUnavailable } from "../infra/Postgres.js"
 import * as Notifications from "../infra/PostgresNotifications.js"
+import { retry } from "../infra/Retry.js"
+import * as Trace from "../infra/Trace.js"
 import type { Published, Publisher } from "./EventPublisher.js"
 import { EventPublisher } from "./EventPublisher.js"
 import * as Floor from "./Floor.js"
@@ -28,11 +31,13 @@ export interface RelayOptions {
 /** Topics are made by hand, if they are made at all. */
 const missingTopicDelay = Duration.seconds(5)
 
+const persistence = Schedule.exponential("50 millis").pipe(Schedule.union(Schedule.spaced("1 second")))
+
 /** A statement that must not be given up while the database may come back: the token fences it, however late it is. */
-const insist = <A, E extends { readonly _tag: "DatabaseUnavailable" }, R>(effect: Effect.Effect<A, E, R>) =>
+const insist = <A, R>(effect: Effect.Effect<A, DatabaseUnavailable, R>) =>
   effect.pipe(
     Effect.tapError((error) => Effect.logDebug("the outcome is not written yet", error)),
-    Effect.retry(Schedule.exponential("50 millis").pipe(Schedule.union(Schedule.spaced("1 second"))))
+    retry<DatabaseUnavailable>(persistence)
   )
 
 /** Says which events this worker no longer answers for. */
@@ -42,7 +47,7 @@ const dropped = (events: Published["sent"], why: string) =>
     : Effect.logWarning(`dropped: ${why}`).pipe(Effect.annotateLogs({ events: events.map((_) => _.id).join(",") }))
 
 /** Writes what became of a claim into the outbox. */
-const settle = Effect.fn("Relay.settle")(function*(claim: Claim, outcome: Published, stopping: boolean) {
+const settle = Effect.fnUntraced(function*(claim: Claim, outcome: Published, stopping: boolean) {
   const outbox = yield* Outbox
   if (outcome.sent.length > 0) {
     yield* CrashPoint.pass("relay-sent")
@@ -76,7 +81,7 @@ const settle = Effect.fn("Relay.settle")(function*(claim: Claim, outcome: Publis
   // their lease runs out by itself: what may still be on its way to the topic gets a head start before a resend
   yield* Metric.incrementBy(Metric.tagged(RelayMetrics.retried, "reason", "undecided"), outcome.undecided.length)
   yield* dropped(outcome.undecided, "the broker owed an answer; another worker sends them when their lease has run out")
-})
+}, Trace.span("Relay.settle"))
 
 /** Claims under way at the same time: while one is being sent, the next is leased and the last is marked. */
 const lanes = 3
@@ -97,7 +102,7 @@ const publish = Effect.fnUntraced(function*(claim: Claim, since: bigint, publish
 })
 
 /** Leases what is due, and takes it through. Answers whether there may be more to do now. */
-const look = Effect.fn("Relay.look", { root: true })(function*(
+const look = Effect.fnUntraced(function*(
   options: RelayOptions,
   publisher: Publisher,
   shared: Shared
@@ -117,16 +122,17 @@ const look = Effect.fn("Relay.look", { root: true })(function*(
   yield* publish(claim, since, publisher, shared)
   // another lane has looked meanwhile, and may have passed over what waited for these events to be `DONE`
   return full || wake.handover.looks() > looks
-})
+}, Trace.span("Relay.look", { root: true }))
 
 /** Takes through what was leased when it was written. Answers whether there may be something to do in the table now. */
-const receive = Effect.fn("Relay.receive", { root: true })(
+const receive = Effect.fnUntraced(
   function*(handed: Handed, publisher: Publisher, shared: Shared) {
     const { handover } = yield* OutboxWake.OutboxWake
     yield* publish(handed, handed.since, publisher, shared)
     // as above; nobody was told of what waited for these events
     return handover.looks() > handed.looks
-  }
+  },
+  Trace.span("Relay.receive", { root: true })
 )
 
 /** Takes one claim after the other through, until it is told to stop. */

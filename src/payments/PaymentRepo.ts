@@ -3,6 +3,7 @@ import { Duration, Effect, Option } from "effect"
 import type { Outcome, PaymentStatus } from "../domain/Payment.js"
 import { OrderId, Payment } from "../domain/Payment.js"
 import * as Postgres from "../infra/Postgres.js"
+import * as Trace from "../infra/Trace.js"
 import type { Announcement, Written } from "../outbox/Append.js"
 import { Outbox } from "../outbox/Outbox.js"
 
@@ -43,7 +44,7 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
     const outbox = yield* Outbox
 
     /** Creates the payments whose order and key are both new, and answers the orders of the others. No two may share either. */
-    const create = Effect.fn("PaymentRepo.create")(function*(payments: ReadonlyArray<NewPayment>) {
+    const create = Effect.fnUntraced(function*(payments: ReadonlyArray<NewPayment>) {
       const { refused } = yield* outbox.write(
         byOrder(payments),
         (advance) =>
@@ -70,10 +71,10 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
       `.pipe(Postgres.run(batchLimit))
       )
       return new Set((refused ?? []).map((order) => OrderId.make(BigInt(order))))
-    })
+    }, Trace.span("PaymentRepo.create"))
 
     /** What is there already of these orders and keys. */
-    const known = Effect.fn("PaymentRepo.known")(function*(payments: ReadonlyArray<Known>) {
+    const known = Effect.fnUntraced(function*(payments: ReadonlyArray<Known>) {
       const rows = yield* sql<{ readonly order_id: string; readonly inventory_key: string | null }>`
         SELECT order_id, inventory_key FROM payment WHERE order_id = ANY(${payments.map((_) => _.orderId)}::bigint[])
         UNION
@@ -85,10 +86,10 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
         orderId: OrderId.make(BigInt(row.order_id)),
         inventoryKey: row.inventory_key
       }))
-    })
+    }, Trace.span("PaymentRepo.known"))
 
     /** Moves a payment from `CREATED` to its outcome; waits for whoever has its row. Answers the status it had before; none when there is no payment. */
-    const settle = Effect.fn("PaymentRepo.settle")(
+    const settle = Effect.fnUntraced(
       function*(settlement: Settlement) {
         const { orderId, outcome, payload, traceparent } = settlement
         const { status } = yield* outbox.write(
@@ -115,22 +116,23 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
         `.pipe(Postgres.run(callLimit))
         )
         return Option.fromNullable(status)
-      }
+      },
+      Trace.span("PaymentRepo.settle")
     )
 
     /** Those of the orders that have a payment. */
-    const existing = Effect.fn("PaymentRepo.existing")(function*(orderIds: ReadonlyArray<OrderId>) {
+    const existing = Effect.fnUntraced(function*(orderIds: ReadonlyArray<OrderId>) {
       const rows = yield* sql<{ readonly order_id: string }>`
         SELECT order_id FROM payment WHERE order_id = ANY(${orderIds}::bigint[])
       `.pipe(Postgres.run(callLimit))
       return rows.map((row) => OrderId.make(BigInt(row.order_id)))
-    })
+    }, Trace.span("PaymentRepo.existing"))
 
     /**
      * The same for many orders, no two of them equal, in one transaction. Waits for nobody: a payment whose row is held
      * by another transaction is left as it is, and answered `held`.
      */
-    const settleAll = Effect.fn("PaymentRepo.settleAll")(function*(settlements: ReadonlyArray<Settlement>) {
+    const settleAll = Effect.fnUntraced(function*(settlements: ReadonlyArray<Settlement>) {
       const { others } = yield* outbox.write(
         byOrder(settlements),
         (advance) =>
@@ -174,9 +176,9 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
       }
       if (unseen.length > 0) { for (const orderId of yield* existing(unseen)) found.set(orderId, "held") }
       return found
-    })
+    }, Trace.span("PaymentRepo.settleAll"))
 
-    const find = Effect.fn("PaymentRepo.find")(function*(orderId: OrderId) {
+    const find = Effect.fnUntraced(function*(orderId: OrderId) {
       const [row] = yield* sql<
         { readonly status: PaymentStatus; readonly created_at: Date; readonly updated_at: Date }
       >`
@@ -187,7 +189,7 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
         ({ created_at, status, updated_at }) =>
           new Payment({ orderId, status, createdAt: created_at, updatedAt: updated_at })
       )
-    })
+    }, Trace.span("PaymentRepo.find"))
 
     /** Ends when the database has answered. */
     const ping = sql`SELECT 1`.pipe(Postgres.run(callLimit), Effect.asVoid, Effect.withSpan("PaymentRepo.ping"))

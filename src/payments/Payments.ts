@@ -24,7 +24,7 @@ export class Payments extends Effect.Service<Payments>()("payments/Payments", {
      * One payment an order and one an idempotency key, whatever is repeated and by whomever.
      * Fails with `DatabaseUnavailable`; then it may be called again with the same reservations.
      */
-    const reserve = Effect.fn("Payments.reserve")(function*(reservations: ReadonlyArray<Reservation.Reservation>) {
+    const reserve = Effect.fnUntraced(function*(reservations: ReadonlyArray<Reservation.Reservation>) {
       // one for all: to begin a trace for each would cost as much as to decode its record
       const here = Option.getOrElse(yield* Trace.current, Trace.begin)
       const decided = new Map<Reservation.Reservation, Reservation.Decision>()
@@ -47,7 +47,7 @@ export class Payments extends Effect.Service<Payments>()("payments/Payments", {
         open = rest.filter((reservation) => !decided.has(reservation))
       }
       return reservations.map((reservation) => decided.get(reservation)!)
-    })
+    }, Trace.span("Payments.reserve"))
 
     /**
      * Pays an order, or does not. Asking again for the outcome it has is no failure and writes nothing.
@@ -68,13 +68,13 @@ export class Payments extends Effect.Service<Payments>()("payments/Payments", {
       )
 
     /** The payment of an order. Fails with `PaymentNotFound` or `DatabaseUnavailable`. */
-    const get = Effect.fn("Payments.get")(function*(orderId: OrderId) {
+    const get = Effect.fnUntraced(function*(orderId: OrderId) {
       const payment = yield* repo.find(orderId)
       return yield* Option.match(payment, {
         onNone: () => new PaymentNotFound({ orderId }),
         onSome: Effect.succeed
       })
-    })
+    }, Trace.span("Payments.get"))
 
     return { reserve, settle, get, ping: repo.ping } as const
   })

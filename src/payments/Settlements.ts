@@ -57,7 +57,7 @@ export const make = Effect.gen(function*() {
   const commit = (group: ReadonlyArray<Waiting>) =>
     repo.settleAll(firstOfEach(group)).pipe(
       Effect.map((found) => answers(group, found)),
-      Effect.zipLeft(Metric.update(groups, group.length)),
+      Effect.tap(() => groups.unsafeUpdate(group.length, [])),
       // also a bug and an interruption: nobody is left without an answer
       Effect.onExit((exit) =>
         Effect.sync(() => {
