@@ -5,9 +5,10 @@ import { createServer } from "node:net"
 import type { AddressInfo } from "node:net"
 import { fileURLToPath } from "node:url"
 import { until } from "./Clock.js"
-import type { Environment } from "./World.js"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
+
+export type Environment = Readonly<Record<string, string>>
 
 /** A program that is measured, and how it is started. */
 export interface Subject {

@@ -2,10 +2,9 @@ import { execFile } from "node:child_process"
 import { promisify } from "node:util"
 import * as Pg from "pg"
 import type { Servers } from "./Stack.js"
+import type { Environment } from "./Subject.js"
 import { ours } from "./Subject.js"
 import type { Topics } from "./Topics.js"
-
-export type Environment = Readonly<Record<string, string>>
 
 /** A database, topics and a group that one run has for itself. */
 export interface World {
