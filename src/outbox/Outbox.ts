@@ -5,13 +5,14 @@ import { randomUUID } from "node:crypto"
 import * as Postgres from "../infra/Postgres.js"
 import * as Trace from "../infra/Trace.js"
 import * as Append from "./Append.js"
+import type { Sight } from "./Floor.js"
 import type { Claim, OutboxEvent } from "./OutboxEvent.js"
 import { OutboxWake } from "./OutboxWake.js"
 
 /** A claim out of the table. */
 export interface Claimed extends Claim {
-  /** The first event that waits, or waited until now: looking before it finds nothing. None when none was claimed. */
-  readonly oldest: string | undefined
+  /** None when none was claimed. */
+  readonly sight: Sight | undefined
 }
 
 export interface OutboxOptions extends Append.AppendOptions {
@@ -34,8 +35,8 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
     const stillWaits = sql.literal("status::text = 'WAIT'")
 
     /** The statement of `claim`. */
-    const claimStatement = (token: string, limit: number, from: string) =>
-      sql<OutboxEvent & { readonly oldest: string }>`
+    const claimStatement = (token: string, limit: number, from: bigint) =>
+      sql<OutboxEvent & { readonly sight: string }>`
         -- MATERIALIZED: under a nested loop the sub-select would run again and lock more than the limit
         WITH due AS MATERIALIZED (
           SELECT id FROM event AS candidate
@@ -61,12 +62,12 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
         )
         -- UPDATE returns rows in no particular order
         SELECT leased.*, (
-          SELECT id FROM event
+          SELECT concat_ws(' ', id, pg_current_xact_id(), pg_snapshot_xmin(pg_current_snapshot())) FROM event
           WHERE status = 'WAIT' AND id >= ${from}::bigint
             -- what was put off for long comes back when everything is looked at
             AND (reserved_to IS NULL OR reserved_to <= clock_timestamp() OR lease_token IS NOT NULL)
           ORDER BY id LIMIT 1
-        ) AS oldest
+        ) AS sight
         FROM leased ORDER BY id
       `
 
@@ -74,10 +75,10 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
      * Leases up to `limit` events to the caller, from id `from` on, oldest first and no more than one of an order: an
      * event waits until all before it of the same order are `DONE`.
      */
-    const claim = Effect.fnUntraced(function*(limit: number, from = "0") {
+    const claim = Effect.fnUntraced(function*(limit: number, from = 0n) {
       const token = randomUUID()
       const events = yield* run(claimStatement(token, limit, from))
-      return { token, events, oldest: events[0]?.oldest } satisfies Claimed
+      return { token, events, sight: sightOf(events[0]?.sight) } satisfies Claimed
     }, Trace.span("Outbox.claim"))
 
     /** Extends the lease of a claim. False when somebody else took any of it over. */
@@ -165,5 +166,11 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
     } as const
   })
 }) {}
+
+const sightOf = (seen: string | undefined): Sight | undefined => {
+  if (seen === undefined) return undefined
+  const [oldest, xid, xmin] = seen.split(" ").map(BigInt) as [bigint, bigint, bigint]
+  return { oldest, xid, xmin }
+}
 
 const ids = (events: ReadonlyArray<OutboxEvent>) => events.map((_) => _.id)

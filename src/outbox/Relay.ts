@@ -113,7 +113,7 @@ const look = Effect.fnUntraced(function*(
   const from = shared.floor.begin()
   const looks = wake.handover.look()
   const claim = yield* outbox.claim(options.batchSize, from)
-  if (claim.oldest !== undefined) shared.floor.found(from, since, claim.oldest)
+  if (claim.sight !== undefined) shared.floor.found(from, since, claim.sight)
   yield* options.onTurn
   if (claim.events.length === 0) return false
   const full = claim.events.length === options.batchSize

@@ -1,33 +1,54 @@
 import { SqlClient } from "@effect/sql"
 import { assert, it, layer } from "@effect/vitest"
-import { Deferred, Effect, TestClock } from "effect"
+import { Deferred, Effect, Fiber, TestClock } from "effect"
 import * as Floor from "../../src/outbox/Floor.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
 import * as Fixtures from "./Fixtures.js"
 
 const after = (millis: number) => TestClock.adjust(millis)
 
-it.effect("begins where the oldest waiting event was a moment ago, and looks at everything once a second", () =>
+it.effect("begins where the oldest waiting event was when all have ended that were under way then", () =>
   Effect.gen(function*() {
     const clock = yield* Effect.clock
     const floor = yield* Floor.make
-    const found = (from: string, oldest: string) => floor.found(from, clock.unsafeCurrentTimeNanos(), oldest)
-    assert.strictEqual(floor.begin(), "0")
-    found("0", "10")
-    // nobody knows yet whether a transaction with a lower id is under way
-    assert.strictEqual(floor.begin(), "0")
-    yield* after(200)
-    assert.strictEqual(floor.begin(), "10")
-    found("10", "50")
+    const found = (oldest: bigint, xid: bigint, xmin: bigint, from = 1n) =>
+      floor.found(from, clock.unsafeCurrentTimeNanos(), { oldest, xid, xmin })
+    assert.strictEqual(floor.begin(), 0n)
+    found(10n, 100n, 100n, 0n)
+    // a transaction with a lower id may be under way
+    assert.strictEqual(floor.begin(), 0n)
+    found(50n, 102n, 101n)
+    assert.strictEqual(floor.begin(), 10n)
+    found(60n, 105n, 102n)
+    assert.strictEqual(floor.begin(), 10n, "102 is under way yet")
+    found(70n, 108n, 107n)
+    assert.strictEqual(floor.begin(), 60n)
+    found(55n, 110n, 109n)
+    assert.strictEqual(floor.begin(), 55n, "one that came late is looked for until it waits no more")
+    yield* after(1_000)
+    assert.strictEqual(floor.begin(), 0n, "it was a second since the last look at everything")
+    assert.strictEqual(floor.begin(), 55n)
+  }))
+
+it.effect("does not wait for a transaction that writes for long", () =>
+  Effect.gen(function*() {
+    const clock = yield* Effect.clock
+    const floor = yield* Floor.make
+    const found = (from: bigint, oldest: bigint, xid: bigint) =>
+      floor.found(from, clock.unsafeCurrentTimeNanos(), { oldest, xid, xmin: 7n })
+    assert.strictEqual(floor.begin(), 0n)
+    found(0n, 10n, 100n)
+    yield* after(199)
+    assert.strictEqual(floor.begin(), 0n)
+    yield* after(1)
+    assert.strictEqual(floor.begin(), 10n)
+    found(10n, 50n, 101n)
     yield* after(100)
-    found("10", "60")
+    found(10n, 60n, 102n)
     yield* after(100)
-    assert.strictEqual(floor.begin(), "50")
+    assert.strictEqual(floor.begin(), 50n)
     yield* after(100)
-    assert.strictEqual(floor.begin(), "60")
-    yield* after(900)
-    assert.strictEqual(floor.begin(), "0", "it was a second since the last look at everything")
-    assert.strictEqual(floor.begin(), "60")
+    assert.strictEqual(floor.begin(), 60n)
   }))
 
 it.effect("a look at everything that takes long is seldom", () =>
@@ -35,14 +56,48 @@ it.effect("a look at everything that takes long is seldom", () =>
     const clock = yield* Effect.clock
     const floor = yield* Floor.make
     const since = clock.unsafeCurrentTimeNanos()
-    assert.strictEqual(floor.begin(), "0")
+    assert.strictEqual(floor.begin(), 0n)
     yield* after(500)
-    floor.found("0", since, "7")
+    floor.found(0n, since, { oldest: 7n, xid: 100n, xmin: 101n })
     yield* after(9_900)
-    assert.strictEqual(floor.begin(), "7")
+    assert.strictEqual(floor.begin(), 7n)
     yield* after(100)
-    assert.strictEqual(floor.begin(), "0")
+    assert.strictEqual(floor.begin(), 0n)
   }))
+
+layer(Fixtures.layer, { excludeTestServices: true })("beside a transaction that commits late", (it) => {
+  it.effect("a claim tells that it is under way, and by its end that all have ended which were", () =>
+    Effect.gen(function*() {
+      yield* Fixtures.clear
+      const sql = yield* SqlClient.SqlClient
+      const outbox = yield* Outbox
+      const [written, commit] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+      const late = yield* Effect.fork(sql.withTransaction(
+        Fixtures.append([1]).pipe(
+          Effect.zipLeft(Deferred.succeed(written, undefined)),
+          Effect.zipLeft(Deferred.await(commit))
+        )
+      ))
+      yield* Deferred.await(written)
+      const [second] = yield* Fixtures.append([2])
+      const before = (yield* outbox.claim(1)).sight!
+      assert.strictEqual(before.oldest, BigInt(second!))
+      assert.isBelow(Number(before.xmin), Number(before.xid))
+      yield* Fixtures.append([3])
+      assert.isBelow(Number((yield* outbox.claim(1)).sight!.xmin), Number(before.xid), "it is under way yet")
+
+      yield* Deferred.succeed(commit, undefined)
+      const [first] = yield* Fiber.join(late)
+      const after = (yield* outbox.claim(1)).sight!
+      assert.strictEqual(after.oldest, BigInt(first!))
+      const orders = { next: 4 }
+      yield* Fixtures.until(
+        Effect.zipRight(Effect.suspend(() => Fixtures.append([orders.next++])), outbox.claim(1)),
+        // transactions of the server's other databases are counted too
+        ({ sight }) => sight!.xmin > before.xid
+      )
+    }))
+})
 
 layer(Fixtures.layer)("under a transaction that stays open", (it) => {
   it.scoped("a claim reads what waits, and not what was published since", () =>
@@ -66,7 +121,7 @@ layer(Fixtures.layer)("under a transaction that stays open", (it) => {
       yield* Fixtures.append([30_001, 30_002, 30_003])
 
       /** Pages that the claim reads. */
-      const pages = Effect.fnUntraced(function*(from: string) {
+      const pages = Effect.fnUntraced(function*(from: bigint) {
         const [text, values] = outbox.claimStatement("00000000-0000-4000-8000-000000000000", 500, from).compile()
         const [row] = yield* sql.unsafe<{ readonly "QUERY PLAN": [{ readonly Plan: Record<string, number> }] }>(
           `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ${text}`,
@@ -78,8 +133,8 @@ layer(Fixtures.layer)("under a transaction that stays open", (it) => {
       const [waiting] = yield* sql<
         { readonly oldest: string }
       >`SELECT min(id) AS oldest FROM event WHERE status = 'WAIT'`
-      assert.isAbove(yield* pages("0"), 300, "there are no dead rows to read: this shows nothing")
+      assert.isAbove(yield* pages(0n), 300, "there are no dead rows to read: this shows nothing")
       yield* Fixtures.expireLeases
-      assert.isBelow(yield* pages(waiting!.oldest), 120)
+      assert.isBelow(yield* pages(BigInt(waiting!.oldest)), 120)
     }))
 })

@@ -143,7 +143,7 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("plans aft
           const claim = yield* outbox.claim(batch)
           const [first, ...rest] = claim.events
           yield* check("claim", outbox.claim(batch))
-          yield* check("claim from a floor", outbox.claim(batch, first!.id))
+          yield* check("claim from a floor", outbox.claim(batch, BigInt(first!.id)))
           yield* check("renew", outbox.renew(claim))
           yield* check("mark", outbox.markDone(claim, rest.slice(1)))
           yield* check("release", outbox.release(claim, [first!], 0))
