@@ -56,9 +56,9 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
           UPDATE event
           SET lease_token = ${token}::uuid,
               reserved_to = clock_timestamp() + make_interval(secs => ${leaseSeconds})
-          FROM due
-          WHERE event.id = due.id
-          RETURNING event.id, topic, order_id::text AS key, payload, traceparent
+          -- an array, and no join: how many are due the planner cannot know
+          WHERE id = ANY(ARRAY(SELECT id FROM due))
+          RETURNING id, topic, order_id::text AS key, payload, traceparent
         )
         -- UPDATE returns rows in no particular order
         SELECT leased.*, (

@@ -123,8 +123,8 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
           WHERE outbox_shard.shard = mine.shard AND EXISTS (SELECT FROM due)
           RETURNING outbox_shard.batch
         ), leased AS (
-          UPDATE event SET batch = numbered.batch, lease_token = NULL, reserved_to = NULL FROM numbered, due
-          WHERE event.id = due.id
+          UPDATE event SET batch = numbered.batch, lease_token = NULL, reserved_to = NULL FROM numbered
+          WHERE event.id = ANY(ARRAY(SELECT id FROM due)) -- no join, as in Outbox.claim
           RETURNING event.id, topic, order_id::text AS key, payload, traceparent, event.batch AS number
         )
         SELECT leased.* FROM mine LEFT JOIN leased ON true ORDER BY leased.id
