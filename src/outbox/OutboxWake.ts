@@ -1,4 +1,5 @@
-import { Context, Effect, Layer, Queue } from "effect"
+import { Context, Effect, Layer } from "effect"
+import * as Bell from "../infra/Bell.js"
 import * as Handover from "./Handover.js"
 
 /** The channel on which a process without a relay tells the others that events wait. */
@@ -26,8 +27,7 @@ export class OutboxWake extends Context.Tag("payments/OutboxWake")<OutboxWake, {
   static readonly layerLocal = Layer.effect(
     OutboxWake,
     Effect.gen(function*() {
-      const bell = yield* Queue.sliding<void>(1)
-      const ring = () => void bell.unsafeOffer(undefined)
+      const { ring, rung } = Bell.make()
       let announced = false
       return {
         notifies: false,
@@ -36,7 +36,7 @@ export class OutboxWake extends Context.Tag("payments/OutboxWake")<OutboxWake, {
           ring()
         }),
         handover: Handover.make(yield* Effect.clock, ring),
-        rung: Queue.take(bell),
+        rung,
         announced: () => {
           const was = announced
           announced = false

@@ -1,7 +1,8 @@
 import type { Redacted } from "effect"
-import { Deferred, Duration, Effect, Fiber, FiberSet, Metric, Option, Queue } from "effect"
+import { Deferred, Duration, Effect, Fiber, FiberSet, Metric } from "effect"
 import { randomUUID } from "node:crypto"
 import * as CrashPoint from "../domain/CrashPoint.js"
+import * as Bell from "../infra/Bell.js"
 import * as Notifications from "../infra/PostgresNotifications.js"
 import * as InHand from "./InHand.js"
 import * as OutboxWake from "./OutboxWake.js"
@@ -35,19 +36,19 @@ export const share = (shards: number, alive: number, before: number) =>
 
 interface Held {
   readonly owned: OwnedShard
-  readonly bell: Queue.Queue<void>
-  readonly rouse: Queue.Queue<void>
+  readonly bell: Bell.Bell
+  readonly rouse: Bell.Bell
   readonly ended: Deferred.Deferred<void>
   stopping: boolean
   /** Why nothing is published now. */
   problem: string | undefined
 }
 
-/** It waits for its bell. */
-const isIdle = ({ bell }: Held) => Option.exists(bell.unsafeSize(), (size) => size < 0)
-
 /** Whatever it waits for, it looks up. */
-const rouse = ({ bell, rouse }: Held) => Effect.zipRight(Queue.offer(bell, undefined), Queue.offer(rouse, undefined))
+const rouse = ({ bell, rouse }: Held) => {
+  bell.ring()
+  rouse.ring()
+}
 
 /**
  * Moves events from the outbox to their topics, each exactly once for who reads what is committed. Never ends by
@@ -76,14 +77,15 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
   const end = (one: Held) =>
     Effect.suspend(() => {
       one.stopping = true
-      return Effect.zipRight(rouse(one), Deferred.await(one.ended))
+      rouse(one)
+      return Deferred.await(one.ended)
     })
 
   const begin = Effect.fnUntraced(function*(owned: OwnedShard) {
     const one: Held = {
       owned,
-      bell: yield* Queue.sliding<void>(1),
-      rouse: yield* Queue.sliding<void>(1),
+      bell: Bell.make(),
+      rouse: Bell.make(),
       ended: yield* Deferred.make<void>(),
       stopping: false,
       problem: undefined
@@ -108,7 +110,7 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
       InHand.finish(work, {
         onStop: Effect.suspend(() => {
           one.stopping = true
-          return Effect.zipRight(CrashPoint.pass("relay-stopping"), rouse(one))
+          return Effect.zipRight(CrashPoint.pass("relay-stopping"), Effect.sync(() => rouse(one)))
         }),
         within: options.drainTimeout
       })
@@ -116,7 +118,9 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
   })
 
   const ring = (concerns: (one: Held) => boolean) =>
-    Effect.forEach(Array.from(held).filter(concerns), ({ bell }) => Queue.offer(bell, undefined), { discard: true })
+    Effect.sync(() => {
+      for (const one of held) if (concerns(one)) one.bell.ring()
+    })
   /** Rings where something is due. */
   const ringDue = (tokens: ReadonlyArray<string>) => ring(({ owned }) => tokens.includes(owned.token))
 
@@ -126,7 +130,7 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
     const { alive, before, due, kept, shards } = yield* owners.keep(id, all())
     for (const one of held) {
       // a worker that idles would not learn it
-      if (!kept.includes(one.owned.token) && tokens.includes(one.owned.token)) yield* rouse(one)
+      if (!kept.includes(one.owned.token) && tokens.includes(one.owned.token)) rouse(one)
     }
     yield* ringDue(due)
     const mine = share(shards, alive, before)
@@ -139,7 +143,7 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
 
   const look = wake.rung.pipe(
     Effect.zipRight(Effect.suspend(() => {
-      const idle = Array.from(held).filter(isIdle)
+      const idle = Array.from(held).filter(({ bell }) => bell.awaited())
       // a question is dearer than a look or two in vain; who is at work looks anyway when the batch in hand is sent
       const asked = idle.length > 2 ? idle : []
       const answer = asked.length > 0 ? owners.due(asked.map(({ owned }) => owned)) : Effect.succeed([])

@@ -1,6 +1,7 @@
 import type { Duration } from "effect"
-import { Effect, Metric, Option, Queue } from "effect"
+import { Effect, Metric, Option } from "effect"
 import * as CrashPoint from "../domain/CrashPoint.js"
+import type * as Bell from "../infra/Bell.js"
 import type { Transactions } from "../infra/KafkaTransactions.js"
 import * as EventRecord from "./EventRecord.js"
 import * as RelayMetrics from "./RelayMetrics.js"
@@ -63,9 +64,9 @@ export const serve = Effect.fnUntraced(function*(
   owned: OwnedShard,
   options: ShardOptions & {
     /** Rings when something may be due. */
-    readonly bell: Queue.Dequeue<void>
+    readonly bell: Bell.Bell
     /** Rings when a pause has no more use: the work is to end, or the shard is another's. */
-    readonly rouse: Queue.Dequeue<void>
+    readonly rouse: Bell.Bell
     /** Asked before each batch: true ends the work. */
     readonly stopping: () => boolean
     /** Told why nothing is published now, and undefined when something can be. */
@@ -75,7 +76,7 @@ export const serve = Effect.fnUntraced(function*(
   const batches = yield* ShardBatches
   /** Grows with what succeeds and halves with what is refused, until the event at fault is alone. */
   let size = options.batchSize
-  const pause = (time: Duration.DurationInput) => Effect.raceFirst(Effect.sleep(time), Queue.take(options.rouse))
+  const pause = (time: Duration.DurationInput) => Effect.raceFirst(Effect.sleep(time), options.rouse.rung)
 
   const work = Effect.gen(function*() {
     const transactions = yield* takeOver(owned, options)
@@ -110,7 +111,7 @@ export const serve = Effect.fnUntraced(function*(
         const more = yield* markLast
         last = Option.none()
         if (!more && !options.stopping()) {
-          yield* Effect.raceFirst(Queue.take(options.bell), Effect.delay(renew(owned, transactions), renewal))
+          yield* Effect.raceFirst(options.bell.rung, Effect.delay(renew(owned, transactions), renewal))
         }
         batch = yield* claim
       }

@@ -1,5 +1,6 @@
-import { Effect, Exit, Metric, MetricBoundaries, Option, Queue } from "effect"
+import { Effect, Exit, Metric, MetricBoundaries, Option } from "effect"
 import type { OrderId, PaymentStatus } from "../domain/Payment.js"
+import * as Bell from "../infra/Bell.js"
 import type { DatabaseUnavailable } from "../infra/Postgres.js"
 import type { Settlement } from "./PaymentRepo.js"
 import { PaymentRepo } from "./PaymentRepo.js"
@@ -51,7 +52,8 @@ const firstOfEach = (group: ReadonlyArray<Waiting>): ReadonlyArray<Settlement> =
  */
 export const make = Effect.gen(function*() {
   const repo = yield* PaymentRepo
-  const queue = yield* Queue.unbounded<Waiting>()
+  const waiting: Array<Waiting> = []
+  const { ring, rung } = Bell.make()
   const aloneOnly = yield* Effect.makeSemaphore(aloneLimit)
 
   const commit = (group: ReadonlyArray<Waiting>) =>
@@ -67,9 +69,14 @@ export const make = Effect.gen(function*() {
       Effect.exit
     )
 
-  yield* Queue.takeBetween(queue, 1, groupLimit).pipe(
-    Effect.map((taken) => [...taken].filter(({ withdrawn }) => !withdrawn)),
-    Effect.flatMap((group) => group.length === 0 ? Effect.void : commit(group)),
+  const commitNext = Effect.suspend(() => {
+    const group = waiting.splice(0, groupLimit).filter(({ withdrawn }) => !withdrawn)
+    if (waiting.length > 0) ring()
+    return group.length === 0 ? Effect.void : commit(group)
+  })
+
+  yield* rung.pipe(
+    Effect.zipRight(commitNext),
     Effect.forever,
     Effect.forkScoped,
     Effect.replicateEffect(lanes)
@@ -80,9 +87,10 @@ export const make = Effect.gen(function*() {
 
   return (settlement: Settlement): Effect.Effect<Option.Option<PaymentStatus>, DatabaseUnavailable> =>
     Effect.async<Before, DatabaseUnavailable>((answer) => {
-      const waiting: Waiting = { settlement, answer, withdrawn: false }
-      queue.unsafeOffer(waiting)
-      return Effect.sync(() => (waiting.withdrawn = true))
+      const call: Waiting = { settlement, answer, withdrawn: false }
+      waiting.push(call)
+      ring()
+      return Effect.sync(() => (call.withdrawn = true))
     }).pipe(
       Effect.flatMap((before) => before === "held" ? settleAlone(settlement) : Effect.succeed(before))
     )

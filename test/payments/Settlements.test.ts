@@ -130,6 +130,17 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Settl
       assert.deepStrictEqual(yield* toldOf(orders), expected)
     }))
 
+  it.scoped("more calls than the groups under way may have are all answered", () =>
+    Effect.gen(function*() {
+      const { occupy, open, payments, sent } = yield* gated
+      const orders = yield* created(1_600)
+      yield* occupy
+      const calls = yield* callAll(payments, orders.map((order) => [order, "COMPLETED"] as const))
+      yield* open
+      assert.deepStrictEqual(new Set(yield* soon(Effect.forEach(calls, Fiber.join))), new Set(["OK"]))
+      assert.deepStrictEqual([...(yield* Queue.takeAll(sent))], [500, 500, 500, 100])
+    }))
+
   it.scoped("a call that is alone is sent at once", () =>
     Effect.gen(function*() {
       const { open, payments, sent } = yield* gated
