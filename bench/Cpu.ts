@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs"
+import { readdirSync, readFileSync } from "node:fs"
 import type { Servers } from "./Stack.js"
 import type { Running } from "./Subject.js"
 
@@ -30,6 +30,21 @@ const treeOf = (pid: number): number => {
 
 /** User and system time of a process and of all that it has started, in microseconds; NaN where there is no /proc. */
 export const cpuOf = (pid: number) => treeOf(pid) || Number.NaN
+
+/**
+ * CPU time of the threads of a process and of all that it has started, in nanoseconds by the scheduler: for what is too
+ * little for hundredths of a second. What a thread took that has ended is not in it. NaN where there is no /proc.
+ */
+export const nanosOf = (pid: number): number => {
+  try {
+    const own = readdirSync(`/proc/${pid}/task`).map((thread) =>
+      Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ")[0])
+    )
+    return [...own, ...childrenOf(pid).map(nanosOf)].reduce((sum, nanos) => sum + nanos, 0)
+  } catch {
+    return Number.NaN
+  }
+}
 
 /** Starts to count; answers how to end, saying how many items it was. */
 export const count = ({ pids }: Servers, running: Running) => {

@@ -1,5 +1,5 @@
 import { sleep } from "./Clock.js"
-import { cpuOf } from "./Cpu.js"
+import { nanosOf } from "./Cpu.js"
 import type { Bench, Case, Outcome, Sample } from "./Harness.js"
 import { compare, inWorld, sample } from "./Harness.js"
 import { median } from "./Stats.js"
@@ -9,7 +9,8 @@ import { atMost } from "./Table.js"
 import type { World } from "./World.js"
 import { administer } from "./World.js"
 
-const seconds = 10
+/** Long enough for what happens once in half a minute, or in a minute. */
+const seconds = 60
 
 /** Transactions of the database, told by another one: the question does not count itself. */
 const transactions = async ({ servers }: Bench, world: World) => {
@@ -29,10 +30,10 @@ const idle = (bench: Bench, subject: Subject, queries: Array<number>): Case<Samp
       try {
         // what the start left behind is not idleness: connections that it alone needed are closed after ten seconds
         await sleep(12_000)
-        const [cpu, before] = [cpuOf(running.pid), await transactions(bench, world)]
+        const [cpu, before] = [nanosOf(running.pid), await transactions(bench, world)]
         await sleep(seconds * 1000)
         queries.push(((await transactions(bench, world)) - before) / seconds)
-        return sample((cpuOf(running.pid) - cpu) / 1000 / seconds)
+        return sample((nanosOf(running.pid) - cpu) / 1e6 / seconds)
       } finally {
         await running.stop()
       }

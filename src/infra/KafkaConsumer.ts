@@ -1,5 +1,5 @@
 import type { Scope } from "effect"
-import { Cause, Data, Deferred, Duration, Effect, FiberSet, Option, Schedule, Schema } from "effect"
+import { Cause, Data, Deferred, Duration, Effect, FiberSet, Option, Queue, Schedule, Schema } from "effect"
 import type { Consumer, EachBatchPayload, KafkaMessage } from "kafkajs"
 import type { KafkaOptions } from "./Kafka.js"
 import type { KafkaUnavailable } from "./Kafka.js"
@@ -65,8 +65,8 @@ const acquire = (options: ConsumerOptions): Effect.Effect<Consumer, never, Scope
         rebalanceTimeout: Duration.toMillis(options.sessionTimeout),
         heartbeatInterval: Duration.toMillis(heartbeatInterval(options)),
         allowAutoTopicCreation: false,
-        // a stop waits for the fetch that is open
-        maxWaitTimeInMs: 500,
+        // what comes is answered at once, but a stop waits for the fetch that is open, and so does sharing the group anew
+        maxWaitTimeInMs: 1_000,
         retry: {
           // a broker that restarts is waited for with our membership: a new member would wait for the old one's session
           retries: 10,
@@ -129,7 +129,14 @@ export const consume = <E, R>(
       Effect.catchAll((error) => Effect.logDebug("offsets are not committed yet", error))
     )
     yield* Effect.addFinalizer(() => commit.pipe(Effect.interruptible, Effect.timeoutOption("2 seconds")))
-    yield* Effect.sleep(commits.pause).pipe(Effect.zipRight(commit), Effect.forever, Effect.forkScoped)
+    /** While nothing is done with, there is nothing to wake up for. */
+    const begun = yield* Queue.sliding<void>(1)
+    yield* Queue.take(begun).pipe(
+      Effect.zipRight(Effect.sleep(commits.pause)),
+      Effect.zipRight(commit),
+      Effect.forever,
+      Effect.forkScoped
+    )
     consumer.on(consumer.events.REBALANCING, () => void fork(commit))
 
     consumer.on(consumer.events.CRASH, ({ payload }) => {
@@ -146,6 +153,7 @@ export const consume = <E, R>(
         /** A stop waits for this batch, and asks nobody afterwards. */
         const settle = () => {
           done += batch.messages.length
+          begun.unsafeOffer(undefined)
           if (payload.isRunning() && done < commits.records) return resolve()
           done = 0
           return payload.commitOffsetsIfNecessary(payload.uncommittedOffsets()).then(resolve, reject)

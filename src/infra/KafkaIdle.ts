@@ -1,12 +1,26 @@
 import { createRequire } from "node:module"
 
-/** Requests of a connection of kafkajs 2.2.4 that wait for their turn. */
+/** Requests of a connection of kafkajs 2.2.4: that wait for their turn, and that wait for their answer. */
 interface RequestQueue {
+  readonly enforceRequestTimeout: boolean
   readonly pending: ReadonlyArray<unknown>
+  readonly inflight: ReadonlyMap<number, Request>
+  requestTimeoutIntervalId: NodeJS.Timeout | undefined
+}
+
+interface Request {
+  readonly sentAt: number
+  readonly requestTimeout: number
+  readonly timeoutRequest: () => void
 }
 
 const { prototype } = createRequire(import.meta.url)("kafkajs/src/network/requestQueue") as {
-  readonly prototype: RequestQueue & { scheduleCheckPendingRequests: (this: RequestQueue) => void }
+  readonly prototype: RequestQueue & {
+    scheduleCheckPendingRequests: (this: RequestQueue) => void
+    scheduleRequestTimeoutCheck: (this: RequestQueue) => void
+    sendSocketRequest: (this: RequestQueue, request: Request) => void
+    destroy: (this: RequestQueue) => void
+  }
 }
 
 const schedule = prototype.scheduleCheckPendingRequests
@@ -16,4 +30,36 @@ const schedule = prototype.scheduleCheckPendingRequests
  */
 prototype.scheduleCheckPendingRequests = function() {
   if (this.pending.length > 0) schedule.call(this)
+}
+
+/** By the clock that `sentAt` is of. */
+const millis = () => new Date().getTime()
+
+/** Waits until the first request may be over its time, if there is one. By then most were answered, and others are in hand. */
+const watch = (queue: RequestQueue) => {
+  const ends = Array.from(queue.inflight.values(), ({ requestTimeout, sentAt }) => sentAt + requestTimeout)
+  queue.requestTimeoutIntervalId = ends.length === 0
+    ? undefined
+    : setTimeout(() => {
+      const now = millis()
+      for (const request of [...queue.inflight.values()]) {
+        if (now - request.sentAt >= request.requestTimeout) request.timeoutRequest()
+      }
+      watch(queue)
+    }, Math.max(1, Math.min(...ends) - millis())).unref()
+}
+
+/** kafkajs looks ten times a second whether a request is over its time, on each connection, also where there is none. */
+prototype.scheduleRequestTimeoutCheck = function() {}
+
+const sendRequest = prototype.sendSocketRequest
+prototype.sendSocketRequest = function(request) {
+  sendRequest.call(this, request)
+  if (this.enforceRequestTimeout && this.requestTimeoutIntervalId === undefined) watch(this)
+}
+
+const destroy = prototype.destroy
+prototype.destroy = function() {
+  destroy.call(this)
+  this.requestTimeoutIntervalId = undefined
 }

@@ -4,6 +4,9 @@ import "../../src/infra/KafkaIdle.js"
 
 interface Queue {
   readonly throttleCheckTimeoutId: NodeJS.Timeout | null
+  readonly requestTimeoutIntervalId: NodeJS.Timeout | undefined
+  readonly scheduleRequestTimeoutCheck: () => void
+  readonly destroy: () => void
   readonly maybeThrottle: (millis: number) => void
   readonly push: (request: object) => void
   readonly fulfillRequest: (response: object) => void
@@ -13,8 +16,8 @@ const RequestQueue = createRequire(import.meta.url)("kafkajs/src/network/request
 
 const logger = { debug: () => {}, warn: () => {} }
 
-const make = (maxInFlightRequests: number | null) =>
-  new RequestQueue({ maxInFlightRequests, requestTimeout: 1_000, enforceRequestTimeout: false, logger })
+const make = (maxInFlightRequests: number | null, requestTimeout = 1_000) =>
+  new RequestQueue({ maxInFlightRequests, requestTimeout, enforceRequestTimeout: true, logger })
 
 /** Ends when the request is sent. */
 const send = (queue: Queue, correlationId: number, expectResponse: boolean) =>
@@ -30,6 +33,29 @@ describe("KafkaIdle", () => {
     await send(queue, 1, true)
     answer(queue, 1)
     assert.isNull(queue.throttleCheckTimeoutId)
+  })
+
+  it("one that was opened and was asked for nothing has none either", () => {
+    const queue = make(null)
+    queue.scheduleRequestTimeoutCheck()
+    assert.isUndefined(queue.requestTimeoutIntervalId)
+  })
+
+  it("what is not answered in time fails, each by its own time, and then nothing waits", async () => {
+    const queue = make(null, 30)
+    queue.scheduleRequestTimeoutCheck()
+    const failed = (correlationId: number) =>
+      new Promise<Error>((reject) =>
+        queue.push({ entry: { correlationId, reject }, expectResponse: true, sendRequest: () => {} })
+      )
+    const first = failed(1)
+    await send(queue, 2, true)
+    answer(queue, 2)
+    const third = new Promise((resolve) => setTimeout(resolve, 15)).then(() => failed(3))
+    for (const error of [await first, await third]) assert.strictEqual(error.name, "KafkaJSRequestTimeoutError")
+    await new Promise((resolve) => setTimeout(resolve, 1))
+    assert.isUndefined(queue.requestTimeoutIntervalId)
+    queue.destroy()
   })
 
   it("what the broker throttles is sent when the time is over", async () => {
