@@ -123,12 +123,11 @@ const outboxRelay = (config: Config) =>
         ...common,
         batchSize: config.outboxBatchSize,
         lease: config.outboxLease,
-        onTurn: report(undefined)
+        onTurn: report
       }),
       ShardRelay.settleOrphans({ ...shards, interval: config.outboxLease })
     ], { concurrency: "unbounded" }).pipe(
       Effect.zipRight(Effect.never),
-      Effect.tapError((error) => report(error.message)),
       Effect.provide(KafkaPublisher.layer({ ...kafka, onOutage: report }))
     )
   }).pipe(Effect.provide(shardLayer(config)))

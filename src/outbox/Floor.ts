@@ -53,7 +53,12 @@ export const make = Effect.map(Effect.clock, (clock: Clock.Clock) => {
     seen = [...seen.map((one) => one.oldest > oldest ? { ...one, oldest } : one), { at: now, xid, oldest }]
   }
 
-  return { begin, found } as const
+  /** A claim that began at `from` has failed: it has seen nothing. */
+  const failed = (from: bigint) => {
+    if (from === 0n) last = { at: Number.NEGATIVE_INFINITY, took: 0 }
+  }
+
+  return { begin, found, failed } as const
 })
 
 export type Floor = Effect.Effect.Success<typeof make>

@@ -19,6 +19,8 @@ interface Held {
   /** Nanoseconds; 0 when it is lost. */
   until: bigint
   renewing: boolean
+  /** Nothing is started any more: what became of it is being written down. */
+  settling: boolean
 }
 
 /** Looks at the leases in hand so often while one runs. */
@@ -41,6 +43,8 @@ export const keeper = Effect.fnUntraced(function*(
     yield* CrashPoint.pass("relay-renewing")
     const asked = yield* Clock.currentTimeNanos
     const ours = yield* outbox.renew(one.claim)
+    // what is marked meanwhile was not taken over
+    if (one.settling) return
     one.until = ours ? asked + length : 0n
     if (!ours && held.has(one)) {
       yield* Metric.increment(lost)
@@ -69,15 +73,28 @@ export const keeper = Effect.fnUntraced(function*(
   )
 
   /**
-   * Runs `use` with the lease of a claim. `since` is a moment (in nanoseconds) before the claim's statement was sent: the
-   * database counts from later on, so the lease ends here before it does there, however the two wall clocks differ.
+   * Runs `use` with the lease of a claim, and holds it on while `settle` writes down what became of it: a mark that is
+   * slow to arrive must not leave to others what was sent. `since` is a moment (in nanoseconds) before the claim's
+   * statement was sent: the database counts from later on, so the lease ends here before it does there, however the two
+   * wall clocks differ.
    */
-  const hold = <A, E, R>(claim: Claim, since: bigint, use: (lease: Lease) => Effect.Effect<A, E, R>) =>
+  const hold = <A, B, E, R, R2>(
+    claim: Claim,
+    since: bigint,
+    use: (lease: Lease) => Effect.Effect<A, E, R>,
+    settle: (outcome: A) => Effect.Effect<B, E, R2>
+  ) =>
     Effect.suspend(() => {
-      const one: Held = { claim, until: since + length, renewing: false }
+      const one: Held = { claim, until: since + length, renewing: false, settling: false }
       held.add(one)
       const mayStart = () => clock.unsafeCurrentTimeNanos() < one.until && !options.stopping()
-      return Effect.ensuring(use({ mayStart }), Effect.sync(() => held.delete(one)))
+      return use({ mayStart }).pipe(
+        Effect.flatMap((outcome) => {
+          one.settling = true
+          return settle(outcome)
+        }),
+        Effect.ensuring(Effect.sync(() => held.delete(one)))
+      )
     })
 
   return { hold } as const

@@ -24,14 +24,14 @@ export interface RelayOptions {
   readonly notifications: Redacted.Redacted
   /** How long a stop waits for the claim in hand. */
   readonly drainTimeout: Duration.DurationInput
-  /** Told after each look at the outbox that worked. */
-  readonly onTurn: Effect.Effect<void>
+  /** Told after each look at the outbox: why it failed, or undefined. */
+  readonly onTurn: (problem: string | undefined) => Effect.Effect<void>
 }
 
 /** Topics are made by hand, if they are made at all. */
 const missingTopicDelay = Duration.seconds(5)
 
-const persistence = Schedule.exponential("50 millis").pipe(Schedule.union(Schedule.spaced("1 second")))
+const persistence = Schedule.exponential("50 millis").pipe(Schedule.union(Schedule.spaced("250 millis")))
 
 /** A statement that must not be given up while the database may come back: the token fences it, however late it is. */
 const insist = <A, R>(effect: Effect.Effect<A, DatabaseUnavailable, R>) =>
@@ -97,8 +97,12 @@ interface Shared {
 /** Sends what is leased, and writes down what became of it. */
 const publish = Effect.fnUntraced(function*(claim: Claim, since: bigint, publisher: Publisher, shared: Shared) {
   yield* CrashPoint.pass("relay-claimed")
-  const outcome = yield* shared.leases.hold(claim, since, ({ mayStart }) => publisher.publish(claim.events, mayStart))
-  yield* settle(claim, outcome, shared.stopping)
+  yield* shared.leases.hold(
+    claim,
+    since,
+    ({ mayStart }) => publisher.publish(claim.events, mayStart),
+    (outcome) => settle(claim, outcome, shared.stopping)
+  )
 })
 
 /** Leases what is due, and takes it through. Answers whether there may be more to do now. */
@@ -112,9 +116,17 @@ const look = Effect.fnUntraced(function*(
   const since = yield* Clock.currentTimeNanos
   const from = shared.floor.begin()
   const looks = wake.handover.look()
-  const claim = yield* outbox.claim(options.batchSize, from)
+  const claim = yield* outbox.claim(options.batchSize, from).pipe(
+    Effect.tapError((error) => options.onTurn(error.message)),
+    Effect.catchTag("DatabaseUnavailable", (error) => Effect.logDebug("no look at the outbox", error))
+  )
+  // the next announcement or poll looks again; to fail would take from the other lanes what they have sent, and not marked
+  if (claim === undefined) {
+    shared.floor.failed(from)
+    return false
+  }
   if (claim.sight !== undefined) shared.floor.found(from, since, claim.sight)
-  yield* options.onTurn
+  yield* options.onTurn(undefined)
   if (claim.events.length === 0) return false
   const full = claim.events.length === options.batchSize
   // where a claim was full there is more: another lane need not wait for this one

@@ -76,7 +76,7 @@ const relay = (publish: Publish, options: Partial<Relay.RelayOptions> = {}) =>
       pollInterval: "1 hour",
       notifications: Redacted.make(url),
       drainTimeout: "10 seconds",
-      onTurn: Deferred.succeed(idle, undefined),
+      onTurn: () => Deferred.succeed(idle, undefined),
       ...options
     }).pipe(Effect.provide(Layer.succeed(EventPublisher, { open: Effect.succeed({ publish }) })), Effect.forkScoped)
     yield* Deferred.await(idle)

@@ -1,9 +1,11 @@
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
 import { Array as Arr, Deferred, Effect, Fiber, Layer, Queue, Redacted } from "effect"
+import { DatabaseUnavailable } from "../../src/infra/Postgres.js"
 import type { Published } from "../../src/outbox/EventPublisher.js"
 import { EventPublisher } from "../../src/outbox/EventPublisher.js"
 import * as KafkaPublisher from "../../src/outbox/KafkaPublisher.js"
+import { Outbox } from "../../src/outbox/Outbox.js"
 import type { OutboxEvent } from "../../src/outbox/OutboxEvent.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import * as Relay from "../../src/outbox/Relay.js"
@@ -30,7 +32,7 @@ const run = (options: Partial<Relay.RelayOptions> = {}) =>
       pollInterval: "20 millis",
       notifications: Redacted.make(url),
       drainTimeout: "10 seconds",
-      onTurn: Effect.void,
+      onTurn: () => Effect.void,
       ...options
     }))
 
@@ -122,7 +124,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       `
       yield* Effect.forkScoped(
         Effect.provide(
-          run({ pollInterval: "1 hour", onTurn: Deferred.succeed(idle, undefined) }),
+          run({ pollInterval: "1 hour", onTurn: () => Deferred.succeed(idle, undefined) }),
           publishing((events) => Effect.succeed({ ...nothing, sent: events }))
         )
       )
@@ -174,7 +176,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       yield* Fixtures.clear
       const looks = yield* Queue.unbounded<void>()
       const relay = yield* Effect.fork(Effect.provide(
-        run({ pollInterval: "1 hour", drainTimeout: "1 hour", onTurn: Queue.offer(looks, undefined) }),
+        run({ pollInterval: "1 hour", drainTimeout: "1 hour", onTurn: () => Queue.offer(looks, undefined) }),
         publishing(() => Effect.succeed(nothing))
       ))
       // one for each lane
@@ -230,6 +232,70 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       yield* Deferred.succeed(release, undefined)
       yield* Fiber.interrupt(relay)
       assert.strictEqual((yield* Fixtures.statusOf(id!)).status, "WAIT", "it marked what was not its own")
+    }))
+
+  it.scoped("holds its lease until what it has sent is marked, however long the mark is on its way", () =>
+    Effect.gen(function*() {
+      yield* Fixtures.clear
+      const sql = yield* SqlClient.SqlClient
+      const outbox = yield* Outbox
+      const [id] = yield* Fixtures.append([1])
+      const marking = yield* Deferred.make<void>()
+      const arrive = yield* Deferred.make<void>()
+      const markDone: typeof outbox.markDone = (claim, events) =>
+        Deferred.succeed(marking, undefined).pipe(
+          Effect.zipRight(Deferred.await(arrive)),
+          Effect.zipRight(outbox.markDone(claim, events))
+        )
+      yield* run({ lease: "1 second" }).pipe(
+        Effect.provide(publishing((events) => Effect.succeed({ ...nothing, sent: events }))),
+        Effect.provideService(Outbox, Outbox.make({ ...outbox, markDone })),
+        Effect.forkScoped
+      )
+      yield* Deferred.await(marking)
+      const [first] = yield* sql<{ readonly ends: Date }>`SELECT reserved_to AS ends FROM event WHERE id = ${id!}`
+      yield* Fixtures.until(
+        sql<{ readonly over: boolean }>`SELECT clock_timestamp() > ${first!.ends} AS over`,
+        ([now]) => now!.over
+      )
+      assert.isEmpty((yield* outbox.claim(500)).events, "another relay would send it again")
+      yield* Deferred.succeed(arrive, undefined)
+      yield* Fixtures.until(count("DONE"), (n) => n === 1)
+    }).pipe(Effect.provide(Outbox.Default({ ...Fixtures.options, lease: "1 second" }))))
+
+  it.scoped("a look that fails takes nothing from what was sent and is being marked, and is made again", () =>
+    Effect.gen(function*() {
+      yield* Fixtures.clear
+      const outbox = yield* Outbox
+      yield* Fixtures.append([1])
+      const marking = yield* Deferred.make<void>()
+      const failed = yield* Queue.unbounded<string>()
+      let away = false
+      const whenThere = <A>(effect: Effect.Effect<A, DatabaseUnavailable>) =>
+        Effect.suspend(() => away ? new DatabaseUnavailable({ cause: new Error("away") }) : effect)
+      const claim: typeof outbox.claim = (limit, from) => whenThere(outbox.claim(limit, from))
+      const markDone: typeof outbox.markDone = (claim, events) =>
+        Effect.zipRight(Deferred.succeed(marking, undefined), whenThere(outbox.markDone(claim, events)))
+      const sent: Array<string> = []
+      const relay = yield* run({
+        onTurn: (problem) => problem === undefined ? Effect.void : Queue.offer(failed, problem)
+      }).pipe(
+        Effect.provide(publishing((events) => {
+          sent.push(...events.map(({ id }) => id))
+          away = sent.length === 1
+          return Effect.succeed({ ...nothing, sent: events })
+        })),
+        Effect.provideService(Outbox, Outbox.make({ ...outbox, claim, markDone })),
+        Effect.fork
+      )
+      yield* Deferred.await(marking)
+      assert.include(yield* Queue.take(failed), "away")
+      away = false
+      yield* Fixtures.until(count("DONE"), (n) => n === 1)
+      yield* Fixtures.append([2])
+      yield* Fixtures.until(count("DONE"), (n) => n === 2)
+      assert.lengthOf(sent, 2)
+      yield* Fiber.interrupt(relay)
     }))
 
   it.scoped("a lease that nobody can renew ends here too", () =>

@@ -633,7 +633,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
             pollInterval: "20 millis",
             notifications: Redacted.make(url),
             drainTimeout: "10 seconds",
-            onTurn: Effect.void
+            onTurn: () => Effect.void
           }),
           ShardRelay.settleOrphans({ ...shardOptions(topic), interval: "50 millis" })
         ).pipe(Effect.provide(KafkaPublisher.layer({ ...KafkaTest.kafka(), onOutage: () => Effect.void })))
