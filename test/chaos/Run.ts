@@ -1,16 +1,20 @@
 import { Clock, Console, Data, Duration, Effect, Exit } from "effect"
 import { strict as assert } from "node:assert"
 import { eventually } from "../e2e/Eventually.js"
+import type { Kind } from "./Faults.js"
 import { faults } from "./Faults.js"
 import type { Ground } from "./Ground.js"
 import * as GroundOf from "./Ground.js"
 import * as Plan from "./Plan.js"
+import * as Resends from "./Resends.js"
 import type { Outcome } from "./Summary.js"
 import * as Summary from "./Summary.js"
 
 export interface ChaosOptions {
   readonly minutes: number
   readonly seed: number
+  /** The kinds of fault that are mixed. */
+  readonly kinds: ReadonlyArray<Kind>
   readonly instances: number
   readonly ordersPerSecond: number
   readonly delivery: GroundOf.Delivery
@@ -44,10 +48,10 @@ const secondsSince = (start: number) => Effect.map(Clock.currentTimeMillis, (now
 
 /** Faults one after the other, until the time is over. */
 const torment = Effect.fnUntraced(function*(ground: Ground, options: ChaosOptions) {
-  const { recovery, seed } = options
-  const plan = Plan.make(seed)
+  const { kinds, recovery, seed } = options
+  const plan = Plan.make(seed, kinds)
   const start = yield* Clock.currentTimeMillis
-  const outcomes: Array<Outcome> = []
+  const outcomes: Array<Omit<Outcome, "resends"> & { readonly from: number }> = []
   for (;;) {
     const { kind, pauseMillis, pick, seconds } = yield* plan
     yield* Effect.sleep(Duration.millis(pauseMillis))
@@ -57,7 +61,7 @@ const torment = Effect.fnUntraced(function*(ground: Ground, options: ChaosOption
     const ended = yield* secondsSince(start)
     const works = yield* working(ground, recovery)
     const took = Exit.isSuccess(works) ? (yield* secondsSince(start)) - ended : undefined
-    outcomes.push({ kind, recovery: took })
+    outcomes.push({ kind, from: start + began * 1_000, recovery: took })
     yield* Console.log(
       `${began.toFixed(1).padStart(7)} s  ${kind.padEnd(38)}${(ended - began).toFixed(1).padStart(6)} s   ` +
         `${
@@ -84,10 +88,10 @@ export const run = Effect.fnUntraced(function*(options: ChaosOptions) {
   const { saga } = ground
   const running = yield* saga.load
   yield* saga.more()
-  const outcomes = yield* torment(ground, options)
+  const suffered = yield* torment(ground, options)
 
   yield* Console.log("draining, and the audit")
-  const wrong = outcomes.filter(({ recovery }) => recovery === undefined).map(({ kind }) => `no recovery from: ${kind}`)
+  const wrong = suffered.filter(({ recovery }) => recovery === undefined).map(({ kind }) => `no recovery from: ${kind}`)
   const finished = yield* Effect.exit(saga.finish(running))
   if (Exit.isFailure(finished)) wrong.push("orders were still not settled 90 s after the last fault")
   const { clean, faults: found, stderr, verdict } = yield* saga.look(
@@ -99,6 +103,12 @@ export const run = Effect.fnUntraced(function*(options: ChaosOptions) {
   yield* Effect.forEach([...ground.instances], ground.retire, { concurrency: "unbounded", discard: true })
   wrong.push(...ground.deserted)
 
+  // a transaction that was aborted left records too: what is counted there is not what a reader sees
+  const resent = options.delivery === "at-least-once" ? yield* Resends.times(saga.topics, saga.world.payment) : []
+  const outcomes = suffered.map(({ from, ...outcome }, i): Outcome => {
+    const until = suffered[i + 1]?.from ?? Infinity
+    return { ...outcome, resends: resent.filter((time) => time >= from && time < until).length }
+  })
   yield* Console.log(
     `\n${Summary.table(outcomes)}\n\n` +
       `seed ${options.seed}: ${outcomes.length} faults, ${saga.begun()} orders, ${verdict.payment_records} records, ` +

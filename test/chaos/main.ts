@@ -1,6 +1,8 @@
 import { CliConfig, Command, Options, ValidationError } from "@effect/cli"
 import { NodeContext, NodeRuntime } from "@effect/platform-node"
 import { Cause, Console, Duration, Effect, Exit, Layer, Option } from "effect"
+import type { Kind } from "./Faults.js"
+import { faults } from "./Faults.js"
 import * as GroundOf from "./Ground.js"
 import * as Run from "./Run.js"
 
@@ -36,10 +38,29 @@ const delivery = Options.choice("delivery", GroundOf.deliveries).pipe(
   Options.withDefault("at-least-once" as const)
 )
 
-const chaos = Command.make("chaos", { minutes, seed, instances, rate, recovery, delivery }, (options) =>
+const kinds = Object.keys(faults) as Array<Kind>
+const only = Options.text("only").pipe(
+  Options.filterMap(
+    (text) => {
+      const names = text.split(",")
+      const begins = (kind: Kind, name: string) => name !== "" && kind.startsWith(name)
+      return names.every((name) => kinds.some((kind) => begins(kind, name)))
+        ? Option.some(kinds.filter((kind) => names.some((name) => begins(kind, name))))
+        : Option.none()
+    },
+    `--only names kinds, or how they begin, comma-separated: ${kinds.join(" · ")}`
+  ),
+  Options.withDescription(
+    "Only faults that begin with one of these, comma-separated: \"network: kafka,broker\". Default: all"
+  ),
+  Options.withDefault(kinds)
+)
+
+const chaos = Command.make("chaos", { minutes, seed, instances, rate, recovery, delivery, only }, (options) =>
   Run.run({
     minutes: options.minutes,
     seed: options.seed,
+    kinds: options.only,
     instances: options.instances,
     ordersPerSecond: options.rate,
     delivery: options.delivery,

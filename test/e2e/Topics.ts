@@ -18,6 +18,8 @@ export interface Read {
   readonly key: Buffer | null
   readonly value: Buffer | null
   readonly headers: IHeaders
+  /** Milliseconds of the epoch. */
+  readonly timestamp: string
 }
 
 export interface Written {
