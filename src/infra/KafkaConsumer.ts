@@ -1,6 +1,7 @@
 import type { Scope } from "effect"
-import { Cause, Data, Deferred, Duration, Effect, FiberSet, Option, Queue, Schedule, Schema } from "effect"
+import { Cause, Data, Deferred, Duration, Effect, FiberSet, Option, Schedule, Schema } from "effect"
 import type { Consumer, EachBatchPayload, KafkaMessage } from "kafkajs"
+import * as Bell from "./Bell.js"
 import type { KafkaOptions } from "./Kafka.js"
 import type { KafkaUnavailable } from "./Kafka.js"
 import { attempt, client, close, reason } from "./Kafka.js"
@@ -130,8 +131,8 @@ export const consume = <E, R>(
     )
     yield* Effect.addFinalizer(() => commit.pipe(Effect.interruptible, Effect.timeoutOption("2 seconds")))
     /** While nothing is done with, there is nothing to wake up for. */
-    const begun = yield* Queue.sliding<void>(1)
-    yield* Queue.take(begun).pipe(
+    const begun = Bell.make()
+    yield* begun.rung.pipe(
       Effect.zipRight(Effect.sleep(commits.pause)),
       Effect.zipRight(commit),
       Effect.forever,
@@ -153,7 +154,7 @@ export const consume = <E, R>(
         /** A stop waits for this batch, and asks nobody afterwards. */
         const settle = () => {
           done += batch.messages.length
-          begun.unsafeOffer(undefined)
+          begun.ring()
           if (payload.isRunning() && done < commits.records) return resolve()
           done = 0
           return payload.commitOffsetsIfNecessary(payload.uncommittedOffsets()).then(resolve, reject)

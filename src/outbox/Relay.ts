@@ -1,11 +1,9 @@
-import type { Redacted } from "effect"
-import { Array as Arr, Clock, Duration, Effect, Metric, Schedule } from "effect"
+import type { Duration, Redacted } from "effect"
+import { Array as Arr, Clock, Effect } from "effect"
 import * as CrashPoint from "../domain/CrashPoint.js"
-import type { DatabaseUnavailable } from "../infra/Postgres.js"
 import * as Notifications from "../infra/PostgresNotifications.js"
-import { retry } from "../infra/Retry.js"
 import * as Trace from "../infra/Trace.js"
-import type { Published, Publisher } from "./EventPublisher.js"
+import type { Publisher } from "./EventPublisher.js"
 import { EventPublisher } from "./EventPublisher.js"
 import * as Floor from "./Floor.js"
 import type { Handed } from "./Handover.js"
@@ -14,7 +12,7 @@ import * as Lease from "./Lease.js"
 import { Outbox } from "./Outbox.js"
 import type { Claim } from "./OutboxEvent.js"
 import * as OutboxWake from "./OutboxWake.js"
-import * as RelayMetrics from "./RelayMetrics.js"
+import * as Outcome from "./Outcome.js"
 
 export interface RelayOptions {
   readonly batchSize: number
@@ -27,61 +25,6 @@ export interface RelayOptions {
   /** Told after each look at the outbox: why it failed, or undefined. */
   readonly onTurn: (problem: string | undefined) => Effect.Effect<void>
 }
-
-/** Topics are made by hand, if they are made at all. */
-const missingTopicDelay = Duration.seconds(5)
-
-const persistence = Schedule.exponential("50 millis").pipe(Schedule.union(Schedule.spaced("250 millis")))
-
-/** A statement that must not be given up while the database may come back: the token fences it, however late it is. */
-const insist = <A, R>(effect: Effect.Effect<A, DatabaseUnavailable, R>) =>
-  effect.pipe(
-    Effect.tapError((error) => Effect.logDebug("the outcome is not written yet", error)),
-    retry<DatabaseUnavailable>(persistence)
-  )
-
-/** Says which events this worker no longer answers for. */
-const dropped = (events: Published["sent"], why: string) =>
-  events.length === 0
-    ? Effect.void
-    : Effect.logWarning(`dropped: ${why}`).pipe(Effect.annotateLogs({ events: events.map((_) => _.id).join(",") }))
-
-/** Writes what became of a claim into the outbox. */
-const settle = Effect.fnUntraced(function*(claim: Claim, outcome: Published, stopping: boolean) {
-  const outbox = yield* Outbox
-  if (outcome.sent.length > 0) {
-    yield* CrashPoint.pass("relay-sent")
-    const waited = yield* insist(outbox.markDone(claim, outcome.sent))
-    yield* Metric.incrementBy(RelayMetrics.published, waited.length)
-    for (const seconds of waited) RelayMetrics.latency.unsafeUpdate(seconds, [])
-    if (waited.length < outcome.sent.length) {
-      yield* dropped(
-        outcome.sent,
-        "they were sent; some were taken over, or marked by a statement whose answer was lost"
-      )
-    }
-    yield* CrashPoint.pass("relay-marked")
-  }
-  for (const { event, reason } of outcome.refused) {
-    const status = yield* insist(outbox.refuse(claim, event, reason))
-    yield* Metric.increment(
-      status === "DEAD" ? RelayMetrics.dead : Metric.tagged(RelayMetrics.retried, "reason", "refused")
-    )
-    yield* Effect.logError(
-      status === "DEAD" ? "an event is dead: its order waits for an operator" : "the broker refused an event"
-    ).pipe(Effect.annotateLogs({ event: event.id, orderId: event.key, reason }))
-  }
-  if (outcome.unsent.length > 0) {
-    const released = yield* insist(outbox.release(claim, outcome.unsent, stopping ? 0 : missingTopicDelay))
-    if (released < outcome.unsent.length) {
-      yield* dropped(outcome.unsent, "they were not sent, and another worker has taken some of them over")
-    }
-    yield* Metric.incrementBy(Metric.tagged(RelayMetrics.retried, "reason", "unsent"), outcome.unsent.length)
-  }
-  // their lease runs out by itself: what may still be on its way to the topic gets a head start before a resend
-  yield* Metric.incrementBy(Metric.tagged(RelayMetrics.retried, "reason", "undecided"), outcome.undecided.length)
-  yield* dropped(outcome.undecided, "the broker owed an answer; another worker sends them when their lease has run out")
-}, Trace.span("Relay.settle"))
 
 /** Claims under way at the same time: while one is being sent, the next is leased and the last is marked. */
 const lanes = 3
@@ -101,7 +44,7 @@ const publish = Effect.fnUntraced(function*(claim: Claim, since: bigint, publish
     claim,
     since,
     ({ mayStart }) => publisher.publish(claim.events, mayStart),
-    (outcome) => settle(claim, outcome, shared.stopping)
+    (outcome) => Outcome.write(claim, outcome, shared.stopping)
   )
 })
 
