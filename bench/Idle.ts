@@ -28,8 +28,9 @@ const idle = (bench: Bench, subject: Subject, queries: Array<number>): Case<Samp
     inWorld(bench, async (world) => {
       const running = await start(subject, world.env)
       try {
-        // what the start left behind is not idleness: connections that it alone needed are closed after ten seconds
-        await sleep(12_000)
+        // what the start left behind is not idleness: connections that it alone needed are closed after ten seconds, and code
+        // that became hot is compiled, and garbage collected, for half a minute
+        await sleep(40_000)
         const [cpu, before] = [nanosOf(running.pid), await transactions(bench, world)]
         await sleep(seconds * 1000)
         queries.push(((await transactions(bench, world)) - before) / seconds)

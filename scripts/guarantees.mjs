@@ -91,6 +91,21 @@ and 170 MB. Below some ten thousand orders it writes no file.
 
 A resend (the same event, the same key) is counted and no fault: a crash between send and mark leaves one.
 \`--no-resends\` makes it one, for a time in which nothing has crashed.
+
+## Chaos
+
+\`\`\`sh
+npm run chaos -- --minutes 3 --seed 7
+npm run chaos -- --only "network: postgres,broker"
+\`\`\`
+
+breaks servers, network and services at random under load, and lets the audit judge. Its table tells after which faults
+records were sent again; a resend follows up to a lease later (5 s there), so sometimes after the next fault. With delivery at
+least once these may be followed by some: an instance that is killed, or frozen for longer than its lease, between the send and
+the mark; a database that is away for as long as the lease; a broker or a network that swallows the answer until the lease is
+over. Three runs at a time on two cores (seeds 7, 11 and 42) had 6 resends after \`instance frozen\` (8 s), 10 after
+\`instance killed\` and 1 after \`network: kafka answers torn\`, of 77,147 records; ten of \`network: kafka answers\`
+alone had none.
 `
 
 const main = async () => {

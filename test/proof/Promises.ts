@@ -62,7 +62,7 @@ export const promises: Readonly<Record<string, Promised>> = {
     promise:
       "Every committed event reaches `payment` at least once, and exactly once as long as no process or broker dies between the send and the mark.",
     kept:
-      "An event is WAIT until the broker's acknowledgement is in the database. The producer is idempotent: an attempt without an answer is repeated with the same sequence numbers, and of several brokers none gets again what it has answered for.",
+      "An event is WAIT until the broker's acknowledgement is in the database. The producer is idempotent: an attempt without an answer is repeated with the same sequence numbers, and of several brokers none gets again what it has answered for. What was sent is held until it is marked, and no failure of another claim ends that.",
     tests: [
       ["proof/CrashPoints.test.ts", crashes],
       ["proof/Service.test.ts", "two instances, an hour fast and an hour slow: no lease that is alive is taken"],
@@ -74,7 +74,12 @@ export const promises: Readonly<Record<string, Promised>> = {
         "a broker takes nothing for all attempts: what others have taken is not sent with the next",
         "a broker refuses a record: what others have taken is not sent again when the rest is"
       ],
-      ["outbox/Relay.test.ts", "one refused record holds up nobody else, and nobody else is sent twice for it"]
+      [
+        "outbox/Relay.test.ts",
+        "one refused record holds up nobody else, and nobody else is sent twice for it",
+        "holds its lease until what it has sent is marked, however long the mark is on its way",
+        "a look that fails takes nothing from what was sent and is being marked, and is made again"
+      ]
     ],
     breaks: "A mark before the acknowledgement; an attempt that is repeated through another producer."
   },
