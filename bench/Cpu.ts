@@ -17,34 +17,36 @@ const tick = 10_000
 const childrenOf = (pid: number) =>
   readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ").filter((child) => child !== "").map(Number)
 
-const treeOf = (pid: number): number => {
-  try {
-    const children = childrenOf(pid).reduce((sum, child) => sum + treeOf(child), 0)
-    const fields = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /s, "").split(" ")
-    // user and system time of its own, then that of the children whose end it has seen
-    return children + fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks) * tick, 0)
-  } catch {
-    return 0
+/** Of a process and of all that it has started; NaN where there is no /proc. */
+const ofTree = (pid: number, of: (pid: number) => number) => {
+  const sum = (pid: number): number => {
+    try {
+      return childrenOf(pid).reduce((total, child) => total + sum(child), of(pid))
+    } catch {
+      return 0
+    }
   }
+  return sum(pid) || Number.NaN
 }
 
-/** User and system time of a process and of all that it has started, in microseconds; NaN where there is no /proc. */
-export const cpuOf = (pid: number) => treeOf(pid) || Number.NaN
+/** User and system time in microseconds. */
+export const cpuOf = (pid: number) =>
+  ofTree(pid, (pid) => {
+    const fields = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /s, "").split(" ")
+    // of its own, then that of the children whose end it has seen
+    return fields.slice(11, 15).reduce((total, ticks) => total + Number(ticks) * tick, 0)
+  })
 
 /**
- * CPU time of the threads of a process and of all that it has started, in nanoseconds by the scheduler: for what is too
- * little for hundredths of a second. What a thread took that has ended is not in it. NaN where there is no /proc.
+ * CPU time of the threads in nanoseconds by the scheduler, for what is too little for hundredths of a second. What a
+ * thread took that has ended is not in it.
  */
-export const nanosOf = (pid: number): number => {
-  try {
-    const own = readdirSync(`/proc/${pid}/task`).map((thread) =>
-      Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ")[0])
-    )
-    return [...own, ...childrenOf(pid).map(nanosOf)].reduce((sum, nanos) => sum + nanos, 0)
-  } catch {
-    return Number.NaN
-  }
-}
+export const nanosOf = (pid: number) =>
+  ofTree(pid, (pid) =>
+    readdirSync(`/proc/${pid}/task`).reduce(
+      (total, thread) => total + Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ")[0]),
+      0
+    ))
 
 /** Starts to count; answers how to end, saying how many items it was. */
 export const count = ({ pids }: Servers, running: Running) => {

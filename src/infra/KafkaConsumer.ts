@@ -2,8 +2,7 @@ import type { Scope } from "effect"
 import { Cause, Data, Deferred, Duration, Effect, FiberSet, Option, Schedule, Schema } from "effect"
 import type { Consumer, EachBatchPayload, KafkaMessage } from "kafkajs"
 import * as Bell from "./Bell.js"
-import type { KafkaOptions } from "./Kafka.js"
-import type { KafkaUnavailable } from "./Kafka.js"
+import type { KafkaOptions, KafkaUnavailable } from "./Kafka.js"
 import { attempt, client, close, reason } from "./Kafka.js"
 
 /** kafkajs gave up on the group or on a broker. A new consumer takes up where the committed offsets are. */
@@ -119,6 +118,8 @@ export const consume = <E, R>(
     let uncommitted: EachBatchPayload["uncommittedOffsets"] = () => ({ topics: [] })
     /** Records since the last commit. */
     let done = 0
+    /** Rings when there is something to commit: without that there is nothing to wake up for. */
+    const begun = Bell.make()
     const commit = Effect.suspend(() => {
       done = 0
       const offsets = uncommitted().topics.flatMap(({ partitions, topic }) =>
@@ -127,14 +128,11 @@ export const consume = <E, R>(
       return offsets.length === 0 ? Effect.void : attempt(() => consumer.commitOffsets(offsets))
     }).pipe(
       // the next one has them too, or whoever reads the records again
-      Effect.catchAll((error) => Effect.logDebug("offsets are not committed yet", error))
+      Effect.catchAll((error) => Effect.map(Effect.logDebug("offsets are not committed yet", error), begun.ring))
     )
     yield* Effect.addFinalizer(() => commit.pipe(Effect.interruptible, Effect.timeoutOption("2 seconds")))
-    /** While nothing is done with, there is nothing to wake up for. */
-    const begun = Bell.make()
     yield* begun.rung.pipe(
-      Effect.zipRight(Effect.sleep(commits.pause)),
-      Effect.zipRight(commit),
+      Effect.zipRight(Effect.delay(commit, commits.pause)),
       Effect.forever,
       Effect.forkScoped
     )
@@ -154,7 +152,6 @@ export const consume = <E, R>(
         /** A stop waits for this batch, and asks nobody afterwards. */
         const settle = () => {
           done += batch.messages.length
-          begun.ring()
           if (payload.isRunning() && done < commits.records) return resolve()
           done = 0
           return payload.commitOffsetsIfNecessary(payload.uncommittedOffsets()).then(resolve, reject)
@@ -165,7 +162,10 @@ export const consume = <E, R>(
           records: batch.messages,
           lag: Number(batch.offsetLag()),
           mayContinue: () => payload.isRunning() && !payload.isStale(),
-          resolve: payload.resolveOffset
+          resolve: (offset) => {
+            payload.resolveOffset(offset)
+            begun.ring()
+          }
         }).pipe(
           Effect.tapErrorCause((cause) =>
             Cause.isInterruptedOnly(cause) ? Effect.void : Deferred.failCause(ended, cause)

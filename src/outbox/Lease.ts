@@ -44,7 +44,7 @@ export const keeper = Effect.fnUntraced(function*(
     const asked = yield* Clock.currentTimeNanos
     const ours = yield* outbox.renew(one.claim)
     // what is marked meanwhile was not taken over
-    if (one.settling) return
+    if (!ours && one.settling) return
     one.until = ours ? asked + length : 0n
     if (!ours && held.has(one)) {
       yield* Metric.increment(lost)

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { createRequire } from "node:module"
+import { onTestFinished, vi } from "vitest"
 import "../../src/infra/KafkaIdle.js"
 
 interface Queue {
@@ -42,19 +43,29 @@ describe("KafkaIdle", () => {
   })
 
   it("what is not answered in time fails, each by its own time, and then nothing waits", async () => {
+    vi.useFakeTimers()
+    onTestFinished(() => void vi.useRealTimers())
     const queue = make(null, 30)
     queue.scheduleRequestTimeoutCheck()
     const failed = (correlationId: number) =>
       new Promise<Error>((reject) =>
         queue.push({ entry: { correlationId, reject }, expectResponse: true, sendRequest: () => {} })
       )
-    const first = failed(1)
+    const over: Array<number> = []
+    const ask = (id: number) =>
+      void failed(id).then(({ name }) => over.push(name === "KafkaJSRequestTimeoutError" ? id : 0))
+    ask(1)
     await send(queue, 2, true)
     answer(queue, 2)
-    const third = new Promise((resolve) => setTimeout(resolve, 15)).then(() => failed(3))
-    for (const error of [await first, await third]) assert.strictEqual(error.name, "KafkaJSRequestTimeoutError")
-    await new Promise((resolve) => setTimeout(resolve, 1))
-    assert.isUndefined(queue.requestTimeoutIntervalId)
+    await vi.advanceTimersByTimeAsync(15)
+    ask(3)
+    await vi.advanceTimersByTimeAsync(14)
+    assert.deepStrictEqual(over, [])
+    await vi.advanceTimersByTimeAsync(1)
+    assert.deepStrictEqual(over, [1])
+    await vi.advanceTimersByTimeAsync(15)
+    assert.deepStrictEqual(over, [1, 3])
+    assert.strictEqual(vi.getTimerCount(), 0)
     queue.destroy()
   })
 
