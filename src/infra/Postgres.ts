@@ -73,6 +73,9 @@ export const sqlState = (error: SqlError.SqlError): Option.Option<string> => {
     : Option.none()
 }
 
+/** A unique key is there already. */
+export const isTaken = (error: SqlError.SqlError) => Option.contains(sqlState(error), "23505")
+
 /** serialization failure, deadlock, lock time-out, an outdated plan: the whole transaction may simply be run again */
 const isPassing = (error: SqlError.SqlError) =>
   isOutdated(error.cause) ||

@@ -40,21 +40,25 @@ export const make = (
    * order. The statement must hold the lock of the order's payment row: ids then rise in commit order within an order.
    * With an advance the event is leased at once, unless an earlier one of its order has to go first.
    */
-  const append = (rows: Statement.Fragment, advance: Advance | undefined) => {
-    const token = sql`${advance?.token ?? null}::uuid`
-    return sql`
-      INSERT INTO event (topic, order_id, payload, traceparent, lease_token, reserved_to)
-      SELECT ${options.topic}::text, order_id, payload, traceparent, lease.token, lease.ends
-      FROM (${rows}) AS written
-      LEFT JOIN LATERAL (
-        SELECT ${token} AS token, clock_timestamp() + make_interval(secs => ${leaseSeconds}) AS ends
-        WHERE ${token} IS NOT NULL AND NOT EXISTS (
-          SELECT FROM event AS earlier WHERE earlier.order_id = written.order_id AND earlier.status <> 'DONE'
-        )
-      ) AS lease ON true
-      RETURNING id, order_id, lease_token IS NOT NULL AS leased
-    `
-  }
+  const append = (rows: Statement.Fragment, advance: Advance | undefined) =>
+    advance === undefined
+      ? sql`
+        INSERT INTO event (topic, order_id, payload, traceparent)
+        SELECT ${options.topic}::text, order_id, payload, traceparent FROM (${rows}) AS written
+        RETURNING id, order_id, false AS leased
+      `
+      : sql`
+        INSERT INTO event (topic, order_id, payload, traceparent, lease_token, reserved_to)
+        SELECT ${options.topic}::text, order_id, payload, traceparent, lease.token, lease.ends
+        FROM (${rows}) AS written
+        LEFT JOIN LATERAL (
+          SELECT ${advance.token}::uuid AS token, clock_timestamp() + make_interval(secs => ${leaseSeconds}) AS ends
+          WHERE NOT EXISTS (
+            SELECT FROM event AS earlier WHERE earlier.order_id = written.order_id AND earlier.status <> 'DONE'
+          )
+        ) AS lease ON true
+        RETURNING id, order_id, lease_token IS NOT NULL AS leased
+      `
 
   const waiting = sql`EXISTS (SELECT FROM appended WHERE NOT leased)`
 

@@ -6,12 +6,8 @@ import * as Postgres from "../infra/Postgres.js"
 import * as Trace from "../infra/Trace.js"
 import type { Announcement, Written } from "../outbox/Append.js"
 import { Outbox } from "../outbox/Outbox.js"
-
-/** A payment to create, with its event. */
-export interface NewPayment extends Announcement {
-  readonly orderId: OrderId
-  readonly inventoryKey: string
-}
+import { byOrder, lines, plain } from "./Columns.js"
+import * as Creation from "./Creation.js"
 
 /** A payment to settle, with its event. */
 export interface Settlement extends Announcement {
@@ -19,23 +15,8 @@ export interface Settlement extends Announcement {
   readonly outcome: Outcome
 }
 
-/** Who has an order, or an inventory key, already. The key is null on rows that the Go service wrote. */
-export interface Known {
-  readonly orderId: OrderId
-  readonly inventoryKey: string | null
-}
-
 const wasCreated = Option.some<PaymentStatus>("CREATED")
 const callLimit = Duration.seconds(4)
-const batchLimit = Duration.seconds(20)
-
-/** An array of what needs no quotes: numbers, uuids, names. The driver quotes and escapes each element. */
-const plain = (values: ReadonlyArray<bigint | string>) => `{${values.join(",")}}`
-/** No payload and no traceparent has a line break, and an array of texts is many times as dear to write. */
-const lines = (values: ReadonlyArray<string | null>) => values.join("\n")
-
-const byOrder = (announcements: ReadonlyArray<Announcement & { readonly orderId: OrderId }>) =>
-  new Map(announcements.map((_) => [_.orderId, _]))
 
 /** Statements over payments. Each is one transaction: payment and event, or neither. The relay is told of the events. */
 export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/PaymentRepo", {
@@ -43,50 +24,7 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
     const sql = yield* SqlClient.SqlClient
     const outbox = yield* Outbox
 
-    /** Creates the payments whose order and key are both new, and answers the orders of the others. No two may share either. */
-    const create = Effect.fnUntraced(function*(payments: ReadonlyArray<NewPayment>) {
-      const { refused } = yield* outbox.write(
-        byOrder(payments),
-        (advance) =>
-          sql<Written & { readonly refused: ReadonlyArray<string> | null }>`
-        WITH input AS MATERIALIZED (
-          SELECT * FROM unnest(
-            ${plain(payments.map((_) => _.orderId))}::bigint[],
-            ${plain(payments.map((_) => _.inventoryKey))}::uuid[],
-            string_to_array(${lines(payments.map((_) => _.payload))}, E'\\n'),
-            string_to_array(${lines(payments.map((_) => _.traceparent))}, E'\\n', '')
-          ) AS t (order_id, inventory_key, payload, traceparent)
-        ), created AS (
-          INSERT INTO payment (order_id, status, inventory_key)
-          SELECT order_id, 'CREATED', inventory_key FROM input
-          ORDER BY order_id -- all writers lock in one order
-          ON CONFLICT DO NOTHING
-          RETURNING order_id
-        ), appended AS (
-          ${outbox.append(sql`SELECT order_id, payload, traceparent FROM created JOIN input USING (order_id)`, advance)}
-        )
-        -- they are few, and those that were created many
-        SELECT (SELECT array_agg(order_id) FROM input WHERE order_id NOT IN (SELECT order_id FROM created)) AS refused,
-               ${outbox.written}
-      `.pipe(Postgres.run(batchLimit))
-      )
-      return new Set((refused ?? []).map((order) => OrderId.make(BigInt(order))))
-    }, Trace.span("PaymentRepo.create"))
-
-    /** What is there already of these orders and keys. */
-    const known = Effect.fnUntraced(function*(payments: ReadonlyArray<Known>) {
-      const rows = yield* sql<{ readonly order_id: string; readonly inventory_key: string | null }>`
-        SELECT order_id, inventory_key FROM payment WHERE order_id = ANY(${payments.map((_) => _.orderId)}::bigint[])
-        UNION
-        SELECT order_id, inventory_key FROM payment WHERE inventory_key = ANY(${
-        payments.map((_) => _.inventoryKey)
-      }::uuid[])
-      `.pipe(Postgres.run(batchLimit))
-      return rows.map((row): Known => ({
-        orderId: OrderId.make(BigInt(row.order_id)),
-        inventoryKey: row.inventory_key
-      }))
-    }, Trace.span("PaymentRepo.known"))
+    const creation = Creation.make(sql, outbox)
 
     /** Moves a payment from `CREATED` to its outcome; waits for whoever has its row. Answers the status it had before; none when there is no payment. */
     const settle = Effect.fnUntraced(
@@ -194,6 +132,6 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
     /** Ends when the database has answered. */
     const ping = sql`SELECT 1`.pipe(Postgres.run(callLimit), Effect.asVoid, Effect.withSpan("PaymentRepo.ping"))
 
-    return { create, known, settle, settleAll, find, ping } as const
+    return { ...creation, settle, settleAll, find, ping } as const
   })
 }) {}

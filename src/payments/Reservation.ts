@@ -1,6 +1,6 @@
 import type { Option } from "effect"
 import type { OrderId } from "../domain/Payment.js"
-import type { Known } from "./PaymentRepo.js"
+import type { Known } from "./Creation.js"
 
 /** An order whose stock is reserved, so that it can be paid. */
 export interface Reservation {

@@ -1,0 +1,95 @@
+import type { SqlClient, Statement } from "@effect/sql"
+import { Duration, Effect } from "effect"
+import { OrderId } from "../domain/Payment.js"
+import * as Postgres from "../infra/Postgres.js"
+import * as Trace from "../infra/Trace.js"
+import type { Announcement, Written } from "../outbox/Append.js"
+import type { Outbox } from "../outbox/Outbox.js"
+import { byOrder, lines, plain } from "./Columns.js"
+
+/** A payment to create, with its event. */
+export interface NewPayment extends Announcement {
+  readonly orderId: OrderId
+  readonly inventoryKey: string
+}
+
+/** Who has an order, or an inventory key, already. The key is null on rows that the Go service wrote. */
+export interface Known {
+  readonly orderId: OrderId
+  readonly inventoryKey: string | null
+}
+
+const batchLimit = Duration.seconds(20)
+
+/** The statements by which orders get their payments. */
+export const make = (sql: SqlClient.SqlClient, outbox: Outbox) => {
+  /** Whether the last payments that were to be created had some among them that were there. */
+  let repeats = false
+
+  /**
+   * Creates the payments whose order and key are both new, and answers the orders of the others. No two may share either.
+   *
+   * To look for each row before it is written (`ON CONFLICT`) is a fifth of the statement, and nearly all are new: so
+   * that is done only when one was not, and until all are again.
+   */
+  const create = Effect.fnUntraced(function*(payments: ReadonlyArray<NewPayment>) {
+    const { refused } = yield* outbox.write(
+      byOrder(payments),
+      (advance) => {
+        const statement = (onConflict: Statement.Fragment) =>
+          sql<Written & { readonly refused: ReadonlyArray<string> | null }>`
+            WITH input AS MATERIALIZED (
+              SELECT * FROM unnest(
+                ${plain(payments.map((_) => _.orderId))}::bigint[],
+                ${plain(payments.map((_) => _.inventoryKey))}::uuid[],
+                string_to_array(${lines(payments.map((_) => _.payload))}, E'\\n'),
+                string_to_array(${lines(payments.map((_) => _.traceparent))}, E'\\n', '')
+              ) AS t (order_id, inventory_key, payload, traceparent)
+            ), created AS (
+              INSERT INTO payment (order_id, status, inventory_key)
+              SELECT order_id, 'CREATED', inventory_key FROM input
+              ORDER BY order_id -- all writers lock in one order
+              ${onConflict}
+              RETURNING order_id
+            ), appended AS (
+              ${
+            outbox.append(
+              sql`SELECT order_id, payload, traceparent FROM created JOIN input USING (order_id)`,
+              advance
+            )
+          }
+            )
+            -- they are few, and those that were created many
+            SELECT (
+              SELECT array_agg(order_id) FROM input WHERE order_id NOT IN (SELECT order_id FROM created)
+            ) AS refused, ${outbox.written}
+          `
+        const careful = Effect.tap(
+          statement(sql`ON CONFLICT DO NOTHING`),
+          ([row]) => Effect.sync(() => repeats = row!.refused !== null)
+        )
+        return Postgres.run(batchLimit)(
+          repeats ? careful : Effect.catchIf(statement(sql``), Postgres.isTaken, () => careful)
+        )
+      }
+    )
+    return new Set((refused ?? []).map((order) => OrderId.make(BigInt(order))))
+  }, Trace.span("PaymentRepo.create"))
+
+  /** What is there already of these orders and keys. */
+  const known = Effect.fnUntraced(function*(payments: ReadonlyArray<Known>) {
+    const rows = yield* sql<{ readonly order_id: string; readonly inventory_key: string | null }>`
+      SELECT order_id, inventory_key FROM payment WHERE order_id = ANY(${payments.map((_) => _.orderId)}::bigint[])
+      UNION
+      SELECT order_id, inventory_key FROM payment WHERE inventory_key = ANY(${
+      payments.map((_) => _.inventoryKey)
+    }::uuid[])
+    `.pipe(Postgres.run(batchLimit))
+    return rows.map((row): Known => ({
+      orderId: OrderId.make(BigInt(row.order_id)),
+      inventoryKey: row.inventory_key
+    }))
+  }, Trace.span("PaymentRepo.known"))
+
+  return { create, known } as const
+}
