@@ -113,7 +113,7 @@ export const settings = {
   }),
   outboxPollInterval: setting("OUTBOX_POLL_INTERVAL", duration("10 millis"), {
     about: "How often an idle relay looks for events that nobody announced.",
-    default: "1s",
+    default: "2s",
     show: showDuration
   }),
   outboxLease: setting("OUTBOX_LEASE", duration("1 second"), {
