@@ -1,9 +1,9 @@
+import { Effect } from "effect"
 import type { ChildProcess } from "node:child_process"
 import { spawn } from "node:child_process"
 import { readFileSync } from "node:fs"
-import { createServer } from "node:net"
-import type { AddressInfo } from "node:net"
 import { fileURLToPath } from "node:url"
+import * as Ports from "../src/local/Ports.js"
 import { until } from "./Clock.js"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
@@ -55,13 +55,7 @@ export interface Running {
   readonly stop: () => Promise<void>
 }
 
-export const freePort = () =>
-  new Promise<number>((resolve) => {
-    const server = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as AddressInfo
-      server.close(() => resolve(port))
-    })
-  })
+const freePort = () => Effect.runPromise(Effect.scoped(Ports.free))
 
 const memoryOf = (pid: number) => {
   try {

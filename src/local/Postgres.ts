@@ -89,7 +89,9 @@ export const start = Effect.fnUntraced(function*(place: Place) {
   const settings = [
     "listen_addresses=localhost",
     "unix_socket_directories=",
-    "max_connections=200"
+    "max_connections=200",
+    // the default is for machines of long ago; what is not used takes no memory
+    "shared_buffers=512MB"
   ]
   return yield* serve(place, {
     part: "postgres",
