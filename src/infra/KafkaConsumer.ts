@@ -61,7 +61,6 @@ export const consume = <E, R>(
   handle: (batch: Batch) => Effect.Effect<void, E, R>
 ): Effect.Effect<never, KafkaUnavailable | KafkaGroup.ConsumerCrashed | E, Exclude<R, Scope.Scope>> =>
   Effect.gen(function*() {
-    // made before the consumer, so closed after it
     const workers = yield* FiberSet.make<void, unknown>()
     const fork = yield* FiberSet.runtime(workers)<R>()
     const ended = yield* Deferred.make<never, KafkaGroup.ConsumerCrashed | E>()
@@ -74,13 +73,15 @@ export const consume = <E, R>(
     let positions: EachBatchPayload["uncommittedOffsets"] = () => ({ topics: [] })
     /** Records since the last commit. */
     let uncommitted = 0
-    /** Rings when there is something to commit: without that there is nothing to wake up for. */
-    const begun = Bell.make()
+    /** They ring when there is something to commit, without which there is nothing to wake up for, and when it is much. */
+    const [begun, enough] = [Bell.make(), Bell.make()]
     const commit = Effect.suspend(() => {
       uncommitted = 0
       const { done } = assignment
       const offsets = positions().topics.flatMap(({ partitions, topic }) =>
-        partitions.flatMap(({ offset: position, partition }) => {
+        partitions.flatMap(({ offset: position, ...at }) => {
+          // a text, whatever the types say
+          const partition = Number(at.partition)
           const offset = done.has(partition) ? done.get(partition) : position
           return offset === undefined ? [] : [{ topic, partition, offset }]
         })
@@ -91,7 +92,8 @@ export const consume = <E, R>(
       Effect.catchAll((error) => Effect.map(Effect.logDebug("offsets are not committed yet", error), begun.ring))
     )
     yield* begun.rung.pipe(
-      Effect.zipRight(Effect.delay(commit, commits.pause)),
+      Effect.zipRight(Effect.raceFirst(Effect.sleep(commits.pause), enough.rung)),
+      Effect.zipRight(commit),
       Effect.forever,
       Effect.forkScoped
     )
@@ -159,7 +161,7 @@ export const consume = <E, R>(
         } else if (given.done.get(partition) === after(last)) {
           given.done.delete(partition)
           uncommitted += messages.length
-          if (uncommitted >= commits.records) fork(commit)
+          if (uncommitted >= commits.records) enough.ring()
         }
       })
     }
@@ -174,8 +176,7 @@ export const consume = <E, R>(
           reject(given.lost?.cause ?? new Error("no further batch is begun"))
         }
         const last = given.work.get(payload.batch.partition)
-        if (last === undefined) next()
-        else last.addObserver(next)
+        return last === undefined ? next() : last.addObserver(next)
       })
 
     yield* attempt(() => consumer.connect())

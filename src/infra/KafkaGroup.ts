@@ -53,7 +53,7 @@ export const member = (options: ConsumerOptions): Effect.Effect<Consumer, never,
       })
     ),
     // waits for the fetch that is open, and leaves the group
-    (consumer) => close(() => consumer.disconnect(), options.drainTimeout)
+    (consumer) => close(() => consumer.disconnect(), "3 seconds")
   )
 
 /** The group does not keep us: the batch is somebody else's now. */

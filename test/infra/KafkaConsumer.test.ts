@@ -1,5 +1,5 @@
 import { assert, it } from "@effect/vitest"
-import { Duration, Effect, Fiber } from "effect"
+import { Deferred, Duration, Effect, Fiber } from "effect"
 import { randomUUID } from "node:crypto"
 import * as KafkaConsumer from "../../src/infra/KafkaConsumer.js"
 import * as KafkaOffsets from "../../src/infra/KafkaOffsets.js"
@@ -39,6 +39,63 @@ it.scopedLive(
       )
       assert.isAbove(refused, 1)
       yield* Fiber.interrupt(consumer)
+    }),
+  60_000
+)
+
+it.scopedLive(
+  "a batch that is worked on holds up its partition alone, and no offset moves over it",
+  () =>
+    Effect.gen(function*() {
+      const topic = yield* KafkaTest.freshTopic()
+      const { send } = yield* KafkaProducer.make(KafkaTest.kafka())
+      const [held] = yield* send([{ topic, key: "1", value: "held" }], () => true)
+      const groupId = `test-${randomUUID()}`
+      const begun = yield* Deferred.make<void>()
+      const release = yield* Deferred.make<void>()
+      const handled: Array<string> = []
+      yield* KafkaConsumer.consume(
+        {
+          ...KafkaTest.kafka(),
+          groupId,
+          topic,
+          sessionTimeout: Duration.seconds(10),
+          concurrency: 4,
+          drainTimeout: "5 seconds"
+        },
+        ({ records, resolve }) =>
+          Effect.gen(function*() {
+            const values = records.map(({ value }) => String(value))
+            handled.push(...values)
+            yield* Deferred.succeed(begun, undefined)
+            if (values.includes("held")) yield* Deferred.await(release)
+            resolve(records.at(-1)!.offset)
+          })
+      ).pipe(Effect.forkScoped)
+      yield* Deferred.await(begun)
+
+      const placed = yield* send(
+        ["1", "2", "3", "4", "5"].map((key) => ({ topic, key, value: `after ${key}` })),
+        () => true
+      )
+      const elsewhere = placed.filter(({ partition }) => partition !== held!.partition)
+      assert.isNotEmpty(elsewhere)
+      const committed = KafkaOffsets.committed(KafkaTest.kafka(), topic, groupId)
+      yield* committed.pipe(
+        Effect.tap((offsets) => {
+          for (const { partition } of elsewhere) assert.isAbove(offsets.get(partition) ?? 0, 0)
+        }),
+        eventually()
+      )
+      assert.isFalse((yield* committed).has(held!.partition))
+      assert.notInclude(handled, "after 1")
+
+      yield* Deferred.succeed(release, undefined)
+      yield* committed.pipe(
+        Effect.tap((offsets) => assert.isAbove(offsets.get(held!.partition) ?? 0, 1)),
+        eventually()
+      )
+      assert.include(handled, "after 1")
     }),
   60_000
 )
