@@ -14,7 +14,7 @@ import type { World } from "./World.js"
 
 const seconds = 6
 /** Orders that go the same way before, as fast as may be: what the runtime compiles meanwhile is not counted. */
-const warm = 20_000
+const warm = 10_000
 
 /** Of one run, in milliseconds. */
 interface Latency {

@@ -23,8 +23,8 @@ export const allOk = (load: Load) => {
   if (load.ok !== load.calls) throw new Check.CheckFailed(`${load.calls - load.ok} of ${load.calls} calls failed`)
 }
 
-/** Calls that go before, of many callers: what the runtime compiles meanwhile is not counted. */
-const warm = { count: 10_000, callers: 128 }
+/** Calls that go before, of as many callers: what the runtime compiles meanwhile is not counted. */
+const warm = 5_000
 
 /** `UpdatePaymentStatus`, each call for an order of its own. Answers also what the generator spent on a call. */
 const calls = (
@@ -37,16 +37,15 @@ const calls = (
   name: subject.name,
   measure: () =>
     inWorld(bench, async (world) => {
-      await fill(world, warm.count + count)
+      await fill(world, warm + count)
       const running = await start(subject, world.env)
       try {
-        const before = { first: 1, count: warm.count }
-        allOk(await bench.load.run({ target: running.grpc, callers: warm.callers, orders: before }))
+        allOk(await bench.load.run({ target: running.grpc, callers, orders: { first: 1, count: warm } }))
         const spent = Cpu.count(bench.servers, running)
-        const seen = await bench.load.run({ target: running.grpc, callers, orders: { first: warm.count + 1, count } })
+        const seen = await bench.load.run({ target: running.grpc, callers, orders: { first: warm + 1, count } })
         const cost = spent(count)
         allOk(seen)
-        await Check.settled(world, warm.count + count)
+        await Check.settled(world, warm + count)
         generator.push(seen.cpu)
         return sample(seen.rate, cost)
       } finally {
