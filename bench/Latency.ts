@@ -14,7 +14,7 @@ import type { World } from "./World.js"
 
 const seconds = 6
 /** Orders that go the same way before, as fast as may be: what the runtime compiles meanwhile is not counted. */
-const warm = 10_000
+const warm = { calls: 10_000, records: 20_000 }
 
 /** Of one run, in milliseconds. */
 interface Latency {
@@ -22,10 +22,10 @@ interface Latency {
   readonly p99: number
 }
 
-const latency = (millis: ReadonlyArray<number>): Latency => {
-  const counted = millis.slice(warm)
-  return { p50: quantile(counted, 0.5), p99: quantile(counted, 0.99) }
-}
+const latency = (millis: ReadonlyArray<number>): Latency => ({
+  p50: quantile(millis, 0.5),
+  p99: quantile(millis, 0.99)
+})
 
 /** Runs subjects together, and stops them all. */
 const withAll = async <A>(subjects: ReadonlyArray<Subject>, world: World, use: (grpc: string) => Promise<A>) => {
@@ -92,24 +92,24 @@ const afterCommit = async (bench: Bench, rate: number): Promise<Outcome> => {
     name,
     measure: () =>
       inWorld(bench, async (world) => {
-        await Settle.fill(world, warm + count)
+        await Settle.fill(world, warm.calls + count)
         return await withAll(subjects, world, async (target) => {
           const reader = await readings(bench, world)
-          Settle.allOk(await bench.load.run({ target, callers: 50, orders: { first: 1, count: warm } }))
-          await reader.some(warm)
-          Settle.allOk(await bench.load.run({ target, callers: 50, rate, orders: { first: warm + 1, count } }))
-          return latency(await sinceInsert(world, await reader.all(warm + count)))
+          Settle.allOk(await bench.load.run({ target, callers: 50, orders: { first: 1, count: warm.calls } }))
+          await reader.some(warm.calls)
+          Settle.allOk(await bench.load.run({ target, callers: 50, rate, orders: { first: warm.calls + 1, count } }))
+          return latency((await sinceInsert(world, await reader.all(warm.calls + count))).slice(warm.calls))
         })
       })
   })
-  const publish = floor("Publish", "bare", { WARM: String(warm), RATE: String(rate), COUNT: String(count) })
+  const publish = floor("Publish", "bare", { WARM: String(warm.calls), RATE: String(rate), COUNT: String(count) })
   const bare: Case<Latency> = {
     name: "bare commit and send",
     measure: () =>
       inWorld(bench, async (world) => {
         const reader = await readings(bench, world)
         return await withAll([publish], world, async () =>
-          latency(await sinceInsert(world, await reader.all(warm + count))))
+          latency((await sinceInsert(world, await reader.all(warm.calls + count))).slice(warm.calls)))
       })
   }
   const { p50, p99 } = await percentiles(bench, figure, [
@@ -145,23 +145,23 @@ const afterRecord = async (bench: Bench, rate: number): Promise<Outcome> => {
             sent.push(nowMicros())
             sends.push(bench.topics.send(world.inventory, reservation(sent.length)))
           }
-          while (sent.length < warm) {
+          while (sent.length < warm.records) {
             send()
             if (sent.length % 100 === 0) await Promise.all(sends)
           }
-          await reader.some(warm)
+          await reader.some(warm.records)
           const began = performance.now()
           for (let n = 0; n < count; n++) {
             await sleep(Math.max(0, began + (n * 1000) / rate - performance.now()))
             send()
           }
           await Promise.all(sends)
-          const millis = new Array<number>(warm + count)
-          for (const [value, at] of await reader.all(warm + count)) {
+          const millis = new Array<number>(warm.records + count)
+          for (const [value, at] of await reader.all(warm.records + count)) {
             const order = Number(readOf(value).order)
             millis[order - 1] = (at - sent[order - 1]!) / 1000
           }
-          return latency(millis)
+          return latency(millis.slice(warm.records))
         }))
   })
   const { p50, p99 } = await percentiles(bench, figure, [

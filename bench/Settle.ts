@@ -24,7 +24,7 @@ export const allOk = (load: Load) => {
 }
 
 /** Calls that go before, of as many callers: what the runtime compiles meanwhile is not counted. */
-const warm = 5_000
+const warm = 3_000
 
 /** `UpdatePaymentStatus`, each call for an order of its own. Answers also what the generator spent on a call. */
 const calls = (
