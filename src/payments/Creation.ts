@@ -36,16 +36,17 @@ export const make = (sql: SqlClient.SqlClient, outbox: Outbox) => {
     const { refused } = yield* outbox.write(
       byOrder(payments),
       (advance) => {
+        const input = sql`
+          SELECT * FROM unnest(
+            ${plain(payments.map((_) => _.orderId))}::bigint[],
+            ${plain(payments.map((_) => _.inventoryKey))}::uuid[],
+            string_to_array(${lines(payments.map((_) => _.payload))}, E'\\n'),
+            string_to_array(${lines(payments.map((_) => _.traceparent))}, E'\\n', '')
+          ) AS t (order_id, inventory_key, payload, traceparent)
+        `
         const statement = (onConflict: Statement.Fragment) =>
           sql<Written & { readonly refused: ReadonlyArray<string> | null }>`
-            WITH input AS MATERIALIZED (
-              SELECT * FROM unnest(
-                ${plain(payments.map((_) => _.orderId))}::bigint[],
-                ${plain(payments.map((_) => _.inventoryKey))}::uuid[],
-                string_to_array(${lines(payments.map((_) => _.payload))}, E'\\n'),
-                string_to_array(${lines(payments.map((_) => _.traceparent))}, E'\\n', '')
-              ) AS t (order_id, inventory_key, payload, traceparent)
-            ), created AS (
+            WITH input AS MATERIALIZED (${input}), created AS (
               INSERT INTO payment (order_id, status, inventory_key)
               SELECT order_id, 'CREATED', inventory_key FROM input
               ORDER BY order_id -- all writers lock in one order
@@ -64,9 +65,8 @@ export const make = (sql: SqlClient.SqlClient, outbox: Outbox) => {
               SELECT array_agg(order_id) FROM input WHERE order_id NOT IN (SELECT order_id FROM created)
             ) AS refused, ${outbox.written}
           `
-        const careful = Effect.tap(
-          statement(sql`ON CONFLICT DO NOTHING`),
-          ([row]) => Effect.sync(() => repeats = row!.refused !== null)
+        const careful = Effect.suspend(() => statement(sql`ON CONFLICT DO NOTHING`)).pipe(
+          Effect.tap(([row]) => Effect.sync(() => repeats = row!.refused !== null))
         )
         return Postgres.run(batchLimit)(
           repeats ? careful : Effect.catchIf(statement(sql``), Postgres.isTaken, () => careful)
