@@ -12,7 +12,7 @@ import { atMost } from "./Table.js"
 import { reservation } from "./Topics.js"
 import type { World } from "./World.js"
 
-const seconds = 6
+const seconds = 5
 /** Orders that go the same way before, as fast as may be: what the runtime compiles meanwhile is not counted. */
 const warm = { calls: 10_000, records: 20_000 }
 
