@@ -44,7 +44,8 @@ export const promises: Readonly<Record<string, Promised>> = {
         "an offset that was not committed is committed later, also when no further record comes"
       ]
     ],
-    breaks: "An offset that is committed before the transaction, or over a batch that is worked on; a key that is in Redis before its payment is."
+    breaks:
+      "An offset that is committed before the transaction, or over a batch that is worked on; a key that is in Redis before its payment is."
   },
   P2: {
     promise: "One payment per order and one event per transition, whatever is redelivered.",
