@@ -84,7 +84,8 @@ export const make = async (servers: Servers, topics: Topics, template: Template)
   await topics.create(inventory, dlq, payment)
   const pool = new Pg.Pool({ connectionString: databaseUrl, max: 2 }).on("error", () => {})
   if (template === "bench_history") {
-    // as where the server has run for a while: the index into which keys are written anywhere is in memory
+    // as where the server has run for a while: the index into which keys are written anywhere is in memory. Without a limit
+    // the planner drops the order, and reads the table
     await pool.query(
       "SELECT count(*) FROM (SELECT inventory_key FROM payment ORDER BY inventory_key LIMIT 10000000) AS keys"
     )

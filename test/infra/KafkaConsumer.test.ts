@@ -8,6 +8,15 @@ import { eventually } from "../e2e/Eventually.js"
 import * as KafkaAnswers from "../utils/KafkaAnswers.js"
 import * as KafkaTest from "../utils/KafkaTest.js"
 
+const consumerOf = (topic: string, groupId: string) => ({
+  ...KafkaTest.kafka(),
+  groupId,
+  topic,
+  sessionTimeout: Duration.seconds(10),
+  concurrency: 4,
+  drainTimeout: "5 seconds" as const
+})
+
 it.scopedLive(
   "an offset that was not committed is committed later, also when no further record comes",
   () =>
@@ -23,14 +32,7 @@ it.scopedLive(
       )
       const groupId = `test-${randomUUID()}`
       const consumer = yield* Effect.fork(KafkaConsumer.consume(
-        {
-          ...KafkaTest.kafka(),
-          groupId,
-          topic,
-          sessionTimeout: Duration.seconds(10),
-          concurrency: 1,
-          drainTimeout: "5 seconds"
-        },
+        consumerOf(topic, groupId),
         ({ records, resolve }) => Effect.sync(() => resolve(records.at(-1)!.offset))
       ))
       yield* KafkaOffsets.committed(KafkaTest.kafka(), topic, groupId).pipe(
@@ -55,14 +57,7 @@ it.scopedLive(
       const release = yield* Deferred.make<void>()
       const handled: Array<string> = []
       yield* KafkaConsumer.consume(
-        {
-          ...KafkaTest.kafka(),
-          groupId,
-          topic,
-          sessionTimeout: Duration.seconds(10),
-          concurrency: 4,
-          drainTimeout: "5 seconds"
-        },
+        consumerOf(topic, groupId),
         ({ records, resolve }) =>
           Effect.gen(function*() {
             const values = records.map(({ value }) => String(value))
