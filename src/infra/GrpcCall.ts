@@ -122,6 +122,7 @@ export const unary = <E, R>(
     const since = clock.unsafeCurrentTimeNanos()
     const count = (code: Code | "OK") => counted(code, Number(clock.unsafeCurrentTimeNanos() - since) / 1e9)
     let interruption = stopping
+    let answered = false
     const fiber = runFork(answer(method, call, traced))
     const timer = setTimeout(() => {
       interruption = method.limit.refusal
@@ -130,6 +131,7 @@ export const unary = <E, R>(
     // an observer also sees the interruption of a fiber that has not begun
     fiber.addObserver((exit) => {
       clearTimeout(timer)
+      answered = true
       if (Exit.isSuccess(exit)) {
         count("OK")
         return callback(null, exit.value)
@@ -140,7 +142,9 @@ export const unary = <E, R>(
       count(!call.cancelled ? code : late ? "DEADLINE_EXCEEDED" : "CANCELLED")
       callback({ code: Grpc.status[code], details })
     })
-    // grpc-js says so for the deadline too
-    call.on("cancelled", () => fiber.unsafeInterruptAsFork(FiberId.none))
+    // grpc-js says so for the deadline too, and at the end of every call
+    call.on("cancelled", () => {
+      if (!answered) fiber.unsafeInterruptAsFork(FiberId.none)
+    })
   }
 }

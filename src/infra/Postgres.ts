@@ -1,9 +1,10 @@
-import type { SqlClient } from "@effect/sql"
+import type { SqlClient, Statement } from "@effect/sql"
 import { SqlError } from "@effect/sql"
 import { PgClient } from "@effect/sql-pg"
-import { Cause, Duration, Effect, Exit, FiberId, Layer, Option, Redacted, Runtime, Schedule, Schema } from "effect"
+import { Duration, Effect, Exit, FiberId, Layer, Option, Redacted, Runtime, Schedule, Schema } from "effect"
 import * as Pg from "pg"
 import { isOutdated, PreparingClient } from "./PostgresPrepared.js"
+import * as PostgresStatement from "./PostgresStatement.js"
 import { retry } from "./Retry.js"
 
 /** The database cannot answer now: it is away, too slow, or all connections are taken. Trying again later may work. */
@@ -61,8 +62,14 @@ const acquirePool = (options: PostgresOptions) =>
   )
 
 /** A pool of connections, opened when first used: building the layer does not need the database. */
-export const layer = (options: PostgresOptions): Layer.Layer<SqlClient.SqlClient> =>
-  PgClient.layerFromPool({ acquire: acquirePool(options), transformJson: false }).pipe(Layer.orDie)
+export const layer = (
+  options: PostgresOptions
+): Layer.Layer<SqlClient.SqlClient | PostgresStatement.PostgresPool> =>
+  Layer.unwrapScoped(Effect.map(acquirePool(options), (pool) =>
+    Layer.merge(
+      Layer.succeed(PostgresStatement.PostgresPool, pool),
+      PgClient.layerFromPool({ acquire: Effect.succeed(pool), transformJson: false }).pipe(Layer.orDie)
+    )))
 
 /** SQLSTATE of a failed statement, when the server gave one. */
 export const sqlState = (error: SqlError.SqlError): Option.Option<string> => {
@@ -97,12 +104,12 @@ const passingRetry = Schedule.exponential("5 millis").pipe(Schedule.jittered, Sc
  */
 const within = (limit: Duration.DurationInput) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.flatMap(Effect.runtime<R>(), (runtime) =>
-    Effect.async<A, E | Cause.TimeoutException>((resume) => {
+    Effect.async<A, E | SqlError.SqlError>((resume) => {
       // its exit is a value: a fiber that fails is logged
       const fiber = Runtime.runFork(runtime, Effect.exit(Effect.interruptible(effect)))
       const giveUp = () => fiber.unsafeInterruptAsFork(FiberId.none)
       const timer = setTimeout(() => {
-        resume(new Cause.TimeoutException("statement took too long"))
+        resume(PostgresStatement.late)
         giveUp()
       }, Duration.toMillis(limit))
       fiber.addObserver((exit) => {
@@ -116,19 +123,25 @@ const within = (limit: Duration.DurationInput) => <A, E, R>(effect: Effect.Effec
     }))
 
 /**
- * Runs a statement (or a whole transaction) within `limit`.
- *
- * Contention, and what a migration has outdated, is retried here. What else the database may recover from is
- * `DatabaseUnavailable`; a statement that can never succeed is a defect. After the limit the statement is cancelled, and
- * nobody waits for the cancelling.
+ * What a failure means. Contention, and what a migration has outdated, is tried again here. What else the database may
+ * recover from is `DatabaseUnavailable`; a statement that can never succeed is a defect.
  */
-export const run = (limit: Duration.DurationInput) => <A, R>(effect: Effect.Effect<A, SqlError.SqlError, R>) =>
-  effect.pipe(
-    retry(passingRetry, isPassing),
-    within(limit),
-    Effect.catchAll((error) =>
-      error instanceof SqlError.SqlError && isBug(error)
-        ? Effect.die(error)
-        : new DatabaseUnavailable({ cause: error instanceof SqlError.SqlError ? error.cause : error })
-    )
+export const judged = <A, R>(effect: Effect.Effect<A, SqlError.SqlError, R>) =>
+  Effect.catchAll(
+    retry(passingRetry, isPassing)(effect),
+    (error) => isBug(error) ? Effect.die(error) : new DatabaseUnavailable({ cause: error.cause })
+  )
+
+/**
+ * Runs a transaction within `limit`, each time that it is tried. Then its statement is cancelled, and nobody waits for
+ * the cancelling. For how it fails, see `judged`.
+ */
+export const run = (limit: Duration.DurationInput) => <A, R>(transaction: Effect.Effect<A, SqlError.SqlError, R>) =>
+  judged(within(limit)(transaction))
+
+/** The same for a statement that is a transaction of its own: shorter, and for all that is done often. */
+export const runner = (limit: Duration.DurationInput) =>
+  Effect.map(
+    PostgresStatement.executor(limit),
+    (execute) => <A>(statement: Statement.Statement<A>) => judged(execute(statement))
   )

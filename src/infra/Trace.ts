@@ -20,8 +20,8 @@ export const current: Effect.Effect<Option.Option<string>> = Effect.contextWith(
 
 /** A `traceparent` of a trace that begins here, and that nobody gathers: it says what belongs together. */
 export const begin = (): string => {
-  const [trace, span] = [randomUUID(), randomUUID()]
-  return `00-${trace.replaceAll("-", "")}-${span.replaceAll("-", "").slice(0, 16)}-00`
+  const trace = randomUUID().replaceAll("-", "")
+  return `00-${trace}-${trace.slice(16)}-00`
 }
 
 /** Reads a W3C `traceparent`; what is not one is no parent. */

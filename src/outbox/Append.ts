@@ -1,8 +1,8 @@
 import type { SqlClient, Statement } from "@effect/sql"
 import { Duration, Effect } from "effect"
 import type { DatabaseUnavailable } from "../infra/Postgres.js"
-import type { Advance } from "./Handover.js"
-import type { Claim, OutboxEvent } from "./OutboxEvent.js"
+import type { Advance, Handed } from "./Handover.js"
+import type { Claim } from "./OutboxEvent.js"
 import * as OutboxWake from "./OutboxWake.js"
 
 /** What an event says, and the trace that it belongs to. */
@@ -77,25 +77,29 @@ export const make = (
    * Runs a statement with `append` and `written`, tells the relay of its events, and answers its only row. `announcements`
    * are those of the events that it may write, by the order.
    */
-  const write = Effect.fnUntraced(function*<Row extends Written, E>(
+  const write = <Row extends Written, E>(
     announcements: ReadonlyMap<bigint, Announcement>,
     statement: (advance: Advance | undefined) => Effect.Effect<ReadonlyArray<Row>, E>
-  ) {
-    const advance = handover.advance()
-    const [row] = yield* statement(advance)
-    if (row!.waiting) yield* announce
-    if (row!.leased !== null) {
-      const events = row!.leased.split(",").map((pair): OutboxEvent => {
+  ): Effect.Effect<Row, E> => {
+    const handed = (leased: string, advance: Advance): Handed => ({
+      ...advance,
+      events: leased.split(",").map((pair) => {
         const [id, key] = pair.split(" ") as [string, string]
         const { payload, traceparent } = announcements.get(BigInt(key))!
         return { id, topic: options.topic, key, payload, traceparent }
       })
-      const handed = { ...advance!, events }
-      // if that fails too, the lease runs out
-      if (!handover.hand(handed)) yield* Effect.ignoreLogged(giveBack(handed))
-    }
-    return row!
-  })
+    })
+    return Effect.suspend(() => {
+      const advance = handover.advance()
+      return Effect.flatMap(statement(advance), ([row]) => {
+        const answer = row!.waiting ? Effect.as(announce, row!) : Effect.succeed(row!)
+        if (row!.leased === null) return answer
+        const events = handed(row!.leased, advance!)
+        // if to give them back fails too, the lease runs out
+        return handover.hand(events) ? answer : Effect.zipRight(Effect.ignoreLogged(giveBack(events)), answer)
+      })
+    })
+  }
 
   return { append, written, write } as const
 }

@@ -26,7 +26,7 @@ const statementLimit = Duration.seconds(15)
 export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
   effect: Effect.fnUntraced(function*(options: OutboxOptions) {
     const sql = yield* SqlClient.SqlClient
-    const run = Postgres.run(statementLimit)
+    const run = yield* Postgres.runner(statementLimit)
     const leaseSeconds = Duration.toSeconds(options.lease)
     /**
      * For rows that are found by their id. As text, so that no partial index says that it knows them: with statistics of

@@ -39,7 +39,7 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
   effect: Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const outbox = yield* Outbox
-    const run = Postgres.run("15 seconds")
+    const run = yield* Postgres.runner("15 seconds")
     const { ofNow, shardOf } = ShardOf.make(sql)
     const ofShard = ({ shard, shards }: OwnedShard) => sql`${shardOf(shards)} = ${shard}::int`
     /** Events of batches that are not settled, by what their shard says of them. */

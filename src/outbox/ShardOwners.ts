@@ -24,7 +24,7 @@ const tokensOf = (owned: ReadonlyArray<OwnedShard>) => owned.map(({ token }) => 
 export class ShardOwners extends Effect.Service<ShardOwners>()("payments/ShardOwners", {
   effect: Effect.fnUntraced(function*(options: { readonly lease: Duration.DurationInput }) {
     const sql = yield* SqlClient.SqlClient
-    const run = Postgres.run(limit)
+    const run = yield* Postgres.runner(limit)
     const leaseSeconds = Duration.toSeconds(options.lease)
     const { shardOf } = ShardOf.make(sql)
     const leaseEnd = sql.literal(`clock_timestamp() + make_interval(secs => ${leaseSeconds})`)
@@ -138,8 +138,8 @@ export class ShardOwners extends Effect.Service<ShardOwners>()("payments/ShardOw
     const release = (owned: OwnedShard) =>
       // the token of the moment in which it runs, not of that in which it was written down what is to be done at the end
       Effect.suspend(() =>
-        sql`UPDATE outbox_shard SET owner = NULL, owned_to = NULL WHERE owner = ${owned.token}::uuid`
-      ).pipe(run, Effect.asVoid)
+        run(sql`UPDATE outbox_shard SET owner = NULL, owned_to = NULL WHERE owner = ${owned.token}::uuid`)
+      ).pipe(Effect.asVoid)
 
     /**
      * Gives a shard that is ours a fresh token. A statement that was given up may still run in the database, whenever it

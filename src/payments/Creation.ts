@@ -1,7 +1,9 @@
-import type { SqlClient, Statement } from "@effect/sql"
+import type { Statement } from "@effect/sql"
+import { SqlClient } from "@effect/sql"
 import { Duration, Effect } from "effect"
 import { OrderId } from "../domain/Payment.js"
 import * as Postgres from "../infra/Postgres.js"
+import * as PostgresStatement from "../infra/PostgresStatement.js"
 import * as Trace from "../infra/Trace.js"
 import type { Announcement, Written } from "../outbox/Append.js"
 import type { Outbox } from "../outbox/Outbox.js"
@@ -22,7 +24,9 @@ export interface Known {
 const batchLimit = Duration.seconds(20)
 
 /** The statements by which orders get their payments. */
-export const make = (sql: SqlClient.SqlClient, outbox: Outbox) => {
+export const make = Effect.fnUntraced(function*(outbox: Outbox) {
+  const sql = yield* SqlClient.SqlClient
+  const execute = yield* PostgresStatement.executor(batchLimit)
   /** Whether the last payments that were to be created had some among them that were there. */
   let repeats = false
 
@@ -65,11 +69,11 @@ export const make = (sql: SqlClient.SqlClient, outbox: Outbox) => {
               SELECT array_agg(order_id) FROM input WHERE order_id NOT IN (SELECT order_id FROM created)
             ) AS refused, ${outbox.written}
           `
-        const careful = Effect.suspend(() => statement(sql`ON CONFLICT DO NOTHING`)).pipe(
+        const careful = Effect.suspend(() => execute(statement(sql`ON CONFLICT DO NOTHING`))).pipe(
           Effect.tap(([row]) => Effect.sync(() => repeats = row!.refused !== null))
         )
-        return Postgres.run(batchLimit)(
-          repeats ? careful : Effect.catchIf(statement(sql``), Postgres.isTaken, () => careful)
+        return Postgres.judged(
+          repeats ? careful : Effect.catchIf(execute(statement(sql``)), Postgres.isTaken, () => careful)
         )
       }
     )
@@ -84,7 +88,7 @@ export const make = (sql: SqlClient.SqlClient, outbox: Outbox) => {
       SELECT order_id, inventory_key FROM payment WHERE inventory_key = ANY(${
       payments.map((_) => _.inventoryKey)
     }::uuid[])
-    `.pipe(Postgres.run(batchLimit))
+    `.pipe(execute, Postgres.judged)
     return rows.map((row): Known => ({
       orderId: OrderId.make(BigInt(row.order_id)),
       inventoryKey: row.inventory_key
@@ -92,4 +96,4 @@ export const make = (sql: SqlClient.SqlClient, outbox: Outbox) => {
   }, Trace.span("PaymentRepo.known"))
 
   return { create, known } as const
-}
+})

@@ -1,7 +1,9 @@
+import type { Statement } from "@effect/sql"
 import { SqlClient } from "@effect/sql"
 import { Duration, Effect, Option } from "effect"
 import type { Outcome, PaymentStatus } from "../domain/Payment.js"
 import { OrderId, Payment } from "../domain/Payment.js"
+import type { DatabaseUnavailable } from "../infra/Postgres.js"
 import * as Postgres from "../infra/Postgres.js"
 import * as Trace from "../infra/Trace.js"
 import type { Announcement, Written } from "../outbox/Append.js"
@@ -15,6 +17,9 @@ export interface Settlement extends Announcement {
   readonly outcome: Outcome
 }
 
+/** What a payment was: none when there is no payment, `held` when that could not be seen. */
+export type Before = Option.Option<PaymentStatus> | "held"
+
 const wasCreated = Option.some<PaymentStatus>("CREATED")
 const callLimit = Duration.seconds(4)
 
@@ -24,19 +29,19 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
     const sql = yield* SqlClient.SqlClient
     const outbox = yield* Outbox
 
-    const creation = Creation.make(sql, outbox)
+    const run = yield* Postgres.runner(callLimit)
+    const creation = yield* Creation.make(outbox)
 
-    /** Moves a payment from `CREATED` to its outcome; waits for whoever has its row. Answers the status it had before; none when there is no payment. */
-    const settle = Effect.fnUntraced(
-      function*(settlement: Settlement) {
-        const { orderId, outcome, payload, traceparent } = settlement
-        const { status } = yield* outbox.write(
-          byOrder([settlement]),
-          (advance) =>
-            sql<Written & { readonly status: PaymentStatus | null }>`
+    /** The statement for one payment. Who has its row is waited for, or not, as `lock` says. */
+    const settleOne = (settlement: Settlement, lock: Statement.Fragment) => {
+      const { orderId, outcome, payload, traceparent } = settlement
+      return outbox.write(
+        byOrder([settlement]),
+        (advance) =>
+          run(sql<Written & { readonly status: PaymentStatus | null }>`
           WITH target AS MATERIALIZED (
-            -- the lock waits for a settlement under way, and then reads what it left
-            SELECT id, status FROM payment WHERE order_id = ${orderId} FOR UPDATE
+            -- the lock reads what a settlement under way has left
+            SELECT id, status FROM payment WHERE order_id = ${orderId} ${lock}
           ), settled AS (
             UPDATE payment SET status = ${outcome}::payment_status, updated_at = clock_timestamp()
             FROM target
@@ -44,37 +49,42 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
             RETURNING order_id
           ), appended AS (
             ${
-              outbox.append(
-                sql`SELECT order_id, ${payload}::text AS payload, ${traceparent}::text AS traceparent FROM settled`,
-                advance
-              )
-            }
+            outbox.append(
+              sql`SELECT order_id, ${payload}::text AS payload, ${traceparent}::text AS traceparent FROM settled`,
+              advance
+            )
+          }
           )
           SELECT (SELECT status FROM target) AS status, ${outbox.written}
-        `.pipe(Postgres.run(callLimit))
-        )
-        return Option.fromNullable(status)
-      },
-      Trace.span("PaymentRepo.settle")
-    )
+        `)
+      )
+    }
 
-    /** Those of the orders that have a payment. */
-    const existing = Effect.fnUntraced(function*(orderIds: ReadonlyArray<OrderId>) {
-      const rows = yield* sql<{ readonly order_id: string }>`
+    /** Moves a payment from `CREATED` to its outcome; waits for whoever has its row. Answers the status it had before; none when there is no payment. */
+    const settle = (settlement: Settlement) =>
+      settleOne(settlement, sql`FOR UPDATE`).pipe(
+        Effect.map(({ status }) => Option.fromNullable(status)),
+        Trace.span("PaymentRepo.settle")
+      )
+
+    /** What those payments were whose rows were not found: none when there is none, `held` when somebody has them. */
+    const unseen = Effect.fnUntraced(function*(orderIds: ReadonlyArray<OrderId>) {
+      const rows = yield* run(sql<{ readonly order_id: string }>`
         SELECT order_id FROM payment WHERE order_id = ANY(${orderIds}::bigint[])
-      `.pipe(Postgres.run(callLimit))
-      return rows.map((row) => OrderId.make(BigInt(row.order_id)))
-    }, Trace.span("PaymentRepo.existing"))
+      `)
+      const existing = new Set(rows.map((row) => row.order_id))
+      return orderIds.map((orderId): [OrderId, Before] => [
+        orderId,
+        existing.has(String(orderId)) ? "held" : Option.none()
+      ])
+    }, Trace.span("PaymentRepo.unseen"))
 
-    /**
-     * The same for many orders, no two of them equal, in one transaction. Waits for nobody: a payment whose row is held
-     * by another transaction is left as it is, and answered `held`.
-     */
-    const settleAll = Effect.fnUntraced(function*(settlements: ReadonlyArray<Settlement>) {
-      const { others } = yield* outbox.write(
+    /** The statement for many payments: `others` are those that were not `CREATED`, null where the row was not found. */
+    const settleMany = (settlements: ReadonlyArray<Settlement>) =>
+      outbox.write(
         byOrder(settlements),
         (advance) =>
-          sql<Written & { readonly others: Readonly<Record<string, PaymentStatus | null>> | null }>`
+          run(sql<Written & { readonly others: Readonly<Record<string, PaymentStatus | null>> | null }>`
         WITH asked AS MATERIALIZED (
           SELECT * FROM unnest(
             ${plain(settlements.map((_) => _.orderId))}::bigint[],
@@ -101,27 +111,44 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
           SELECT json_object_agg(order_id, before) FROM asked LEFT JOIN target USING (order_id)
           WHERE before IS DISTINCT FROM 'CREATED'
         ) AS others, ${outbox.written}
-      `.pipe(Postgres.run(callLimit))
+      `)
       )
-      const found = new Map<OrderId, Option.Option<PaymentStatus> | "held">(
-        settlements.map((_) => [_.orderId, wasCreated])
+
+    /**
+     * The same for many orders, no two of them equal, in one transaction. Waits for nobody: a payment whose row is held
+     * by another transaction is left as it is, and answered `held`.
+     */
+    const settleAll = (settlements: ReadonlyArray<Settlement>): Effect.Effect<Map<OrderId, Before>, DatabaseUnavailable> => {
+      const found = new Map<OrderId, Before>(settlements.map((_) => [_.orderId, wasCreated]))
+      const [first] = settlements
+      const others = settlements.length === 1
+        ? Effect.map(
+          settleOne(first!, sql`FOR UPDATE SKIP LOCKED`),
+          ({ status }) => status === "CREATED" ? {} : { [String(first!.orderId)]: status }
+        )
+        : Effect.map(settleMany(settlements), ({ others }) => others ?? {})
+      return others.pipe(
+        Effect.flatMap((others) => {
+          const notFound: Array<OrderId> = []
+          for (const [order, before] of Object.entries(others)) {
+            const orderId = OrderId.make(BigInt(order))
+            if (before === null) notFound.push(orderId)
+            else found.set(orderId, Option.some(before))
+          }
+          return notFound.length === 0
+            ? Effect.succeed(found)
+            : Effect.map(unseen(notFound), (befores) => new Map([...found, ...befores]))
+        }),
+        Trace.span("PaymentRepo.settleAll")
       )
-      const unseen: Array<OrderId> = []
-      for (const [order, before] of Object.entries(others ?? {})) {
-        const orderId = OrderId.make(BigInt(order))
-        found.set(orderId, Option.fromNullable(before))
-        if (before === null) unseen.push(orderId)
-      }
-      if (unseen.length > 0) { for (const orderId of yield* existing(unseen)) found.set(orderId, "held") }
-      return found
-    }, Trace.span("PaymentRepo.settleAll"))
+    }
 
     const find = Effect.fnUntraced(function*(orderId: OrderId) {
       const [row] = yield* sql<
         { readonly status: PaymentStatus; readonly created_at: Date; readonly updated_at: Date }
       >`
         SELECT status, created_at, updated_at FROM payment WHERE order_id = ${orderId}
-      `.pipe(Postgres.run(callLimit))
+      `.pipe(run)
       return Option.map(
         Option.fromNullable(row),
         ({ created_at, status, updated_at }) =>
@@ -130,7 +157,7 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
     }, Trace.span("PaymentRepo.find"))
 
     /** Ends when the database has answered. */
-    const ping = sql`SELECT 1`.pipe(Postgres.run(callLimit), Effect.asVoid, Effect.withSpan("PaymentRepo.ping"))
+    const ping = sql`SELECT 1`.pipe(run, Effect.asVoid, Effect.withSpan("PaymentRepo.ping"))
 
     return { ...creation, settle, settleAll, find, ping } as const
   })

@@ -2,7 +2,7 @@ import { Effect, Exit, Metric, MetricBoundaries, Option } from "effect"
 import type { OrderId, PaymentStatus } from "../domain/Payment.js"
 import * as Bell from "../infra/Bell.js"
 import type { DatabaseUnavailable } from "../infra/Postgres.js"
-import type { Settlement } from "./PaymentRepo.js"
+import type { Before, Settlement } from "./PaymentRepo.js"
 import { PaymentRepo } from "./PaymentRepo.js"
 
 const groups = Metric.histogram(
@@ -17,9 +17,6 @@ const lanes = 2
 const groupLimit = 500
 /** Calls that may wait for a row which somebody else holds; the pool keeps connections for the others. */
 const aloneLimit = 4
-
-/** What a payment was before: none when there is no payment, `held` when that could not be seen. */
-type Before = Option.Option<PaymentStatus> | "held"
 
 interface Waiting {
   readonly settlement: Settlement
@@ -58,8 +55,10 @@ export const make = Effect.gen(function*() {
 
   const commit = (group: ReadonlyArray<Waiting>) =>
     repo.settleAll(firstOfEach(group)).pipe(
-      Effect.map((found) => answers(group, found)),
-      Effect.tap(() => groups.unsafeUpdate(group.length, [])),
+      Effect.map((found) => {
+        groups.unsafeUpdate(group.length, [])
+        return answers(group, found)
+      }),
       // also a bug and an interruption: nobody is left without an answer
       Effect.onExit((exit) =>
         Effect.sync(() => {

@@ -1,0 +1,95 @@
+import type { Statement } from "@effect/sql"
+import { SqlClient, SqlError } from "@effect/sql"
+import { Cause, Context, Duration, Effect, FiberRef } from "effect"
+import type * as Pg from "pg"
+
+/** The connections below the `SqlClient`. */
+export class PostgresPool extends Context.Tag("payments/PostgresPool")<PostgresPool, Pg.Pool>() {}
+
+/** How long a connection is kept for a statement that shall be cancelled. */
+const cancelMillis = 1_000
+
+const failed = (message: string, cause: unknown) => Effect.fail(new SqlError.SqlError({ message, cause }))
+
+/** Fails as what has used up its limit. */
+export const late = Effect.suspend(() => failed("No answer in time", new Cause.TimeoutException("statement took too long")))
+
+/** Nobody waits for the statement any more. What still runs when its connection comes back is closed with it. */
+const abandon = (pool: Pg.Pool, client: Pg.PoolClient) => {
+  let held = true
+  const release = () => {
+    clearTimeout(timer)
+    if (held) client.release()
+    held = false
+  }
+  const timer = setTimeout(release, cancelMillis)
+  const { processID } = client as unknown as { readonly processID: number }
+  if (pool.ending) release()
+  else pool.query(`SELECT pg_cancel_backend(${processID})`, release)
+}
+
+const inSpan = (text: string) =>
+  Effect.withSpan("sql.execute", {
+    kind: "client",
+    captureStackTrace: false,
+    attributes: { "db.system.name": "postgresql", "db.query.text": text }
+  })
+
+const onPool = (pool: Pg.Pool, text: string, values: ReadonlyArray<unknown>, limitMillis: number) =>
+  Effect.async<ReadonlyArray<any>, SqlError.SqlError>((resume) => {
+    let client: Pg.PoolClient | undefined
+    let ended = false
+    /** Whether this is the end; there is one. */
+    const end = () => {
+      if (ended) return false
+      clearTimeout(timer)
+      client?.off("error", onError)
+      return ended = true
+    }
+    const giveUp = () => {
+      if (end() && client !== undefined) abandon(pool, client)
+    }
+    const onError = (cause: Error) => {
+      if (!end()) return
+      client!.release(cause)
+      resume(failed("Connection lost", cause))
+    }
+    const timer = setTimeout(() => {
+      giveUp()
+      resume(late)
+    }, limitMillis)
+    pool.connect((cause, connected) => {
+      if (connected === undefined) {
+        if (end()) resume(failed("No connection", cause))
+        return
+      }
+      if (ended) return connected.release()
+      client = connected
+      client.on("error", onError)
+      client.query(text, values as Array<unknown>, (cause: Error | null, result: Pg.QueryResult) => {
+        if (!end()) return
+        connected.release()
+        resume(cause === null ? Effect.succeed(result.rows) : failed("Statement failed", cause))
+      })
+    })
+    return Effect.sync(giveUp)
+  })
+
+/**
+ * Executes a statement as the transaction that it is, right on the pool, and waits no longer than `limit`; then it is
+ * cancelled, and nobody waits for that. Inside `withTransaction` it is a part of that one, and has its limit.
+ *
+ * `@effect/sql` makes a scope, a span and copies of all references of the fiber for each, and a limit from outside takes
+ * another fiber.
+ */
+export const executor = (limit: Duration.DurationInput) =>
+  Effect.map(PostgresPool, (pool) => {
+    const limitMillis = Duration.toMillis(limit)
+    return <A>(statement: Statement.Statement<A>) =>
+      Effect.withFiberRuntime<ReadonlyArray<A>, SqlError.SqlError>((fiber) => {
+        if (Context.getOption(fiber.currentContext, SqlClient.TransactionConnection)._tag === "Some") return statement
+        const [text, values] = statement.compile()
+        const rows = onPool(pool, text, values, limitMillis)
+        return fiber.getFiberRef(FiberRef.currentTracerEnabled) ? inSpan(text)(rows) : rows
+      })
+  })
