@@ -94,4 +94,5 @@ export class Drill extends Context.Reference<Drill>()("payments/Drill", {
 }) {}
 
 /** The process is at a crash point. */
-export const pass = (point: CrashPointName): Effect.Effect<void> => Effect.flatMap(Drill, (drill) => drill.pass(point))
+export const pass = (point: CrashPointName): Effect.Effect<void> =>
+  Effect.withFiberRuntime((fiber) => Context.get(fiber.currentContext, Drill).pass(point))

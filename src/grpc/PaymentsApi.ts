@@ -35,10 +35,15 @@ const refuse = Match.type<Refused>().pipe(
 
 const isOrderId = Schema.is(OrderId)
 
-const orderIdOf = ({ order_id }: { readonly order_id: string }): Effect.Effect<OrderId, InvalidRequest> => {
-  const id = BigInt(order_id)
-  return isOrderId(id) ? Effect.succeed(id) : new InvalidRequest({ field: "order_id", problem: "must be 1 or more" })
-}
+/** What `handle` does with the order of a request. Fails with `InvalidRequest` where that is none. */
+const withOrder =
+  <A, E, Request extends { readonly order_id: string }>(
+    handle: (orderId: OrderId, request: Request) => Effect.Effect<A, E>
+  ) =>
+  (request: Request): Effect.Effect<A, E | InvalidRequest> => {
+    const id = BigInt(request.order_id)
+    return isOrderId(id) ? handle(id, request) : new InvalidRequest({ field: "order_id", problem: "must be 1 or more" })
+  }
 
 /** Shorter than the 5 seconds that clients usually wait, so that they hear why. */
 const limit: Limit = {
@@ -60,23 +65,21 @@ export const serve = Effect.fnUntraced(function*(options: PaymentsApiOptions) {
   const payments = yield* Payments
   const readiness = yield* Readiness
 
-  const UpdatePaymentStatus = (request: Proto.PayStatus) =>
-    orderIdOf(request).pipe(
-      Effect.flatMap((orderId) => payments.settle(orderId, request.status ? "COMPLETED" : "FAILED")),
+  const UpdatePaymentStatus = withOrder((orderId, { status }: Proto.PayStatus) =>
+    payments.settle(orderId, status ? "COMPLETED" : "FAILED").pipe(
       Effect.zipRight(CrashPoint.pass("grpc-committed")),
       Effect.as({})
     )
+  )
 
-  const GetPayment = (request: Proto.GetPaymentRequest) =>
-    orderIdOf(request).pipe(
-      Effect.flatMap(payments.get),
-      Effect.map(({ createdAt, orderId, status, updatedAt }): Proto.Payment => ({
-        order_id: String(orderId),
-        status: `PAYMENT_STATUS_${status}`,
-        created_at: Proto.timestamp(createdAt),
-        updated_at: Proto.timestamp(updatedAt)
-      }))
-    )
+  const GetPayment = withOrder((orderId, _: Proto.GetPaymentRequest) =>
+    Effect.map(payments.get(orderId), ({ createdAt, status, updatedAt }): Proto.Payment => ({
+      order_id: String(orderId),
+      status: `PAYMENT_STATUS_${status}`,
+      created_at: Proto.timestamp(createdAt),
+      updated_at: Proto.timestamp(updatedAt)
+    }))
+  )
 
   const GetPing = () => payments.ping.pipe(Effect.as({ pong: true }))
 

@@ -5,7 +5,6 @@ import { Duration, Effect, Exit, FiberId, Layer, Option, Redacted, Runtime, Sche
 import * as Pg from "pg"
 import { isOutdated, PreparingClient } from "./PostgresPrepared.js"
 import * as PostgresStatement from "./PostgresStatement.js"
-import { retry } from "./Retry.js"
 
 /** The database cannot answer now: it is away, too slow, or all connections are taken. Trying again later may work. */
 export class DatabaseUnavailable extends Schema.TaggedError<DatabaseUnavailable>()("DatabaseUnavailable", {
@@ -126,11 +125,14 @@ const within = (limit: Duration.DurationInput) => <A, E, R>(effect: Effect.Effec
  * What a failure means. Contention, and what a migration has outdated, is tried again here. What else the database may
  * recover from is `DatabaseUnavailable`; a statement that can never succeed is a defect.
  */
-export const judged = <A, R>(effect: Effect.Effect<A, SqlError.SqlError, R>) =>
-  Effect.catchAll(
-    retry(passingRetry, isPassing)(effect),
-    (error) => isBug(error) ? Effect.die(error) : new DatabaseUnavailable({ cause: error.cause })
-  )
+export const judged = <A, R>(effect: Effect.Effect<A, SqlError.SqlError, R>) => {
+  const verdict = (error: SqlError.SqlError) =>
+    isBug(error) ? Effect.die(error) : new DatabaseUnavailable({ cause: error.cause })
+  return Effect.catchAll(effect, (error) =>
+    isPassing(error)
+      ? Effect.catchAll(Effect.retry(effect, { while: isPassing, schedule: passingRetry }), verdict)
+      : verdict(error))
+}
 
 /**
  * Runs a transaction within `limit`, each time that it is tried. Then its statement is cancelled, and nobody waits for

@@ -1,7 +1,8 @@
 import type { Statement } from "@effect/sql"
 import { SqlClient, SqlError } from "@effect/sql"
-import { Cause, Context, Duration, Effect, FiberRef } from "effect"
+import { Cause, Context, Duration, Effect } from "effect"
 import type * as Pg from "pg"
+import * as Trace from "./Trace.js"
 
 /** The connections below the `SqlClient`. */
 export class PostgresPool extends Context.Tag("payments/PostgresPool")<PostgresPool, Pg.Pool>() {}
@@ -27,13 +28,6 @@ const abandon = (pool: Pg.Pool, client: Pg.PoolClient) => {
   if (pool.ending) release()
   else pool.query(`SELECT pg_cancel_backend(${processID})`, release)
 }
-
-const inSpan = (text: string) =>
-  Effect.withSpan("sql.execute", {
-    kind: "client",
-    captureStackTrace: false,
-    attributes: { "db.system.name": "postgresql", "db.query.text": text }
-  })
 
 const onPool = (pool: Pg.Pool, text: string, values: ReadonlyArray<unknown>, limitMillis: number) =>
   Effect.async<ReadonlyArray<any>, SqlError.SqlError>((resume) => {
@@ -89,7 +83,9 @@ export const executor = (limit: Duration.DurationInput) =>
       Effect.withFiberRuntime<ReadonlyArray<A>, SqlError.SqlError>((fiber) => {
         if (Context.getOption(fiber.currentContext, SqlClient.TransactionConnection)._tag === "Some") return statement
         const [text, values] = statement.compile()
-        const rows = onPool(pool, text, values, limitMillis)
-        return fiber.getFiberRef(FiberRef.currentTracerEnabled) ? inSpan(text)(rows) : rows
+        return Trace.span("sql.execute", {
+          kind: "client",
+          attributes: { "db.system.name": "postgresql", "db.query.text": text }
+        })(onPool(pool, text, values, limitMillis))
       })
   })

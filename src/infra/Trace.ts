@@ -10,12 +10,12 @@ const real = (span: Tracer.AnySpan): Option.Option<Tracer.AnySpan> =>
     : Option.some(span)
 
 /** The span that is running now, or for which it runs, as a W3C `traceparent`. */
-export const current: Effect.Effect<Option.Option<string>> = Effect.contextWith((context: Context.Context<never>) =>
-  Option.map(
+export const current: Effect.Effect<Option.Option<string>> = Effect.withFiberRuntime((fiber) =>
+  Effect.succeed(Option.map(
     // not currentParentSpan: where there is none, that makes an error with its stack
-    Option.flatMap(Context.getOption(context, Tracer.ParentSpan), real),
+    Option.flatMap(Context.getOption(fiber.currentContext, Tracer.ParentSpan), real),
     ({ sampled, spanId, traceId }) => `00-${traceId}-${spanId}-0${sampled ? 1 : 0}`
-  )
+  ))
 )
 
 /** A `traceparent` of a trace that begins here, and that nobody gathers: it says what belongs together. */
@@ -37,7 +37,8 @@ export const parse = (traceparent: string): Option.Option<Tracer.ExternalSpan> =
  * either case, which costs more than the rest of a small function (measured: 11 µs).
  */
 export const span = (name: string, options?: Tracer.SpanOptions) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.flatMap(
-    FiberRef.get(FiberRef.currentTracerEnabled),
-    (gathered) => gathered ? Effect.withSpan(effect, name, { ...options, captureStackTrace: false }) : effect
+  Effect.withFiberRuntime<A, E, R>((fiber) =>
+    fiber.getFiberRef(FiberRef.currentTracerEnabled)
+      ? Effect.withSpan(effect, name, { ...options, captureStackTrace: false })
+      : effect
   )

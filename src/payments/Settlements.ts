@@ -1,3 +1,4 @@
+import type { Fiber } from "effect"
 import { Effect, Exit, Metric, MetricBoundaries, Option } from "effect"
 import type { OrderId, PaymentStatus } from "../domain/Payment.js"
 import * as Bell from "../infra/Bell.js"
@@ -20,9 +21,11 @@ const aloneLimit = 4
 
 interface Waiting {
   readonly settlement: Settlement
+  readonly caller: Fiber.RuntimeFiber<unknown, unknown>
   readonly answer: (answer: Exit.Exit<Before, DatabaseUnavailable>) => void
-  withdrawn: boolean
 }
+
+const stillWaits = ({ caller }: Waiting) => caller.unsafePoll() === null
 
 /** What the calls of a group have to be told, when the first of each order has been tried. */
 const answers = (group: ReadonlyArray<Waiting>, found: ReadonlyMap<OrderId, Before>): ReadonlyArray<Before> => {
@@ -69,14 +72,12 @@ export const make = Effect.gen(function*() {
     )
 
   const commitNext = Effect.suspend(() => {
-    const group = waiting.splice(0, groupLimit).filter(({ withdrawn }) => !withdrawn)
+    const group = waiting.splice(0, groupLimit).filter(stillWaits)
     if (waiting.length > 0) ring()
     return group.length === 0 ? Effect.void : commit(group)
   })
 
-  yield* rung.pipe(
-    Effect.zipRight(commitNext),
-    Effect.forever,
+  yield* Effect.whileLoop({ while: () => true, body: () => Effect.zipRight(rung, commitNext), step: () => {} }).pipe(
     Effect.forkScoped,
     Effect.replicateEffect(lanes)
   )
@@ -85,12 +86,14 @@ export const make = Effect.gen(function*() {
   const settleAlone = (settlement: Settlement) => aloneOnly.withPermits(1)(repo.settle(settlement))
 
   return (settlement: Settlement): Effect.Effect<Option.Option<PaymentStatus>, DatabaseUnavailable> =>
-    Effect.async<Before, DatabaseUnavailable>((answer) => {
-      const call: Waiting = { settlement, answer, withdrawn: false }
-      waiting.push(call)
-      ring()
-      return Effect.sync(() => (call.withdrawn = true))
-    }).pipe(
-      Effect.flatMap((before) => before === "held" ? settleAlone(settlement) : Effect.succeed(before))
+    Effect.withFiberRuntime((caller) =>
+      Effect.flatMap(
+        // nothing is done at an interruption: a group asks who is still there
+        Effect.async<Before, DatabaseUnavailable>((answer) => {
+          waiting.push({ settlement, caller, answer })
+          ring()
+        }),
+        (before) => before === "held" ? settleAlone(settlement) : Effect.succeed(before)
+      )
     )
 })
