@@ -36,14 +36,13 @@ const refuse = Match.type<Refused>().pipe(
 const isOrderId = Schema.is(OrderId)
 
 /** What `handle` does with the order of a request. Fails with `InvalidRequest` where that is none. */
-const withOrder =
-  <A, E, Request extends { readonly order_id: string }>(
-    handle: (orderId: OrderId, request: Request) => Effect.Effect<A, E>
-  ) =>
-  (request: Request): Effect.Effect<A, E | InvalidRequest> => {
-    const id = BigInt(request.order_id)
-    return isOrderId(id) ? handle(id, request) : new InvalidRequest({ field: "order_id", problem: "must be 1 or more" })
-  }
+const withOrder = <A, E, Request extends { readonly order_id: string }>(
+  handle: (orderId: OrderId, request: Request) => Effect.Effect<A, E>
+) =>
+(request: Request): Effect.Effect<A, E | InvalidRequest> => {
+  const id = BigInt(request.order_id)
+  return isOrderId(id) ? handle(id, request) : new InvalidRequest({ field: "order_id", problem: "must be 1 or more" })
+}
 
 /** Shorter than the 5 seconds that clients usually wait, so that they hear why. */
 const limit: Limit = {

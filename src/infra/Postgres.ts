@@ -1,5 +1,5 @@
 import type { SqlClient, Statement } from "@effect/sql"
-import { SqlError } from "@effect/sql"
+import type { SqlError } from "@effect/sql"
 import { PgClient } from "@effect/sql-pg"
 import { Duration, Effect, Exit, FiberId, Layer, Option, Redacted, Runtime, Schedule, Schema } from "effect"
 import * as Pg from "pg"

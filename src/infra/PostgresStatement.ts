@@ -13,7 +13,9 @@ const cancelMillis = 1_000
 const failed = (message: string, cause: unknown) => Effect.fail(new SqlError.SqlError({ message, cause }))
 
 /** Fails as what has used up its limit. */
-export const late = Effect.suspend(() => failed("No answer in time", new Cause.TimeoutException("statement took too long")))
+export const late = Effect.suspend(() =>
+  failed("No answer in time", new Cause.TimeoutException("statement took too long"))
+)
 
 /** Nobody waits for the statement any more. What still runs when its connection comes back is closed with it. */
 const abandon = (pool: Pg.Pool, client: Pg.PoolClient) => {

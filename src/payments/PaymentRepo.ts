@@ -118,7 +118,9 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
      * The same for many orders, no two of them equal, in one transaction. Waits for nobody: a payment whose row is held
      * by another transaction is left as it is, and answered `held`.
      */
-    const settleAll = (settlements: ReadonlyArray<Settlement>): Effect.Effect<Map<OrderId, Before>, DatabaseUnavailable> => {
+    const settleAll = (
+      settlements: ReadonlyArray<Settlement>
+    ): Effect.Effect<Map<OrderId, Before>, DatabaseUnavailable> => {
       const found = new Map<OrderId, Before>(settlements.map((_) => [_.orderId, wasCreated]))
       const [first] = settlements
       const others = settlements.length === 1

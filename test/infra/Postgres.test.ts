@@ -1,13 +1,13 @@
 import { SqlClient } from "@effect/sql"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Cause, Effect, Exit, Fiber, Redacted, Schedule } from "effect"
 import * as Postgres from "../../src/infra/Postgres.js"
 import * as PgTest from "../utils/PgTest.js"
 
 const run = Postgres.run("5 seconds")
 
 /** With a table of three rows, in a database of its own. */
-const withThings = <A, E>(test: (sql: SqlClient.SqlClient) => Effect.Effect<A, E>) =>
+const withThings = <A, E, R>(test: (sql: SqlClient.SqlClient) => Effect.Effect<A, E, R>) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     yield* sql`CREATE TABLE thing (id int PRIMARY KEY); INSERT INTO thing VALUES (1), (2), (3)`
@@ -86,4 +86,60 @@ describe("Postgres", () => {
         assert.deepStrictEqual(yield* readThree(sql), [1, 2, 3].map((id) => [{ id }]))
       })
     ))
+
+  it.live("a statement right on the pool does what the library would do with it", () =>
+    withThings((sql) =>
+      Effect.gen(function*() {
+        const alone = yield* Postgres.runner("5 seconds")
+        yield* warm(sql)
+        yield* sql`ALTER TABLE thing ADD COLUMN name text`
+        const rows = yield* Effect.forEach([1, 2, 3], (id) => alone(read(sql, id)), { concurrency: "unbounded" })
+        assert.deepStrictEqual(rows, [1, 2, 3].map((id) => [{ id, name: null }]))
+        const bug = yield* Effect.exit(alone(sql`SELECT * FROM nothing`))
+        assert.isTrue(Exit.isFailure(bug) && Cause.isDie(bug.cause))
+      })
+    ))
+
+  it.effect("inside a transaction it is a part of it", () =>
+    withThings((sql) =>
+      Effect.gen(function*() {
+        const alone = yield* Postgres.runner("5 seconds")
+        const insert = alone(sql`INSERT INTO thing VALUES (${4})`)
+        yield* insert.pipe(Effect.zipRight(Effect.fail("undone")), sql.withTransaction, Effect.flip)
+        assert.deepStrictEqual(yield* read(sql, 4), [])
+        yield* sql.withTransaction(insert)
+        assert.deepStrictEqual(yield* read(sql, 4), [{ id: 4 }])
+      })
+    ))
+
+  it.live("after its limit, and when it is interrupted, it is cancelled, and its connection is free again", () =>
+    Effect.gen(function*() {
+      const url = yield* PgTest.DatabaseUrl
+      const one = Postgres.layer({ url: Redacted.make(url), maxConnections: 2, connectTimeoutMillis: 500 })
+      const watch = yield* SqlClient.SqlClient
+      const running = Effect.map(
+        watch`SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60 + %' AND state = 'active' AND pid <> pg_backend_pid()`,
+        (rows) => rows.length
+      )
+      const sleepersAre = (count: number) =>
+        running.pipe(
+          Effect.repeat({ until: (now) => now === count, schedule: Schedule.spaced("10 millis") }),
+          Effect.timeout("5 seconds")
+        )
+      yield* Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const sleep = sql`SELECT pg_sleep(60 + ${1}::int)`
+        const late = yield* Effect.flip((yield* Postgres.runner("300 millis"))(sleep))
+        assert.strictEqual(late.message, "the database is not available: statement took too long")
+        yield* sleepersAre(0)
+
+        const patient = yield* Postgres.runner("50 seconds")
+        const call = yield* Effect.fork(patient(sleep))
+        yield* sleepersAre(1)
+        yield* Fiber.interrupt(call)
+        yield* sleepersAre(0)
+        const both = Effect.all([patient(sql`SELECT 1 AS one`), patient(sql`SELECT 1 AS one`)], { concurrency: 2 })
+        assert.deepStrictEqual(yield* both, [[{ one: 1 }], [{ one: 1 }]])
+      }).pipe(Effect.provide(one))
+    }).pipe(Effect.provide(PgTest.layerEmpty)))
 })

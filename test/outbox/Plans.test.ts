@@ -157,8 +157,9 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("plans aft
           const payments = some(batch).map(payment)
           yield* check("create", repo.create(payments))
           yield* check("known", repo.known(payments))
-          const [alone, ...together] = payments.map(({ orderId }) => settlement(orderId))
-          yield* check("settle", repo.settle(alone!))
+          const [held, alone, ...together] = payments.map(({ orderId }) => settlement(orderId))
+          yield* check("settle", repo.settle(held!))
+          yield* check("settleAll for one", repo.settleAll([alone!]))
           yield* check("settleAll", repo.settleAll(together))
 
           yield* check("prune", Pruner.prune("1 day", "0"))
