@@ -1,5 +1,5 @@
 import type { Scope } from "effect"
-import { Cause, Deferred, Duration, Effect, Exit, Fiber, FiberSet, Option, Schedule } from "effect"
+import { Cause, Deferred, Duration, Effect, Exit, Fiber, FiberSet, Schedule } from "effect"
 import type { EachBatchPayload, KafkaMessage } from "kafkajs"
 import * as Bell from "./Bell.js"
 import type { KafkaUnavailable } from "./Kafka.js"
@@ -69,23 +69,15 @@ export const consume = <E, R>(
     let assignment: Assignment = { work: new Map(), done: new Map(), open: true, lost: undefined }
     let stopping = false
 
-    /** Where kafkajs stands: known from the first batch on. */
-    let positions: EachBatchPayload["uncommittedOffsets"] = () => ({ topics: [] })
+    /** The last batch that kafkajs gave: it also tells where kafkajs stands. */
+    let newest: EachBatchPayload | undefined
     /** Records since the last commit. */
     let uncommitted = 0
     /** They ring when there is something to commit, without which there is nothing to wake up for, and when it is much. */
     const [begun, enough] = [Bell.make(), Bell.make()]
     const commit = Effect.suspend(() => {
       uncommitted = 0
-      const { done } = assignment
-      const offsets = positions().topics.flatMap(({ partitions, topic }) =>
-        partitions.flatMap(({ offset: position, ...at }) => {
-          // a text, whatever the types say
-          const partition = Number(at.partition)
-          const offset = done.has(partition) ? done.get(partition) : position
-          return offset === undefined ? [] : [{ topic, partition, offset }]
-        })
-      )
+      const offsets = newest === undefined ? [] : KafkaGroup.committable(newest, assignment.done)
       return offsets.length === 0 ? Effect.void : attempt(() => consumer.commitOffsets(offsets))
     }).pipe(
       // the next one has them too, or whoever reads the records again
@@ -107,6 +99,14 @@ export const consume = <E, R>(
         Effect.zipRight(FiberSet.clear(workers)),
         Effect.zipRight(commit.pipe(Effect.interruptible, Effect.timeoutOption("2 seconds")))
       )
+    })
+
+    const working = () =>
+      Array.from(assignment.work.values()).some((worker) => worker.unsafePoll() === null) ? newest : undefined
+    yield* KafkaGroup.keep(options, working, (lost) => {
+      assignment.open = false
+      assignment.lost ??= lost
+      return Fiber.interruptAll(assignment.work.values())
     })
 
     /** What is in hand is somebody else's from now on. */
@@ -147,18 +147,13 @@ export const consume = <E, R>(
           places.withPermits(1),
           Effect.tapErrorCause((cause) =>
             Cause.isInterruptedOnly(cause) ? Effect.void : Deferred.failCause(ended, cause)
-          ),
-          Effect.raceFirst(KafkaGroup.keep(payload, options))
+          )
         )
       )
       given.work.set(partition, worker)
       worker.addObserver((exit) => {
-        if (Exit.isFailure(exit)) {
-          given.open = false
-          given.lost ??= Option.getOrUndefined(
-            Option.filter(Cause.failureOption(exit.cause), KafkaGroup.isMembershipLost)
-          )
-        } else if (given.done.get(partition) === after(last)) {
+        if (Exit.isFailure(exit)) given.open = false
+        else if (given.done.get(partition) === after(last)) {
           given.done.delete(partition)
           uncommitted += messages.length
           if (uncommitted >= commits.records) enough.ring()
@@ -169,7 +164,7 @@ export const consume = <E, R>(
     const eachBatch = (payload: EachBatchPayload) =>
       new Promise<void>((resolve, reject) => {
         const given = assignment
-        positions = payload.uncommittedOffsets
+        newest = payload
         const next = () => {
           if (given.open) return resolve(begin(payload, given))
           // kafkajs tells by its own error that it has to join the group again

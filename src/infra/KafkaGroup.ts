@@ -56,15 +56,39 @@ export const member = (options: ConsumerOptions): Effect.Effect<Consumer, never,
     (consumer) => close(() => consumer.disconnect(), "3 seconds")
   )
 
-/** The group does not keep us: the batch is somebody else's now. */
+/** The group does not keep us: what is in hand is somebody else's now. */
 export class MembershipLost extends Data.TaggedError("MembershipLost")<{ readonly cause: unknown }> {}
-export const isMembershipLost = (error: unknown): error is MembershipLost => error instanceof MembershipLost
 
-/** Tells the group that a batch is worked on. Fails when the group does not keep us. */
-export const keep = (payload: EachBatchPayload, options: ConsumerOptions) =>
-  Effect.tryPromise({ try: () => payload.heartbeat(), catch: (cause) => new MembershipLost({ cause }) }).pipe(
+/**
+ * Tells the group that we are here while there is work, which `working` answers: kafkajs does so only while it fetches,
+ * and until a batch is done with there may be nothing to fetch. `lose` is told when the group does not keep us.
+ */
+export const keep = (
+  options: ConsumerOptions,
+  working: () => EachBatchPayload | undefined,
+  lose: (why: MembershipLost) => Effect.Effect<unknown>
+) =>
+  Effect.suspend(() => {
+    const payload = working()
+    return payload === undefined
+      ? Effect.void
+      : Effect.tryPromise({ try: () => payload.heartbeat(), catch: (cause) => new MembershipLost({ cause }) })
+  }).pipe(
+    Effect.catchAll(lose),
     Effect.delay(heartbeatInterval(options)),
-    Effect.forever
+    Effect.forever,
+    Effect.forkScoped
+  )
+
+/** What may be committed of the partitions that kafkajs has read: where it stands, or what `done` says instead. */
+export const committable = ({ uncommittedOffsets }: EachBatchPayload, done: ReadonlyMap<number, string | undefined>) =>
+  uncommittedOffsets().topics.flatMap(({ partitions, topic }) =>
+    partitions.flatMap(({ offset: position, ...at }) => {
+      // a text, whatever the types say
+      const partition = Number(at.partition)
+      const offset = done.has(partition) ? done.get(partition) : position
+      return offset === undefined ? [] : [{ topic, partition, offset }]
+    })
   )
 
 /** A broker that has just started, or moves the group elsewhere: kafkajs does not wait for it when it joins. */

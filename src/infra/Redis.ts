@@ -1,4 +1,4 @@
-import { Clock, Context, Duration, Effect, Layer, Redacted, Ref, Runtime, Schema } from "effect"
+import { Context, Duration, Effect, Layer, Redacted, Runtime, Schema } from "effect"
 import { Redis as Client } from "ioredis"
 
 /** Redis did not answer, or not in time. */
@@ -33,12 +33,14 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
       Redis,
       Effect.gen(function*() {
         const runSync = Runtime.runSync(yield* Effect.runtime<never>())
-        const restUntil = yield* Ref.make(0)
-        const answering = yield* Ref.make<boolean | undefined>(undefined)
+        const clock = yield* Effect.clock
+        let restUntil = 0
+        let answering: boolean | undefined
 
         const report = Effect.fnUntraced(function*(problem: string | undefined) {
           const answers = problem === undefined
-          if ((yield* Ref.getAndSet(answering, answers)) === answers) return
+          if (answering === answers) return
+          answering = answers
           yield* answers ? Effect.logInfo("redis answers") : Effect.logWarning(`redis is away: ${problem}`)
           if (options.onChange !== undefined) yield* options.onChange(problem)
         })
@@ -54,40 +56,42 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
               retryStrategy: (times) => Math.min(times * 100, 2_000)
             })
               .on("error", (error) => runSync(report(problemOf(error))))
-              .on("ready", () => runSync(Effect.zipRight(Ref.set(restUntil, 0), report(undefined))))
+              .on("ready", () => {
+                restUntil = 0
+                runSync(report(undefined))
+              })
           ),
           (redis) => Effect.sync(() => redis.disconnect())
         )
 
-        const send = Effect.fnUntraced(
-          function*<A>(command: (redis: Client) => Promise<A>) {
-            const now = yield* Clock.currentTimeMillis
-            if (now < (yield* Ref.get(restUntil))) return yield* new RedisUnavailable({ cause: "resting" })
-            const reply = yield* Effect.tryPromise({
-              try: () => command(redis),
-              catch: (cause) => new RedisUnavailable({ cause })
-            }).pipe(
-              Effect.timeoutFail({
-                duration: commandTimeout,
-                onTimeout: () => new RedisUnavailable({ cause: new Error("no answer in time") })
-              }),
+        const failed = (cause: unknown) => {
+          restUntil = clock.unsafeCurrentTimeMillis() + Duration.toMillis(rest)
+          const error = new RedisUnavailable({ cause })
+          return Effect.zipRight(report(problemOf(cause)), Effect.fail(error))
+        }
+
+        // by a timer: `Effect.timeout` takes two fibers more for each command
+        const send = <A>(command: (redis: Client) => Promise<A>) =>
+          Effect.async<A, RedisUnavailable>((resume) => {
+            if (clock.unsafeCurrentTimeMillis() < restUntil) {
+              return resume(new RedisUnavailable({ cause: "resting" }))
+            }
+            const timer = setTimeout(() => {
               // the other end may have gone without a word: the next command has a connection of its own
-              Effect.tapError(({ cause }) =>
-                Effect.sync(() =>
-                  cause instanceof Error && cause.message === "no answer in time" && redis.disconnect(true)
-                )
-              )
+              redis.disconnect(true)
+              resume(failed(new Error("no answer in time")))
+            }, Duration.toMillis(commandTimeout))
+            command(redis).then(
+              (reply) => {
+                clearTimeout(timer)
+                resume(answering === true ? Effect.succeed(reply) : Effect.as(report(undefined), reply))
+              },
+              (cause: unknown) => {
+                clearTimeout(timer)
+                resume(failed(cause))
+              }
             )
-            yield* report(undefined)
-            return reply
-          },
-          Effect.tapError(Effect.fnUntraced(function*(error) {
-            if (error.cause === "resting") return
-            const now = yield* Clock.currentTimeMillis
-            yield* Ref.set(restUntil, now + Duration.toMillis(rest))
-            yield* report(problemOf(error.cause))
-          }))
-        )
+          })
 
         return { send }
       })

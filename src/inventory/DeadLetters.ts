@@ -60,7 +60,6 @@ const inRequests = (letters: ReadonlyArray<DeadLetter>): ReadonlyArray<ReadonlyA
  */
 export const send = (kafka: KafkaOptions, dlqTopic: string) =>
   Effect.fn("DeadLetters.send")(function*(letters: ReadonlyArray<DeadLetter>) {
-    if (letters.length === 0) return
     const producer = yield* KafkaProducer.make(kafka)
     for (const batch of inRequests(letters)) {
       yield* producer.send(batch.map((letter) => toRecord(letter, dlqTopic)), () => true)

@@ -1,4 +1,4 @@
-import { Array as Arr, Effect, Metric, Struct } from "effect"
+import { Effect, Metric, Struct } from "effect"
 import * as CrashPoint from "../domain/CrashPoint.js"
 import type { OrderId } from "../domain/Payment.js"
 import * as Trace from "../infra/Trace.js"
@@ -19,26 +19,30 @@ const hits = Metric.counter("payments_dedupe_hits_total", {
   incremental: true
 })
 
-/** Counts records by outcome. */
-export const count = (outcome: string, n: number) =>
-  n === 0 ? Effect.void : Metric.incrementBy(Metric.tagged(records, "outcome", outcome), n)
+const outcome = (name: string) => Metric.tagged(records, "outcome", name)
+const ofStatus = (name: string) => Metric.tagged(ignoredRecords, "status", name)
 
-const statuses = ["CREATED", "FAILED", "COMPLETED"]
-
-/** Counts what was ignored. Any text may come as a status: the labels are these four. */
-export const countIgnored = (ignored: ReadonlyArray<string>) =>
-  Effect.forEach(
-    Object.entries(Arr.groupBy(ignored, (status) => statuses.includes(status) ? status : "other")),
-    ([status, { length }]) => Metric.incrementBy(Metric.tagged(ignoredRecords, "status", status), length),
-    { discard: true }
-  ).pipe(Effect.zipRight(count("ignored", ignored.length)))
-
-const outcomes: Record<Decision["_tag"], string> = {
-  Created: "created",
-  Repeated: "repeated",
-  OrderTaken: "order_taken",
-  KeyTaken: "key_taken"
+/** Tagged once: to tag a counter costs more than to count. */
+const counters = {
+  Created: outcome("created"),
+  Repeated: outcome("repeated"),
+  OrderTaken: outcome("order_taken"),
+  KeyTaken: outcome("key_taken"),
+  ignored: outcome("ignored"),
+  malformed: outcome("malformed")
 }
+/** Any text may come as a status: the labels are these four. */
+const statuses = new Map(["CREATED", "FAILED", "COMPLETED"].map((name) => [name, ofStatus(name)]))
+const otherStatus = ofStatus("other")
+const [hitsOfRedis, hitsOfPostgres] = [Metric.tagged(hits, "layer", "redis"), Metric.tagged(hits, "layer", "postgres")]
+
+/** Counts records for which there was nothing to reserve. */
+export const countOthers = (ignored: ReadonlyArray<string>, malformed: number) =>
+  Effect.sync(() => {
+    for (const status of ignored) (statuses.get(status) ?? otherStatus).unsafeUpdate(1, [])
+    if (ignored.length > 0) counters.ignored.unsafeUpdate(ignored.length, [])
+    if (malformed > 0) counters.malformed.unsafeUpdate(malformed, [])
+  })
 
 const repeatOf = ({ orderId }: Reservation, by: OrderId): Decision =>
   by === orderId ? { _tag: "Repeated" } : { _tag: "KeyTaken", by }
@@ -79,10 +83,10 @@ export const make = Effect.gen(function*() {
       if (decision._tag === "KeyTaken") keyTaken.push([reservation, decision.by])
     }
     fresh.forEach((reservation, i) => add(reservation, decisions[i]!))
-    yield* Metric.incrementBy(Metric.tagged(hits, "layer", "postgres"), fresh.length - tally.Created)
     for (const reservation of known) add(reservation, repeatOf(reservation, seen.get(reservation.idempotentKey)!))
-    yield* Metric.incrementBy(Metric.tagged(hits, "layer", "redis"), known.length)
-    for (const tag of Struct.keys(tally)) yield* count(outcomes[tag], tally[tag])
+    for (const tag of Struct.keys(tally)) if (tally[tag] > 0) counters[tag].unsafeUpdate(tally[tag], [])
+    hitsOfPostgres.unsafeUpdate(fresh.length - tally.Created, [])
+    hitsOfRedis.unsafeUpdate(known.length, [])
     for (const [reservation, by] of keyTaken) yield* warnKeyTaken(reservation, by)
   }, Trace.span("Intake.reserve"))
 })

@@ -12,6 +12,14 @@ const lag = Metric.gauge("payments_consumer_lag_records", {
   description: "Inventory records still to be read after the last batch, by partition"
 })
 
+/** Tagged once for each. */
+const lags = new Map<number, typeof lag>()
+const lagOf = (partition: number) => {
+  const known = lags.get(partition) ?? Metric.tagged(lag, "partition", String(partition))
+  lags.set(partition, known)
+  return known
+}
+
 export interface InventoryConsumerOptions extends KafkaOptions {
   readonly groupId: string
   readonly sessionTimeout: Duration.Duration
@@ -44,18 +52,19 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
       const { ignored, malformed, reservations } = triage(records, accepted)
       yield* CrashPoint.pass("consumer-decoded")
       if (reservations.length > 0) yield* reserve(reservations)
-      yield* sendDeadLetters(malformed.map(({ reason, record }) => ({
-        key: record.key,
-        value: record.value,
-        headers: record.headers,
-        reason,
-        topic: batch.topic,
-        partition: batch.partition,
-        offset: record.offset
-      })))
-      if (malformed.length > 0) yield* CrashPoint.pass("consumer-dead-lettered")
-      yield* Intake.countIgnored(ignored)
-      yield* Intake.count("malformed", malformed.length)
+      if (malformed.length > 0) {
+        yield* sendDeadLetters(malformed.map(({ reason, record }) => ({
+          key: record.key,
+          value: record.value,
+          headers: record.headers,
+          reason,
+          topic: batch.topic,
+          partition: batch.partition,
+          offset: record.offset
+        })))
+        yield* CrashPoint.pass("consumer-dead-lettered")
+      }
+      yield* Intake.countOthers(ignored, malformed.length)
       yield* CrashPoint.pass("consumer-taken")
     },
     Trace.span("InventoryConsumer.take", { root: true })
@@ -78,7 +87,7 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
       if (!taken) return
       batch.resolve(records.at(-1)!.offset)
     }
-    yield* Metric.set(Metric.tagged(lag, "partition", String(batch.partition)), batch.lag)
+    lagOf(batch.partition).unsafeUpdate(batch.lag, [])
   }, (effect, { partition, topic }) => Effect.annotateLogs(effect, { topic, partition }))
 
   return yield* KafkaConsumer.consume({ ...options, concurrency: 4 }, handle)

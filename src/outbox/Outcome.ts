@@ -35,8 +35,7 @@ export const write = Effect.fnUntraced(function*(claim: Claim, outcome: Publishe
   if (outcome.sent.length > 0) {
     yield* CrashPoint.pass("relay-sent")
     const waited = yield* insist(outbox.markDone(claim, outcome.sent))
-    yield* Metric.incrementBy(RelayMetrics.published, waited.length)
-    for (const seconds of waited) RelayMetrics.latency.unsafeUpdate(seconds, [])
+    RelayMetrics.done(waited)
     if (waited.length < outcome.sent.length) {
       yield* dropped(
         outcome.sent,
@@ -48,7 +47,7 @@ export const write = Effect.fnUntraced(function*(claim: Claim, outcome: Publishe
   for (const { event, reason } of outcome.refused) {
     const status = yield* insist(outbox.refuse(claim, event, reason))
     yield* Metric.increment(
-      status === "DEAD" ? RelayMetrics.dead : Metric.tagged(RelayMetrics.retried, "reason", "refused")
+      status === "DEAD" ? RelayMetrics.dead : RelayMetrics.retriedAs.refused
     )
     yield* Effect.logError(
       status === "DEAD" ? "an event is dead: its order waits for an operator" : "the broker refused an event"
@@ -59,9 +58,9 @@ export const write = Effect.fnUntraced(function*(claim: Claim, outcome: Publishe
     if (released < outcome.unsent.length) {
       yield* dropped(outcome.unsent, "they were not sent, and another worker has taken some of them over")
     }
-    yield* Metric.incrementBy(Metric.tagged(RelayMetrics.retried, "reason", "unsent"), outcome.unsent.length)
+    yield* Metric.incrementBy(RelayMetrics.retriedAs.unsent, outcome.unsent.length)
   }
   // their lease runs out by itself: what may still be on its way to the topic gets a head start before a resend
-  yield* Metric.incrementBy(Metric.tagged(RelayMetrics.retried, "reason", "undecided"), outcome.undecided.length)
+  RelayMetrics.retriedAs.undecided.unsafeUpdate(outcome.undecided.length, [])
   yield* dropped(outcome.undecided, "the broker owed an answer; another worker sends them when their lease has run out")
 }, Trace.span("Outcome.write"))

@@ -1,19 +1,31 @@
 import { Metric, MetricBoundaries } from "effect"
 
-export const published = Metric.counter("payments_events_published_total", {
+const published = Metric.counter("payments_events_published_total", {
   description: "Events acknowledged by the broker and marked DONE",
   incremental: true
 })
-export const retried = Metric.counter("payments_events_retried_total", {
+const retried = Metric.counter("payments_events_retried_total", {
   description: "Events given back to be sent later, by reason",
   incremental: true
 })
+/** By reason. */
+export const retriedAs = {
+  refused: Metric.tagged(retried, "reason", "refused"),
+  unsent: Metric.tagged(retried, "reason", "unsent"),
+  undecided: Metric.tagged(retried, "reason", "undecided")
+}
 export const dead = Metric.counter("payments_events_dead_total", {
   description: "Events that the broker refused for good",
   incremental: true
 })
-export const latency = Metric.histogram(
+const latency = Metric.histogram(
   "payments_publish_latency_seconds",
   MetricBoundaries.fromIterable([0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300]),
   "From the commit of an event to the broker's acknowledgement"
 )
+
+/** Events are `DONE`, so many seconds after their commits. */
+export const done = (waited: ReadonlyArray<number>) => {
+  published.unsafeUpdate(waited.length, [])
+  for (const seconds of waited) latency.unsafeUpdate(seconds, [])
+}

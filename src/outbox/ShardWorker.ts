@@ -23,8 +23,7 @@ const mark = Effect.fnUntraced(function*(owned: OwnedShard, batch: Batch) {
   yield* CrashPoint.pass("relay-batch-committed")
   const { more, waited } = yield* (yield* ShardBatches).mark(owned, batch)
   yield* CrashPoint.pass("relay-marked")
-  yield* Metric.incrementBy(RelayMetrics.published, waited.length)
-  for (const seconds of waited) RelayMetrics.latency.unsafeUpdate(seconds, [])
+  RelayMetrics.done(waited)
   return more
 })
 
@@ -33,7 +32,7 @@ const refuse = Effect.fnUntraced(function*(batch: Batch, reason: string) {
   const [event] = batch.events
   const status = yield* batches.refuse(batch, event!, reason)
   yield* Metric.increment(
-    status === "DEAD" ? RelayMetrics.dead : Metric.tagged(RelayMetrics.retried, "reason", "refused")
+    status === "DEAD" ? RelayMetrics.dead : RelayMetrics.retriedAs.refused
   )
   yield* Effect.logError(
     status === "DEAD" ? "an event is dead: its order waits for an operator" : "the broker refused an event"
