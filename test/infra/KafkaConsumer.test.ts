@@ -1,5 +1,5 @@
 import { assert, it } from "@effect/vitest"
-import { Deferred, Duration, Effect, Fiber } from "effect"
+import { Deferred, Duration, Effect, Fiber, Queue } from "effect"
 import { randomUUID } from "node:crypto"
 import * as KafkaConsumer from "../../src/infra/KafkaConsumer.js"
 import * as KafkaOffsets from "../../src/infra/KafkaOffsets.js"
@@ -91,6 +91,46 @@ it.scopedLive(
         eventually()
       )
       assert.include(handled, "after 1")
+    }),
+  60_000
+)
+
+it.scopedLive(
+  "the group hears from who works for long, and what it takes away is let go",
+  () =>
+    Effect.gen(function*() {
+      const topic = yield* KafkaTest.freshTopic()
+      const { send } = yield* KafkaProducer.make(KafkaTest.kafka())
+      // both of all partitions, so that there is nothing left to fetch
+      const wave = Array.from({ length: 40 }, (_, i) => ({ topic, key: String(i), value: "" }))
+      yield* send(wave, () => true)
+      let heard = 0
+      let keeps = true
+      yield* KafkaAnswers.between((request, ask) => {
+        if (request !== "Heartbeat") return ask()
+        heard++
+        return keeps ? ask() : Promise.reject(KafkaAnswers.errors.unknownMember())
+      })
+      const begun = yield* Queue.unbounded<number>()
+      const left = yield* Queue.unbounded<number>()
+      yield* KafkaConsumer.consume(
+        { ...consumerOf(topic, `test-${randomUUID()}`), sessionTimeout: Duration.seconds(6) },
+        ({ partition }) =>
+          Queue.offer(begun, partition).pipe(
+            Effect.zipRight(Effect.never),
+            Effect.onInterrupt(() => Queue.offer(left, partition))
+          )
+      ).pipe(Effect.forkScoped)
+      yield* Queue.takeN(begun, 4)
+      yield* send(wave.map((record) => ({ ...record })), () => true)
+
+      const since = heard
+      yield* Effect.sync(() => assert.isAbove(heard, since + 2)).pipe(eventually())
+      keeps = false
+      assert.sameMembers([...(yield* Queue.takeN(left, 4))], [0, 1, 2, 3])
+      keeps = true
+      // it joins again, and begins where nothing was committed
+      assert.sameMembers([...(yield* Queue.takeN(begun, 4))], [0, 1, 2, 3])
     }),
   60_000
 )

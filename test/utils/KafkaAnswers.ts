@@ -16,6 +16,7 @@ const { createErrorFromCode } = require("kafkajs/src/protocol/error") as {
 /** What kafkajs makes of these answers of a broker. */
 export const errors = {
   notLeader: () => createErrorFromCode(6),
+  unknownMember: () => createErrorFromCode(25),
   concurrentTransactions: () => createErrorFromCode(51)
 }
 
