@@ -18,17 +18,17 @@ export const late = Effect.suspend(() =>
 )
 
 /** Nobody waits for the statement any more. What still runs when its connection comes back is closed with it. */
-const abandon = (pool: Pg.Pool, client: Pg.PoolClient) => {
+const cancel = (pool: Pg.Pool, client: Pg.PoolClient, then: () => void) => {
   let held = true
-  const release = () => {
+  const end = () => {
     clearTimeout(timer)
-    if (held) client.release()
+    if (held) then()
     held = false
   }
-  const timer = setTimeout(release, cancelMillis)
+  const timer = setTimeout(end, cancelMillis)
   const { processID } = client as unknown as { readonly processID: number }
-  if (pool.ending) release()
-  else pool.query(`SELECT pg_cancel_backend(${processID})`, release)
+  if (pool.ending) end()
+  else pool.query(`SELECT pg_cancel_backend(${processID})`, end)
 }
 
 const onPool = (pool: Pg.Pool, text: string, values: ReadonlyArray<unknown>, limitMillis: number) =>
@@ -37,18 +37,21 @@ const onPool = (pool: Pg.Pool, text: string, values: ReadonlyArray<unknown>, lim
     let ended = false
     /** Whether this is the end; there is one. */
     const end = () => {
-      if (ended) return false
       clearTimeout(timer)
-      client?.off("error", onError)
-      return ended = true
+      return ended ? false : ended = true
     }
-    const giveUp = () => {
-      if (end() && client !== undefined) abandon(pool, client)
+    // listened to until it is given back: an error that nobody hears ends the process
+    const giveBack = (broken?: Error) => {
+      client!.off("error", onError)
+      client!.release(broken)
     }
     const onError = (cause: Error) => {
       if (!end()) return
-      client!.release(cause)
+      giveBack(cause)
       resume(failed("Connection lost", cause))
+    }
+    const giveUp = () => {
+      if (end() && client !== undefined) cancel(pool, client, giveBack)
     }
     const timer = setTimeout(() => {
       giveUp()
@@ -64,7 +67,7 @@ const onPool = (pool: Pg.Pool, text: string, values: ReadonlyArray<unknown>, lim
       client.on("error", onError)
       client.query(text, values as Array<unknown>, (cause: Error | null, result: Pg.QueryResult) => {
         if (!end()) return
-        connected.release()
+        giveBack()
         resume(cause === null ? Effect.succeed(result.rows) : failed("Statement failed", cause))
       })
     })

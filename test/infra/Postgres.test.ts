@@ -2,7 +2,9 @@ import { SqlClient } from "@effect/sql"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Fiber, Redacted, Schedule } from "effect"
 import * as Postgres from "../../src/infra/Postgres.js"
+import { PostgresPool } from "../../src/infra/PostgresStatement.js"
 import * as PgTest from "../utils/PgTest.js"
+import * as Proxy from "../utils/Proxy.js"
 
 const run = Postgres.run("5 seconds")
 
@@ -142,4 +144,29 @@ describe("Postgres", () => {
         assert.deepStrictEqual(yield* both, [[{ one: 1 }], [{ one: 1 }]])
       }).pipe(Effect.provide(one))
     }).pipe(Effect.provide(PgTest.layerEmpty)))
+
+  it.live("a connection that breaks while its statement is being cancelled harms nobody", () =>
+    Effect.gen(function*() {
+      const proxy = yield* Proxy.make(yield* PgTest.DatabaseUrl)
+      yield* Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const run = yield* Postgres.runner("200 millis")
+        yield* run(sql`SELECT 1 AS one`)
+        yield* proxy.set("stall")
+        yield* Effect.flip(run(sql`SELECT 2 AS two`))
+        const pool = yield* PostgresPool
+        const removed = yield* Effect.fork(Effect.async<void>((resume) => {
+          pool.once("remove", () => resume(Effect.void))
+        }))
+        yield* proxy.cut
+        // an error of it that nobody hears would be told by the test runner
+        yield* Effect.timeout(Fiber.join(removed), "5 seconds")
+        yield* proxy.set("pass")
+        assert.deepStrictEqual(yield* run(sql`SELECT 3 AS three`), [{ three: 3 }])
+      }).pipe(
+        Effect.provide(
+          Postgres.layer({ url: Redacted.make(proxy.url), maxConnections: 2, connectTimeoutMillis: 500 })
+        )
+      )
+    }).pipe(Effect.scoped, Effect.provide(PgTest.layerEmpty)))
 })
