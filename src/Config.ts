@@ -108,7 +108,7 @@ export const settings = {
     example: "exactly-once"
   }),
   outboxBatchSize: setting("OUTBOX_BATCH_SIZE", integer(1, 10_000), {
-    about: "Events that one claim takes at the most; twice as many with `exactly-once`.",
+    about: "Events that one claim takes at the most; four times as many with `exactly-once`.",
     default: "500"
   }),
   outboxPollInterval: setting("OUTBOX_POLL_INTERVAL", duration("10 millis"), {

@@ -108,7 +108,7 @@ const outboxRelay = (config: Config) =>
       kafka,
       topic: config.paymentTopic,
       // a transaction costs the broker the same, however many events it has
-      batchSize: 2 * config.outboxBatchSize,
+      batchSize: 4 * config.outboxBatchSize,
       lease: config.outboxLease
     }
     const common = {
