@@ -1,10 +1,10 @@
-import type { SqlClient, Statement } from "@effect/sql"
-import type { SqlError } from "@effect/sql"
+import type { SqlClient, SqlError, Statement } from "@effect/sql"
 import { PgClient } from "@effect/sql-pg"
 import { Duration, Effect, Exit, FiberId, Layer, Option, Redacted, Runtime, Schedule, Schema } from "effect"
 import * as Pg from "pg"
 import { isOutdated, PreparingClient } from "./PostgresPrepared.js"
 import * as PostgresStatement from "./PostgresStatement.js"
+import { retry } from "./Retry.js"
 
 /** The database cannot answer now: it is away, too slow, or all connections are taken. Trying again later may work. */
 export class DatabaseUnavailable extends Schema.TaggedError<DatabaseUnavailable>()("DatabaseUnavailable", {
@@ -121,29 +121,35 @@ const within = (limit: Duration.DurationInput) => <A, E, R>(effect: Effect.Effec
       })
     }))
 
-/**
- * What a failure means. Contention, and what a migration has outdated, is tried again here. What else the database may
- * recover from is `DatabaseUnavailable`; a statement that can never succeed is a defect.
- */
-export const judged = <A, R>(effect: Effect.Effect<A, SqlError.SqlError, R>) => {
-  const verdict = (error: SqlError.SqlError) =>
-    isBug(error) ? Effect.die(error) : new DatabaseUnavailable({ cause: error.cause })
-  return Effect.catchAll(effect, (error) =>
-    isPassing(error)
-      ? Effect.catchAll(Effect.retry(effect, { while: isPassing, schedule: passingRetry }), verdict)
-      : verdict(error))
-}
+const again = retry(passingRetry, isPassing)
+
+/** What is not tried again: what the database may recover from is `DatabaseUnavailable`, a statement that can never succeed a defect. */
+const judged = <A, R>(effect: Effect.Effect<A, SqlError.SqlError, R>) =>
+  Effect.catchAll(
+    effect,
+    (error) => isBug(error) ? Effect.die(error) : new DatabaseUnavailable({ cause: error.cause })
+  )
 
 /**
- * Runs a transaction within `limit`, each time that it is tried. Then its statement is cancelled, and nobody waits for
- * the cancelling. For how it fails, see `judged`.
+ * Runs a transaction, all attempts within `limit`; then its statement is cancelled, and nobody waits for the cancelling.
+ *
+ * Contention, and what a migration has outdated, is tried again here. What else the database may recover from is
+ * `DatabaseUnavailable`; a statement that can never succeed is a defect.
  */
 export const run = (limit: Duration.DurationInput) => <A, R>(transaction: Effect.Effect<A, SqlError.SqlError, R>) =>
-  judged(within(limit)(transaction))
+  transaction.pipe(again, within(limit), judged)
 
-/** The same for a statement that is a transaction of its own: shorter, and for all that is done often. */
+/**
+ * The same for statements of `PostgresStatement.executor`: `attempt` gives each the moment until which it may take. A pause
+ * between attempts may end after it, and then none is made.
+ */
+export const until =
+  (limit: Duration.DurationInput) => <A, R>(attempt: (until: number) => Effect.Effect<A, SqlError.SqlError, R>) =>
+    Effect.suspend(() => attempt(PostgresStatement.deadline(limit)).pipe(again, judged))
+
+/** The same for one statement that is a transaction of its own: for all that is done often. */
 export const runner = (limit: Duration.DurationInput) =>
   Effect.map(
-    PostgresStatement.executor(limit),
-    (execute) => <A>(statement: Statement.Statement<A>) => judged(execute(statement))
+    PostgresStatement.executor,
+    (execute) => <A>(statement: Statement.Statement<A>) => until(limit)((moment) => execute(statement, moment))
   )

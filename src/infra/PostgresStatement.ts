@@ -74,23 +74,25 @@ const onPool = (pool: Pg.Pool, text: string, values: ReadonlyArray<unknown>, lim
     return Effect.sync(giveUp)
   })
 
+/** The moment, by a clock that never jumps, until which what begins now may take. */
+export const deadline = (limit: Duration.DurationInput) => performance.now() + Duration.toMillis(limit)
+
 /**
- * Executes a statement as the transaction that it is, right on the pool, and waits no longer than `limit`; then it is
+ * Executes a statement as the transaction that it is, right on the pool, and waits no longer than `until`; then it is
  * cancelled, and nobody waits for that. Inside `withTransaction` it is a part of that one, and has its limit.
  *
  * `@effect/sql` makes a scope, a span and copies of all references of the fiber for each, and a limit from outside takes
  * another fiber.
  */
-export const executor = (limit: Duration.DurationInput) =>
-  Effect.map(PostgresPool, (pool) => {
-    const limitMillis = Duration.toMillis(limit)
-    return <A>(statement: Statement.Statement<A>) =>
-      Effect.withFiberRuntime<ReadonlyArray<A>, SqlError.SqlError>((fiber) => {
-        if (Context.getOption(fiber.currentContext, SqlClient.TransactionConnection)._tag === "Some") return statement
-        const [text, values] = statement.compile()
-        return Trace.span("sql.execute", {
-          kind: "client",
-          attributes: { "db.system.name": "postgresql", "db.query.text": text }
-        })(onPool(pool, text, values, limitMillis))
-      })
-  })
+export const executor = Effect.map(
+  PostgresPool,
+  (pool) => <A>(statement: Statement.Statement<A>, until: number) =>
+    Effect.withFiberRuntime<ReadonlyArray<A>, SqlError.SqlError>((fiber) => {
+      if (Context.getOption(fiber.currentContext, SqlClient.TransactionConnection)._tag === "Some") return statement
+      const [text, values] = statement.compile()
+      return Trace.span("sql.execute", {
+        kind: "client",
+        attributes: { "db.system.name": "postgresql", "db.query.text": text }
+      })(onPool(pool, text, values, until - performance.now()))
+    })
+)

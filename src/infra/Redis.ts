@@ -64,11 +64,11 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
           (redis) => Effect.sync(() => redis.disconnect())
         )
 
-        const failed = (cause: unknown) => {
-          restUntil = clock.unsafeCurrentTimeMillis() + Duration.toMillis(rest)
-          const error = new RedisUnavailable({ cause })
-          return Effect.zipRight(report(problemOf(cause)), Effect.fail(error))
-        }
+        const failed = (cause: unknown) =>
+          Effect.suspend(() => {
+            restUntil = clock.unsafeCurrentTimeMillis() + Duration.toMillis(rest)
+            return Effect.zipRight(report(problemOf(cause)), new RedisUnavailable({ cause }))
+          })
 
         // by a timer: `Effect.timeout` takes two fibers more for each command
         const send = <A>(command: (redis: Client) => Promise<A>) =>
@@ -76,12 +76,13 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
             if (clock.unsafeCurrentTimeMillis() < restUntil) {
               return resume(new RedisUnavailable({ cause: "resting" }))
             }
+            const answer = command(redis)
             const timer = setTimeout(() => {
               // the other end may have gone without a word: the next command has a connection of its own
               redis.disconnect(true)
               resume(failed(new Error("no answer in time")))
             }, Duration.toMillis(commandTimeout))
-            command(redis).then(
+            answer.then(
               (reply) => {
                 clearTimeout(timer)
                 resume(answering === true ? Effect.succeed(reply) : Effect.as(report(undefined), reply))

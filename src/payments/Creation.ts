@@ -26,7 +26,8 @@ const batchLimit = Duration.seconds(20)
 /** The statements by which orders get their payments. */
 export const make = Effect.fnUntraced(function*(outbox: Outbox) {
   const sql = yield* SqlClient.SqlClient
-  const execute = yield* PostgresStatement.executor(batchLimit)
+  const execute = yield* PostgresStatement.executor
+  const run = yield* Postgres.runner(batchLimit)
   /** Whether the last payments that were to be created had some among them that were there. */
   let repeats = false
 
@@ -69,12 +70,12 @@ export const make = Effect.fnUntraced(function*(outbox: Outbox) {
               SELECT array_agg(order_id) FROM input WHERE order_id NOT IN (SELECT order_id FROM created)
             ) AS refused, ${outbox.written}
           `
-        const careful = Effect.suspend(() => execute(statement(sql`ON CONFLICT DO NOTHING`))).pipe(
-          Effect.tap(([row]) => Effect.sync(() => repeats = row!.refused !== null))
-        )
-        return Postgres.judged(
-          repeats ? careful : Effect.catchIf(execute(statement(sql``)), Postgres.isTaken, () => careful)
-        )
+        return Postgres.until(batchLimit)((until) => {
+          const careful = Effect.suspend(() => execute(statement(sql`ON CONFLICT DO NOTHING`), until)).pipe(
+            Effect.tap(([row]) => Effect.sync(() => repeats = row!.refused !== null))
+          )
+          return repeats ? careful : Effect.catchIf(execute(statement(sql``), until), Postgres.isTaken, () => careful)
+        })
       }
     )
     return new Set((refused ?? []).map((order) => OrderId.make(BigInt(order))))
@@ -88,7 +89,7 @@ export const make = Effect.fnUntraced(function*(outbox: Outbox) {
       SELECT order_id, inventory_key FROM payment WHERE inventory_key = ANY(${
       payments.map((_) => _.inventoryKey)
     }::uuid[])
-    `.pipe(execute, Postgres.judged)
+    `.pipe(run)
     return rows.map((row): Known => ({
       orderId: OrderId.make(BigInt(row.order_id)),
       inventoryKey: row.inventory_key

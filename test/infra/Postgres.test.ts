@@ -145,6 +145,30 @@ describe("Postgres", () => {
       }).pipe(Effect.provide(one))
     }).pipe(Effect.provide(PgTest.layerEmpty)))
 
+  it.live("what always meets contention is tried again within the limit, and not after it", () =>
+    withThings((sql) =>
+      Effect.gen(function*() {
+        yield* sql`
+          CREATE SEQUENCE attempt;
+          CREATE FUNCTION contend(int) RETURNS int LANGUAGE plpgsql AS $$
+            BEGIN
+              PERFORM nextval('attempt'), pg_sleep(0.1);
+              RAISE EXCEPTION 'somebody else was first' USING ERRCODE = '40001';
+            END $$
+        `
+        const alone = yield* Postgres.runner("400 millis")
+        for (const run of [alone, Postgres.run("400 millis")]) {
+          yield* sql`ALTER SEQUENCE attempt RESTART`
+          const error = yield* Effect.flip(run(sql`SELECT contend(${1})`))
+          assert.strictEqual(error._tag, "DatabaseUnavailable")
+          const [seen] = yield* sql<{ readonly attempts: number }>`SELECT last_value::int AS attempts FROM attempt`
+          const { attempts } = seen!
+          // of nine that there would be
+          assert.isTrue(attempts > 1 && attempts <= 4, `${attempts} attempts`)
+        }
+      })
+    ))
+
   it.live("a connection that breaks while its statement is being cancelled harms nobody", () =>
     Effect.gen(function*() {
       const proxy = yield* Proxy.make(yield* PgTest.DatabaseUrl)
