@@ -4,7 +4,6 @@ import * as NodeContext from "@effect/platform-node/NodeContext"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Cause, Effect, Exit, Layer, Logger, LogLevel, Option } from "effect"
 import { readFileSync } from "node:fs"
-import { setFlagsFromString } from "node:v8"
 import * as Audit from "./cli/Audit.js"
 import * as Drills from "./cli/Drills.js"
 import * as Local from "./cli/Local.js"
@@ -15,9 +14,9 @@ import * as Saga from "./cli/Saga.js"
 import * as Shards from "./cli/Shards.js"
 import * as Start from "./cli/Start.js"
 import { AppConfig } from "./Config.js"
+import * as Garbage from "./infra/Garbage.js"
 
-// Garbage is collected when what is in use has doubled. V8 would wait for up to four times as much.
-setFlagsFromString("--heap-growing-percent=100")
+Garbage.staysYoung()
 
 const logLevel = Layer.unwrapEffect(
   Effect.map(AppConfig, (config) => Logger.minimumLogLevel(LogLevel.fromLiteral(config.logLevel)))
@@ -83,6 +82,7 @@ const report = (cause: Cause.Cause<unknown>) => {
 
 Effect.suspend(() => cli(process.argv)).pipe(
   Effect.tapErrorCause(report),
+  Effect.withScheduler(Garbage.scheduler),
   Effect.provide(Layer.mergeAll(NodeContext.layer, CliConfig.layer({ showBuiltIns: false }), logger)),
   NodeRuntime.runMain({
     disableErrorReporting: true,

@@ -11,16 +11,13 @@ export interface Bell {
 
 /** As a sliding queue for one element would do, whose taker costs several times as much. */
 export const make = (): Bell => {
-  const waiting = new Set<() => void>()
+  const waiting: Array<() => void> = []
   let pending = false
 
   const ring = () => {
-    const [first] = waiting
+    const first = waiting.shift()
     if (first === undefined) pending = true
-    else {
-      waiting.delete(first)
-      first()
-    }
+    else first()
   }
 
   const rung = Effect.async<void>((resume) => {
@@ -29,10 +26,14 @@ export const make = (): Bell => {
       return resume(Effect.void)
     }
     const wake = () => resume(Effect.void)
-    waiting.add(wake)
-    // one that goes when it has just been woken wakes the next
-    return Effect.sync(() => waiting.delete(wake) || ring())
+    waiting.push(wake)
+    return Effect.sync(() => {
+      const place = waiting.indexOf(wake)
+      if (place >= 0) waiting.splice(place, 1)
+      // one that goes when it has just been woken wakes the next
+      else ring()
+    })
   })
 
-  return { ring, rung, awaited: () => waiting.size > 0 }
+  return { ring, rung, awaited: () => waiting.length > 0 }
 }

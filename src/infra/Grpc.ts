@@ -1,11 +1,13 @@
 import * as Grpc from "@grpc/grpc-js"
 import { ReflectionService } from "@grpc/reflection"
-import { Deferred, Duration, Effect, FiberRef, FiberSet, Option, Record, Schema } from "effect"
+import { Deferred, Duration, Effect, Fiber, FiberRef, Option, Record, Runtime, Schema } from "effect"
 import { AddressInUse } from "./AddressInUse.js"
 import * as GrpcCall from "./GrpcCall.js"
 import * as GrpcDefinition from "./GrpcDefinition.js"
 import * as GrpcHealth from "./GrpcHealth.js"
+import * as GrpcSessions from "./GrpcSessions.js"
 import * as GrpcStreams from "./GrpcStreams.js"
+import { Numbered } from "./Numbered.js"
 
 /** The server cannot listen there, for another reason than a taken port. */
 export class GrpcServerError extends Schema.TaggedError<GrpcServerError>()("GrpcServerError", {
@@ -58,14 +60,22 @@ const channelOptions: Grpc.ServerOptions = {
 }
 
 /** A stop: no new calls; those in hand finish within the limit, or are told that the server is stopping. */
-const stop = (server: Grpc.Server, calls: FiberSet.FiberSet<unknown, unknown>, limit: Duration.DurationInput) =>
+const stop = (
+  server: Grpc.Server,
+  calls: Numbered<Fiber.RuntimeFiber<unknown, unknown>>,
+  limit: Duration.DurationInput
+) =>
   Effect.gen(function*() {
     const drained = yield* Deferred.make<void>()
     server.tryShutdown(() => Deferred.unsafeDone(drained, Effect.void))
     const within = (limit: Duration.DurationInput) =>
       Deferred.await(drained).pipe(Effect.interruptible, Effect.timeoutOption(limit))
     if (Option.isSome(yield* within(limit))) return
-    yield* FiberSet.clear(calls).pipe(Effect.interruptible, Effect.disconnect, Effect.timeoutOption("1 second"))
+    yield* Fiber.interruptAll(calls.values()).pipe(
+      Effect.interruptible,
+      Effect.disconnect,
+      Effect.timeoutOption("1 second")
+    )
     yield* within("500 millis")
   }).pipe(Effect.ensuring(Effect.sync(() => server.forceShutdown())))
 
@@ -93,13 +103,19 @@ export const serve = <E, R>(
 ): Effect.Effect<never, AddressInUse | GrpcServerError, R> =>
   Effect.gen(function*() {
     const { drainLimit = "5 seconds", limit, methods, refuse, service } = options
-    // outlives the server, whose stop lets the calls finish
-    const calls = yield* FiberSet.make<object, E>()
+    const calls = new Numbered<Fiber.RuntimeFiber<object, E>>()
+    // what a call fails with is logged where it is answered
+    const runtime = yield* Effect.withUnhandledErrorLogLevel(Effect.runtime<R>(), Option.none())
     const shared: GrpcCall.Calls<E, R> = {
       clock: yield* Effect.clock,
       traced: yield* FiberRef.get(FiberRef.currentTracerEnabled),
-      // what a call fails with is logged where it is answered
-      runFork: yield* Effect.withUnhandledErrorLogLevel(FiberSet.runtime(calls)<R>(), Option.none())
+      runFork: (effect) => {
+        const fiber = Runtime.runFork(runtime)(effect)
+        const { id } = fiber.id()
+        calls.set(id, fiber)
+        fiber.addObserver(() => calls.delete(id))
+        return fiber
+      }
     }
     const definitions = GrpcDefinition.load(options.protoFile)
     // its log goes to the console; all that matters comes back as an error
@@ -120,6 +136,7 @@ export const serve = <E, R>(
     new ReflectionService(Object.fromEntries(files)).addToServer(streaming)
 
     const port = yield* bind(server, options)
+    GrpcSessions.numberStreams(server)
     yield* Effect.logInfo("gRPC listens").pipe(Effect.annotateLogs({ address: options.address, port }))
     if (options.listening !== undefined) {
       yield* options.listening(port)

@@ -90,8 +90,8 @@ export const make = Effect.gen(function*() {
       Effect.flatMap(
         // nothing is done at an interruption: a group asks who is still there
         Effect.async<Before, DatabaseUnavailable>((answer) => {
-          waiting.push({ settlement, caller, answer })
-          ring()
+          // what the same turn of the event loop brings goes along; a lone call waits for nothing but its end
+          if (waiting.push({ settlement, caller, answer }) === 1) setImmediate(ring)
         }),
         (before) => before === "held" ? settleAlone(settlement) : Effect.succeed(before)
       )

@@ -1,13 +1,15 @@
-import { assert, layer } from "@effect/vitest"
+import { assert, layer, vi } from "@effect/vitest"
 import * as Grpc from "@grpc/grpc-js"
 import * as ProtoLoader from "@grpc/proto-loader"
 import { Chunk, Deferred, Effect, Exit, Fiber, Layer, Queue } from "effect"
 import * as HealthCheck from "grpc-health-check"
 import * as Http2 from "node:http2"
+import NodeHttp2 from "node:http2"
 import { createRequire } from "node:module"
 import Descriptor from "protobufjs/ext/descriptor/index.js"
 import * as PaymentsApi from "../../src/grpc/PaymentsApi.js"
 import { AddressInUse } from "../../src/infra/AddressInUse.js"
+import { Numbered } from "../../src/infra/Numbered.js"
 import * as Prometheus from "../../src/ops/Prometheus.js"
 import * as PgTest from "../utils/PgTest.js"
 import * as Proxy from "../utils/Proxy.js"
@@ -51,6 +53,20 @@ const until = (told: Queue.Dequeue<string>, status: string): Effect.Effect<void>
   Queue.take(told).pipe(Effect.repeat({ until: (next) => next === status }), Effect.asVoid)
 
 layer(live, { excludeTestServices: true })("gRPC server", (it) => {
+  it.scoped("its sessions keep their streams by number", () =>
+    Effect.gen(function*() {
+      const createServer = vi.spyOn(NodeHttp2, "createServer")
+      yield* Effect.addFinalizer(() => Effect.sync(() => createServer.mockRestore()))
+      const { client } = yield* Harness.start()
+      const opened = yield* Deferred.make<Http2.ServerHttp2Session>()
+      const server = createServer.mock.results[0]!.value as Http2.Http2Server
+      server.on("session", (session) => Deferred.unsafeDone(opened, Effect.succeed(session)))
+      yield* client.getPing
+      const session = yield* Deferred.await(opened)
+      const states = Object.getOwnPropertySymbols(session).map((symbol) => (session as any)[symbol]?.streams)
+      assert.isTrue(states.some((streams) => streams instanceof Numbered))
+    }))
+
   it.scoped("a message over the limit is refused, and the server goes on", () =>
     Effect.gen(function*() {
       const { address, client } = yield* Harness.start()

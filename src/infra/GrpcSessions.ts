@@ -1,0 +1,27 @@
+import type * as Grpc from "@grpc/grpc-js"
+import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from "node:http2"
+import { Numbered } from "./Numbered.js"
+
+/** What a session of node:http2 knows of itself, under a symbol that is called `state`. */
+interface State {
+  streams: Map<number, ServerHttp2Stream>
+}
+
+const stateOf = (session: ServerHttp2Session): State | undefined => {
+  const symbol = Object.getOwnPropertySymbols(session).find(({ description }) => description === "state")
+  return symbol === undefined ? undefined : (session as unknown as Record<symbol, State>)[symbol]
+}
+
+/**
+ * Lets the streams of a server that has just been bound be collected while they are young: node:http2 keeps those of a
+ * session in a `Map`, and with each goes all that its call has made.
+ */
+export const numberStreams = (server: Grpc.Server) => {
+  const { http2Servers } = server as unknown as { readonly http2Servers: ReadonlyMap<Http2Server, unknown> }
+  for (const listening of http2Servers.keys()) {
+    listening.prependListener("session", (session: ServerHttp2Session) => {
+      const state = stateOf(session)
+      if (state?.streams.size === 0) state.streams = new Numbered()
+    })
+  }
+}

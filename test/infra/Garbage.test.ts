@@ -1,0 +1,51 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Fiber, Runtime } from "effect"
+import * as Garbage from "../../src/infra/Garbage.js"
+import * as Heap from "../utils/Heap.js"
+
+const holdsRoot = (fiber: Fiber.RuntimeFiber<unknown, unknown>) => Array.from(Fiber.unsafeRoots()).includes(fiber)
+
+/** Fibers with two kilobytes each begin, and end when a hundred more have begun. */
+const passThrough = () => {
+  const runFork = Runtime.runFork(Runtime.defaultRuntime)
+  const ends: Array<() => void> = []
+  const begin = () => {
+    const held = Array.from({ length: 32 }, (_, i) => ({ i }))
+    runFork(
+      Effect.async<number>((resume) => {
+        ends.push(() => resume(Effect.succeed(held.length)))
+      }),
+      { scheduler: Garbage.scheduler }
+    )
+    if (ends.length > 100) ends.shift()!()
+  }
+  for (let n = 0; n < 20_000; n++) begin()
+  return Heap.grownOld(60_000, begin)
+}
+
+describe("Garbage", () => {
+  it("a fiber without a parent can be seen until it ends, and is collected while it is young", async () => {
+    const early = Effect.runFork(Effect.never)
+    Garbage.staysYoung()
+    const late = Effect.runFork(Effect.never)
+    assert.isTrue(holdsRoot(early))
+    assert.isTrue(holdsRoot(late))
+    for (const fiber of [early, late]) {
+      await Effect.runPromise(Fiber.interrupt(fiber))
+      assert.isFalse(holdsRoot(fiber))
+    }
+    const after = await passThrough()
+    assert.isBelow(after, 8_000_000)
+  })
+
+  it("tasks of all fibers are done in their turn, the urgent ones first", async () => {
+    const done: Array<string> = []
+    const task = (name: string, priority: number) => Garbage.scheduler.scheduleTask(() => done.push(name), priority)
+    task("late", 1)
+    task("first", 0)
+    task("second", 0)
+    await Promise.resolve()
+    await Promise.resolve()
+    assert.deepStrictEqual(done, ["first", "second", "late"])
+  })
+})
