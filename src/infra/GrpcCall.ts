@@ -133,8 +133,8 @@ export const unary = <E, R>(
       clearTimeout(timer)
       answered = true
       if (Exit.isSuccess(exit)) {
-        count("OK")
-        return callback(null, exit.value)
+        callback(null, exit.value)
+        return count("OK")
       }
       const { code, details } = refusalOf(method, exit.cause, interruption)
       // a client that has gone is told nothing, and is counted by why it went

@@ -23,7 +23,7 @@ export const isOutdated = (error: unknown): boolean =>
   error instanceof Pg.DatabaseError &&
   (error.code === "26000" || (error.code === "0A000" && error.routine === "RevalidateCachedQuery"))
 
-type Callback = (error: Error | null, result: unknown) => void
+type Callback = (error: Error | null | undefined, result: unknown) => void
 
 /**
  * A connection that prepares each statement with parameters at its first use, and then sends only name and values.
@@ -37,9 +37,11 @@ export class PreparingClient extends Pg.Client {
     if (typeof text !== "string" || !Array.isArray(values) || values.length === 0) {
       return super.query(...(args as [any]))
     }
-    return super.query({ name: nameOf(text), text, values }, (error: Error | null, result: unknown) => {
-      if (error !== null && isOutdated(error)) forget(text)
+    // made here: of an object with a name the client first makes a copy, property by property (measured: 9 µs)
+    const query = new Pg.Query(text, values, (error: Error | null | undefined, result: unknown) => {
+      if (isOutdated(error)) forget(text)
       callback(error, result)
     })
+    return super.query(Object.assign(query, { name: nameOf(text) }))
   }
 }

@@ -40,7 +40,7 @@ export const make = (
    * order. The statement must hold the lock of the order's payment row: ids then rise in commit order within an order.
    * With an advance the event is leased at once, unless an earlier one of its order has to go first.
    */
-  const append = (rows: Statement.Fragment, advance: Advance | undefined) =>
+  const append = (rows: Statement.Fragment, advance: { readonly token: unknown } | undefined) =>
     advance === undefined
       ? sql`
         INSERT INTO event (topic, order_id, payload, traceparent)

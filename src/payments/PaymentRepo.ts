@@ -5,6 +5,7 @@ import type { Outcome, PaymentStatus } from "../domain/Payment.js"
 import { OrderId, Payment } from "../domain/Payment.js"
 import type { DatabaseUnavailable } from "../infra/Postgres.js"
 import * as Postgres from "../infra/Postgres.js"
+import * as PostgresTemplate from "../infra/PostgresTemplate.js"
 import * as Trace from "../infra/Trace.js"
 import type { Announcement, Written } from "../outbox/Append.js"
 import { Outbox } from "../outbox/Outbox.js"
@@ -33,12 +34,13 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
     const creation = yield* Creation.make(outbox)
 
     /** The statement for one payment. Who has its row is waited for, or not, as `lock` says. */
-    const settleOne = (settlement: Settlement, lock: Statement.Fragment) => {
-      const { orderId, outcome, payload, traceparent } = settlement
-      return outbox.write(
-        byOrder([settlement]),
-        (advance) =>
-          run(sql<Written & { readonly status: PaymentStatus | null }>`
+    const settlingOne = (lock: Statement.Fragment) => {
+      const statement = (leases: boolean) =>
+        PostgresTemplate.make<
+          Written & { readonly status: PaymentStatus | null },
+          Pick<Settlement, "orderId" | "outcome" | "payload" | "traceparent"> & { readonly token: string | undefined }
+        >(sql, ({ orderId, outcome, payload, token, traceparent }) =>
+          sql`
           WITH target AS MATERIALIZED (
             -- the lock reads what a settlement under way has left
             SELECT id, status FROM payment WHERE order_id = ${orderId} ${lock}
@@ -51,18 +53,27 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
             ${
             outbox.append(
               sql`SELECT order_id, ${payload}::text AS payload, ${traceparent}::text AS traceparent FROM settled`,
-              advance
+              leases ? { token } : undefined
             )
           }
           )
           SELECT (SELECT status FROM target) AS status, ${outbox.written}
         `)
-      )
+      const [leasing, waiting] = [statement(true), statement(false)]
+      return (settlement: Settlement) =>
+        outbox.write(byOrder([settlement]), (advance) =>
+          run(
+            advance === undefined
+              ? waiting({ ...settlement, token: undefined })
+              : leasing({ ...settlement, token: advance.token })
+          ))
     }
+
+    const [settleWaiting, settleFree] = [settlingOne(sql`FOR UPDATE`), settlingOne(sql`FOR UPDATE SKIP LOCKED`)]
 
     /** Moves a payment from `CREATED` to its outcome; waits for whoever has its row. Answers the status it had before; none when there is no payment. */
     const settle = (settlement: Settlement) =>
-      settleOne(settlement, sql`FOR UPDATE`).pipe(
+      settleWaiting(settlement).pipe(
         Effect.map(({ status }) => Option.fromNullable(status)),
         Trace.span("PaymentRepo.settle")
       )
@@ -125,7 +136,7 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
       const [first] = settlements
       const others = settlements.length === 1
         ? Effect.map(
-          settleOne(first!, sql`FOR UPDATE SKIP LOCKED`),
+          settleFree(first!),
           ({ status }) => status === "CREATED" ? {} : { [String(first!.orderId)]: status }
         )
         : Effect.map(settleMany(settlements), ({ others }) => others ?? {})

@@ -1,0 +1,27 @@
+import type { SqlClient, Statement } from "@effect/sql"
+
+class Blank {
+  constructor(readonly name: string) {}
+}
+
+/** What stands in a statement for each of its values while it is compiled. */
+export type Blanks<Values> = { readonly [Name in keyof Values]: unknown }
+
+/**
+ * A statement of which only the values change, compiled at its first use: for small ones that are done often. Else its
+ * text is put together, compiled and hashed each time, to find what it was prepared as.
+ */
+export const make = <Row extends object, Values extends Readonly<Record<string, unknown>>>(
+  sql: SqlClient.SqlClient,
+  write: (blanks: Blanks<Values>) => Statement.Statement<Row>
+) => {
+  const compile = () => {
+    const blanks = new Proxy({}, { get: (_, name) => new Blank(String(name)) }) as Blanks<Values>
+    return write(blanks).compile()
+  }
+  let compiled: ReturnType<typeof compile> | undefined
+  return (values: Values): Statement.Statement<Row> => {
+    const [text, places] = compiled ??= compile()
+    return sql.unsafe(text, places.map((place) => place instanceof Blank ? values[place.name] : place))
+  }
+}
