@@ -26,13 +26,14 @@ export const allOk = (load: Load) => {
 /** Calls that go before, of as many callers: what the runtime compiles meanwhile is not counted. */
 const warm = 3_000
 
-/** `UpdatePaymentStatus`, each call for an order of its own. Answers also what the generator spent on a call. */
+/** `UpdatePaymentStatus`, each call for an order of its own. Adds what the generator spent on a call. */
 const calls = (
   bench: Bench,
   generator: Array<number>,
   subject: Subject,
   callers: number,
-  count: number
+  count: number,
+  check: (world: World, count: number) => Promise<unknown> = Check.settled
 ): Case<Sample> => ({
   name: subject.name,
   measure: () =>
@@ -45,7 +46,7 @@ const calls = (
         const seen = await bench.load.run({ target: running.grpc, callers, orders: { first: warm + 1, count } })
         const cost = spent(count)
         allOk(seen)
-        await Check.settled(world, warm + count)
+        await check(world, warm + count)
         generator.push(seen.cpu)
         return sample(seen.rate, cost)
       } finally {
@@ -80,4 +81,26 @@ export const run = async (bench: Bench): Promise<Outcome> => {
       atMost(one.name, "CPU, ours / batched", one.own.cost.own / one.batched.cost.own, 1.3)
     ]
   }
+}
+
+/**
+ * What stands above ours: a server of grpc-js that settles nothing, one by hand that commits together what waits together,
+ * and the same with a fiber for each call.
+ */
+export const ceiling = async (bench: Bench): Promise<Outcome> => {
+  const hand = (name: string, form: string): Subject => ({ ...floor("Ceiling", form), name })
+  const of = (callers: number, count: number) =>
+    compare(
+      bench,
+      `gRPC, ${callers === 1 ? "1 caller" : `${callers} callers`}`,
+      "calls/s",
+      [
+        calls(bench, [], ours("grpc"), callers, count),
+        calls(bench, [], floor("Settle", "batched"), callers, count),
+        calls(bench, [], hand("groups by hand, a fiber each", "fibers"), callers, count),
+        calls(bench, [], hand("groups by hand", "groups"), callers, count),
+        calls(bench, [], hand("grpc-js alone", "alone"), callers, count, () => Promise.resolve())
+      ]
+    )
+  return { rows: [...(await of(128, 20_000)), ...(await of(1, 3_000))], verdicts: [] }
 }

@@ -20,6 +20,8 @@ import * as World from "./World.js"
 interface Figure {
   readonly about: string
   readonly run: (bench: Bench) => Promise<Outcome>
+  /** Explains others, and runs when it is asked for. */
+  readonly aside?: true
 }
 
 const figures: Record<string, Figure> = {
@@ -31,7 +33,8 @@ const figures: Record<string, Figure> = {
   idle: { about: "CPU and queries of a process with nothing to do", run: Idle.run },
   memory: { about: "resident memory after 100,000 records and after a million", run: Memory.run },
   growth: { about: "rates with a long backlog, and with a long history", run: Growth.run },
-  start: { about: "from the start of the process to ready", run: Start.run }
+  start: { about: "from the start of the process to ready", run: Start.run },
+  ceiling: { about: "what stands above our calls a second; only when it is named", run: Settle.ceiling, aside: true }
 }
 
 const help = `npm run bench -- [--only FIGURES] [--rounds N] [--json FILE]
@@ -54,7 +57,8 @@ const { values } = parseArgs({
     help: { type: "boolean", default: false }
   }
 })
-const wanted = values.only?.split(",") ?? Object.keys(figures)
+const wanted = values.only?.split(",") ??
+  Object.entries(figures).flatMap(([name, { aside }]) => aside ? [] : [name])
 const rounds = Number(values.rounds)
 const unknown = wanted.filter((name) => !Object.hasOwn(figures, name))
 

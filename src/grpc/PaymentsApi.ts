@@ -64,11 +64,9 @@ export const serve = Effect.fnUntraced(function*(options: PaymentsApiOptions) {
   const payments = yield* Payments
   const readiness = yield* Readiness
 
+  const committed = Effect.as(CrashPoint.pass("grpc-committed"), {})
   const UpdatePaymentStatus = withOrder((orderId, { status }: Proto.PayStatus) =>
-    payments.settle(orderId, status ? "COMPLETED" : "FAILED").pipe(
-      Effect.zipRight(CrashPoint.pass("grpc-committed")),
-      Effect.as({})
-    )
+    Effect.zipRight(payments.settle(orderId, status ? "COMPLETED" : "FAILED"), committed)
   )
 
   const GetPayment = withOrder((orderId, _: Proto.GetPaymentRequest) =>

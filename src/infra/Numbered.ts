@@ -1,5 +1,5 @@
 /**
- * Values by a number, as in a `Map`, for what comes and goes all the time.
+ * Values (none is undefined) by a number, as in a `Map`, for what comes and goes all the time.
  *
  * A `Map` or `Set` of V8 moves to a new table when the old one is full of what was deleted, and the old table points to the
  * new one, for whoever iterates it. Once a table is old, which a full collection makes of all that it finds, each of its
@@ -7,7 +7,7 @@
  * while it is young. The next full collection frees all that and begins the same again. The properties of an object have
  * no such pointers.
  */
-export class Numbered<A> implements Map<number, A> {
+export class Numbered<A extends {}> implements Map<number, A> {
   readonly [Symbol.toStringTag] = "Numbered"
   private readonly byNumber: Record<number, A> = Object.create(null) as Record<number, A>
   private count = 0
@@ -21,7 +21,7 @@ export class Numbered<A> implements Map<number, A> {
   }
 
   has(key: number) {
-    return key in this.byNumber
+    return this.byNumber[key] !== undefined
   }
 
   set(key: number, value: A) {

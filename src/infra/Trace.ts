@@ -1,3 +1,4 @@
+import type { Fiber } from "effect"
 import { Context, Effect, FiberRef, Option, Tracer } from "effect"
 import { randomUUID } from "node:crypto"
 
@@ -9,13 +10,17 @@ const real = (span: Tracer.AnySpan): Option.Option<Tracer.AnySpan> =>
     ? Option.flatMap(span.parent, real)
     : Option.some(span)
 
-/** The span that is running now, or for which it runs, as a W3C `traceparent`. */
-export const current: Effect.Effect<Option.Option<string>> = Effect.withFiberRuntime((fiber) =>
-  Effect.succeed(Option.map(
+/** The span in which a fiber is now, or for which it runs, as a W3C `traceparent`. */
+export const of = (fiber: Fiber.RuntimeFiber<unknown, unknown>): Option.Option<string> =>
+  Option.map(
     // not currentParentSpan: where there is none, that makes an error with its stack
     Option.flatMap(Context.getOption(fiber.currentContext, Tracer.ParentSpan), real),
     ({ sampled, spanId, traceId }) => `00-${traceId}-${spanId}-0${sampled ? 1 : 0}`
-  ))
+  )
+
+/** `of`, for the fiber that runs it. */
+export const current: Effect.Effect<Option.Option<string>> = Effect.withFiberRuntime((fiber) =>
+  Effect.succeed(of(fiber))
 )
 
 /** A `traceparent` of a trace that begins here, and that nobody gathers: it says what belongs together. */

@@ -21,7 +21,6 @@ export interface Settlement extends Announcement {
 /** What a payment was: none when there is no payment, `held` when that could not be seen. */
 export type Before = Option.Option<PaymentStatus> | "held"
 
-const wasCreated = Option.some<PaymentStatus>("CREATED")
 const callLimit = Duration.seconds(4)
 
 /** Statements over payments. Each is one transaction: payment and event, or neither. The relay is told of the events. */
@@ -127,12 +126,11 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
 
     /**
      * The same for many orders, no two of them equal, in one transaction. Waits for nobody: a payment whose row is held
-     * by another transaction is left as it is, and answered `held`.
+     * by another transaction is left as it is, and answered `held`. Answers those that were not `CREATED`.
      */
     const settleAll = (
       settlements: ReadonlyArray<Settlement>
-    ): Effect.Effect<Map<OrderId, Before>, DatabaseUnavailable> => {
-      const found = new Map<OrderId, Before>(settlements.map((_) => [_.orderId, wasCreated]))
+    ): Effect.Effect<ReadonlyMap<OrderId, Before>, DatabaseUnavailable> => {
       const [first] = settlements
       const others = settlements.length === 1
         ? Effect.map(
@@ -142,6 +140,7 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
         : Effect.map(settleMany(settlements), ({ others }) => others ?? {})
       return others.pipe(
         Effect.flatMap((others) => {
+          const found = new Map<OrderId, Before>()
           const notFound: Array<OrderId> = []
           for (const [order, before] of Object.entries(others)) {
             const orderId = OrderId.make(BigInt(order))

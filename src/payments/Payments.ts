@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto"
 import type { OrderId, Outcome, PaymentStatus } from "../domain/Payment.js"
 import { PaymentAlreadySettled, PaymentNotFound, settlement } from "../domain/Payment.js"
 import * as PaymentEvent from "../domain/PaymentEvent.js"
+import type { DatabaseUnavailable } from "../infra/Postgres.js"
 import * as Trace from "../infra/Trace.js"
 import { PaymentRepo } from "./PaymentRepo.js"
 import * as Reservation from "./Reservation.js"
@@ -54,16 +55,15 @@ export class Payments extends Effect.Service<Payments>()("payments/Payments", {
      * Fails with `PaymentNotFound`, `PaymentAlreadySettled` (the other way) or `DatabaseUnavailable`.
      */
     const settle = (orderId: OrderId, outcome: Outcome) =>
-      Trace.current.pipe(
-        Effect.flatMap((traceparent) =>
-          settleTogether({ orderId, outcome, ...announcement(orderId, outcome, traceparent) })
-        ),
-        Effect.flatMap((before): Effect.Effect<void, PaymentNotFound | PaymentAlreadySettled> =>
-          Option.isNone(before)
-            ? new PaymentNotFound({ orderId })
-            : settlement[before.value][outcome] === "refuse"
-            ? new PaymentAlreadySettled({ orderId, status: outcome === "COMPLETED" ? "FAILED" : "COMPLETED" })
-            : Effect.void
+      Effect.withFiberRuntime<void, PaymentNotFound | PaymentAlreadySettled | DatabaseUnavailable>((fiber) =>
+        Effect.flatMap(
+          settleTogether({ orderId, outcome, ...announcement(orderId, outcome, Trace.of(fiber)) }),
+          (before): Effect.Effect<void, PaymentNotFound | PaymentAlreadySettled> =>
+            Option.isNone(before)
+              ? new PaymentNotFound({ orderId })
+              : settlement[before.value][outcome] === "refuse"
+              ? new PaymentAlreadySettled({ orderId, status: outcome === "COMPLETED" ? "FAILED" : "COMPLETED" })
+              : Effect.void
         )
       )
 

@@ -27,12 +27,19 @@ interface Waiting {
 
 const stillWaits = ({ caller }: Waiting) => caller.unsafePoll() === null
 
-/** What the calls of a group have to be told, when the first of each order has been tried. */
-const answers = (group: ReadonlyArray<Waiting>, found: ReadonlyMap<OrderId, Before>): ReadonlyArray<Before> => {
-  const now = new Map(found)
+const wasCreated: Before = Option.some("CREATED")
+
+/** What the calls of a group have to be told, when the first of each order has been tried: `others` were not `CREATED`. */
+const answers = (
+  group: ReadonlyArray<Waiting>,
+  first: ReadonlyArray<Settlement>,
+  others: ReadonlyMap<OrderId, Before>
+): ReadonlyArray<Before> => {
+  if (first.length === group.length) return group.map(({ settlement }) => others.get(settlement.orderId) ?? wasCreated)
+  const now = new Map(others)
   return group.map(({ settlement: { orderId, outcome } }) => {
-    const before = now.get(orderId) ?? Option.none()
-    if (before !== "held" && Option.contains(before, "CREATED")) now.set(orderId, Option.some(outcome))
+    const before = now.get(orderId) ?? wasCreated
+    if (before === wasCreated) now.set(orderId, Option.some(outcome))
     return before
   })
 }
@@ -56,11 +63,12 @@ export const make = Effect.gen(function*() {
   const { ring, rung } = Bell.make()
   const aloneOnly = yield* Effect.makeSemaphore(aloneLimit)
 
-  const commit = (group: ReadonlyArray<Waiting>) =>
-    repo.settleAll(firstOfEach(group)).pipe(
-      Effect.map((found) => {
+  const commit = (group: ReadonlyArray<Waiting>) => {
+    const first = firstOfEach(group)
+    return repo.settleAll(first).pipe(
+      Effect.map((others) => {
         groups.unsafeUpdate(group.length, [])
-        return answers(group, found)
+        return answers(group, first, others)
       }),
       // also a bug and an interruption: nobody is left without an answer
       Effect.onExit((exit) =>
@@ -70,6 +78,7 @@ export const make = Effect.gen(function*() {
       ),
       Effect.exit
     )
+  }
 
   const commitNext = Effect.suspend(() => {
     const group = waiting.splice(0, groupLimit).filter(stillWaits)
