@@ -26,6 +26,8 @@ export const allOk = (load: Load) => {
 /** Calls that go before, of as many callers: what the runtime compiles meanwhile is not counted. */
 const warm = 3_000
 
+const nameOf = (callers: number) => `gRPC, ${callers === 1 ? "1 caller" : `${callers} callers`}`
+
 /** `UpdatePaymentStatus`, each call for an order of its own. Adds what the generator spent on a call. */
 const calls = (
   bench: Bench,
@@ -58,7 +60,7 @@ const calls = (
 /** Calls a second, by how many callers there are. */
 export const run = async (bench: Bench): Promise<Outcome> => {
   const of = async (callers: number, counts: readonly [ours: number, batched: number, naive: number]) => {
-    const name = `gRPC, ${callers === 1 ? "1 caller" : `${callers} callers`}`
+    const name = nameOf(callers)
     const generator: Array<number> = []
     const subjects = [ours("grpc"), floor("Settle", "batched"), floor("Settle", "naive")]
     const rows = await compare(
@@ -92,7 +94,7 @@ export const ceiling = async (bench: Bench): Promise<Outcome> => {
   const of = (callers: number, count: number) =>
     compare(
       bench,
-      `gRPC, ${callers === 1 ? "1 caller" : `${callers} callers`}`,
+      nameOf(callers),
       "calls/s",
       [
         calls(bench, [], ours("grpc"), callers, count),

@@ -105,12 +105,12 @@ export const serve = <E, R>(
     const { drainLimit = "5 seconds", limit, methods, refuse, service } = options
     const calls = new Numbered<Fiber.RuntimeFiber<object, E>>()
     // what a call fails with is logged where it is answered
-    const runtime = yield* Effect.withUnhandledErrorLogLevel(Effect.runtime<R>(), Option.none())
+    const fork = Runtime.runFork(yield* Effect.withUnhandledErrorLogLevel(Effect.runtime<R>(), Option.none()))
     const shared: GrpcCall.Calls<E, R> = {
       clock: yield* Effect.clock,
       traced: yield* FiberRef.get(FiberRef.currentTracerEnabled),
       runFork: (effect) => {
-        const fiber = Runtime.runFork(runtime)(effect)
+        const fiber = fork(effect)
         const { id } = fiber.id()
         calls.set(id, fiber)
         fiber.addObserver(() => calls.delete(id))

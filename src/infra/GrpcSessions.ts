@@ -2,9 +2,9 @@ import type * as Grpc from "@grpc/grpc-js"
 import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from "node:http2"
 import { Numbered } from "./Numbered.js"
 
-/** What a session of node:http2 knows of itself, under a symbol that is called `state`. */
+/** What a session of node:http2 knows of itself, under a symbol that is called `state`; another Node may have none. */
 interface State {
-  streams: Map<number, ServerHttp2Stream>
+  streams?: Map<number, ServerHttp2Stream>
 }
 
 const stateOf = (session: ServerHttp2Session): State | undefined => {
@@ -21,7 +21,7 @@ export const numberStreams = (server: Grpc.Server) => {
   for (const listening of http2Servers.keys()) {
     listening.prependListener("session", (session: ServerHttp2Session) => {
       const state = stateOf(session)
-      if (state?.streams.size === 0) state.streams = new Numbered()
+      if (state?.streams?.size === 0) state.streams = new Numbered()
     })
   }
 }

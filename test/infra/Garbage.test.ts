@@ -38,12 +38,14 @@ describe("Garbage", () => {
     assert.isBelow(after, 8_000_000)
   })
 
-  it("tasks of all fibers are done in their turn, the urgent ones first", async () => {
+  it("tasks of all fibers are in one queue: done in their turn, the urgent ones first", async () => {
+    const [one, other] = [Effect.runFork(Effect.void), Effect.runFork(Effect.void)]
     const done: Array<string> = []
-    const task = (name: string, priority: number) => Garbage.scheduler.scheduleTask(() => done.push(name), priority)
-    task("late", 1)
-    task("first", 0)
-    task("second", 0)
+    const task = (name: string, priority: number, fiber: Fiber.RuntimeFiber<void>) =>
+      Garbage.scheduler.scheduleTask(() => done.push(name), priority, fiber)
+    task("late", 1, one)
+    task("first", 0, other)
+    task("second", 0, one)
     await Promise.resolve()
     await Promise.resolve()
     assert.deepStrictEqual(done, ["first", "second", "late"])
