@@ -1,32 +1,12 @@
-import type { Fiber } from "effect"
 import { GlobalValue, Scheduler } from "effect"
 import { setFlagsFromString } from "node:v8"
-import { Numbered } from "./Numbered.js"
 
-type AnyFiber = Fiber.RuntimeFiber<any, any>
+/** Where Effect 3.22 keeps the fibers that have no parent, for `Fiber.roots`. */
+const globalScope = GlobalValue.globalValue(Symbol.for("effect/FiberScope/Global"), () => ({ add: () => {} }))
 
-/** Where Effect 3.22 keeps the fibers that have no parent. */
-interface GlobalScope {
-  roots: Iterable<AnyFiber> & {
-    readonly add: (fiber: AnyFiber) => unknown
-    readonly delete: (fiber: AnyFiber) => boolean
-  }
-}
-
-const globalScope = GlobalValue.globalValue(Symbol.for("effect/FiberScope/Global"), (): GlobalScope => ({
-  roots: new Set()
-}))
-
-/** What Effect keeps in a `Set`: a fiber and all that its call has made would be held until the next full collection. */
-const numberRoots = () => {
-  const fibers = new Numbered<AnyFiber>()
-  const add = (fiber: AnyFiber) => fibers.set(fiber.id().id, fiber)
-  for (const fiber of globalScope.roots) add(fiber)
-  globalScope.roots = {
-    add,
-    delete: (fiber) => fibers.delete(fiber.id().id),
-    [Symbol.iterator]: () => fibers.values()
-  }
+/** It would be a `Set`, and a fiber with all that its call has made would be held by it until the next full collection. */
+const keepNoRoots = () => {
+  globalScope.add = () => {}
 }
 
 /**
@@ -38,7 +18,7 @@ export const staysYoung = () => {
   setFlagsFromString("--no-allocation-site-pretenuring")
   // what is old is collected when it has doubled; V8 would wait for up to four times as much
   setFlagsFromString("--heap-growing-percent=100")
-  numberRoots()
+  keepNoRoots()
 }
 
 /** One queue of tasks for all fibers. The default has one for each, in a `WeakMap` that every fiber enters. */

@@ -1,7 +1,8 @@
 import * as Grpc from "@grpc/grpc-js"
 import { ReflectionService } from "@grpc/reflection"
-import { Deferred, Duration, Effect, Fiber, FiberRef, Option, Record, Runtime, Schema } from "effect"
+import { Deferred, Duration, Effect, Fiber, FiberRef, Option, Record, Schema } from "effect"
 import { AddressInUse } from "./AddressInUse.js"
+import { runFork } from "./Fork.js"
 import * as GrpcCall from "./GrpcCall.js"
 import * as GrpcDefinition from "./GrpcDefinition.js"
 import * as GrpcHealth from "./GrpcHealth.js"
@@ -55,8 +56,8 @@ const channelOptions: Grpc.ServerOptions = {
   // clients connect again now and then, so that a new instance gets its share
   "grpc.max_connection_age_ms": Duration.toMillis("30 minutes"),
   "grpc.max_connection_age_grace_ms": Duration.toMillis("30 seconds"),
-  // without it forceShutdown of grpc-js 1.14 does not find the connections that it should close
-  "grpc.enable_channelz": 1
+  // counters of each connection and message, which nobody asks for
+  "grpc.enable_channelz": 0
 }
 
 /** A stop: no new calls; those in hand finish within the limit, or are told that the server is stopping. */
@@ -77,7 +78,11 @@ const stop = (
       Effect.timeoutOption("1 second")
     )
     yield* within("500 millis")
-  }).pipe(Effect.ensuring(Effect.sync(() => server.forceShutdown())))
+  }).pipe(Effect.ensuring(Effect.sync(() => {
+    // before: it forgets what listens
+    GrpcSessions.destroy(server)
+    server.forceShutdown()
+  })))
 
 const bind = (server: Grpc.Server, { address, variable }: { readonly address: string; readonly variable: string }) => {
   const failure = (cause: unknown) =>
@@ -105,7 +110,7 @@ export const serve = <E, R>(
     const { drainLimit = "5 seconds", limit, methods, refuse, service } = options
     const calls = new Numbered<Fiber.RuntimeFiber<object, E>>()
     // what a call fails with is logged where it is answered
-    const fork = Runtime.runFork(yield* Effect.withUnhandledErrorLogLevel(Effect.runtime<R>(), Option.none()))
+    const fork = runFork(yield* Effect.withUnhandledErrorLogLevel(Effect.runtime<R>(), Option.none()))
     const shared: GrpcCall.Calls<E, R> = {
       clock: yield* Effect.clock,
       traced: yield* FiberRef.get(FiberRef.currentTracerEnabled),

@@ -25,8 +25,9 @@ export const current: Effect.Effect<Option.Option<string>> = Effect.withFiberRun
 
 /** A `traceparent` of a trace that begins here, and that nobody gathers: it says what belongs together. */
 export const begin = (): string => {
-  const trace = randomUUID().replaceAll("-", "")
-  return `00-${trace}-${trace.slice(16)}-00`
+  const uuid = randomUUID()
+  const half = uuid.slice(19, 23) + uuid.slice(24)
+  return `00-${uuid.slice(0, 8)}${uuid.slice(9, 13)}${uuid.slice(14, 18)}${half}-${half}-00`
 }
 
 /** Reads a W3C `traceparent`; what is not one is no parent. */

@@ -90,17 +90,18 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
     }, Trace.span("PaymentRepo.unseen"))
 
     /** The statement for many payments: `others` are those that were not `CREATED`, null where the row was not found. */
-    const settleMany = (settlements: ReadonlyArray<Settlement>) =>
-      outbox.write(
-        byOrder(settlements),
-        (advance) =>
-          run(sql<Written & { readonly others: Readonly<Record<string, PaymentStatus | null>> | null }>`
+    const settlingMany = (leases: boolean) =>
+      PostgresTemplate.make<
+        Written & { readonly others: Readonly<Record<string, PaymentStatus | null>> | null },
+        Record<"orders" | "outcomes" | "payloads" | "traceparents", string> & { readonly token: string | undefined }
+      >(sql, ({ orders, outcomes, payloads, token, traceparents }) =>
+        sql`
         WITH asked AS MATERIALIZED (
           SELECT * FROM unnest(
-            ${plain(settlements.map((_) => _.orderId))}::bigint[],
-            ${plain(settlements.map((_) => _.outcome))}::payment_status[],
-            string_to_array(${lines(settlements.map((_) => _.payload))}, E'\\n'),
-            string_to_array(${lines(settlements.map((_) => _.traceparent))}, E'\\n', '')
+            ${orders}::bigint[],
+            ${outcomes}::payment_status[],
+            string_to_array(${payloads}, E'\\n'),
+            string_to_array(${traceparents}, E'\\n', '')
           ) AS t (order_id, outcome, payload, traceparent)
         ), target AS MATERIALIZED (
           -- one held row would hold up all the others; and who never waits is in no deadlock
@@ -114,7 +115,12 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
           WHERE payment.id = target.id AND target.before = 'CREATED'
           RETURNING payment.order_id, target.payload, target.traceparent
         ), appended AS (
-          ${outbox.append(sql`SELECT order_id, payload, traceparent FROM settled`, advance)}
+          ${
+          outbox.append(
+            sql`SELECT order_id, payload, traceparent FROM settled`,
+            leases ? { token } : undefined
+          )
+        }
         )
         -- most were CREATED, and those are not told
         SELECT (
@@ -122,7 +128,19 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
           WHERE before IS DISTINCT FROM 'CREATED'
         ) AS others, ${outbox.written}
       `)
-      )
+    const [settleManyLeasing, settleManyWaiting] = [settlingMany(true), settlingMany(false)]
+
+    const settleMany = (settlements: ReadonlyArray<Settlement>) =>
+      outbox.write(byOrder(settlements), (advance) => {
+        const values = {
+          orders: plain(settlements.map((_) => _.orderId)),
+          outcomes: plain(settlements.map((_) => _.outcome)),
+          payloads: lines(settlements.map((_) => _.payload)),
+          traceparents: lines(settlements.map((_) => _.traceparent)),
+          token: advance?.token
+        }
+        return run(advance === undefined ? settleManyWaiting(values) : settleManyLeasing(values))
+      })
 
     /**
      * The same for many orders, no two of them equal, in one transaction. Waits for nobody: a payment whose row is held

@@ -1,0 +1,14 @@
+import type { Effect } from "effect"
+import { FiberId, FiberRefs, Runtime } from "effect"
+
+/**
+ * `Runtime.runFork` for fibers that come by the thousand: they begin with one set of references for all, which
+ * `Runtime.runFork` would copy for each.
+ */
+export const runFork = <R>(runtime: Runtime.Runtime<R>) => {
+  const { context, fiberRefs, runtimeFlags } = runtime
+  const refs = FiberRefs.forkAs(fiberRefs, FiberId.unsafeMake())
+  const fork = Runtime.runFork(Runtime.make({ context, runtimeFlags, fiberRefs: FiberRefs.empty() }))
+  const options: Runtime.RunForkOptions = { updateRefs: () => refs }
+  return <A, E>(effect: Effect.Effect<A, E, R>) => fork(effect, options)
+}
