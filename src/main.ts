@@ -2,7 +2,7 @@
 import { CliConfig, Command, ValidationError } from "@effect/cli"
 import * as NodeContext from "@effect/platform-node/NodeContext"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
-import { Cause, Effect, Exit, Layer, Logger, LogLevel, Option } from "effect"
+import { Cause, Effect, Exit, Layer, Logger, LogLevel, Option, RuntimeFlags, RuntimeFlagsPatch } from "effect"
 import { readFileSync } from "node:fs"
 import * as Audit from "./cli/Audit.js"
 import * as Drills from "./cli/Drills.js"
@@ -83,6 +83,8 @@ const report = (cause: Cause.Cause<unknown>) => {
 Effect.suspend(() => cli(process.argv)).pipe(
   Effect.tapErrorCause(report),
   Effect.withScheduler(Garbage.scheduler),
+  // counters of every fiber, which say nothing of payments
+  Effect.withRuntimeFlagsPatch(RuntimeFlagsPatch.disable(RuntimeFlags.RuntimeMetrics)),
   Effect.provide(Layer.mergeAll(NodeContext.layer, CliConfig.layer({ showBuiltIns: false }), logger)),
   NodeRuntime.runMain({
     disableErrorReporting: true,

@@ -1,8 +1,7 @@
 import type { Duration } from "effect"
 import { Effect, Match, Schema } from "effect"
 import * as CrashPoint from "../domain/CrashPoint.js"
-import type { PaymentAlreadySettled, PaymentNotFound } from "../domain/Payment.js"
-import { OrderId } from "../domain/Payment.js"
+import type { OrderId, PaymentAlreadySettled, PaymentNotFound } from "../domain/Payment.js"
 import * as Grpc from "../infra/Grpc.js"
 import type { Limit, Refusal } from "../infra/GrpcCall.js"
 import { DatabaseUnavailable } from "../infra/Postgres.js"
@@ -33,7 +32,8 @@ const refuse = Match.type<Refused>().pipe(
   Match.exhaustive
 )
 
-const isOrderId = Schema.is(OrderId)
+/** No more than 2^63 - 1 is an int64. */
+const isOrderId = (id: bigint): id is OrderId => id >= 1n
 
 /** What `handle` does with the order of a request. Fails with `InvalidRequest` where that is none. */
 const withOrder = <A, E, Request extends { readonly order_id: string }>(
