@@ -32,6 +32,8 @@ const properties = (place: Place, data: string, controllerPort: number) =>
     "share.coordinator.state.topic.num.partitions": 4,
     // the default waits 3 s for more members before a new group gets its first partitions
     "group.initial.rebalance.delay.ms": 0,
+    // the default is 128 MB, which is more than all else that it keeps
+    "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
     ...place.properties
   }).map(([name, value]) => `${name}=${value}\n`).join("")
 
@@ -76,8 +78,17 @@ const locate = Effect.fnUntraced(function*(place: Place) {
   )
   const log4j = path.join(place.folder, "log4j2.properties")
   yield* fs.writeFileString(log4j, logging)
-  // the serial collector is up half a second sooner on two cores
-  const run = [program, ...heap, "-XX:+UseSerialGC", `-Dlog4j2.configurationFile=${log4j}`, "-cp", `${libraries}/*`]
+  // the serial collector is up half a second sooner on two cores, and stands still for 10 to 30 ms when what is young is full:
+  // at 200 records a second every 5 s with the third of the heap that it takes by itself, every 10 with this
+  const run = [
+    program,
+    ...heap,
+    "-Xmn192m",
+    "-XX:+UseSerialGC",
+    `-Dlog4j2.configurationFile=${log4j}`,
+    "-cp",
+    `${libraries}/*`
+  ]
   const programs: Programs = {
     title: "Kafka 4.1",
     format: [...run, "kafka.tools.StorageTool"],

@@ -1,25 +1,43 @@
-import { Effect } from "effect"
+import { Effect, Option } from "effect"
 import * as Net from "node:net"
 
-/** Ports that a process may give away, and where its own begin: neighbours by number run at the same time. */
-const count = 50
-const first = 10_000 + (process.pid % 200) * count
-let next = 0
+/** Below where the local stack and the system look for free ports: ranges of so many ports, each of one process. */
+const [first, ranges, size] = [10_000, 200, 50]
 
-const isFree = (port: number) =>
-  Effect.async<boolean>((resume) => {
+const listen = (port: number) =>
+  Effect.async<Option.Option<Net.Server>>((resume) => {
     const server = Net.createServer()
-    server.once("error", () => resume(Effect.succeed(false)))
-    server.listen({ host: "127.0.0.1", port, exclusive: true }, () => server.close(() => resume(Effect.succeed(true))))
+    server.once("error", () => resume(Effect.succeedNone))
+    server.listen({ host: "127.0.0.1", port, exclusive: true }, () => resume(Effect.succeedSome(server)))
   })
 
+const isFree = (port: number) =>
+  Effect.flatMap(
+    listen(port),
+    Option.match({
+      onNone: () => Effect.succeed(false),
+      onSome: (server) => Effect.async<boolean>((resume) => void server.close(() => resume(Effect.succeed(true))))
+    })
+  )
+
+/** Takes the first range whose first port is free, and keeps that one: it tells others that the range is taken. */
+const take = (range: number): Effect.Effect<number> =>
+  Effect.flatMap(
+    listen(first + (range % ranges) * size),
+    Option.match({
+      onNone: () => take(range + 1),
+      onSome: (server) => Effect.sync(() => (server.unref().address() as Net.AddressInfo).port)
+    })
+  )
+
+const own = Effect.runSync(Effect.cached(take(process.pid)))
+let given = 0
+
 /**
- * A port that nobody listens on, for a server that may take a while to come.
- *
- * From a range in which neither the system nor the local stack looks for free ones, and a part of it that is this
- * process's own: what is not bound yet is not given to another test either.
+ * A port that nobody listens on, for a server that may take a while to come: what is not bound yet is not given to another
+ * test either.
  */
-export const freePort: Effect.Effect<number> = Effect.suspend(() => {
-  const port = first + next++ % count
+export const freePort: Effect.Effect<number> = Effect.flatMap(own, (range) => {
+  const port = range + 1 + given++ % (size - 1)
   return Effect.flatMap(isFree(port), (free) => free ? Effect.succeed(port) : freePort)
 })
