@@ -22,10 +22,9 @@ export const run = async (bench: Bench): Promise<Outcome> => {
   const [long] = await compare({ ...bench, rounds: 1 }, relay, "events/s", [
     backlog(bench, ours("relay"), 500_000, { name: "backlog of 1,000,000" })
   ])
-  // as many as `ingest` measures: what is first touched after a checkpoint is written whole, and there is more of it here
   const ingest = await compare(twice, "growth, ingest", "records/s", [
-    intake(bench, ours("consumer"), 100_000, { name: "empty tables" }),
-    intake(bench, ours("consumer"), 100_000, history)
+    intake(bench, ours("consumer"), 50_000, { name: "empty tables" }),
+    intake(bench, ours("consumer"), 50_000, history)
   ])
   return {
     rows: [short!, long!, old!, ...ingest],

@@ -68,7 +68,9 @@ export const make = Effect.fnUntraced(
           const code = Grpc.status[error.code] as Code
           resume(Effect.fail(new GrpcCallError({ address, method, code, details: error.details })))
         })
-        return Effect.sync(() => call.cancel())
+        // not while the session reads, as where an answer has woken who interrupts: Node 20 may abort on a stream that is
+        // closed then (`CheckAllocatedSize`; nodejs/node#64166 mends later ones)
+        return Effect.sync(() => setImmediate(() => call.cancel()))
       })
     })
 
