@@ -1,12 +1,19 @@
 import * as Metrics from "@effect/opentelemetry/Metrics"
 import * as Resource from "@effect/opentelemetry/Resource"
 import { PrometheusSerializer } from "@opentelemetry/exporter-prometheus"
+import type { ScopeMetrics } from "@opentelemetry/sdk-metrics"
 import { Effect } from "effect"
 
 /** Content type of the text format, version 0.0.4. */
 export const contentType = "text/plain; version=0.0.4; charset=utf-8"
 
-/** The effect that it answers reads all metrics of the process, in the text format of Prometheus. */
+/** Without the counters that Effect keeps of fibers, which are off and tell of the first few only. */
+const withoutFibers = (scope: ScopeMetrics): ScopeMetrics => ({
+  ...scope,
+  metrics: scope.metrics.filter(({ descriptor }) => !descriptor.name.startsWith("effect_fiber"))
+})
+
+/** The effect that it answers reads the metrics of the process, in the text format of Prometheus. */
 export const make = (serviceName: string) =>
   Metrics.makeProducer.pipe(
     Effect.map((producer) => {
@@ -14,7 +21,8 @@ export const make = (serviceName: string) =>
       const serializer = new PrometheusSerializer(undefined, false, undefined, false, true)
       return Effect.map(
         Effect.promise(() => producer.collect()),
-        ({ resourceMetrics }) => serializer.serialize(resourceMetrics)
+        ({ resourceMetrics: { resource, scopeMetrics } }) =>
+          serializer.serialize({ resource, scopeMetrics: scopeMetrics.map(withoutFibers) })
       )
     }),
     Effect.provide(Resource.layer({ serviceName }))

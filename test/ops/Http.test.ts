@@ -178,6 +178,7 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
         const { body, response } = yield* get("/metrics")
         assert.strictEqual(response.headers.get("content-type"), "text/plain; version=0.0.4; charset=utf-8")
         assert.isEmpty(faults(body), body)
+        assert.notInclude(body, "effect_fiber")
         assert.strictEqual(valueOf(body, "payments_backlog_known"), 1)
         assert.strictEqual(valueOf(body, "payments_events_waiting"), 2)
         assert.strictEqual(valueOf(body, "payments_events_dead"), 1)
