@@ -21,11 +21,11 @@ const isFree = (port: number) =>
   )
 
 /** Takes the first range whose first port is free, and keeps that one: it tells others that the range is taken. */
-const take = (range: number): Effect.Effect<number> =>
+const take = (range: number, left = ranges): Effect.Effect<number> =>
   Effect.flatMap(
     listen(first + (range % ranges) * size),
     Option.match({
-      onNone: () => take(range + 1),
+      onNone: () => left === 1 ? Effect.dieMessage("no range of ports is free for tests") : take(range + 1, left - 1),
       onSome: (server) => Effect.sync(() => (server.unref().address() as Net.AddressInfo).port)
     })
   )
