@@ -11,7 +11,10 @@ import * as PgTest from "../utils/PgTest.js"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 const read = (path: string) => readFileSync(join(root, path), "utf8")
-const pages = ["README.md", "CHANGELOG.md", ...readdirSync(join(root, "docs")).map((name) => `docs/${name}`)]
+const documents = readdirSync(join(root, "docs"), { encoding: "utf8", recursive: true }).filter((_) =>
+  _.endsWith(".md")
+)
+const pages = ["README.md", "CHANGELOG.md", ...documents.map((name) => `docs/${name}`)]
 
 const code = (page: string) => [...page.matchAll(/^```(\w*)\n([\s\S]*?)^```$|`([^`\n]+)`/gm)]
 const blocks = (page: string, language: string) => code(page).flatMap((_) => _[1] === language ? [_[2]!] : [])
