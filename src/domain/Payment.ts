@@ -1,6 +1,6 @@
 import { Schema } from "effect"
 
-/** An order, as every service of the saga numbers it: 1 to 2^63 - 1. */
+/** Order id, shared by all services of the saga: 1 to 2^63 - 1. */
 export const OrderId = Schema.BigIntFromSelf.pipe(
   Schema.betweenBigInt(1n, 9223372036854775807n),
   Schema.brand("OrderId")
@@ -10,7 +10,7 @@ export type OrderId = typeof OrderId.Type
 export const PaymentStatus = Schema.Literal("CREATED", "COMPLETED", "FAILED")
 export type PaymentStatus = typeof PaymentStatus.Type
 
-/** How a payment may end: paid, or not paid. */
+/** Terminal status of a payment: paid, or not paid. */
 export const Outcome = Schema.Literal("COMPLETED", "FAILED")
 export type Outcome = typeof Outcome.Type
 
@@ -22,8 +22,8 @@ export class Payment extends Schema.Class<Payment>("Payment")({
 }) {}
 
 /**
- * What asking for an outcome does in each state:
- * `settle` moves the payment, `keep` finds it there already, `refuse` leaves a terminal payment as it is.
+ * What a settlement does in each state: `settle` changes the status, `keep` finds the asked status, `refuse` leaves the
+ * other terminal status unchanged.
  */
 export const settlement = {
   CREATED: { COMPLETED: "settle", FAILED: "settle" },
@@ -40,7 +40,7 @@ export class PaymentNotFound extends Schema.TaggedError<PaymentNotFound>()("Paym
   }
 }
 
-/** The payment ended the other way; a terminal payment never changes. */
+/** The payment has the opposite terminal status, which never changes. */
 export class PaymentAlreadySettled extends Schema.TaggedError<PaymentAlreadySettled>()("PaymentAlreadySettled", {
   orderId: OrderId,
   status: Outcome

@@ -9,7 +9,7 @@ import { Readiness } from "../infra/Readiness.js"
 import { Payments } from "../payments/Payments.js"
 import * as Proto from "./PaymentsProto.js"
 
-/** The request breaks the contract; asking again with the same one does not help. */
+/** The request breaks the contract. Sending it again does not help. */
 export class InvalidRequest extends Schema.TaggedError<InvalidRequest>()("InvalidRequest", {
   field: Schema.String,
   problem: Schema.String
@@ -21,7 +21,7 @@ export class InvalidRequest extends Schema.TaggedError<InvalidRequest>()("Invali
 
 type Refused = InvalidRequest | PaymentNotFound | PaymentAlreadySettled | DatabaseUnavailable
 
-/** The table of failures in the contract. What is not in it is a bug. */
+/** Maps failures to status codes (CONTRACT: gRPC). Any other failure is a bug. */
 const refuse = Match.type<Refused>().pipe(
   Match.tags({
     InvalidRequest: ({ message }): Refusal => ({ code: "INVALID_ARGUMENT", details: message }),
@@ -32,10 +32,10 @@ const refuse = Match.type<Refused>().pipe(
   Match.exhaustive
 )
 
-/** No more than 2^63 - 1 is an int64. */
+/** The wire type already limits an int64 to 2^63 - 1. */
 const isOrderId = (id: bigint): id is OrderId => id >= 1n
 
-/** What `handle` does with the order of a request. Fails with `InvalidRequest` where that is none. */
+/** Passes a valid order to `handle`. Fails with `InvalidRequest` for an order below 1. */
 const withOrder = <A, E, Request extends { readonly order_id: string }>(
   handle: (orderId: OrderId, request: Request) => Effect.Effect<A, E>
 ) =>
@@ -44,7 +44,7 @@ const withOrder = <A, E, Request extends { readonly order_id: string }>(
   return isOrderId(id) ? handle(id, request) : new InvalidRequest({ field: "order_id", problem: "must be 1 or more" })
 }
 
-/** Shorter than the 5 seconds that clients usually wait, so that they hear why. */
+/** Shorter than the usual client deadline of 5 seconds, so that the client receives the reason. */
 const limit: Limit = {
   duration: "4500 millis",
   refusal: refuse(new DatabaseUnavailable({ cause: new Error("call took too long") }))
@@ -53,13 +53,13 @@ const limit: Limit = {
 export interface PaymentsApiOptions {
   /** `host:port`; port 0 takes a free one. */
   readonly address: string
-  /** How long a stop waits for calls in hand. Default: 5 seconds. */
+  /** Time that a stop waits for running calls. Default: 5 seconds. */
   readonly drainLimit?: Duration.DurationInput
-  /** Told the port, once. */
+  /** Called once with the port. */
   readonly listening?: (port: number) => Effect.Effect<unknown>
 }
 
-/** Serves `paymentsapi.PaymentsApi` for ever. Its health follows the dependency `postgres` of `Readiness`. */
+/** Serves `paymentsapi.PaymentsApi` for ever. Its health is the health of `postgres` in `Readiness`. */
 export const serve = Effect.fnUntraced(function*(options: PaymentsApiOptions) {
   const payments = yield* Payments
   const readiness = yield* Readiness

@@ -2,10 +2,10 @@ import { fileURLToPath } from "node:url"
 
 const besides = (name: string) => fileURLToPath(new URL(`../../proto/${name}`, import.meta.url))
 
-/** Messages of proto/payments.proto as they are read and written: an int64 is a decimal text, an enum value its name. */
+/** Shapes of the messages of proto/payments.proto. An int64 is decimal text, an enum value its name. */
 export const file = besides("payments.proto")
 
-/** What `npm run proto` makes of the file, and of the standard health service. */
+/** Descriptor sets of the service and of the standard health service, made by `npm run proto`. */
 export const descriptorSets = [besides("payments.binpb"), besides("health.binpb")]
 
 export const service = "paymentsapi.PaymentsApi"

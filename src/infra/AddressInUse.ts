@@ -1,6 +1,6 @@
 import { Schema } from "effect"
 
-/** Another program listens there. Waiting does not help; stopping the other one, or moving this one, does. */
+/** Another program listens at the address. Waiting does not help: stop that program, or choose another address. */
 export class AddressInUse extends Schema.TaggedError<AddressInUse>()("AddressInUse", {
   /** `host:port`. */
   address: Schema.String,

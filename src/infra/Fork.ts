@@ -2,8 +2,8 @@ import type { Effect } from "effect"
 import { FiberId, FiberRefs, Runtime } from "effect"
 
 /**
- * `Runtime.runFork` for fibers that come by the thousand: they begin with one set of references for all, which
- * `Runtime.runFork` would copy for each.
+ * `Runtime.runFork` for thousands of fibers a second: all of them share one set of fiber references, which `Runtime.runFork`
+ * copies for each fiber.
  */
 export const runFork = <R>(runtime: Runtime.Runtime<R>) => {
   const { context, fiberRefs, runtimeFlags } = runtime

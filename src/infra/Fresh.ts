@@ -2,9 +2,9 @@ import type { Exit } from "effect"
 import { Clock, Duration, Effect, Option } from "effect"
 
 /**
- * Shares one run of an effect among all who ask within `maxAge` of its end, failure included.
+ * Caches the result of an effect, failure included, for `maxAge` after its end.
  *
- * Who asks during a run waits for it. A run that is interrupted leaves nothing behind: the next in line runs it again.
+ * Callers during a run wait for that run. An interrupted run is not cached: the next caller runs the effect again.
  */
 export const fresh = (maxAge: Duration.DurationInput) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.map(Effect.makeSemaphore(1), (gate) => {

@@ -10,7 +10,7 @@ import * as GrpcSessions from "./GrpcSessions.js"
 import * as GrpcStreams from "./GrpcStreams.js"
 import { Numbered } from "./Numbered.js"
 
-/** The server cannot listen there, for another reason than a taken port. */
+/** The server cannot listen at the address, for another reason than a taken port. */
 export class GrpcServerError extends Schema.TaggedError<GrpcServerError>()("GrpcServerError", {
   address: Schema.String,
   variable: Schema.String,
@@ -23,44 +23,44 @@ export class GrpcServerError extends Schema.TaggedError<GrpcServerError>()("Grpc
 }
 
 export interface ServerOptions<E, R> {
-  /** `host:port`; port 0 takes a free one. */
+  /** `host:port`; port 0 selects a free port. */
   readonly address: string
-  /** The environment variable that named the address. */
+  /** Environment variable that sets the address, for error messages. */
   readonly variable: string
   readonly protoFile: string
-  /** What reflection tells: descriptor sets of the service and of the health service. */
+  /** Descriptor sets for reflection: of the service and of the health service. */
   readonly descriptorSets: ReadonlyArray<string>
-  /** Full name of the service in the file. */
+  /** Full name of the service in the proto file. */
   readonly service: string
-  /** What the methods do, by their names in the file. Messages are as `GrpcDefinition.load` says. */
+  /** Handlers by method name. `GrpcDefinition.load` documents the shape of messages. */
   readonly methods: Record.ReadonlyRecord<string, (request: never) => Effect.Effect<object, E, R>>
-  /** What a client is told of a failure. */
+  /** Maps a typed failure to a gRPC status. */
   readonly refuse: (error: E) => GrpcCall.Refusal
   readonly limit: GrpcCall.Limit
-  /** Whether the health service answers SERVING. */
+  /** True when the health service answers SERVING. */
   readonly healthy: Effect.Effect<boolean, never, R>
-  /** How long a stop waits for calls in hand. Default: 5 seconds. */
+  /** Time that a stop waits for running calls. Default: 5 seconds. */
   readonly drainLimit?: Duration.DurationInput
-  /** Told the port, once. */
+  /** Called once with the port. */
   readonly listening?: (port: number) => Effect.Effect<unknown>
 }
 
 const channelOptions: Grpc.ServerOptions = {
   "grpc.max_receive_message_length": GrpcDefinition.maxMessageBytes,
   "grpc.max_send_message_length": GrpcDefinition.maxMessageBytes,
-  // of one connection; far more than the database takes at a time
+  // a connection; far more than the database runs at a time
   "grpc.max_concurrent_streams": 1_000,
-  // a peer that vanished is noticed within 40 seconds, and its calls are interrupted
+  // detects a vanished peer within 40 seconds and interrupts its calls
   "grpc.keepalive_time_ms": 30_000,
   "grpc.keepalive_timeout_ms": 10_000,
-  // clients connect again now and then, so that a new instance gets its share
+  // clients reconnect every 30 minutes, so that a new instance gets its share of calls
   "grpc.max_connection_age_ms": Duration.toMillis("30 minutes"),
   "grpc.max_connection_age_grace_ms": Duration.toMillis("30 seconds"),
-  // counters of each connection and message, which nobody asks for
+  // counts every connection and message; no client reads it
   "grpc.enable_channelz": 0
 }
 
-/** A stop: no new calls; those in hand finish within the limit, or are told that the server is stopping. */
+/** Graceful stop: refuses new calls; running calls finish within the limit, or end with UNAVAILABLE. */
 const stop = (
   server: Grpc.Server,
   calls: Numbered<Fiber.RuntimeFiber<unknown, unknown>>,
@@ -79,7 +79,7 @@ const stop = (
     )
     yield* within("500 millis")
   }).pipe(Effect.ensuring(Effect.sync(() => {
-    // before: it forgets what listens
+    // before `forceShutdown`, which forgets the listeners
     GrpcSessions.destroy(server)
     server.forceShutdown()
   })))
@@ -99,9 +99,9 @@ const bind = (server: Grpc.Server, { address, variable }: { readonly address: st
 }
 
 /**
- * Serves a gRPC service, with health (`""` and the service) and reflection, for ever.
+ * Serves a gRPC service for ever, with health (`""` and the service) and reflection.
  *
- * On interruption: health turns to NOT_SERVING, streams end, calls in hand finish within `drainLimit`, connections close.
+ * On interruption health answers NOT_SERVING, streams end, running calls finish within `drainLimit`, and connections close.
  */
 export const serve = <E, R>(
   options: ServerOptions<E, R>
@@ -109,7 +109,7 @@ export const serve = <E, R>(
   Effect.gen(function*() {
     const { drainLimit = "5 seconds", limit, methods, refuse, service } = options
     const calls = new Numbered<Fiber.RuntimeFiber<object, E>>()
-    // what a call fails with is logged where it is answered
+    // `GrpcCall` logs the failure of a call
     const fork = runFork(yield* Effect.withUnhandledErrorLogLevel(Effect.runtime<R>(), Option.none()))
     const shared: GrpcCall.Calls<E, R> = {
       clock: yield* Effect.clock,
@@ -123,7 +123,7 @@ export const serve = <E, R>(
       }
     }
     const definitions = GrpcDefinition.load(options.protoFile)
-    // its log goes to the console; all that matters comes back as an error
+    // grpc-js logs to the console; every relevant failure is also returned as an error
     Grpc.setLogVerbosity(Grpc.logVerbosity.NONE)
     const server = yield* Effect.acquireRelease(
       Effect.sync(() => new Grpc.Server(channelOptions)),

@@ -3,16 +3,16 @@ import type { Clock, Fiber } from "effect"
 import { Cause, Duration, Effect, Exit, FiberId, Metric, MetricBoundaries, MetricLabel, Option } from "effect"
 import * as Trace from "./Trace.js"
 
-/** Why a call got no answer, by the names of gRPC. */
+/** A gRPC status code other than OK. */
 export type Code = Exclude<keyof typeof Grpc.status, "OK">
 
-/** What a refused client is told. */
+/** The status that a refused client receives. */
 export interface Refusal {
   readonly code: Code
   readonly details: string
 }
 
-/** A method of a service: `<service>/<name>`, and what it does. */
+/** A method of a service, `<service>/<name>`, and its handler. */
 export interface Method<E, R> {
   readonly service: string
   readonly name: string
@@ -21,23 +21,23 @@ export interface Method<E, R> {
   readonly limit: Limit
 }
 
-/** How long a call may take, and what the client is told then. */
+/** Longest duration of a call, and the status after it. */
 export interface Limit {
   readonly duration: Duration.DurationInput
   readonly refusal: Refusal
 }
 
 const calls = Metric.counter("payments_grpc_calls_total", {
-  description: "gRPC calls by method and the code they ended with",
+  description: "gRPC calls by method and status code",
   incremental: true
 })
 const duration = Metric.histogram(
   "payments_grpc_call_duration_seconds",
   MetricBoundaries.fromIterable([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5]),
-  "Time from the whole request to the reply, by method"
+  "Time from the complete request to the reply, by method"
 )
 
-/** Counts the calls of a method. The labels are the same arrays for each: by these the registry is not asked anew. */
+/** Counts the calls of a method. Reuses the label arrays, which the metric registry looks up by identity. */
 const counting = (name: string) => {
   const method = MetricLabel.make("method", name)
   const byMethod = [method]
@@ -58,7 +58,7 @@ const parentOf = (metadata: Grpc.Metadata) => {
   return traceparent === undefined ? undefined : Option.getOrUndefined(Trace.parse(traceparent.toString()))
 }
 
-/** In a span of its own where spans are gathered; else in the client's, for what is written on its behalf. */
+/** Runs a call in a server span when a collector is set; otherwise in the client's span, so that its events carry that trace. */
 const inSpan =
   <E, R>(method: Method<E, R>, metadata: Grpc.Metadata, traced: boolean) => (effect: Effect.Effect<object, E, R>) => {
     const parent = parentOf(metadata)
@@ -71,7 +71,7 @@ const inSpan =
     })
   }
 
-/** What the client is told: of an interruption, what it says of itself. */
+/** The status for a failed call; an interrupted call gets `interruption`. */
 const refusalOf = <E>(method: Method<E, any>, cause: Cause.Cause<E>, interruption: Refusal): Refusal =>
   Option.match(Cause.failureOption(cause), {
     onNone: () => Cause.isInterruptedOnly(cause) ? interruption : internal,
@@ -97,20 +97,20 @@ const answer = <E, R>(
     inSpan(method, call.metadata, traced)
   )
 
-/** What the calls of a server share. */
+/** State that all calls of a server share. */
 export interface Calls<E, R> {
   readonly clock: Clock.Clock
   readonly runFork: (effect: Effect.Effect<object, E, R>) => Fiber.RuntimeFiber<object, E>
-  /** Whether spans are gathered. */
+  /** True when a collector is set. */
   readonly traced: boolean
 }
 
 /**
- * A handler for grpc-js: one fiber a call.
+ * A unary handler for grpc-js: one fiber a call.
  *
- * The fiber is interrupted when the client cancels, when its deadline passes by the clock of this process, and after
- * the limit: by a timer and not by `Effect.timeout`, which takes two fibers more for each call. A failure is answered
- * as `refuse` says and logged at debug; a bug is `INTERNAL`, and its cause is in the log only.
+ * The fiber is interrupted when the client cancels, when the deadline passes by this process's clock, and after the
+ * limit. The limit is a timer, because `Effect.timeout` takes two more fibers a call. A typed failure is answered as
+ * `refuse` says and logged at debug level. A defect is answered `INTERNAL`; only the log has its cause.
  */
 export const unary = <E, R>(
   method: Method<E, R>,
@@ -128,7 +128,7 @@ export const unary = <E, R>(
       interruption = method.limit.refusal
       fiber.unsafeInterruptAsFork(FiberId.none)
     }, limitMillis)
-    // an observer also sees the interruption of a fiber that has not begun
+    // an observer also sees the interruption of a fiber that never started
     fiber.addObserver((exit) => {
       clearTimeout(timer)
       answered = true
@@ -137,12 +137,12 @@ export const unary = <E, R>(
         return count("OK")
       }
       const { code, details } = refusalOf(method, exit.cause, interruption)
-      // a client that has gone is told nothing, and is counted by why it went
+      // a client that left gets no answer; the metric counts why it left
       const late = Number(call.getDeadline()) <= clock.unsafeCurrentTimeMillis()
       count(!call.cancelled ? code : late ? "DEADLINE_EXCEEDED" : "CANCELLED")
       callback({ code: Grpc.status[code], details })
     })
-    // grpc-js says so for the deadline too, and at the end of every call
+    // grpc-js emits `cancelled` for a passed deadline too, and at the end of every call
     call.on("cancelled", () => {
       if (!answered) fiber.unsafeInterruptAsFork(FiberId.none)
     })

@@ -4,15 +4,15 @@ import { readFileSync } from "node:fs"
 import Descriptor from "protobufjs/ext/descriptor/index.js"
 
 /**
- * The definitions of a proto file.
+ * Loads the definitions of a proto file.
  *
- * In a message an int64 is a decimal text, an enum value its name, and an absent field its default: JavaScript
- * numbers would round an int64, and proto3 clients leave out what is `false`.
+ * Messages hold an int64 as decimal text, because a JavaScript number would round it; an enum value by its name; and the
+ * default of an absent field, because proto3 clients omit `false`.
  */
 export const load = (file: string): ProtoLoader.PackageDefinition =>
   ProtoLoader.loadSync(file, { keepCase: true, longs: String, enums: String, defaults: true, oneofs: true })
 
-/** A service by its full name. What has no methods is no service. */
+/** Finds a service by its full name. Throws when the name is not a service: a bug of the build. */
 export const service = (definitions: ProtoLoader.PackageDefinition, name: string): Grpc.ServiceDefinition => {
   const found = definitions[name]
   if (found === undefined || "format" in found) throw new Error(`${name} is no service of the definitions`)
@@ -20,8 +20,8 @@ export const service = (definitions: ProtoLoader.PackageDefinition, name: string
 }
 
 /**
- * The files of a descriptor set, for reflection: what `buf build` writes names types and imports in full, and what
- * the loader above makes of a proto file does not.
+ * Reads the files of a descriptor set for reflection. `buf build` writes full type names and imports; the loader above
+ * does not keep them.
  */
 export const reflected = (descriptorSet: string) => {
   const decoded: unknown = Descriptor.FileDescriptorSet.decode(readFileSync(descriptorSet))
@@ -32,7 +32,7 @@ export const reflected = (descriptorSet: string) => {
 }
 
 /**
- * Largest message, both ways: a thousand times what a call needs, and little enough that many at once are no danger.
- * Metadata is bounded by `node:http2`: 128 entries and 64 KiB.
+ * Largest message in both directions, in bytes: about a thousand times a normal call. `node:http2` limits metadata to 128
+ * entries and 64 KiB.
  */
 export const maxMessageBytes = 64 * 1024

@@ -5,9 +5,9 @@ import type { AddService, Stream } from "./GrpcStreams.js"
 type Handler = (...args: ReadonlyArray<any>) => void
 
 /**
- * The standard health service for `services`; the empty name stands for the whole server.
+ * The standard gRPC health service for `services`; the empty name is the whole server.
  *
- * Asks `healthy` when a client asks, and every 5 seconds while one watches: nobody's question costs nothing.
+ * Runs `healthy` for each check, and every 5 seconds for each watching client. Without clients it costs nothing.
  */
 export const make = Effect.fnUntraced(function*<R>(
   services: ReadonlyArray<string>,
@@ -40,7 +40,7 @@ export const make = Effect.fnUntraced(function*<R>(
             watch: watched(watch as Handler)
           })
       }),
-    /** NOT_SERVING from now on. */
+    /** Answers NOT_SERVING from now on. */
     stop: Effect.sync(() => {
       set(false)
       stopped = true

@@ -3,7 +3,7 @@ import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from "node:ht
 import { constants } from "node:http2"
 import { Numbered } from "./Numbered.js"
 
-/** What a session of node:http2 knows of itself, under a symbol that is called `state`; another Node may have none. */
+/** The private state of a node:http2 session, under a symbol with the description `state`. Other Node versions may not have it. */
 interface State {
   streams?: Map<number, ServerHttp2Stream>
 }
@@ -13,13 +13,13 @@ const stateOf = (session: ServerHttp2Session): State | undefined => {
   return symbol === undefined ? undefined : (session as unknown as Record<symbol, State>)[symbol]
 }
 
-/** What grpc-js 1.14 listens with, and the sessions of each that are open. */
+/** The listeners of a grpc-js 1.14 server, with their open sessions. */
 const listenersOf = (server: Grpc.Server) =>
   (server as unknown as {
     readonly http2Servers: ReadonlyMap<Http2Server, { readonly sessions: ReadonlySet<ServerHttp2Session> }>
   }).http2Servers
 
-/** Ends all connections, with the calls on them. `forceShutdown` finds none where channelz is off. */
+/** Closes all connections with their calls. `forceShutdown` finds no connection when channelz is off. */
 export const destroy = (server: Grpc.Server) => {
   for (const { sessions } of listenersOf(server).values()) {
     for (const session of sessions) session.destroy(undefined, constants.NGHTTP2_CANCEL)
@@ -27,8 +27,8 @@ export const destroy = (server: Grpc.Server) => {
 }
 
 /**
- * Lets the streams of a server that has just been bound be collected while they are young: node:http2 keeps those of a
- * session in a `Map`, and with each goes all that its call has made.
+ * Replaces the `Map` of streams of each new session by `Numbered`, so that finished streams and the objects of their
+ * calls stay collectable while young. Call it after the server is bound.
  */
 export const numberStreams = (server: Grpc.Server) => {
   for (const listening of listenersOf(server).keys()) {

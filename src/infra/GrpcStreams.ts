@@ -3,7 +3,7 @@ import type * as Grpc from "@grpc/grpc-js"
 export type AddService = Pick<Grpc.Server, "addService">
 export type Stream = Grpc.ServerWritableStream<any, any> | Grpc.ServerDuplexStream<any, any>
 
-/** A server that remembers the streams of its services: an open one would hold up a stop for ever. */
+/** Wraps a server and tracks its open streams: one open stream would delay a graceful stop for ever. */
 export const remembering = (server: AddService) => {
   const open = new Set<Stream>()
   const remember = (handler: Grpc.UntypedHandleCall) => (call: Stream, ...rest: ReadonlyArray<unknown>) => {
@@ -20,7 +20,7 @@ export const remembering = (server: AddService) => {
       })
       server.addService(definition, Object.fromEntries(methods) as Grpc.UntypedServiceImplementation)
     },
-    /** Ends the streams that are open. */
+    /** Ends all open streams. */
     endStreams: () => open.forEach((stream) => stream.end())
   }
 }

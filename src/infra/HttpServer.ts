@@ -7,7 +7,7 @@ import { AddressInUse } from "./AddressInUse.js"
 import type { Address } from "./Setting.js"
 import { showAddress } from "./Setting.js"
 
-/** The server cannot listen there, for another reason than a taken port, or stopped listening. */
+/** The server cannot listen at the address (for another reason than a taken port), or stopped listening. */
 export class HttpServerError extends Schema.TaggedError<HttpServerError>()("HttpServerError", {
   address: Schema.String,
   variable: Schema.String,
@@ -22,14 +22,14 @@ export class HttpServerError extends Schema.TaggedError<HttpServerError>()("Http
 export interface ServerOptions {
   /** Port 0 takes a free one. */
   readonly address: Address
-  /** The environment variable that named the address. */
+  /** Environment variable that sets the address, for error messages. */
   readonly variable: string
   readonly app: HttpApp.Default
-  /** Told the port, once. */
+  /** Called once with the port. */
   readonly listening?: (port: number) => Effect.Effect<unknown>
 }
 
-/** For small requests from near by: who sends slowly, or sends much, is sent away. */
+/** Limits for small requests: the server closes connections that send slowly or send large headers. */
 const limits: Http.ServerOptions = {
   headersTimeout: 5_000,
   requestTimeout: 10_000,
@@ -47,7 +47,7 @@ const stop = (server: Http.Server) =>
     Effect.ensuring(Effect.sync(() => server.closeAllConnections()))
   )
 
-/** Serves `app` for ever. On interruption requests in hand have a second to finish. Requests make no spans. */
+/** Serves `app` for ever. On interruption open requests have one second to finish. Requests make no spans. */
 export const serve = (
   { address, app, listening, variable }: ServerOptions
 ): Effect.Effect<never, AddressInUse | HttpServerError> =>

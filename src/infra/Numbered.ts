@@ -1,11 +1,9 @@
 /**
- * Values (none is undefined) by a number, as in a `Map`, for what comes and goes all the time.
+ * A `Map` with number keys for short-lived entries. Values are never undefined.
  *
- * A `Map` or `Set` of V8 moves to a new table when the old one is full of what was deleted, and the old table points to the
- * new one, for whoever iterates it. Once a table is old, which a full collection makes of all that it finds, each of its
- * successors is held by the one before, with all that was in it at its move: nothing that passes through is collected
- * while it is young. The next full collection frees all that and begins the same again. The properties of an object have
- * no such pointers.
+ * V8 rehashes a `Map` or `Set` into a new table when the old one is full of deleted entries, and the old table points to
+ * the new one for open iterators. Once a table is in the old generation, it keeps every later table and its entries alive until
+ * the next full collection. Object properties have no such pointers.
  */
 export class Numbered<A extends {}> implements Map<number, A> {
   readonly [Symbol.toStringTag] = "Numbered"
@@ -44,7 +42,7 @@ export class Numbered<A extends {}> implements Map<number, A> {
     for (const [key, value] of this) each(value, key, this)
   }
 
-  /** Those of now: what comes or goes meanwhile changes nothing. */
+  /** A snapshot: later changes do not show. */
   entries() {
     return Object.entries(this.byNumber).map(([key, value]): [number, A] => [Number(key), value]).values()
   }

@@ -9,22 +9,22 @@ import * as ProcessMetrics from "./ProcessMetrics.js"
 import * as Prometheus from "./Prometheus.js"
 
 const requests = Metric.counter("payments_http_requests_total", {
-  description: "Operations requests by path (or other) and status",
+  description: "Operations requests by path (or `other`) and status",
   incremental: true
 })
 
 export interface HttpOptions {
   /** Port 0 takes a free one. */
   readonly address: Address
-  /** Name of the service in the metrics. */
+  /** Service name in the metrics. */
   readonly serviceName: string
-  /** Told the port, once. */
+  /** Called once with the port. */
   readonly listening?: (port: number) => Effect.Effect<unknown>
 }
 
 /**
- * Serves what an operator asks of the process, for ever:
- * `/livez` 200 while the event loop turns; `/readyz` 200 or 503, with every dependency by name; `/metrics` for Prometheus.
+ * Serves operations HTTP for ever: `/livez` answers 200 while the event loop runs; `/readyz` answers 200 or 503 with every
+ * dependency; `/metrics` is for Prometheus.
  */
 export const serve = (options: HttpOptions) =>
   Effect.gen(function*() {
@@ -52,7 +52,7 @@ export const serve = (options: HttpOptions) =>
       const response = yield* route === undefined
         ? HttpServerResponse.text("not found\n", { status: 404 })
         : method === "GET" || method === "HEAD"
-        // requests run uninterruptible, and there no time limit works
+        // the platform runs requests uninterruptible, where no time limit works
         ? Effect.interruptible(route)
         : HttpServerResponse.text("method not allowed\n", { status: 405, headers: { allow: "GET, HEAD" } })
       yield* Metric.increment(

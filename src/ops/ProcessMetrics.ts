@@ -1,21 +1,21 @@
 import { Effect, Metric } from "effect"
 import { monitorEventLoopDelay } from "node:perf_hooks"
 
-const memory = Metric.gauge("payments_process_resident_memory_bytes", { description: "Memory that the process holds" })
-const uptime = Metric.gauge("payments_process_uptime_seconds", { description: "Time since the process began" })
+const memory = Metric.gauge("payments_process_resident_memory_bytes", { description: "Resident memory of the process" })
+const uptime = Metric.gauge("payments_process_uptime_seconds", { description: "Time since the process started" })
 const delay99 = Metric.gauge("payments_event_loop_delay_p99_seconds", {
-  description: "99th percentile of how late the event loop came to its work since the last scrape"
+  description: "99th percentile of event loop delay since the last scrape"
 })
 const delayMax = Metric.gauge("payments_event_loop_delay_max_seconds", {
-  description: "The longest that the event loop was late since the last scrape"
+  description: "Longest event loop delay since the last scrape"
 })
 
-/** Each look wakes the process, also one that has nothing to do: five a second instead of fifty. */
+/** Each sample wakes the process: five a second instead of the default fifty. */
 const resolutionMillis = 200
-/** What is measured is a timer of the resolution: it counts as lateness only beyond that. */
+/** The histogram measures timer intervals: only the part beyond the resolution is delay. */
 const lateness = (nanos: number) => Math.max(0, (nanos || 0) / 1e9 - resolutionMillis / 1_000)
 
-/** Watches the event loop for the life of the scope. The effect that it answers sets the gauges. */
+/** Samples the event loop for the life of the scope. The returned effect sets the gauges. */
 export const watch = Effect.acquireRelease(
   Effect.sync(() => {
     const delay = monitorEventLoopDelay({ resolution: resolutionMillis })

@@ -7,13 +7,13 @@ import { Effect } from "effect"
 /** Content type of the text format, version 0.0.4. */
 export const contentType = "text/plain; version=0.0.4; charset=utf-8"
 
-/** Without the counters that Effect keeps of fibers, which are off and tell of the first few only. */
+/** Removes Effect's fiber counters: they are disabled and would show only the first fibers. */
 const withoutFibers = (scope: ScopeMetrics): ScopeMetrics => ({
   ...scope,
   metrics: scope.metrics.filter(({ descriptor }) => !descriptor.name.startsWith("effect_fiber"))
 })
 
-/** The effect that it answers reads the metrics of the process, in the text format of Prometheus. */
+/** Returns an effect that renders the metrics of the process in the Prometheus text format. */
 export const make = (serviceName: string) =>
   Metrics.makeProducer.pipe(
     Effect.map((producer) => {

@@ -3,7 +3,7 @@ import { FetchHttpClient } from "@effect/platform"
 import { Layer, Option, Redacted } from "effect"
 
 export interface TelemetryOptions {
-  /** Base address of an OTLP/HTTP collector, e.g. `http://localhost:4318`. */
+  /** Base URL of an OTLP/HTTP collector, e.g. `http://localhost:4318`. */
   readonly endpoint: Option.Option<Redacted.Redacted>
   readonly headers: Option.Option<Redacted.Redacted<Readonly<Record<string, string>>>>
   readonly serviceName: string
@@ -13,13 +13,13 @@ export interface TelemetryOptions {
 const record = Option.match({ onNone: () => ({}), onSome: Redacted.value<Readonly<Record<string, string>>> })
 
 /**
- * Sends traces, metrics and logs to the collector, when there is one; else nothing is gathered for it.
+ * Sends traces, metrics and logs to the collector when one is set.
  *
- * A collector that is away costs nothing but its data: an exporter that failed drops what comes for a minute.
+ * A collector outage loses only telemetry: a failed exporter drops data for a minute.
  */
 export const layer = ({ attributes, endpoint, headers, serviceName }: TelemetryOptions): Layer.Layer<never> =>
   Option.match(endpoint, {
-    // spans that nobody gathers cost as much as those that somebody does
+    // without a collector spans would cost as much as with one
     onNone: () => Layer.setTracerEnabled(false),
     onSome: (url) =>
       Otlp.layerJson({
