@@ -94,7 +94,8 @@ export const settings = {
     show: showAddress
   }),
   grpcUseProxy: setting("GRPC_USE_PROXY", flag, {
-    about: "Whether `pay`, `refuse` and `payment` may call through the proxy that the environment names. Never to this machine.",
+    about:
+      "Whether `pay`, `refuse` and `payment` may call through the proxy that the environment names. Never to this machine.",
     default: "false",
     example: "true"
   }),
@@ -202,4 +203,7 @@ export type ConfigOf<K extends keyof Settings> = Pick<Config, K>
  * fault of the command. Fails with every problem of those together.
  */
 export const readSettings = <K extends keyof Settings>(...names: ReadonlyArray<K>) =>
-  load(Object.fromEntries(names.map((name): [string, Setting<any>] => [name, settings[name]]))) as Effect.Effect<ConfigOf<K>, ConfigProblems>
+  load(Object.fromEntries(names.map((name): [string, Setting<any>] => [name, settings[name]]))) as Effect.Effect<
+    ConfigOf<K>,
+    ConfigProblems
+  >

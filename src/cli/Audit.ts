@@ -135,8 +135,10 @@ export const command = Command.make(
     json
   },
   (flags) =>
-    withSettings(used, (config) =>
-      Effect.provide(audit(config, flags), Postgres.layer({ url: config.databaseUrl, maxConnections: 2 })))
+    withSettings(
+      used,
+      (config) => Effect.provide(audit(config, flags), Postgres.layer({ url: config.databaseUrl, maxConnections: 2 }))
+    )
 ).pipe(
   Command.withDescription("Prove that nothing is lost, doubled or out of order, by the database and both topics")
 )

@@ -32,6 +32,8 @@ export const orderNumber: Parse<OrderId> = (text) =>
 
 /** The argument that names an order. */
 export const orderId = Args.text({ name: "order_id" }).pipe(
-  Args.mapEffect((text) => Either.mapLeft(orderNumber(text), (problem) => HelpDoc.p(`order_id ${problem}: ${shown(text)}`))),
+  Args.mapEffect((text) =>
+    Either.mapLeft(orderNumber(text), (problem) => HelpDoc.p(`order_id ${problem}: ${shown(text)}`))
+  ),
   Args.withDescription("The order: a whole number from 1 to 9223372036854775807")
 )

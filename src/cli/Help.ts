@@ -1,5 +1,5 @@
-import type { Command, Span, Usage } from "@effect/cli"
-import { AutoCorrect, CliConfig, CommandDescriptor, HelpDoc } from "@effect/cli"
+import type { Command, HelpDoc, Span, Usage } from "@effect/cli"
+import { AutoCorrect, CliConfig, CommandDescriptor } from "@effect/cli"
 import { HashMap, Option } from "effect"
 
 type AnyCommand = Command.Command<any, any, any, any>
@@ -28,7 +28,8 @@ export const plain = (span: Span.Span): string =>
     : plain(span.value)
 
 /** What the library says of every text, number and flag, and what the line of the usage says already. */
-const filler = /^(A user-defined piece of text|A true or false value|An integer|This (setting|argument) .*|One of the .*)\.?$/
+const filler =
+  /^(A user-defined piece of text|A true or false value|An integer|This (setting|argument) .*|One of the .*)\.?$/
 
 const sentences = (doc: HelpDoc.HelpDoc): ReadonlyArray<string> =>
   doc._tag === "Sequence"
@@ -52,7 +53,9 @@ const sections = (doc: HelpDoc.HelpDoc): ReadonlyArray<Section> => {
     const last = found.pop()
     if (last === undefined) return
     const rows = doc._tag === "DescriptionList"
-      ? doc.definitions.map(([name, about]) => [plain(name).replace(/^\((.*)\)$/, "$1"), sentences(about).join(" ")] as const)
+      ? doc.definitions.map(([name, about]) =>
+        [plain(name).replace(/^\((.*)\)$/, "$1"), sentences(about).join(" ")] as const
+      )
       : []
     found.push({ ...last, text: [...last.text, ...sentences(doc)], rows: [...last.rows, ...rows] })
   }
@@ -97,7 +100,9 @@ const description = (descriptor: Descriptor) => about(descriptor)[0]?.text.join(
 
 /** A program's help is plain text: it is read in pagers, logs and pipes as well. */
 const helpOf = (path: ReadonlyArray<string>, descriptor: Descriptor, subcommands: ReadonlyArray<Descriptor>) => {
-  const line = subcommands.length > 0 ? "<command>" : usage(CommandDescriptor.getUsage(descriptor)).replace(/^\S+ ?/, "")
+  const line = subcommands.length > 0
+    ? "<command>"
+    : usage(CommandDescriptor.getUsage(descriptor)).replace(/^\S+ ?/, "")
   const details = about(descriptor).slice(1).filter(({ rows }) => rows.length > 0)
   const names = (sub: Descriptor): ReadonlyArray<readonly [string, string]> => [
     [nameOf(sub), description(sub)],
@@ -109,7 +114,13 @@ const helpOf = (path: ReadonlyArray<string>, descriptor: Descriptor, subcommands
     `Usage: ${[...path, line].join(" ").trimEnd()}`,
     ...subcommands.length === 0
       ? details.flatMap(({ rows, title }) => ["", title[0]! + title.slice(1).toLowerCase(), ...table(rows)])
-      : ["", "Commands", ...table(subcommands.flatMap(names)), "", `${path.join(" ")} <command> --help tells of a command.`]
+      : [
+        "",
+        "Commands",
+        ...table(subcommands.flatMap(names)),
+        "",
+        `${path.join(" ")} <command> --help tells of a command.`
+      ]
   ].join("\n")
 }
 

@@ -15,17 +15,28 @@ const serve = Command.make("serve", {
     Args.withDescription("What to run: consumer, relay (with the pruner), grpc; all when none is named"),
     Args.repeated
   )
-}, ({ parts }) => withSettings(settingsOf(partsOf(parts)), () => runServices(parts))).pipe(Command.withDescription("Run the services until SIGTERM or SIGINT"))
+}, ({ parts }) => withSettings(settingsOf(partsOf(parts)), () => runServices(parts))).pipe(
+  Command.withDescription("Run the services until SIGTERM or SIGINT")
+)
 
-const migrate = Command.make("migrate", { json }, ({ json }) =>
-  withSettings(["databaseUrl"], ({ databaseUrl }) => Effect.gen(function*() {
-    const applied = yield* Migrations.migrate(Prepare.migrations).pipe(
-      Effect.provide(Postgres.layer({ url: databaseUrl, maxConnections: 2 })),
-      waitingFor("applying migrations, or waiting for another process that does")
-    )
-    const names = applied.map(([, name]) => name)
-    yield* print(json, { applied: names }, names.length === 0 ? "nothing to migrate" : `migrated: ${names.join(", ")}`)
-  }))).pipe(Command.withDescription("Apply pending migrations to the database"))
+const migrate = Command.make(
+  "migrate",
+  { json },
+  ({ json }) =>
+    withSettings(["databaseUrl"], ({ databaseUrl }) =>
+      Effect.gen(function*() {
+        const applied = yield* Migrations.migrate(Prepare.migrations).pipe(
+          Effect.provide(Postgres.layer({ url: databaseUrl, maxConnections: 2 })),
+          waitingFor("applying migrations, or waiting for another process that does")
+        )
+        const names = applied.map(([, name]) => name)
+        yield* print(
+          json,
+          { applied: names },
+          names.length === 0 ? "nothing to migrate" : `migrated: ${names.join(", ")}`
+        )
+      }))
+).pipe(Command.withDescription("Apply pending migrations to the database"))
 
 const showConfig = Command.make("config", { json }, ({ json }) =>
   Effect.gen(function*() {

@@ -79,27 +79,32 @@ const payment = Command.make("payment", { orderId, json }, ({ json, orderId }) =
     )
   }).pipe(Effect.scoped)).pipe(Command.withDescription("Show the payment of an order"))
 
-const watch = Command.make("watch", {
-  all: Options.boolean("from-beginning").pipe(Options.withDescription("Begin with the first record that is there")),
-  json
-}, ({ all, json }) =>
-  withSettings(["kafkaBrokers", "kafkaClientId", "paymentTopic"], (config) => Effect.gen(function*() {
-    const records = yield* KafkaTail.open({
-      ...kafkaOptions(config),
-      topic: config.paymentTopic,
-      from: all ? "beginning" : "end"
-    }).pipe(waitingFor(`asking Kafka for topic ${config.paymentTopic}`))
-    return yield* Effect.flatMap(records.take, ({ key, offset, partition, value }) => {
-      const text = value?.toString() ?? ""
-      return print(
-        json,
-        { partition, offset, key: key?.toString() ?? null, value: text },
-        `${config.paymentTopic}/${partition} at ${offset}  ${text}`
-      )
-    }).pipe(Effect.forever, Effect.raceFirst(StandardStreams.readerGone))
-  }).pipe(Effect.scoped))).pipe(
-    Command.withDescription("Follow topic payment, one line a record, until Ctrl-C or until nobody reads the lines")
-  )
+const watch = Command.make(
+  "watch",
+  {
+    all: Options.boolean("from-beginning").pipe(Options.withDescription("Begin with the first record that is there")),
+    json
+  },
+  ({ all, json }) =>
+    withSettings(["kafkaBrokers", "kafkaClientId", "paymentTopic"], (config) =>
+      Effect.gen(function*() {
+        const records = yield* KafkaTail.open({
+          ...kafkaOptions(config),
+          topic: config.paymentTopic,
+          from: all ? "beginning" : "end"
+        }).pipe(waitingFor(`asking Kafka for topic ${config.paymentTopic}`))
+        return yield* Effect.flatMap(records.take, ({ key, offset, partition, value }) => {
+          const text = value?.toString() ?? ""
+          return print(
+            json,
+            { partition, offset, key: key?.toString() ?? null, value: text },
+            `${config.paymentTopic}/${partition} at ${offset}  ${text}`
+          )
+        }).pipe(Effect.forever, Effect.raceFirst(StandardStreams.readerGone))
+      }).pipe(Effect.scoped))
+).pipe(
+  Command.withDescription("Follow topic payment, one line a record, until Ctrl-C or until nobody reads the lines")
+)
 
 /** The saga by hand. */
 export const commands = [

@@ -12,7 +12,8 @@ export class OutputFailed extends Schema.TaggedError<OutputFailed>()("OutputFail
 type Failure = NodeJS.ErrnoException | null | undefined
 
 /** Whoever read it has gone: `head` has its lines, or the terminal is closed. */
-const isGone = (stream: NodeJS.WriteStream, error: Failure) => error?.code === "EPIPE" || (error?.code === "EIO" && stream.isTTY)
+const isGone = (stream: NodeJS.WriteStream, error: Failure) =>
+  error?.code === "EPIPE" || (error?.code === "EIO" && stream.isTTY)
 
 const gone = Deferred.unsafeMake<void>(FiberId.none)
 

@@ -32,7 +32,7 @@ describe("help", () => {
     for (const [args, usage] of Object.entries(usages)) {
       const text = help(...args.split(" ").filter((word) => word !== ""))
       assert.include(text.split("\n"), `Usage: ${usage}`, args)
-      // eslint-disable-next-line no-control-regex
+
       assert.notMatch(text, /\u001b|A user-defined piece of text|A true or false value|This (setting|argument)/, args)
       assert.notMatch(text, /\n\n\n|\s$/, args)
     }
@@ -56,7 +56,8 @@ describe("a command that does not exist", () => {
   it("is told with the nearest that does", () => {
     const problems = {
       "pya 1": "there is no command \"pya\". Did you mean \"pay\"? payments --help lists the commands",
-      "local dwon": "there is no command \"local dwon\". Did you mean \"down\"? payments local --help lists the commands",
+      "local dwon":
+        "there is no command \"local dwon\". Did you mean \"down\"? payments local --help lists the commands",
       "unheard-of": "there is no command \"unheard-of\". payments --help lists the commands"
     }
     for (const [args, problem] of Object.entries(problems)) {

@@ -165,11 +165,11 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
 
   it.effect("a reader that has gone ends watch without a word, and no group of it is left; a service goes on without its log", () =>
     Effect.gen(function*() {
-      const { env, topics, world } = yield* Saga
+      const { env, topics } = yield* Saga
       const before = yield* topics.groups
       const watching = Program.shell("(payments watch --from-beginning; echo ended with $? >&2) | head -1", env)
       const serving = Effect.gen(function*() {
-        const service = yield* Program.serve(["grpc"], world.env)
+        const service = yield* Program.serve(["grpc"], env)
         yield* Effect.sync(() => assert.isNotEmpty(service.stderr())).pipe(eventually("30 seconds"))
         yield* service.hangUp
         yield* service.untilReady
@@ -180,10 +180,13 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       assert.match(watched.stdout, /^[^\n]+"status":"CREATED"\}\n$/)
       assert.strictEqual(watched.stderr, "ended with 0\n")
       assert.deepStrictEqual(served, { code: 0, signal: null })
-      yield* Effect.map(topics.groups, (groups) =>
-        assert.isEmpty(groups.filter((group) => group.startsWith("payments-tail-") && !before.includes(group)))).pipe(
-          eventually()
-        )
+      yield* Effect.map(
+        topics.groups,
+        (groups) =>
+          assert.isEmpty(groups.filter((group) => group.startsWith("payments-tail-") && !before.includes(group)))
+      ).pipe(
+        eventually()
+      )
     }))
 
   it.effect("what cannot be printed is a failure, and a command that is stopped before it is done has the signal's exit code", () =>
@@ -216,10 +219,10 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
   it.effect("a server that does not answer is exit code 5", () =>
     Effect.gen(function*() {
       const port = yield* freePort
-      const unreachable = { GRPC_ADDR: `127.0.0.1:${port}`, KAFKA_BROKERS: `127.0.0.1:${port}` }
+      const nowhere = { GRPC_ADDR: `127.0.0.1:${port}`, KAFKA_BROKERS: `127.0.0.1:${port}` }
       const [pay, reserve] = yield* both(
-        Program.run(["pay", "1"], unreachable),
-        Program.run(["reserve", "1"], unreachable)
+        Program.run(["pay", "1"], nowhere),
+        Program.run(["reserve", "1", "--json"], nowhere)
       )
       failed(pay, 5, new RegExp(`127.0.0.1:${port}`))
       failed(reserve, 5, /kafka is not available/)
@@ -275,7 +278,13 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
     Effect.gen(function*() {
       const { cli } = yield* Saga
       const ran = yield* Effect.forEach(
-        [["pay", "0x10"], ["reserve", "1", "--key", "no-uuid"], ["local", "dwon"], ["shards", "--sent", "1", "--unsent", "1"]],
+        [["pay", "0x10"], ["reserve", "1", "--key", "no-uuid"], ["local", "dwon"], [
+          "shards",
+          "--sent",
+          "1",
+          "--unsent",
+          "1"
+        ]],
         (args) => cli(...args),
         { concurrency: 2 }
       )

@@ -5,12 +5,14 @@ import * as StandardStreams from "../../src/infra/StandardStreams.js"
 const answering = (...answers: ReadonlyArray<Error | undefined>) => {
   const lines: Array<string> = []
   const left = [...answers]
-  vi.spyOn(process.stderr, "write").mockImplementation(((text: string, done: (error?: Error) => void) => {
-    const error = left.shift()
-    if (error === undefined) lines.push(text)
-    done(error)
-    return true
-  }) as typeof process.stderr.write)
+  vi.spyOn(process.stderr, "write").mockImplementation(
+    ((text: string, done: (error?: Error) => void) => {
+      const error = left.shift()
+      if (error === undefined) lines.push(text)
+      done(error)
+      return true
+    }) as typeof process.stderr.write
+  )
   return lines
 }
 const full = Object.assign(new Error("no space left on device"), { code: "ENOSPC" })
