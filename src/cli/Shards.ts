@@ -88,25 +88,25 @@ export const command = Command.make("shards", {
   count,
   json
 }, ({ count, json, sent, unsent }) =>
-  withSettings(used, (config) =>
-    Effect.gen(function*() {
-      const outbox = Outbox.Default({
-        topic: config.paymentTopic,
-        lease: config.outboxLease,
-        maxAttempts: config.outboxMaxAttempts
-      })
+  Effect.gen(function*() {
+    if ([sent, unsent, count].filter(Option.isSome).length > 1) {
+      return yield* Effect.fail(
+        ValidationError.invalidArgument(HelpDoc.p("only one of --sent, --unsent and --count can be given"))
+      )
+    }
+    return yield* withSettings(used, (config) => {
       const work = Effect.gen(function*() {
-        if ([sent, unsent, count].filter(Option.isSome).length > 1) {
-          return yield* Effect.fail(
-            ValidationError.invalidArgument(HelpDoc.p("only one of --sent, --unsent and --count can be given"))
-          )
-        }
         if (Option.isSome(sent)) return yield* decide(sent.value, true)
         if (Option.isSome(unsent)) return yield* decide(unsent.value, false)
         if (Option.isSome(count)) return yield* change(config, count.value)
         return yield* list(json)
       })
-      return yield* Effect.provide(
+      const outbox = Outbox.Default({
+        topic: config.paymentTopic,
+        lease: config.outboxLease,
+        maxAttempts: config.outboxMaxAttempts
+      })
+      return Effect.provide(
         work,
         Layer.merge(ShardBatches.Default, ShardOwners.Default({ lease: config.outboxLease })).pipe(
           Layer.provideMerge(outbox),
@@ -114,6 +114,7 @@ export const command = Command.make("shards", {
           Layer.provideMerge(Postgres.layer({ url: config.databaseUrl, maxConnections: 4 }))
         )
       )
-    }))).pipe(
+    })
+  })).pipe(
     Command.withDescription("Show the shards of exactly-once delivery, change their number, decide on a stuck one")
   )
