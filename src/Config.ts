@@ -1,8 +1,8 @@
 import type { Effect } from "effect"
-import { Context, Either, Layer, Redacted } from "effect"
+import { Either, Redacted } from "effect"
 import type { CrashPointName } from "./domain/CrashPoint.js"
 import { crashPoints } from "./domain/CrashPoint.js"
-import type { Parse } from "./infra/Setting.js"
+import type { ConfigProblems, Parse, Setting, Values } from "./infra/Setting.js"
 import {
   address,
   brokers,
@@ -21,7 +21,8 @@ import {
   showOptional,
   showUrl,
   text,
-  url
+  url,
+  word
 } from "./infra/Setting.js"
 
 /** `point` or `point:n`. */
@@ -92,6 +93,12 @@ export const settings = {
     example: "0.0.0.0:8081",
     show: showAddress
   }),
+  grpcUseProxy: setting("GRPC_USE_PROXY", flag, {
+    about:
+      "Whether `pay`, `refuse` and `payment` may call through the proxy that the environment names. Never to this machine.",
+    default: "false",
+    example: "true"
+  }),
   httpAddr: setting("HTTP_ADDR", address, {
     about: "Where operations HTTP listens (`/livez`, `/readyz`, `/metrics`).",
     default: "127.0.0.1:8082",
@@ -135,7 +142,7 @@ export const settings = {
     default: "20s",
     show: showDuration
   }),
-  logLevel: setting("LOG_LEVEL", oneOf("Trace", "Debug", "Info", "Warning", "Error", "Fatal", "None"), {
+  logLevel: setting("LOG_LEVEL", word("Trace", "Debug", "Info", "Warning", "Error", "Fatal", "None"), {
     about: "Least severe message that is logged: `Trace`, `Debug`, `Info`, `Warning`, `Error`, `Fatal` or `None`.",
     default: "Info"
   }),
@@ -183,11 +190,20 @@ export const settings = {
   })
 }
 
-/** The settings of this process, read once. */
-export class AppConfig extends Context.Tag("payments/AppConfig")<
-  AppConfig,
-  Effect.Effect.Success<ReturnType<typeof load<typeof settings>>>
->() {
-  /** Fails with every problem of the environment together. */
-  static readonly layer = Layer.effect(AppConfig, load(settings))
-}
+export type Settings = typeof settings
+
+/** The values of all settings. */
+export type Config = Values<Settings>
+
+/** The values of some of them: who takes these has nothing to do with the others. */
+export type ConfigOf<K extends keyof Settings> = Pick<Config, K>
+
+/**
+ * Reads these settings from the environment, and no other: what is wrong with a setting that a command does not use is no
+ * fault of the command. Fails with every problem of those together.
+ */
+export const readSettings = <K extends keyof Settings>(...names: ReadonlyArray<K>) =>
+  load(Object.fromEntries(names.map((name): [string, Setting<any>] => [name, settings[name]]))) as Effect.Effect<
+    ConfigOf<K>,
+    ConfigProblems
+  >

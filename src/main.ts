@@ -1,87 +1,97 @@
 #!/usr/bin/env node
-import { CliConfig, Command, ValidationError } from "@effect/cli"
+import { CliConfig, Command } from "@effect/cli"
 import * as NodeContext from "@effect/platform-node/NodeContext"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
-import { Cause, Effect, Exit, Layer, Logger, LogLevel, Option, RuntimeFlags, RuntimeFlagsPatch } from "effect"
+import { Cause, Console, Effect, Exit, Layer, Logger, Option, RuntimeFlags, RuntimeFlagsPatch } from "effect"
 import { readFileSync } from "node:fs"
+import { constants } from "node:os"
 import * as Audit from "./cli/Audit.js"
 import * as Drills from "./cli/Drills.js"
+import * as Failure from "./cli/Failure.js"
+import * as Help from "./cli/Help.js"
 import * as Local from "./cli/Local.js"
 import * as Operate from "./cli/Operate.js"
-import { exitCodes } from "./cli/Output.js"
 import * as Paths from "./cli/Paths.js"
 import * as Saga from "./cli/Saga.js"
 import * as Shards from "./cli/Shards.js"
 import * as Start from "./cli/Start.js"
-import { AppConfig } from "./Config.js"
 import * as Garbage from "./infra/Garbage.js"
+import * as NameLookups from "./infra/NameLookups.js"
+import * as StandardStreams from "./infra/StandardStreams.js"
 
+NameLookups.bounded()
 Garbage.staysYoung()
+StandardStreams.prepare()
 
-const logLevel = Layer.unwrapEffect(
-  Effect.map(AppConfig, (config) => Logger.minimumLogLevel(LogLevel.fromLiteral(config.logLevel)))
-)
+const args = process.argv.slice(2)
+
+const commands = [
+  ...Operate.commands,
+  Start.command,
+  Local.command,
+  ...Saga.commands,
+  Audit.command,
+  Drills.command,
+  Shards.command
+] as const
 
 const payments = Command.make("payments").pipe(
   Command.withDescription("Payments, a participant in an order saga"),
-  Command.withSubcommands([
-    ...Operate.commands,
-    Start.command,
-    Local.command,
-    ...Saga.commands,
-    Audit.command,
-    Drills.command,
-    Shards.command
-  ]),
-  Command.provide(Layer.provideMerge(logLevel, AppConfig.layer))
+  Command.withSubcommands([...commands])
 )
 
 const { version } = JSON.parse(readFileSync(Paths.packageJson, "utf8")) as { readonly version: string }
 
-const cli = Command.run(payments, { name: "payments", version })
+const parsed = Command.run(payments, { name: "payments", version })
+
+/** The library's own help has escapes and filler in it, and its line of the usage lacks the program's name. */
+const cli = Effect.suspend(() =>
+  Option.match(Help.wish(payments, commands, args), {
+    onNone: () => parsed(process.argv),
+    onSome: (wish) =>
+      wish._tag === "Unknown"
+        ? new Failure.UsageError({ problem: wish.problem })
+        : Console.log(wish._tag === "Help" ? wish.text : version)
+  })
+)
 
 /** Results go to standard output, the log to standard error: lines of JSON, or for a person at a terminal. */
 const logger = Logger.replace(
   Logger.defaultLogger,
   process.stderr.isTTY
     ? Logger.prettyLogger({ stderr: true })
-    : Logger.map(Logger.jsonLogger, (line) => void process.stderr.write(`${line}\n`))
+    : Logger.map(Logger.jsonLogger, StandardStreams.log)
 )
 
-const codeOf = (error: unknown): number => {
-  if (ValidationError.isValidationError(error)) return exitCodes.usage
-  if (typeof error !== "object" || error === null || !("_tag" in error)) return 1
-  const code = "code" in error ? error.code : error._tag
-  switch (code) {
-    case "ConfigProblems":
-    case "INVALID_ARGUMENT":
-      return exitCodes.usage
-    case "NOT_FOUND":
-      return exitCodes.notFound
-    case "FAILED_PRECONDITION":
-      return exitCodes.refused
-    case "UNAVAILABLE":
-    case "DEADLINE_EXCEEDED":
-    case "KafkaUnavailable":
-    case "DatabaseUnavailable":
-      return exitCodes.unavailable
-    default:
-      return 1
-  }
-}
-
 /** A failure is one line for whoever started us; a bug is told whole, in the log. */
-const report = (cause: Cause.Cause<unknown>) => {
-  const failure = Cause.failureOption(cause)
-  if (Option.isNone(failure)) return Cause.isInterruptedOnly(cause) ? Effect.void : Effect.logFatal("bug", cause)
-  // the parser has told its errors already
-  return ValidationError.isValidationError(failure.value)
-    ? Effect.void
-    : Effect.sync(() => process.stderr.write(`payments: ${(failure.value as Error).message}\n`))
-}
+const report = (cause: Cause.Cause<unknown>) =>
+  Option.match(Failure.of(cause), {
+    onNone: () => Cause.isInterruptedOnly(cause) ? Effect.void : Effect.logFatal("bug", cause),
+    onSome: (failure) => StandardStreams.tell(Failure.text(failure, args.includes("--json")))
+  })
 
-Effect.suspend(() => cli(process.argv)).pipe(
+/** Runs until a signal tells it to end: that is its regular end. */
+const runsUntilStopped = /^(serve|start|watch|local up)\b/.test(args.join(" "))
+
+/** The signal that stopped us. */
+let stopped: "SIGINT" | "SIGTERM" | "SIGHUP" | undefined
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  process.once(signal, () => (stopped ??= signal))
+}
+// a terminal that is closed stops us as well; a second signal ends the process at once
+process.once("SIGHUP", () => process.emit("SIGTERM"))
+
+const exitCode = Exit.match({
+  onSuccess: () => 0,
+  onFailure: (cause: Cause.Cause<unknown>) =>
+    Cause.isInterruptedOnly(cause)
+      ? runsUntilStopped || stopped === undefined ? 0 : 128 + constants.signals[stopped]
+      : Option.match(Failure.of(cause), { onNone: () => 1, onSome: Failure.exitCode })
+})
+
+cli.pipe(
   Effect.tapErrorCause(report),
+  StandardStreams.withConsole,
   Effect.withScheduler(Garbage.scheduler),
   // counters of every fiber, which say nothing of payments
   Effect.withRuntimeFlagsPatch(RuntimeFlagsPatch.disable(RuntimeFlags.RuntimeMetrics)),
@@ -89,15 +99,6 @@ Effect.suspend(() => cli(process.argv)).pipe(
   NodeRuntime.runMain({
     disableErrorReporting: true,
     disablePrettyLogger: true,
-    teardown: (exit, onExit) =>
-      onExit(
-        Exit.match(exit, {
-          onSuccess: () => 0,
-          onFailure: (cause) =>
-            Cause.isInterruptedOnly(cause)
-              ? 0
-              : Option.match(Cause.failureOption(cause), { onNone: () => 1, onSome: codeOf })
-        })
-      )
+    teardown: (exit, onExit) => onExit(exitCode(exit))
   })
 )

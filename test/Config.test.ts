@@ -1,44 +1,46 @@
 import { assert, describe, it } from "@effect/vitest"
-import { ConfigProvider, Effect, Either } from "effect"
-import { AppConfig, settings } from "../src/Config.js"
+import { ConfigProvider, Effect, Either, Option, Redacted } from "effect"
+import { readSettings, settings } from "../src/Config.js"
 import type { Setting } from "../src/infra/Setting.js"
 
 const all: ReadonlyArray<Setting<any>> = Object.values(settings)
 
-const load = (environment: Record<string, string>) =>
-  AppConfig.pipe(
-    Effect.provide(AppConfig.layer),
+const keys = Object.keys(settings) as ReadonlyArray<keyof typeof settings>
+
+const load = (environment: Record<string, string>, names = keys) =>
+  readSettings(...names).pipe(
     Effect.withConfigProvider(ConfigProvider.fromMap(new Map(Object.entries(environment))))
   )
 
-/** For each variable what it does not take; whatever is not here takes any text but an empty one. */
+/** For each variable what it does not take; whatever is not here takes any text. */
 const bad: Record<string, ReadonlyArray<string>> = {
-  DATABASE_URL: ["", "localhost", "redis://localhost", "mysql://localhost"],
-  DATABASE_POOL_SIZE: ["", "1", "501", "ten"],
-  REDIS_URL: ["", "localhost:6379", "postgres://localhost"],
-  DEDUPE_TTL: ["", "7", "0s", "999ms", "week"],
-  KAFKA_BROKERS: ["", "localhost", "a:1,", "a:x"],
-  KAFKA_CREATE_TOPICS: ["", "yes", "1"],
-  INVENTORY_ACCEPT_STATUSES: ["", "COMPLETED,", ","],
-  GRPC_ADDR: ["", "8081", ":8081", "a:x"],
-  HTTP_ADDR: ["", "8082", "localhost"],
-  MIGRATE_ON_START: ["", "on"],
-  OUTBOX_DELIVERY: ["", "at-most-once", "AT-LEAST-ONCE"],
-  OUTBOX_BATCH_SIZE: ["", "0", "10001"],
-  OUTBOX_POLL_INTERVAL: ["", "9ms", "1"],
-  OUTBOX_LEASE: ["", "999ms", "30"],
-  OUTBOX_MAX_ATTEMPTS: ["", "0", "1001"],
-  OUTBOX_RETENTION: ["", "0d", "forever"],
-  SHUTDOWN_TIMEOUT: ["", "0s", "20"],
-  LOG_LEVEL: ["", "info", "Verbose"],
+  DATABASE_URL: ["localhost", "redis://localhost", "mysql://localhost"],
+  DATABASE_POOL_SIZE: ["1", "501", "ten"],
+  REDIS_URL: ["localhost:6379", "postgres://localhost"],
+  DEDUPE_TTL: ["7", "0s", "999ms", "week"],
+  KAFKA_BROKERS: ["localhost", "a:x"],
+  KAFKA_CREATE_TOPICS: ["yes", "1"],
+  INVENTORY_ACCEPT_STATUSES: [","],
+  GRPC_ADDR: ["8081", ":8081", "a:x"],
+  HTTP_ADDR: ["8082", "localhost"],
+  GRPC_USE_PROXY: ["maybe"],
+  MIGRATE_ON_START: ["on"],
+  OUTBOX_DELIVERY: ["at-most-once", "AT-LEAST-ONCE"],
+  OUTBOX_BATCH_SIZE: ["0", "10001"],
+  OUTBOX_POLL_INTERVAL: ["9ms", "1"],
+  OUTBOX_LEASE: ["999ms", "30"],
+  OUTBOX_MAX_ATTEMPTS: ["0", "1001"],
+  OUTBOX_RETENTION: ["0d", "forever"],
+  SHUTDOWN_TIMEOUT: ["0s", "20"],
+  LOG_LEVEL: ["Verbose"],
   OTEL_EXPORTER_OTLP_ENDPOINT: ["localhost:4318", "grpc://localhost"],
   OTEL_EXPORTER_OTLP_HEADERS: ["token"],
   OTEL_RESOURCE_ATTRIBUTES: ["staging"],
   PAYMENTS_DRILL: ["nowhere", "relay-sent:0", "relay-sent:x"],
-  PAYMENTS_DRILLS_ALLOWED: ["", "yes"],
-  LOCAL_POSTGRES_PORT: ["", "65536", "any"],
-  LOCAL_REDIS_PORT: ["", "-1"],
-  LOCAL_KAFKA_PORT: ["", "70000"]
+  PAYMENTS_DRILLS_ALLOWED: ["yes"],
+  LOCAL_POSTGRES_PORT: ["65536", "any"],
+  LOCAL_REDIS_PORT: ["-1"],
+  LOCAL_KAFKA_PORT: ["70000"]
 }
 
 describe("Config", () => {
@@ -55,7 +57,7 @@ describe("Config", () => {
 
     it.effect(`${setting.name}: a bad value gives the variable, the problem and an example`, () =>
       Effect.gen(function*() {
-        for (const value of bad[setting.name] ?? ["", " "]) {
+        for (const value of bad[setting.name] ?? []) {
           const { message, problems } = yield* Effect.flip(Effect.asVoid(load({ [setting.name]: value })))
           assert.lengthOf(problems, 1)
           const { example, problem, variable } = problems[0]!
@@ -65,6 +67,43 @@ describe("Config", () => {
         }
       }))
   }
+
+  it.effect("a variable that is there and empty counts as unset, and blanks at the ends are no part of a value", () =>
+    Effect.gen(function*() {
+      const shown = (values: Effect.Effect.Success<ReturnType<typeof load>>) =>
+        keys.map((key) => (settings[key] as Setting<any>).show(values[key]))
+      const unset = shown(yield* load({}))
+      for (const empty of ["", " ", "\t\r\n"]) {
+        assert.deepStrictEqual(shown(yield* load(Object.fromEntries(all.map(({ name }) => [name, empty])))), unset)
+      }
+      const padded = Object.fromEntries(all.map(({ example, name }) => [name, ` ${example}\r`]))
+      const plain = Object.fromEntries(all.map(({ example, name }) => [name, example]))
+      assert.deepStrictEqual(shown(yield* load(padded)), shown(yield* load(plain)))
+    }))
+
+  it.effect("a comma too many in a list is no item", () =>
+    Effect.gen(function*() {
+      const config = yield* load({
+        KAFKA_BROKERS: "a:1, b:2,",
+        INVENTORY_ACCEPT_STATUSES: ",COMPLETED,,CREATED",
+        OTEL_RESOURCE_ATTRIBUTES: "a=b,",
+        OTEL_EXPORTER_OTLP_HEADERS: ", x=y ,"
+      })
+      assert.deepStrictEqual(config.kafkaBrokers, ["a:1", "b:2"])
+      assert.deepStrictEqual(config.inventoryAcceptStatuses, ["COMPLETED", "CREATED"])
+      assert.deepStrictEqual(Redacted.value(Option.getOrThrow(config.otelResourceAttributes)), { a: "b" })
+      assert.deepStrictEqual(Redacted.value(Option.getOrThrow(config.otelHeaders)), { x: "y" })
+    }))
+
+  it.effect("only the settings that are asked for are judged", () =>
+    Effect.gen(function*() {
+      const environment = Object.fromEntries(Object.entries(bad).map(([name, [value]]) => [name, value!]))
+      const { grpcUseProxy, kafkaGroupId } = yield* load({ ...environment, GRPC_USE_PROXY: "" }, [
+        "kafkaGroupId",
+        "grpcUseProxy"
+      ])
+      assert.deepStrictEqual([kafkaGroupId, grpcUseProxy], ["payments", false])
+    }))
 
   it("no variable has two meanings", () => assert.strictEqual(new Set(all.map(({ name }) => name)).size, all.length))
 

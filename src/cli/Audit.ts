@@ -2,11 +2,13 @@ import { Command, Options } from "@effect/cli"
 import { Clock, Duration, Effect, Either, Option, Schema } from "effect"
 import * as Report from "../audit/Report.js"
 import * as Audit from "../audit/Run.js"
-import { AppConfig } from "../Config.js"
+import type { ConfigOf } from "../Config.js"
 import * as Migrations from "../infra/Migrations.js"
 import * as Postgres from "../infra/Postgres.js"
-import { duration } from "../infra/Setting.js"
-import { json, print } from "./Output.js"
+import type { Parse } from "../infra/Setting.js"
+import { duration, integer } from "../infra/Setting.js"
+import { option } from "./Flags.js"
+import { json, print, withSettings } from "./Output.js"
 import * as Prepare from "./Prepare.js"
 import { kafkaOptions } from "./Services.js"
 
@@ -24,26 +26,38 @@ export class NotMigrated extends Schema.TaggedError<NotMigrated>()("NotMigrated"
   }
 }
 
-const parseDuration = (text: string) => Either.getRight(duration("1 millis")(text))
-
 /** A time as such, or so long ago. */
-const parseSince = (text: string): Option.Option<(now: number) => number> => {
-  const ago = Option.map(parseDuration(text), (ago) => (now: number) => now - Duration.toMillis(ago))
+const parseSince: Parse<(now: number) => number> = (text) => {
   const time = Date.parse(text)
-  return /^\d{4}-\d\d-\d\d/.test(text) && !Number.isNaN(time) ? Option.some(() => time) : ago
+  return /^\d{4}-\d\d-\d\d/.test(text) && !Number.isNaN(time)
+    ? Either.right(() => time)
+    : Either.mapBoth(duration("1 millis")(text), {
+      onLeft: () => "is neither a duration (24h) nor a time (2024-12-31T08:00:00Z)",
+      onRight: (ago) => (now: number) => now - Duration.toMillis(ago)
+    })
 }
 
-const since = Options.text("since").pipe(
-  Options.filterMap(parseSince, "--since is a duration (24h) or a time (2024-12-31T08:00:00Z)"),
+const since = option("since", parseSince, "time").pipe(
   Options.withDescription("Leave out older records: a duration (24h) or a time (2024-12-31T08:00:00Z)"),
   Options.optional
 )
 
-const wait = Options.text("wait").pipe(
-  Options.filterMap(parseDuration, "--wait is a duration: a number and ms, s, m, h or d"),
+const wait = option("wait", duration("1 millis"), "duration").pipe(
   Options.withDescription("Wait this long until all is consumed and published; then what is not, is a fault"),
   Options.optional
 )
+
+const used = [
+  "databaseUrl",
+  "kafkaBrokers",
+  "kafkaClientId",
+  "kafkaGroupId",
+  "inventoryTopic",
+  "inventoryDlqTopic",
+  "paymentTopic",
+  "inventoryAcceptStatuses",
+  "outboxRetention"
+] as const
 
 const width = 30
 
@@ -68,14 +82,13 @@ const progressBar = Effect.map(Effect.clock, (clock) => {
     : { draw: () => Effect.void, clear: Effect.void }
 })
 
-const audit = Effect.fn("cli.audit")(function*(flags: {
+const audit = Effect.fn("cli.audit")(function*(config: ConfigOf<(typeof used)[number]>, flags: {
   readonly since: Option.Option<(now: number) => number>
   readonly wait: Option.Option<Duration.Duration>
   readonly noResends: boolean
   readonly examples: number
   readonly json: boolean
 }) {
-  const config = yield* AppConfig
   const pending = yield* Migrations.pending(Prepare.migrations)
   if (pending.length > 0) return yield* new NotMigrated({ names: pending.map(([, name]) => name).join(", ") })
   const now = yield* Clock.currentTimeMillis
@@ -115,16 +128,16 @@ export const command = Command.make(
       Options.withAlias("exactly-once"),
       Options.withDescription("A record that was sent again is a fault: the promise of OUTBOX_DELIVERY=exactly-once")
     ),
-    examples: Options.integer("examples").pipe(
+    examples: option("examples", integer(0, 1_000_000), "number").pipe(
       Options.withDefault(20),
-      Options.withDescription("How many findings of a kind are shown")
+      Options.withDescription("How many findings of a kind are shown; 20 by default")
     ),
     json
   },
   (flags) =>
-    Effect.flatMap(
-      AppConfig,
-      ({ databaseUrl }) => Effect.provide(audit(flags), Postgres.layer({ url: databaseUrl, maxConnections: 2 }))
+    withSettings(
+      used,
+      (config) => Effect.provide(audit(config, flags), Postgres.layer({ url: config.databaseUrl, maxConnections: 2 }))
     )
 ).pipe(
   Command.withDescription("Prove that nothing is lost, doubled or out of order, by the database and both topics")

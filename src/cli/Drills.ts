@@ -1,6 +1,6 @@
 import { Command } from "@effect/cli"
 import { Console, Effect, Layer, Option, Ref } from "effect"
-import { AppConfig } from "../Config.js"
+import { readSettings } from "../Config.js"
 import { crashPoints, Drill } from "../domain/CrashPoint.js"
 import { ConfigProblems } from "../infra/Setting.js"
 import { json, print } from "./Output.js"
@@ -10,7 +10,7 @@ const die = Effect.sync(() => process.kill(process.pid, "SIGKILL"))
 
 /** Arms the drill that the environment asks for. Fails with `ConfigProblems` where drills are not allowed. */
 export const layer = Layer.unwrapEffect(Effect.gen(function*() {
-  const { drill, drillsAllowed } = yield* AppConfig
+  const { drill, drillsAllowed } = yield* readSettings("drill", "drillsAllowed")
   if (Option.isNone(drill)) return Layer.empty
   if (!drillsAllowed) {
     const problem = "is set where it may not be: a drill kills the process"

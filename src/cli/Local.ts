@@ -1,14 +1,17 @@
 import { Command } from "@effect/cli"
 import { Console, Effect, Option } from "effect"
 import { resolve } from "node:path"
-import { AppConfig } from "../Config.js"
+import type { ConfigOf } from "../Config.js"
+import { readSettings } from "../Config.js"
 import * as Holder from "../local/Holder.js"
 import type { Part } from "../local/LocalStackError.js"
 import * as Stack from "../local/Stack.js"
 import { json, print } from "./Output.js"
 import * as Paths from "./Paths.js"
 
-type Config = AppConfig["Type"]
+/** The settings of the local stack. */
+export const used = ["localPostgresPort", "localRedisPort", "localKafkaPort", "localFolder"] as const
+type Config = ConfigOf<(typeof used)[number]>
 
 const seconds = (millis: number) => `${(millis / 1000).toFixed(1)} s`
 
@@ -21,7 +24,7 @@ const onProgress = ({ detail, millis, part, step }: Stack.Progress) =>
   )
 
 /** Data and logs of the local stack. Relative to the checkout, wherever the command is run. */
-const stackFolder = (config: Config) => resolve(Paths.checkout, config.localFolder, "stack")
+const stackFolder = (config: ConfigOf<"localFolder">) => resolve(Paths.checkout, config.localFolder, "stack")
 
 /** Starts servers for the life of the scope, and tells of their progress. */
 export const start = (config: Config, parts: ReadonlyArray<Part>) =>
@@ -35,27 +38,27 @@ export const start = (config: Config, parts: ReadonlyArray<Part>) =>
 
 const up = Command.make("up", {}, () =>
   Effect.gen(function*() {
-    const stack = yield* start(yield* AppConfig, ["postgres", "redis", "kafka"])
+    const stack = yield* start(yield* readSettings(...used), ["postgres", "redis", "kafka"])
     yield* Console.log("the local stack runs until Ctrl-C, or `npx payments local down` in another terminal")
     return yield* stack.ended
   }).pipe(Effect.scoped)).pipe(Command.withDescription("Run PostgreSQL, Redis and Kafka until Ctrl-C"))
 
 const down = Command.make("down", { json }, ({ json }) =>
   Effect.gen(function*() {
-    const result = yield* Holder.down(stackFolder(yield* AppConfig))
+    const result = yield* Holder.down(stackFolder(yield* readSettings("localFolder")))
     yield* print(json, { result }, `local stack: ${result}`)
   })).pipe(Command.withDescription("End the local stack, and the services beside it, from another terminal"))
 
 const reset = Command.make("reset", { json }, ({ json }) =>
   Effect.gen(function*() {
-    const folder = stackFolder(yield* AppConfig)
+    const folder = stackFolder(yield* readSettings("localFolder"))
     yield* Holder.reset(folder)
     yield* print(json, { deleted: folder }, "local stack: data and logs deleted")
   })).pipe(Command.withDescription("Delete data and logs of the local stack"))
 
 const status = Command.make("status", { json }, ({ json }) =>
   Effect.gen(function*() {
-    const { holder, parts } = yield* Holder.status(stackFolder(yield* AppConfig))
+    const { holder, parts } = yield* Holder.status(stackFolder(yield* readSettings("localFolder")))
     const lines = parts.map(({ answering, part, pid, running, url }) =>
       `${part.padEnd(14)}${running ? answering ? "answers" : "does not answer" : "has ended"}  pid ${pid}  ${url}`
     )

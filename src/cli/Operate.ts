@@ -1,34 +1,47 @@
 import { Args, Command } from "@effect/cli"
 import { Console, Effect } from "effect"
-import { AppConfig, settings } from "../Config.js"
+import type { Config } from "../Config.js"
+import { readSettings, settings } from "../Config.js"
 import * as Migrations from "../infra/Migrations.js"
 import * as Postgres from "../infra/Postgres.js"
 import type { Setting } from "../infra/Setting.js"
-import { json, print } from "./Output.js"
+import { json, print, waitingFor, withSettings } from "./Output.js"
 import * as Prepare from "./Prepare.js"
-import { serve as runServices } from "./Serve.js"
-import { parts } from "./Services.js"
+import { partsOf, serve as runServices } from "./Serve.js"
+import { parts, settingsOf } from "./Services.js"
 
 const serve = Command.make("serve", {
   parts: Args.choice(parts.map((part) => [part, part] as const), { name: "part" }).pipe(
     Args.withDescription("What to run: consumer, relay (with the pruner), grpc; all when none is named"),
     Args.repeated
   )
-}, ({ parts }) => runServices(parts)).pipe(Command.withDescription("Run the services until SIGTERM or SIGINT"))
+}, ({ parts }) => withSettings(settingsOf(partsOf(parts)), () => runServices(parts))).pipe(
+  Command.withDescription("Run the services until SIGTERM or SIGINT")
+)
 
-const migrate = Command.make("migrate", { json }, ({ json }) =>
-  Effect.gen(function*() {
-    const config = yield* AppConfig
-    const applied = yield* Migrations.migrate(Prepare.migrations).pipe(
-      Effect.provide(Postgres.layer({ url: config.databaseUrl, maxConnections: 2 }))
-    )
-    const names = applied.map(([, name]) => name)
-    yield* print(json, { applied: names }, names.length === 0 ? "nothing to migrate" : `migrated: ${names.join(", ")}`)
-  })).pipe(Command.withDescription("Apply pending migrations to the database"))
+const migrate = Command.make(
+  "migrate",
+  { json },
+  ({ json }) =>
+    withSettings(["databaseUrl"], ({ databaseUrl }) =>
+      Effect.gen(function*() {
+        const applied = yield* Migrations.migrate(Prepare.migrations).pipe(
+          Effect.provide(Postgres.layer({ url: databaseUrl, maxConnections: 2 })),
+          waitingFor("applying migrations, or waiting for another process that does")
+        )
+        const names = applied.map(([, name]) => name)
+        yield* print(
+          json,
+          { applied: names },
+          names.length === 0 ? "nothing to migrate" : `migrated: ${names.join(", ")}`
+        )
+      }))
+).pipe(Command.withDescription("Apply pending migrations to the database"))
 
 const showConfig = Command.make("config", { json }, ({ json }) =>
   Effect.gen(function*() {
-    const config = yield* AppConfig
+    const names = Object.keys(settings) as ReadonlyArray<keyof Config>
+    const config = yield* readSettings(...names)
     const rows = Object.entries(settings as Record<string, Setting<any>>).map(([key, { name, show }]) =>
       [name, show(config[key as keyof typeof config])] as const
     )

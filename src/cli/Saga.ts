@@ -1,33 +1,32 @@
-import { Args, Command, HelpDoc, Options } from "@effect/cli"
-import { Effect, Option, Schema } from "effect"
+import { Command, Options } from "@effect/cli"
+import { Effect, Either, Option, Schema } from "effect"
 import { randomUUID } from "node:crypto"
-import { AppConfig } from "../Config.js"
+import { readSettings } from "../Config.js"
 import * as InventoryEvent from "../domain/InventoryEvent.js"
 import type { Outcome } from "../domain/Payment.js"
-import { OrderId } from "../domain/Payment.js"
 import * as PaymentsClient from "../grpc/PaymentsClient.js"
 import * as KafkaProducer from "../infra/KafkaProducer.js"
 import * as KafkaTail from "../infra/KafkaTail.js"
-import { showAddress } from "../infra/Setting.js"
-import { json, print } from "./Output.js"
+import { text } from "../infra/Setting.js"
+import * as StandardStreams from "../infra/StandardStreams.js"
+import { option, orderId } from "./Flags.js"
+import { json, print, waitingFor, withSettings } from "./Output.js"
 import { kafkaOptions } from "./Services.js"
 
-const orderId = Args.text({ name: "order_id" }).pipe(
-  Args.mapEffect((text) =>
-    Effect.mapError(
-      Schema.decode(Schema.compose(Schema.BigInt, OrderId))(text),
-      () => HelpDoc.p(`order_id ${text} is not a whole number from 1 to 9223372036854775807`)
-    )
-  ),
-  Args.withDescription("The order: a whole number from 1 to 9223372036854775807")
+const isUuid = Schema.is(Schema.UUID)
+
+/** A client of the service that `GRPC_ADDR` names, for the life of the scope. */
+export const client = Effect.flatMap(
+  readSettings("grpcAddr", "grpcUseProxy"),
+  ({ grpcAddr, grpcUseProxy }) => PaymentsClient.make(grpcAddr, { useProxy: grpcUseProxy })
 )
 
-const client = Effect.flatMap(AppConfig, (config) => PaymentsClient.make(showAddress(config.grpcAddr)))
+const usedToReserve = ["kafkaBrokers", "kafkaClientId", "inventoryTopic"] as const
 
 /** Writes an inventory record, as the service that reserves stock does. */
 export const writeReservation = Effect.fn("Saga.writeReservation")(
   function*(event: InventoryEvent.InventoryEvent) {
-    const config = yield* AppConfig
+    const config = yield* readSettings(...usedToReserve)
     const producer = yield* KafkaProducer.make(kafkaOptions(config))
     const record = { topic: config.inventoryTopic, key: null, value: InventoryEvent.encode(event) }
     const [place] = yield* producer.send([record], () => true)
@@ -38,24 +37,26 @@ export const writeReservation = Effect.fn("Saga.writeReservation")(
 
 const reserve = Command.make("reserve", {
   orderId,
-  key: Options.text("key").pipe(
-    Options.withSchema(Schema.UUID),
+  key: option("key", (text) => isUuid(text) ? Either.right(text) : Either.left("is not a UUID"), "uuid").pipe(
     Options.withDescription("The idempotent_key; a new one by default"),
     Options.optional
   ),
-  status: Options.text("status").pipe(
+  status: option("status", text, "status").pipe(
     Options.withDefault("COMPLETED"),
-    Options.withDescription("The inventory status")
+    Options.withDescription("The inventory status; COMPLETED by default")
   ),
   json
 }, ({ json, key, orderId, status }) =>
   Effect.gen(function*() {
     const idempotentKey = Option.getOrElse(key, () => randomUUID())
-    const place = yield* writeReservation({ orderId, idempotentKey, status })
+    const place = yield* withSettings(usedToReserve, () => writeReservation({ orderId, idempotentKey, status })).pipe(
+      waitingFor("writing to Kafka")
+    )
     yield* print(
       json,
       { order_id: orderId, idempotent_key: idempotentKey, status, ...place },
-      `order ${orderId} ${status}, key ${idempotentKey}: written to ${place.topic}/${place.partition} at ${place.offset}`
+      `reserved order ${orderId} (inventory record ${status}, key ${idempotentKey}) ` +
+        `at ${place.topic}/${place.partition}@${place.offset}`
     )
   })).pipe(Command.withDescription("Write an inventory record: the order is reserved"))
 
@@ -78,26 +79,32 @@ const payment = Command.make("payment", { orderId, json }, ({ json, orderId }) =
     )
   }).pipe(Effect.scoped)).pipe(Command.withDescription("Show the payment of an order"))
 
-const watch = Command.make("watch", {
-  all: Options.boolean("from-beginning").pipe(Options.withDescription("Begin with the first record that is there")),
-  json
-}, ({ all, json }) =>
-  Effect.gen(function*() {
-    const config = yield* AppConfig
-    const records = yield* KafkaTail.open({
-      ...kafkaOptions(config),
-      topic: config.paymentTopic,
-      from: all ? "beginning" : "end"
-    })
-    return yield* Effect.flatMap(records.take, ({ key, offset, partition, value }) => {
-      const text = value?.toString() ?? ""
-      return print(
-        json,
-        { partition, offset, key: key?.toString() ?? null, value: text },
-        `${config.paymentTopic}/${partition} at ${offset}  ${text}`
-      )
-    }).pipe(Effect.forever)
-  }).pipe(Effect.scoped)).pipe(Command.withDescription("Follow topic payment, one line a record"))
+const watch = Command.make(
+  "watch",
+  {
+    all: Options.boolean("from-beginning").pipe(Options.withDescription("Begin with the first record that is there")),
+    json
+  },
+  ({ all, json }) =>
+    withSettings(["kafkaBrokers", "kafkaClientId", "paymentTopic"], (config) =>
+      Effect.gen(function*() {
+        const records = yield* KafkaTail.open({
+          ...kafkaOptions(config),
+          topic: config.paymentTopic,
+          from: all ? "beginning" : "end"
+        }).pipe(waitingFor(`asking Kafka for topic ${config.paymentTopic}`))
+        return yield* Effect.flatMap(records.take, ({ key, offset, partition, value }) => {
+          const text = value?.toString() ?? ""
+          return print(
+            json,
+            { partition, offset, key: key?.toString() ?? null, value: text },
+            `${config.paymentTopic}/${partition} at ${offset}  ${text}`
+          )
+        }).pipe(Effect.forever, Effect.raceFirst(StandardStreams.readerGone))
+      }).pipe(Effect.scoped))
+).pipe(
+  Command.withDescription("Follow topic payment, one line a record, until Ctrl-C or until nobody reads the lines")
+)
 
 /** The saga by hand. */
 export const commands = [

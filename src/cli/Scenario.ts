@@ -2,13 +2,11 @@ import type { SqlError } from "@effect/sql"
 import { SqlClient } from "@effect/sql"
 import { Clock, Console, Effect, Schedule } from "effect"
 import { randomUUID } from "node:crypto"
-import { AppConfig } from "../Config.js"
+import { readSettings } from "../Config.js"
 import { OrderId } from "../domain/Payment.js"
-import * as PaymentsClient from "../grpc/PaymentsClient.js"
 import * as KafkaTail from "../infra/KafkaTail.js"
 import * as Postgres from "../infra/Postgres.js"
-import { showAddress } from "../infra/Setting.js"
-import { writeReservation } from "./Saga.js"
+import { client, writeReservation } from "./Saga.js"
 import { kafkaOptions } from "./Services.js"
 
 /** Looks until there is something to see. */
@@ -31,11 +29,11 @@ const nextOrder = Effect.gen(function*() {
 })
 
 const play = Effect.gen(function*() {
-  const config = yield* AppConfig
+  const config = yield* readSettings("kafkaBrokers", "kafkaClientId", "paymentTopic")
   const sql = yield* SqlClient.SqlClient
   const orderId = yield* nextOrder
   const records = yield* KafkaTail.open({ ...kafkaOptions(config), topic: config.paymentTopic, from: "end" })
-  const payments = yield* PaymentsClient.make(showAddress(config.grpcAddr))
+  const payments = yield* client
 
   const seeChange = Effect.fnUntraced(function*(status: "CREATED" | "COMPLETED", since: number) {
     yield* observe(sql`SELECT id FROM payment WHERE order_id = ${orderId} AND status = ${status}::payment_status`)
@@ -71,6 +69,6 @@ const play = Effect.gen(function*() {
  * and through gRPC.
  */
 export const run = Effect.gen(function*() {
-  const config = yield* AppConfig
-  return yield* Effect.provide(play, Postgres.layer({ url: config.databaseUrl, maxConnections: 1 }))
+  const { databaseUrl } = yield* readSettings("databaseUrl")
+  return yield* Effect.provide(play, Postgres.layer({ url: databaseUrl, maxConnections: 1 }))
 }).pipe(Effect.scoped)

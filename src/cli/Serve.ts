@@ -1,6 +1,6 @@
 import type { Duration } from "effect"
 import { Effect, Fiber, Layer, Schema } from "effect"
-import { AppConfig } from "../Config.js"
+import { readSettings } from "../Config.js"
 import * as Telemetry from "../ops/Telemetry.js"
 import * as Drills from "./Drills.js"
 import * as Prepare from "./Prepare.js"
@@ -34,14 +34,18 @@ const stopWithin = (limit: Duration.Duration) => <A, E, R>(effect: Effect.Effect
       ))
   )
 
+/** The parts that run when these are named: all when none is. */
+export const partsOf = (named: ReadonlyArray<Services.Part>) =>
+  named.length === 0 ? Services.parts : Services.parts.filter((part) => named.includes(part))
+
 /**
  * Runs the parts (none named: all) until interrupted; the first that gives up stops the others.
  *
  * Nothing has to be there at the start: operations HTTP answers at once and says what is waited for.
  */
 export const serve = Effect.fn(function*(named: ReadonlyArray<Services.Part>) {
-  const config = yield* AppConfig
-  const running = named.length === 0 ? Services.parts : Services.parts.filter((part) => named.includes(part))
+  const running = partsOf(named)
+  const config = yield* readSettings(...Services.settingsOf(running))
   const prepare = Effect.all([
     Prepare.database({ migrate: config.migrateOnStart }),
     Prepare.topics(Services.kafkaOptions(config), {

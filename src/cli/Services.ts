@@ -1,5 +1,5 @@
 import { Duration, Effect, Layer } from "effect"
-import type { AppConfig } from "../Config.js"
+import type { ConfigOf, Settings } from "../Config.js"
 import * as PaymentsApi from "../grpc/PaymentsApi.js"
 import type { KafkaOptions, NewTopic } from "../infra/Kafka.js"
 import * as Postgres from "../infra/Postgres.js"
@@ -23,13 +23,57 @@ import * as ShardRelay from "../outbox/ShardRelay.js"
 import { PaymentRepo } from "../payments/PaymentRepo.js"
 import { Payments } from "../payments/Payments.js"
 
-type Config = AppConfig["Type"]
-
 /** What a process may run; each may run in several processes at once. */
 export const parts = ["consumer", "relay", "grpc"] as const
 export type Part = (typeof parts)[number]
 
-export const kafkaOptions = (config: Config): KafkaOptions => ({
+const kafka = ["kafkaBrokers", "kafkaClientId", "kafkaCreateTopics"] as const
+
+/** The settings that every part uses, and those that one part uses beside them. */
+const used = {
+  every: [
+    "databaseUrl",
+    "databasePoolSize",
+    "migrateOnStart",
+    "httpAddr",
+    "shutdownTimeout",
+    "paymentTopic",
+    "outboxLease",
+    "outboxMaxAttempts",
+    "otelEndpoint",
+    "otelHeaders",
+    "otelServiceName",
+    "otelResourceAttributes",
+    "drill",
+    "drillsAllowed"
+  ],
+  consumer: [
+    ...kafka,
+    "kafkaGroupId",
+    "kafkaSessionTimeout",
+    "inventoryTopic",
+    "inventoryDlqTopic",
+    "inventoryAcceptStatuses",
+    "redisUrl",
+    "dedupeTtl"
+  ],
+  relay: [...kafka, "outboxDelivery", "outboxBatchSize", "outboxPollInterval", "outboxRetention"],
+  grpc: ["grpcAddr"]
+} as const satisfies Record<Part | "every", ReadonlyArray<keyof Settings>>
+
+type Used<P extends keyof typeof used = keyof typeof used> = (typeof used)[P][number]
+
+/** The settings of the parts. Those of a part that does not run are not there. */
+export type Config = ConfigOf<Used>
+type PartConfig<P extends Part> = ConfigOf<Used<"every" | P>>
+
+/** The names of the settings that these parts use. */
+export const settingsOf = (running: ReadonlyArray<Part>): ReadonlyArray<Used> => [
+  ...used.every,
+  ...running.flatMap((part) => used[part])
+]
+
+export const kafkaOptions = (config: ConfigOf<"kafkaBrokers" | "kafkaClientId">): KafkaOptions => ({
   brokers: config.kafkaBrokers,
   clientId: config.kafkaClientId
 })
@@ -71,7 +115,7 @@ export const layer = (config: Config, running: ReadonlyArray<Part>) => {
 }
 
 /** What a part may take of the limit for the whole stop; the rest is for closing connections. */
-const drainTimeout = (config: Config) => Duration.times(config.shutdownTimeout, 0.7)
+const drainTimeout = (config: ConfigOf<"shutdownTimeout">) => Duration.times(config.shutdownTimeout, 0.7)
 
 /** How a part says that it works (undefined), or why it does not. */
 const reporter = (dependency: string) =>
@@ -81,7 +125,7 @@ const reporter = (dependency: string) =>
       readiness.set(dependency, problem === undefined ? "ok" : { reason: problem })
   )
 
-const inventoryConsumer = (config: Config) =>
+const inventoryConsumer = (config: PartConfig<"consumer">) =>
   Effect.gen(function*() {
     const report = yield* reporter("inventory-consumer")
     const redis = Redis.layer({ url: config.redisUrl, onChange: yield* reporter("redis") })
@@ -100,12 +144,12 @@ const inventoryConsumer = (config: Config) =>
     )
   })
 
-const outboxRelay = (config: Config) =>
+const outboxRelay = (config: PartConfig<"relay">) =>
   Effect.gen(function*() {
     const report = yield* reporter("outbox-relay")
-    const kafka = kafkaOptions(config)
+    const brokers = kafkaOptions(config)
     const shards = {
-      kafka,
+      kafka: brokers,
       topic: config.paymentTopic,
       // a transaction costs the broker the same, however many events it has
       batchSize: 4 * config.outboxBatchSize,
@@ -128,11 +172,11 @@ const outboxRelay = (config: Config) =>
       ShardRelay.settleOrphans({ ...shards, interval: config.outboxLease })
     ], { concurrency: "unbounded" }).pipe(
       Effect.zipRight(Effect.never),
-      Effect.provide(KafkaPublisher.layer({ ...kafka, onOutage: report }))
+      Effect.provide(KafkaPublisher.layer({ ...brokers, onOutage: report }))
     )
   }).pipe(Effect.provide(shardLayer(config)))
 
-const shardLayer = (config: Config) =>
+const shardLayer = (config: ConfigOf<"outboxLease">) =>
   Layer.merge(ShardOwners.Default({ lease: config.outboxLease }), ShardBatches.Default)
 
 /** Waiting does not mend a place where nobody can listen. */
@@ -142,14 +186,14 @@ const cannotListen = <E extends { readonly _tag: string }>(
   ["AddressInUse", "GrpcServerError", "HttpServerError"].includes(error._tag)
 
 /** The operations server, supervised. It answers before the parts have what they wait for. */
-export const http = (config: Config) =>
+export const http = (config: ConfigOf<"httpAddr" | "otelServiceName">) =>
   supervise(
     "http-server",
     Http.serve({ address: config.httpAddr, serviceName: config.otelServiceName }),
     cannotListen
   )
 
-const grpc = (config: Config) =>
+const grpc = (config: PartConfig<"grpc">) =>
   supervise(
     "grpc-server",
     PaymentsApi.serve({ address: showAddress(config.grpcAddr), drainLimit: drainTimeout(config) }),

@@ -1,16 +1,18 @@
-import { Command, Options } from "@effect/cli"
-import { Array as Arr, Console, Effect, Layer, Option, Schema } from "effect"
-import { AppConfig } from "../Config.js"
+import { Command, HelpDoc, Options, ValidationError } from "@effect/cli"
+import { Console, Effect, Either, Layer, Option, Schema } from "effect"
+import type { ConfigOf } from "../Config.js"
 import * as Postgres from "../infra/Postgres.js"
+import { integer, oneOf } from "../infra/Setting.js"
 import { Outbox } from "../outbox/Outbox.js"
 import { OutboxWake } from "../outbox/OutboxWake.js"
 import { ShardBatches } from "../outbox/ShardBatches.js"
 import * as ShardCount from "../outbox/ShardCount.js"
 import { ShardOwners } from "../outbox/ShardOwners.js"
-import { json, print } from "./Output.js"
+import { option } from "./Flags.js"
+import { json, print, withSettings } from "./Output.js"
 import { kafkaOptions } from "./Services.js"
 
-/** Several answers at once, or an answer where there is no question. */
+/** An answer where there is no question. */
 export class NothingToDecide extends Schema.TaggedError<NothingToDecide>()("NothingToDecide", {
   problem: Schema.String
 }) {
@@ -20,7 +22,10 @@ export class NothingToDecide extends Schema.TaggedError<NothingToDecide>()("Noth
 }
 
 const shard = (name: string, about: string) =>
-  Options.integer(name).pipe(Options.withDescription(about), Options.withPseudoName("shard"), Options.optional)
+  option(name, integer(0, Math.max(...ShardCount.counts) - 1), "shard").pipe(
+    Options.withDescription(about),
+    Options.optional
+  )
 
 const decide = Effect.fn("cli.decideShard")(function*(shard: number, sent: boolean) {
   const batches = yield* ShardBatches
@@ -34,19 +39,27 @@ const decide = Effect.fn("cli.decideShard")(function*(shard: number, sent: boole
   )
 })
 
-const count = Options.integer("count").pipe(
-  Options.filterMap(
-    (value) => Arr.contains(ShardCount.counts as ReadonlyArray<number>, value) ? Option.some(value) : Option.none(),
-    `--count is one of ${ShardCount.counts.join(", ")}`
-  ),
+const parseCount = (text: string) => Either.map(oneOf(...ShardCount.counts.map(String))(text), Number)
+
+const used = [
+  "databaseUrl",
+  "kafkaBrokers",
+  "kafkaClientId",
+  "paymentTopic",
+  "outboxBatchSize",
+  "outboxLease",
+  "outboxMaxAttempts"
+] as const
+type Config = ConfigOf<(typeof used)[number]>
+
+const count = option("count", parseCount, "number").pipe(
   Options.withDescription(
     "From now on there are so many shards: a power of two, 64 at the most. Relays may be at work"
   ),
   Options.optional
 )
 
-const change = Effect.fn("cli.changeShards")(function*(count: number) {
-  const config = yield* AppConfig
+const change = Effect.fn("cli.changeShards")(function*(config: Config, count: number) {
   const before = yield* ShardCount.change(count, {
     kafka: kafkaOptions(config),
     topic: config.paymentTopic,
@@ -76,29 +89,32 @@ export const command = Command.make("shards", {
   json
 }, ({ count, json, sent, unsent }) =>
   Effect.gen(function*() {
-    const config = yield* AppConfig
-    const outbox = Outbox.Default({
-      topic: config.paymentTopic,
-      lease: config.outboxLease,
-      maxAttempts: config.outboxMaxAttempts
-    })
-    const work = Effect.gen(function*() {
-      if ([sent, unsent, count].filter(Option.isSome).length > 1) {
-        return yield* new NothingToDecide({ problem: "one of --sent, --unsent and --count" })
-      }
-      if (Option.isSome(sent)) return yield* decide(sent.value, true)
-      if (Option.isSome(unsent)) return yield* decide(unsent.value, false)
-      if (Option.isSome(count)) return yield* change(count.value)
-      return yield* list(json)
-    })
-    return yield* Effect.provide(
-      work,
-      Layer.merge(ShardBatches.Default, ShardOwners.Default({ lease: config.outboxLease })).pipe(
-        Layer.provideMerge(outbox),
-        Layer.provide(OutboxWake.layerNotify),
-        Layer.provideMerge(Postgres.layer({ url: config.databaseUrl, maxConnections: 4 }))
+    if ([sent, unsent, count].filter(Option.isSome).length > 1) {
+      return yield* Effect.fail(
+        ValidationError.invalidArgument(HelpDoc.p("only one of --sent, --unsent and --count can be given"))
       )
-    )
+    }
+    return yield* withSettings(used, (config) => {
+      const work = Effect.gen(function*() {
+        if (Option.isSome(sent)) return yield* decide(sent.value, true)
+        if (Option.isSome(unsent)) return yield* decide(unsent.value, false)
+        if (Option.isSome(count)) return yield* change(config, count.value)
+        return yield* list(json)
+      })
+      const outbox = Outbox.Default({
+        topic: config.paymentTopic,
+        lease: config.outboxLease,
+        maxAttempts: config.outboxMaxAttempts
+      })
+      return Effect.provide(
+        work,
+        Layer.merge(ShardBatches.Default, ShardOwners.Default({ lease: config.outboxLease })).pipe(
+          Layer.provideMerge(outbox),
+          Layer.provide(OutboxWake.layerNotify),
+          Layer.provideMerge(Postgres.layer({ url: config.databaseUrl, maxConnections: 4 }))
+        )
+      )
+    })
   })).pipe(
     Command.withDescription("Show the shards of exactly-once delivery, change their number, decide on a stuck one")
   )

@@ -1,25 +1,29 @@
 import { Command } from "@effect/cli"
-import { Config, ConfigProvider, Console, Effect, Layer, Logger, LogLevel, Option, Schedule } from "effect"
-import { AppConfig } from "../Config.js"
-import { showAddress, showUrl } from "../infra/Setting.js"
+import { ConfigProvider, Console, Effect, Logger, LogLevel, Option, Schedule } from "effect"
+import * as Http from "node:http"
+import { readSettings } from "../Config.js"
+import type { Address } from "../infra/Setting.js"
+import { given, showAddress, showUrl } from "../infra/Setting.js"
 import type { Part } from "../local/LocalStackError.js"
 import * as Local from "./Local.js"
+import { withSettings } from "./Output.js"
 import * as Scenario from "./Scenario.js"
 import { serve } from "./Serve.js"
+import { parts as allParts, settingsOf } from "./Services.js"
 
 const variables = { postgres: "DATABASE_URL", redis: "REDIS_URL", kafka: "KAFKA_BROKERS" } as const
 
 /** The servers that the environment does not name: these are ours to start. */
 const missingParts = Effect.gen(function*() {
-  const given = yield* Effect.forEach(
+  const named = yield* Effect.forEach(
     Object.entries(variables),
     ([part, variable]) =>
       Effect.map(
-        Effect.orDie(Config.option(Config.string(variable))),
+        Effect.orDie(given(variable)),
         (url) => [part as Part, Option.isSome(url)] as const
       )
   )
-  return given.flatMap(([part, isGiven]) => isGiven ? [] : [part])
+  return named.flatMap(([part, isNamed]) => isNamed ? [] : [part])
 })
 
 /** The environment, and in it the addresses of what we started. */
@@ -30,19 +34,26 @@ const withAddresses = (addresses: ReadonlyArray<readonly [string, string | undef
       () => environment
     ))
 
+/** Whether /readyz answers 200. With an agent of its own: Node's common one may send it to a proxy (`NODE_USE_ENV_PROXY`). */
+const isReady = (address: Address) =>
+  Effect.async<boolean>((resume) => {
+    Http.get({ ...address, path: "/readyz", agent: false }, (response) => {
+      response.resume()
+      resume(Effect.succeed(response.statusCode === 200))
+    }).on("error", () => resume(Effect.succeed(false)))
+  })
+
 /** Ends when the services say that they have all they need. */
 const ready = Effect.flatMap(
-  AppConfig,
-  ({ httpAddr }) =>
-    Effect.tryPromise(() => fetch(`http://${showAddress(httpAddr)}/readyz`)).pipe(
-      Effect.filterOrFail((response) => response.ok),
-      Effect.retry(Schedule.spaced("50 millis"))
-    )
+  readSettings("httpAddr"),
+  ({ httpAddr }) => Effect.repeat(isReady(httpAddr), { until: (ok) => ok, schedule: Schedule.spaced("50 millis") })
 )
 
-const whereabouts = Effect.map(AppConfig, (config) => `
+/** What was started here is told as one would paste it, with the password that everybody knows. */
+const whereabouts = (stack: { readonly databaseUrl?: string }) =>
+  Effect.map(readSettings("databaseUrl", "redisUrl", "kafkaBrokers", "grpcAddr", "httpAddr"), (config) => `
 Everything runs until Ctrl-C
-  PostgreSQL          ${showUrl(config.databaseUrl)}
+  PostgreSQL          ${stack.databaseUrl ?? showUrl(config.databaseUrl)}
   Redis               ${showUrl(config.redisUrl)}
   Kafka               ${config.kafkaBrokers.join(", ")}
   gRPC                ${showAddress(config.grpcAddr)}
@@ -58,7 +69,7 @@ Go on, in another terminal
 
 /** The whole on this machine: what is missing of the stack, all services, and the saga once if the stack is all ours. */
 const run = Effect.gen(function*() {
-  const config = yield* AppConfig
+  const config = yield* readSettings(...Local.used, ...settingsOf(allParts))
   const started = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
   const parts = yield* missingParts
   const stack = yield* Local.start(config, parts)
@@ -73,23 +84,21 @@ const run = Effect.gen(function*() {
     yield* Console.log(`${"services".padEnd(14)}ready in ${((now - started) / 1000).toFixed(1)} s`)
     // other people's servers are not for plays
     const orderId = parts.length === 3 ? yield* Scenario.run : 111n
-    yield* Console.log(yield* whereabouts)
+    yield* Console.log(yield* whereabouts(stack))
     yield* Console.log(nextSteps(orderId))
     return yield* Effect.never
   })
   return yield* Effect.all([serve([]), tour, stack.ended], { concurrency: "unbounded", discard: true }).pipe(
-    Effect.provide(Layer.provide(AppConfig.layer, Layer.setConfigProvider(provider)))
+    Effect.withConfigProvider(provider)
   )
 }).pipe(Effect.scoped)
 
 /** Between the lines that tell the story only what is wrong is logged, unless LOG_LEVEL asks for more. */
-const quiet = Layer.unwrapEffect(
-  Effect.map(
-    Effect.orDie(Config.option(Config.string("LOG_LEVEL"))),
-    (level) => Option.isNone(level) ? Logger.minimumLogLevel(LogLevel.Warning) : Layer.empty
-  )
+const quietly = Effect.flatMap(
+  Effect.orDie(given("LOG_LEVEL")),
+  (level) => Option.isNone(level) ? Logger.withMinimumLogLevel(run, LogLevel.Warning) : withSettings([], () => run)
 )
 
-export const command = Command.make("start", {}, () => Effect.provide(run, quiet)).pipe(
+export const command = Command.make("start", {}, () => quietly).pipe(
   Command.withDescription("Run everything on this machine, and play one order through")
 )

@@ -3,11 +3,14 @@ import { Effect } from "effect"
 import type { Outcome, PaymentStatus } from "../domain/Payment.js"
 import { OrderId, Payment } from "../domain/Payment.js"
 import * as GrpcClient from "../infra/GrpcClient.js"
+import type { Address } from "../infra/Setting.js"
 import * as Proto from "./PaymentsProto.js"
 
 export interface PaymentsClientOptions {
   /** How long a call may take. Default: 5 seconds. */
   readonly deadline?: Duration.DurationInput
+  /** Whether a host elsewhere may be called through a proxy (`GrpcClient`). Default: no. */
+  readonly useProxy?: boolean
 }
 
 const statuses = {
@@ -17,11 +20,11 @@ const statuses = {
 } as const satisfies Record<Proto.Payment["status"], PaymentStatus>
 
 /**
- * A client of `paymentsapi.PaymentsApi` at `host:port`, for the life of the scope. Interruption cancels a call.
+ * A client of `paymentsapi.PaymentsApi` at this address, for the life of the scope. Interruption cancels a call.
  *
  * Calls fail with `GrpcCallError`, whose `code` is that of proto/payments.proto.
  */
-export const make = Effect.fnUntraced(function*(address: string, options: PaymentsClientOptions = {}) {
+export const make = Effect.fnUntraced(function*(address: Address, options: PaymentsClientOptions = {}) {
   const client = yield* GrpcClient.make({ ...options, address, protoFile: Proto.file, service: Proto.service })
 
   /** Pays an order, or does not. Any number is sent as it is, so that the server may refuse it. */

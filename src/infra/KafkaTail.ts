@@ -1,4 +1,4 @@
-import { Duration, Effect, Mailbox } from "effect"
+import { Clock, Duration, Effect, Mailbox } from "effect"
 import { randomUUID } from "node:crypto"
 import type { KafkaOptions } from "./Kafka.js"
 import { attempt, close, withAdmin } from "./Kafka.js"
@@ -15,6 +15,28 @@ export interface TailOptions extends KafkaOptions {
   /** The first record followed: the first that is there, or the first that comes after now. */
   readonly from: "beginning" | "end"
 }
+
+/** Groups of tails have the moment of their making (milliseconds of the epoch) in their names. */
+const groupName = /^payments-tail-(\d{13})-/
+
+/** A group as old as this whose tail is gone was left by a process that was killed: nobody comes back to it. */
+const abandoned = Duration.toMillis("1 hour")
+
+/**
+ * Deletes the group, and those that processes which were killed have left: the broker would keep their offsets for a week.
+ * It refuses to delete a group that still has a member.
+ */
+const deleteGroups = (options: TailOptions, groupId: string) =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    withAdmin(options, (admin) =>
+      Effect.zipRight(
+        close(() => admin.deleteGroups([groupId]), "2 seconds"),
+        close(() =>
+          admin.listGroups().then(({ groups }) => {
+            const left = groups.map((_) => _.groupId).filter((id) => Number(groupName.exec(id)?.[1]) < now - abandoned)
+            return left.length === 0 ? undefined : admin.deleteGroups(left)
+          }), "2 seconds")
+      )))
 
 /** What comes to the topic from now on is followed, however long joining the group takes. */
 const startAtEnd = (options: TailOptions, groupId: string) =>
@@ -36,11 +58,9 @@ const startAtEnd = (options: TailOptions, groupId: string) =>
  * The mailbox fails when the consumer does.
  */
 export const open = Effect.fn("KafkaTail.open")(function*(options: TailOptions) {
-  const groupId = `payments-tail-${randomUUID()}`
+  const groupId = `payments-tail-${yield* Clock.currentTimeMillis}-${randomUUID()}`
   const records = yield* Mailbox.make<TailRecord, Effect.Effect.Error<ReturnType<typeof KafkaConsumer.consume>>>()
-  yield* Effect.addFinalizer(() =>
-    Effect.ignore(withAdmin(options, (admin) => close(() => admin.deleteGroups([groupId]), "2 seconds")))
-  )
+  yield* Effect.addFinalizer(() => Effect.ignore(deleteGroups(options, groupId)))
   if (options.from === "end") yield* startAtEnd(options, groupId)
   yield* KafkaConsumer.consume(
     { ...options, groupId, sessionTimeout: Duration.seconds(15), concurrency: 1, drainTimeout: "2 seconds" },

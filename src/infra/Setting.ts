@@ -43,15 +43,26 @@ export const setting = <A>(
   }
 ): Setting<A> => ({ name, parse, example: options.default, show: String, ...options })
 
-type Values<S extends Record<string, Setting<any>>> = {
+export type Values<S extends Record<string, Setting<any>>> = {
   readonly [K in keyof S]: S[K] extends Setting<infer A> ? A : never
 }
 
-const read = <A>({ default: fallback, name, parse }: Setting<A>) =>
-  Config.string(name).pipe(
-    Config.withDefault(fallback),
-    Config.mapOrFail((text) => Either.mapLeft(parse(text), (problem) => ConfigError.InvalidData([name], problem)))
+/**
+ * The text of an environment variable, without blanks at its ends. A variable that is there and empty counts as unset:
+ * Compose, Kubernetes and CI systems set a variable to nothing when they mean that it has no value.
+ */
+export const given = (name: string): Config.Config<Option.Option<string>> =>
+  Config.map(
+    Config.withDefault(Config.string(name), ""),
+    (text) => Option.liftPredicate(text.trim(), (trimmed) => trimmed !== "")
   )
+
+const read = <A>({ default: fallback, name, parse }: Setting<A>) =>
+  Config.mapOrFail(given(name), (text) =>
+    Either.mapLeft(
+      parse(Option.getOrElse(text, () => fallback)),
+      (problem) => ConfigError.InvalidData([name], problem)
+    ))
 
 const flatten = (
   error: ConfigError.ConfigError
@@ -60,7 +71,7 @@ const flatten = (
     ? [...flatten(error.left), ...flatten(error.right)]
     : [{ variable: error.path.join("_"), problem: error.message }]
 
-/** Reads every setting. Fails with all problems together. */
+/** Reads these settings, and looks at no other variable. Fails with all problems together. */
 export const load = <S extends Record<string, Setting<any>>>(settings: S): Effect.Effect<Values<S>, ConfigProblems> =>
   (Config.all(
     Object.fromEntries(Object.entries(settings).map(([key, setting]) => [key, read(setting)]))
@@ -81,11 +92,14 @@ export const text: Parse<string> = (text) => text.trim() === "" ? Either.left("i
 export const optional = <A>(parse: Parse<A>): Parse<Option.Option<A>> => (text) =>
   text.trim() === "" ? Either.right(Option.none()) : Either.map(parse(text), Option.some)
 
+/** What stands between commas. A comma at an end, or two in a row, have nothing between them. */
+const items = (text: string) => text.split(",").map((item) => item.trim()).filter((item) => item !== "")
+
 /** `key=value,key=value`, the values percent-encoded. */
 export const pairs: Parse<Redacted.Redacted<Readonly<Record<string, string>>>> = (text) => {
-  const items = text.split(",").map((item) => /^\s*([^=\s]+)\s*=\s*(.*?)\s*$/.exec(item))
+  const pairs = items(text).map((item) => /^([^=\s]+)\s*=\s*(.*)$/.exec(item))
   return Either.try({
-    try: () => Redacted.make(Object.fromEntries(items.map((item) => [item![1]!, decodeURIComponent(item![2]!)]))),
+    try: () => Redacted.make(Object.fromEntries(pairs.map((pair) => [pair![1]!, decodeURIComponent(pair![2]!)]))),
     catch: () => "is not a list of key=value"
   })
 }
@@ -95,10 +109,8 @@ export const url = (...protocols: ReadonlyArray<string>): Parse<Redacted.Redacte
     ? Either.right(Redacted.make(text))
     : Either.left(`is not a URL that starts with ${protocols.map((protocol) => `${protocol}//`).join(" or ")}`)
 
-export const list: Parse<ReadonlyArray<string>> = (text) => {
-  const items = text.split(",").map((item) => item.trim())
-  return items.some((item) => item === "") ? Either.left("has an empty item") : Either.right(items)
-}
+export const list: Parse<ReadonlyArray<string>> = (text) =>
+  Either.liftPredicate(items(text), (items) => items.length > 0, () => "has no item")
 
 export const brokers: Parse<ReadonlyArray<string>> = (text) =>
   Either.filterOrLeft(
@@ -141,11 +153,24 @@ export const duration = (min: Duration.DurationInput): Parse<Duration.Duration> 
 export const oneOf = <A extends string>(...values: ReadonlyArray<A>): Parse<A> => (text) =>
   values.includes(text as A) ? Either.right(text as A) : Either.left(`is not one of ${values.join(", ")}`)
 
+/** One of some words, in upper or lower case. */
+export const word = <A extends string>(...values: ReadonlyArray<A>): Parse<A> => (text) =>
+  oneOf(...values)(values.find((value) => value.toLowerCase() === text.toLowerCase()) ?? text)
+
 export const showDuration = (duration: Duration.Duration) => Duration.format(duration)
+/** Names of URL parameters whose values are secrets. */
+const secret = /pass|pwd|secret|token|key|auth|credential/i
+const decoded = (text: string) => Either.getOrElse(Either.try(() => decodeURIComponent(text)), () => text)
+
+/** A URL without its password, and without the values of parameters that are secrets by their names. */
 export const showUrl = (url: Redacted.Redacted) =>
   Redacted.value(url)
     // the last @ before the host's end is the one that counts
     .replace(/(:\/\/[^:@/?#]*):[^/?#]*@/, "$1:<redacted>@")
-    .replace(/([?&][^=&#]*password[^=&#]*=)[^&#]*/gi, "$1<redacted>")
+    .replace(
+      /([?&])([^=&#]*)=[^&#]*/g,
+      (parameter, before: string, name: string) =>
+        secret.test(decoded(name)) ? `${before}${name}=<redacted>` : parameter
+    )
 export const showOptional = <A>(show: (value: A) => string) => Option.match({ onNone: () => "", onSome: show })
 export const showAddress = ({ host, port }: Address) => `${host.includes(":") ? `[${host}]` : host}:${port}`

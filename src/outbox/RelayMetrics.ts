@@ -21,7 +21,7 @@ export const dead = Metric.counter("payments_events_dead_total", {
 const latency = Metric.histogram(
   "payments_publish_latency_seconds",
   MetricBoundaries.fromIterable([0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300]),
-  "From the commit of an event to the broker's acknowledgement"
+  "From the commit of an event until it is marked DONE, after the broker's acknowledgement"
 )
 
 /** Events are `DONE`, so many seconds after their commits. */

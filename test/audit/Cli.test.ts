@@ -246,7 +246,7 @@ layer(Layer.scoped(Lived, lived(300)), { timeout: "120 seconds", excludeTestServ
         )
         assert.sameDeepMembers(found.map(String), expected.map(String))
         assert.strictEqual(code, 1)
-        assert.match(stderr, /^payments: the audit is not clean: [^\n]+\n$/)
+        assert.match(stderr, /^\{"error":"AuditNotClean","message":"the audit is not clean: [^\n]+"\}\n$/)
         assert.isFalse(summary.clean)
         assert.strictEqual(summary.found["body-differs"], 6)
         const notes = findings.filter(({ fault }) => !fault).map(({ finding }) => finding)

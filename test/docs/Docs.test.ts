@@ -98,6 +98,12 @@ describe("README.md", () => {
     for (const [name, number] of Object.entries(exitCodes)) assert.include(page, `\n| ${number} |`, name)
   })
 
+  it("pays with other tools an order that the command line, the hints of npm start and its saga leave alone", () => {
+    const orders = blocks(page, "sh").flatMap((block) => [...block.matchAll(/"order_id": ?(\d+)/g)].map((_) => _[1]))
+    assert.lengthOf(new Set(orders), 1)
+    for (const taken of ["111", "112", "113"]) assert.notInclude(orders, taken)
+  })
+
   it("has the table of the settings as they are", async () => {
     const script = new URL("../../scripts/config-table.mjs", import.meta.url).href
     const { replaceTable, tableOf } = await import(/* @vite-ignore */ script)

@@ -1,13 +1,32 @@
 import { assert, layer } from "@effect/vitest"
-import { Context, Effect, Layer } from "effect"
+import { Context, Deferred, Effect, Layer } from "effect"
 import { randomUUID } from "node:crypto"
 import { readFileSync } from "node:fs"
+import * as Net from "node:net"
 import { freshDatabase } from "../utils/PgTest.js"
 import { eventually } from "./Eventually.js"
 import { freePort } from "./FreePort.js"
 import * as Program from "./Program.js"
 import * as Topics from "./Topics.js"
 import * as World from "./World.js"
+
+const nowhere = "http://127.0.0.1:1"
+
+/** What other programs, shells and orchestrators put into an environment, and settings that the commands of the saga do not use. */
+const strange = {
+  http_proxy: nowhere,
+  https_proxy: nowhere,
+  grpc_proxy: nowhere,
+  all_proxy: nowhere,
+  HTTP_PROXY: nowhere,
+  PAYMENTS_PORT: "tcp://10.0.0.1:8081",
+  KAFKA_PORT: "tcp://10.0.0.2:9092",
+  LOCAL_KAFKA_PORT: "tcp://10.0.0.3:9092",
+  DATABASE_URL: "somewhere",
+  OUTBOX_LEASE: "long",
+  KAFKA_CLIENT_ID: "",
+  GRPC_USE_PROXY: " "
+}
 
 const setup = Effect.gen(function*() {
   const world = yield* World.make()
@@ -16,7 +35,7 @@ const setup = Effect.gen(function*() {
   const program = yield* Program.serve([], world.env)
   yield* program.untilReady
   const env = { ...world.env, GRPC_ADDR: program.grpc }
-  const cli = (...args: ReadonlyArray<string>) => Program.run(args, env)
+  const cli = (...args: ReadonlyArray<string>) => Program.run(args, { ...env, ...strange })
   const records = yield* topics.follow(world.inventory)
   return { world, topics, env, cli, records } as const
 })
@@ -43,13 +62,23 @@ const printed = ({ code, stderr, stdout }: Ran) => {
   return stdout
 }
 
+/** A server that takes connections, and says nothing. */
+const listening = (called: Deferred.Deferred<void>) =>
+  Effect.acquireRelease(
+    Effect.async<Net.Server>((resume) => {
+      const server: Net.Server = Net.createServer(() => Deferred.unsafeDone(called, Effect.void))
+      server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+    }),
+    (server) => Effect.sync(() => server.close())
+  ).pipe(Effect.map((server) => `127.0.0.1:${(server.address() as Net.AddressInfo).port}`))
+
 const both = <A, B, E, R>(a: Effect.Effect<A, E, R>, b: Effect.Effect<B, E, R>) =>
   Effect.all([a, b], { concurrency: 2 })
 
 layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: true })("the command line", (it) => {
   it.effect("reserve, pay, refuse and payment: for people and as JSON, with the exit code of each refusal", () =>
     Effect.gen(function*() {
-      const { cli, records, topics, world } = yield* Saga
+      const { cli, env, records, topics, world } = yield* Saga
       const key = randomUUID()
       const [human, asJson] = yield* both(
         cli("reserve", "111"),
@@ -57,7 +86,9 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       )
       assert.match(
         printed(human),
-        new RegExp(`^order 111 COMPLETED, key [0-9a-f-]{36}: written to ${world.inventory}/\\d at \\d+\\n$`)
+        new RegExp(
+          `^reserved order 111 \\(inventory record COMPLETED, key [0-9a-f-]{36}\\) at ${world.inventory}/\\d@\\d+\\n$`
+        )
       )
       assert.match(
         printed(asJson),
@@ -90,7 +121,12 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
 
       const [late, unknown] = yield* both(cli("refuse", "111"), cli("pay", "112", "--json"))
       failed(late, 4, /FAILED_PRECONDITION: the payment of order 111 is COMPLETED already/)
-      failed(unknown, 3, /NOT_FOUND: order 112 has no payment/)
+      assert.strictEqual(unknown.code, 3)
+      assert.strictEqual(unknown.stdout, "")
+      assert.deepStrictEqual(JSON.parse(unknown.stderr), {
+        error: "NOT_FOUND",
+        message: `UpdatePaymentStatus at ${env.GRPC_ADDR}: NOT_FOUND: order 112 has no payment`
+      })
     }).pipe(Effect.scoped))
 
   it.effect("watch follows the topic, one line a record, until it is told to end", () =>
@@ -120,11 +156,52 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       assert.strictEqual(key, "500")
       assert.strictEqual(JSON.parse(value).status, "CREATED")
       assert.sameMembers(Object.keys(place), ["partition", "offset"])
-      for (const watcher of [all, fresh]) {
-        yield* watcher.signal("SIGINT")
+      for (const [watcher, signal] of [[all, "SIGHUP"], [fresh, "SIGINT"]] as const) {
+        yield* watcher.signal(signal)
         assert.deepStrictEqual(yield* watcher.ended, { code: 0, signal: null })
         assert.strictEqual(watcher.stderr(), "")
       }
+    }).pipe(Effect.scoped))
+
+  it.effect("a reader that has gone ends watch without a word, and no group of it is left; a service goes on without its log", () =>
+    Effect.gen(function*() {
+      const { env, topics } = yield* Saga
+      const before = yield* topics.groups
+      const watching = Program.shell("(payments watch --from-beginning; echo ended with $? >&2) | head -1", env)
+      const serving = Effect.gen(function*() {
+        const service = yield* Program.serve(["grpc"], env)
+        yield* Effect.sync(() => assert.isNotEmpty(service.stderr())).pipe(eventually("30 seconds"))
+        yield* service.hangUp
+        yield* service.untilReady
+        yield* service.signal("SIGTERM")
+        return yield* service.ended
+      }).pipe(Effect.scoped)
+      const [watched, served] = yield* both(watching, serving)
+      assert.match(watched.stdout, /^[^\n]+"status":"CREATED"\}\n$/)
+      assert.strictEqual(watched.stderr, "ended with 0\n")
+      assert.deepStrictEqual(served, { code: 0, signal: null })
+      yield* Effect.map(
+        topics.groups,
+        (groups) =>
+          assert.isEmpty(groups.filter((group) => group.startsWith("payments-tail-") && !before.includes(group)))
+      ).pipe(
+        eventually()
+      )
+    }))
+
+  it.effect("what cannot be printed is a failure, and a command that is stopped before it is done has the signal's exit code", () =>
+    Effect.gen(function*() {
+      const called = yield* Deferred.make<void>()
+      const mute = yield* listening(called)
+      const stopped = Effect.gen(function*() {
+        const pay = yield* Program.start(["pay", "1"], { GRPC_ADDR: mute })
+        yield* Deferred.await(called)
+        yield* pay.signal("SIGINT")
+        return yield* pay.ended
+      }).pipe(Effect.scoped)
+      const [full, ended] = yield* both(Program.shell("payments drills >/dev/full", {}), stopped)
+      failed(full, 1, /cannot be written: ENOSPC/)
+      assert.deepStrictEqual(ended, { code: 130, signal: null })
     }).pipe(Effect.scoped))
 
   it.effect("migrate: what was pending, then nothing, and where the database is away an error that names no password", () =>
@@ -191,7 +268,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
           "local"
         ]
       ) {
-        assert.match(printed(help), new RegExp(`- ${command}\\b`))
+        assert.match(printed(help), new RegExp(`^  ${command} +[A-Z]`, "m"))
       }
       const { version: ours } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"))
       assert.strictEqual(printed(version).trim(), ours)
@@ -201,15 +278,22 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
     Effect.gen(function*() {
       const { cli } = yield* Saga
       const ran = yield* Effect.forEach(
-        [["pay", "0"], ["reserve", "1", "--key", "no-uuid"], ["unheard-of"]],
+        [["pay", "0x10"], ["reserve", "1", "--key", "no-uuid"], ["local", "dwon"], [
+          "shards",
+          "--sent",
+          "1",
+          "--unsent",
+          "1"
+        ]],
         (args) => cli(...args),
         { concurrency: 2 }
       )
-      for (const { code, stderr, stdout } of ran) {
-        assert.strictEqual(code, 2, stderr)
-        assert.strictEqual(stdout, "")
-        assert.isNotEmpty(stderr)
-        assert.notMatch(stderr, /^ +at /m, "a stack trace")
-      }
+      const problems = [
+        /order_id is not a whole number from 1 to 9223372036854775807, in decimal digits: "0x10"/,
+        /--key is not a UUID: "no-uuid"/,
+        /no command "local dwon"\. Did you mean "down"\?/,
+        /only one of --sent, --unsent and --count/
+      ]
+      ran.forEach((result, i) => failed(result, 2, problems[i]!))
     }))
 })

@@ -22,13 +22,28 @@ export interface Program {
   readonly stderr: () => string
   readonly ended: Effect.Effect<Ended>
   readonly signal: (name: NodeJS.Signals) => Effect.Effect<void>
+  /** Nobody reads what the program prints and logs any more. */
+  readonly hangUp: Effect.Effect<void>
 }
 
 /** Starts the program with this environment and no other, outside of the checkout. It is killed with the scope. */
 export const start = (args: ReadonlyArray<string>, env: Environment): Effect.Effect<Program, never, Scope.Scope> =>
+  startCommand(process.execPath, [main, ...args], env)
+
+/** Runs a line of a shell to its end, where `payments` is the program. */
+export const shell = (line: string, env: Environment) => {
+  const program = `payments() { "${process.execPath}" "${main}" "$@"; }`
+  return toItsEnd(startCommand("sh", ["-c", `${program}\n${line}`], env))
+}
+
+const startCommand = (
+  command: string,
+  args: ReadonlyArray<string>,
+  env: Environment
+): Effect.Effect<Program, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => {
-      const child = spawn(process.execPath, [main, ...args], {
+      const child = spawn(command, args, {
         cwd: tmpdir(),
         env: { PATH: process.env["PATH"], ...env },
         stdio: ["ignore", "pipe", "pipe"]
@@ -43,7 +58,11 @@ export const start = (args: ReadonlyArray<string>, env: Environment): Effect.Eff
         stdout: () => stdout,
         stderr: () => stderr,
         ended: Deferred.await(ended),
-        signal: (name: NodeJS.Signals) => Effect.sync(() => void child.kill(name))
+        signal: (name: NodeJS.Signals) => Effect.sync(() => void child.kill(name)),
+        hangUp: Effect.sync(() => {
+          child.stdout.destroy()
+          child.stderr.destroy()
+        })
       }
     }),
     (program, exit) =>
@@ -57,9 +76,11 @@ export const start = (args: ReadonlyArray<string>, env: Environment): Effect.Eff
   )
 
 /** Runs the program to its end. */
-export const run = (args: ReadonlyArray<string>, env: Environment) =>
+export const run = (args: ReadonlyArray<string>, env: Environment) => toItsEnd(start(args, env))
+
+const toItsEnd = (starting: Effect.Effect<Program, never, Scope.Scope>) =>
   Effect.gen(function*() {
-    const program = yield* start(args, env)
+    const program = yield* starting
     const { code } = yield* program.ended.pipe(Effect.timeout("60 seconds"))
     return { code, stdout: program.stdout(), stderr: program.stderr() }
   }).pipe(Effect.scoped)

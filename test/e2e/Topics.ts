@@ -82,6 +82,9 @@ export const make = Effect.fnUntraced(function*(brokers: string) {
       return new Map(offsets!.partitions.map(({ offset, partition }) => [partition, Number(offset)]))
     })
 
+  /** Every consumer group that the broker has. */
+  const groups = Effect.promise(async () => (await admin.listGroups()).groups.map(({ groupId }) => groupId))
+
   const members = (groupId: string) =>
     Effect.promise(async () => (await admin.describeGroups([groupId])).groups[0]!.members.length)
 
@@ -128,6 +131,7 @@ export const make = Effect.fnUntraced(function*(brokers: string) {
     write,
     writeAll,
     committed,
+    groups,
     members,
     ends,
     remove,

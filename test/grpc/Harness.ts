@@ -44,7 +44,7 @@ export const start = (options: Omit<PaymentsApi.PaymentsApiOptions, "address" | 
     }).pipe(Effect.forkScoped)
     const port = yield* Effect.raceFirst(Deferred.await(bound), Fiber.join(server))
     const address = `127.0.0.1:${port}`
-    return { address, client: yield* PaymentsClient.make(address), port, server }
+    return { address, client: yield* PaymentsClient.make({ host: "127.0.0.1", port }), port, server }
   })
 
 /** An order whose payment is CREATED. */

@@ -46,21 +46,33 @@ describe("Setting", () => {
     problem: "is not one of a, b",
     bad: ["", "A", "c", "a,b", " a"]
   })
+  reads("word", Setting.word("Info", "None"), {
+    values: [["Info", "Info"], ["info", "Info"], ["NONE", "None"]],
+    problem: "is not one of Info, None",
+    bad: ["", "Inf", "Information"]
+  })
   reads("list", Setting.list, {
-    values: [["a", ["a"]], ["a, b ,c", ["a", "b", "c"]]],
-    problem: "has an empty item",
-    bad: ["", ",", "a,", ",a", "a,,b", "a, ,b"]
+    values: [
+      ["a", ["a"]],
+      ["a, b ,c", ["a", "b", "c"]],
+      ["a,", ["a"]],
+      [",a", ["a"]],
+      ["a,,b", ["a", "b"]],
+      ["a, ,b", ["a", "b"]]
+    ],
+    problem: "has no item",
+    bad: ["", " ", ",", " , "]
   })
   reads("brokers", Setting.brokers, {
-    values: [["a:1", ["a:1"]], ["a:1, b:2,[::1]:3", ["a:1", "b:2", "[::1]:3"]]],
+    values: [["a:1", ["a:1"]], ["a:1, b:2,[::1]:3", ["a:1", "b:2", "[::1]:3"]], ["a:1,", ["a:1"]]],
     problem: "is not a list of host:port",
     bad: ["a", "a:1,b", "a:x", ":1", "a:1 b:2", "kafka://a:1", "a:65536"]
   })
-  reads("brokers, none", Setting.brokers, { values: [], problem: "has an empty item", bad: ["", "a:1,", ",a:1"] })
+  reads("brokers, none", Setting.brokers, { values: [], problem: "has no item", bad: ["", ","] })
   reads("pairs", plain(Setting.pairs), {
-    values: [["a=b", { a: "b" }], ["a=b%20c, d = e=f ,g=", { a: "b c", d: "e=f", g: "" }]],
+    values: [["a=b", { a: "b" }], ["a=b%20c, d = e=f ,g=", { a: "b c", d: "e=f", g: "" }], ["a=b,", { a: "b" }]],
     problem: "is not a list of key=value",
-    bad: ["a", "=b", "a=b,", "a=b,c", "a=%zz", "a b=c"]
+    bad: ["a", "=b", "a=b,c", "a=%zz", "a b=c"]
   })
   reads("url", plain(Setting.url("redis:", "rediss:")), {
     values: [["redis://h", "redis://h"], ["rediss://u:p@h:1/2", "rediss://u:p@h:1/2"]],
@@ -191,7 +203,10 @@ describe("Setting", () => {
         const url of [
           "postgres://db/payments?user=u&password=hunter2",
           "redis://r?password=hunter2&db=1",
-          "postgres://db/p?PASSWORD=hunter2"
+          "postgres://db/p?PASSWORD=hunter2",
+          "postgres://db/p?p%61ssword=hunter2",
+          "https://collector/v1?api_key=hunter2",
+          "https://collector/v1?a=b&access_token=hunter2"
         ]
       ) {
         assert.notInclude(show(url), "hunter2")
@@ -215,7 +230,8 @@ describe("Setting", () => {
         default: "http://localhost",
         example: "http://example"
       }),
-      name: Setting.setting("NAME", Setting.text, { about: "Name.", default: "x" })
+      name: Setting.setting("NAME", Setting.text, { about: "Name.", default: "x" }),
+      names: Setting.setting("NAMES", Setting.list, { about: "Names.", default: "x" })
     }
     const load = (environment: Record<string, string>) =>
       Setting.load(settings).pipe(
@@ -230,9 +246,9 @@ describe("Setting", () => {
 
     it.effect("all problems at once, each with its variable and an example, and no value", () =>
       Effect.gen(function*() {
-        const error = yield* Effect.flip(load({ POOL_SIZE: "hunter2", SERVER_URL: "ftp://u:hunter2@h", NAME: "" }))
+        const error = yield* Effect.flip(load({ POOL_SIZE: "hunter2", SERVER_URL: "ftp://u:hunter2@h", NAMES: "," }))
         assert.deepStrictEqual([...error.problems].sort((a, b) => a.variable < b.variable ? -1 : 1), [
-          { variable: "NAME", problem: "is empty", example: "x" },
+          { variable: "NAMES", problem: "has no item", example: "x" },
           { variable: "POOL_SIZE", problem: "is not a whole number from 1 to 10", example: "5" },
           { variable: "SERVER_URL", problem: "is not a URL that starts with http://", example: "http://example" }
         ])
