@@ -2,6 +2,7 @@ import type { Duration } from "effect"
 import { Effect, Fiber, Layer, Schema } from "effect"
 import { readSettings } from "../Config.js"
 import * as Telemetry from "../ops/Telemetry.js"
+import { Sequences } from "../payments/Sequences.js"
 import * as Drills from "./Drills.js"
 import * as Prepare from "./Prepare.js"
 import * as Services from "./Services.js"
@@ -47,7 +48,10 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Services.Part>) {
   const running = partsOf(named)
   const config = yield* readSettings(...Services.settingsOf(running))
   const prepare = Effect.all([
-    Prepare.database({ migrate: config.migrateOnStart }),
+    Effect.zipRight(
+      Prepare.database({ migrate: config.migrateOnStart }),
+      Effect.flatMap(Sequences, (sequences) => sequences.prepare)
+    ),
     Prepare.topics(Services.kafkaOptions(config), {
       topics: Services.topicsOf(config, running),
       create: config.kafkaCreateTopics

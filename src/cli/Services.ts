@@ -22,6 +22,7 @@ import { ShardOwners } from "../outbox/ShardOwners.js"
 import * as ShardRelay from "../outbox/ShardRelay.js"
 import { PaymentRepo } from "../payments/PaymentRepo.js"
 import { Payments } from "../payments/Payments.js"
+import { Sequences } from "../payments/Sequences.js"
 
 /** What a process may run; each may run in several processes at once. */
 export const parts = ["consumer", "relay", "grpc"] as const
@@ -108,6 +109,7 @@ export const layer = (config: Config, running: ReadonlyArray<Part>) => {
   })
   return Layer.mergeAll(Payments.Default, Backlog.Default, readiness).pipe(
     Layer.provideMerge(PaymentRepo.Default),
+    Layer.provideMerge(Sequences.Default),
     Layer.provideMerge(outbox),
     Layer.provideMerge(has("relay") ? OutboxWake.layerLocal : OutboxWake.layerNotify),
     Layer.provideMerge(Postgres.layer({ url: config.databaseUrl, maxConnections: config.databasePoolSize }))

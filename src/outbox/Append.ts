@@ -37,7 +37,7 @@ export const make = (
 
   /**
    * The part `appended` of a statement: writes an event for each of `rows` (order_id, payload, traceparent), in their
-   * order. The statement must hold the lock of the order's payment row: ids then rise in commit order within an order.
+   * order. The statement must hold the lock of the order's payment row: so no two write events of one order at a time.
    * With an advance the event is leased at once, unless an earlier one of its order has to go first.
    */
   const append = (rows: Statement.Fragment, advance: { readonly token: unknown } | undefined) =>

@@ -33,14 +33,15 @@ export class Backlog extends Effect.Service<Backlog>()("payments/Backlog", {
     const read = sql<Measured>`
       -- both conditions are those of a partial index: DONE events are never read
       WITH undone AS (
-        SELECT status FROM event WHERE status <> 'DONE' LIMIT ${countLimit}
+        SELECT status, created_at FROM event WHERE status <> 'DONE' LIMIT ${countLimit}
       )
       SELECT count(*) FILTER (WHERE status = 'WAIT')::float8 AS waiting,
              count(*) FILTER (WHERE status = 'DEAD')::float8 AS dead,
-             coalesce((
-               SELECT greatest(0, extract(epoch FROM clock_timestamp() - created_at))::float8
-               FROM event WHERE status = 'WAIT' ORDER BY id LIMIT 1
-             ), 0) AS oldest
+             -- by its time, because ids may have been set back; by its id, because not all may be counted
+             coalesce(greatest(0, extract(epoch FROM clock_timestamp() - least(
+               min(created_at) FILTER (WHERE status = 'WAIT'),
+               (SELECT created_at FROM event WHERE status = 'WAIT' ORDER BY id LIMIT 1)
+             )))::float8, 0) AS oldest
       FROM undone
     `.pipe(Postgres.run("2 seconds"), Effect.withTracerEnabled(false))
 

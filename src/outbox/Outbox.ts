@@ -8,6 +8,7 @@ import * as Append from "./Append.js"
 import type { Sight } from "./Floor.js"
 import type { Claim, OutboxEvent } from "./OutboxEvent.js"
 import { OutboxWake } from "./OutboxWake.js"
+import * as Turn from "./Turn.js"
 
 /** A claim out of the table. */
 export interface Claimed extends Claim {
@@ -33,6 +34,7 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
      * a moment when nothing waited, reading one of those from end to end looks cheap.
      */
     const stillWaits = sql.literal("status::text = 'WAIT'")
+    const { isNext } = Turn.make(sql)
 
     /** The statement of `claim`. */
     const claimStatement = (token: string, limit: number, from: bigint) =>
@@ -44,11 +46,7 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
             AND (reserved_to IS NULL OR reserved_to <= clock_timestamp())
             -- what an exactly-once relay has leased is decided by the broker, and by no clock
             AND batch IS NULL
-            AND NOT EXISTS (
-              SELECT FROM event AS earlier
-              WHERE earlier.order_id = candidate.order_id AND earlier.id < candidate.id AND earlier.status <> 'DONE'
-              OFFSET 0 -- keeps it one look into the index for each candidate, never a join over all that wait
-            )
+            AND ${isNext}
           ORDER BY id
           LIMIT ${limit}
           FOR UPDATE SKIP LOCKED
@@ -72,8 +70,8 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
       `
 
     /**
-     * Leases up to `limit` events to the caller, from id `from` on, oldest first and no more than one of an order: an
-     * event waits until all before it of the same order are `DONE`.
+     * Leases up to `limit` events to the caller, from id `from` on, lowest id first and no more than one of an order: an
+     * event waits until all before it of the same order are `DONE` (see Turn.ts).
      */
     const claim = Effect.fnUntraced(function*(limit: number, from = 0n) {
       const token = randomUUID()

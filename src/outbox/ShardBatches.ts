@@ -5,6 +5,7 @@ import { Outbox } from "./Outbox.js"
 import type { OutboxEvent } from "./OutboxEvent.js"
 import * as ShardOf from "./ShardOf.js"
 import type { OwnedShard } from "./ShardOwners.js"
+import * as Turn from "./Turn.js"
 
 /** Events under the number with which they are committed to the broker. */
 export interface Batch {
@@ -29,7 +30,7 @@ export interface Ledger {
   readonly batch: bigint
   readonly done: bigint
   /** Events that were leased under numbers of which nobody has written down what became of them. */
-  readonly open: ReadonlyArray<{ readonly id: string; readonly topic: string; readonly number: bigint }>
+  readonly open: ReadonlyArray<Pick<OutboxEvent, "id" | "topic" | "payload"> & { readonly number: bigint }>
   /** When the last batch was leased, in whole milliseconds of the epoch. */
   readonly leasedAt: number
 }
@@ -41,6 +42,7 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
     const outbox = yield* Outbox
     const run = yield* Postgres.runner("15 seconds")
     const { ofNow, shardOf } = ShardOf.make(sql)
+    const { isNext } = Turn.make(sql)
     const ofShard = ({ shard, shards }: OwnedShard) => sql`${shardOf(shards)} = ${shard}::int`
     /** Events of batches that are not settled, by what their shard says of them. */
     const isOpen = (shard: string) =>
@@ -48,16 +50,14 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
 
     /** The batches of a shard. None when it is no longer ours. */
     const ledger = Effect.fn("ShardBatches.ledger")(function*(owned: OwnedShard) {
-      const rows = yield* sql<{
-        readonly last: string
-        readonly done: string
-        readonly leased_at: number
-        readonly id: string | null
-        readonly topic: string
-        readonly number: string
-      }>`
+      const rows = yield* sql<
+        Readonly<Record<"last" | "done" | "topic" | "payload" | "number", string>> & {
+          readonly leased_at: number
+          readonly id: string | null
+        }
+      >`
         SELECT shard.batch AS last, shard.done, coalesce(floor(extract(epoch FROM batch_at) * 1000), 0)::float8 AS leased_at,
-               event.id, event.topic, event.batch AS number
+               event.id, event.topic, event.payload, event.batch AS number
         FROM outbox_shard AS shard
         LEFT JOIN event ON ${ofShard(owned)} AND ${isOpen("shard")}
         WHERE owner = ${owned.token}::uuid
@@ -66,7 +66,9 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
         batch: BigInt(last),
         done: BigInt(done),
         leasedAt: leased_at,
-        open: rows.flatMap(({ id, number, topic }) => id === null ? [] : [{ id, topic, number: BigInt(number) }])
+        open: rows.flatMap(({ id, number, payload, topic }) =>
+          id === null ? [] : [{ id, topic, payload, number: BigInt(number) }]
+        )
       }))
     })
 
@@ -94,7 +96,7 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
     })
 
     /**
-     * Leases up to `limit` events of the shard under the next number, oldest first and no more than one of an order. No
+     * Leases up to `limit` events of the shard under the next number, lowest id first and no more than one of an order. No
      * events when nothing is due; none at all when the shard is no longer ours.
      */
     const claim = Effect.fn("ShardBatches.claim")(function*(owned: OwnedShard, limit: number) {
@@ -106,11 +108,7 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
           SELECT id FROM event AS candidate
           WHERE ${ofShard(owned)} AND status = 'WAIT' AND batch IS NULL
             AND (reserved_to IS NULL OR reserved_to <= clock_timestamp())
-            AND NOT EXISTS (
-              SELECT FROM event AS earlier
-              WHERE earlier.order_id = candidate.order_id AND earlier.id < candidate.id AND earlier.status <> 'DONE'
-              OFFSET 0 -- keeps it one look into the index for each candidate, never a join over all that wait
-            )
+            AND ${isNext}
             AND EXISTS (SELECT FROM mine)
           ORDER BY id
           LIMIT ${limit}

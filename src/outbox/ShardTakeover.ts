@@ -61,7 +61,7 @@ export const takeOver = Effect.fn("ShardTakeover.takeOver")(function*(owned: Own
     const topics = new Set(open.map(({ topic }) => topic))
     const [topic] = topics
     const tail = topics.size === 1
-      ? yield* TopicTail.find(options.kafka, topic!, new Set(open.map(({ id }) => id)), leasedAt)
+      ? yield* TopicTail.find(options.kafka, topic!, new Map(open.map(({ id, payload }) => [id, payload])), leasedAt)
       : "unknown"
     if (tail === "unknown") return yield* new ShardStuck({ shard, events: open.length })
     yield* Effect.logWarning("the brokers had lost the number of a shard: the topic itself told").pipe(

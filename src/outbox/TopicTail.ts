@@ -8,21 +8,24 @@ import * as EventRecord from "./EventRecord.js"
 const skew = 10 * 60_000
 
 /**
- * Looks for events among the committed records of a topic that are as young as `since` (milliseconds of the epoch).
+ * Looks for events, by id and body, among the committed records of a topic that are as young as `since` (milliseconds of
+ * the epoch). The id alone does not tell: a sequence that was set back gives ids again that are on the topic already. The
+ * body has a key of its own.
  *
  * `all` or `none` of them are there, or it is `unknown`: some are, or the topic does not reach back that far in every
  * partition, so that it may have lost them, or be another topic under the same name.
  */
 export const find = Effect.fn("TopicTail.find")(
-  function*(options: KafkaOptions, topic: string, events: ReadonlySet<string>, since: number) {
+  function*(options: KafkaOptions, topic: string, events: ReadonlyMap<string, string>, since: number) {
     const whole = yield* KafkaOffsets.spans(options, topic, undefined)
     const young = yield* KafkaOffsets.spans(options, topic, since - skew)
     const found = new Set<string>()
     yield* KafkaScan.scan(options, topic, young, (_, records) =>
       Effect.sync(() => {
-        for (const { headers } of records) {
+        for (const { headers, value } of records) {
           const id = String(headers?.[EventRecord.idHeader])
-          if (events.has(id)) found.add(id)
+          const payload = events.get(id)
+          if (payload !== undefined && payload === value?.toString()) found.add(id)
         }
       }))
     if (found.size === events.size) return "all"

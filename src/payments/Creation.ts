@@ -8,6 +8,7 @@ import * as Trace from "../infra/Trace.js"
 import type { Announcement, Written } from "../outbox/Append.js"
 import type { Outbox } from "../outbox/Outbox.js"
 import { byOrder, lines, plain } from "./Columns.js"
+import type { Sequences } from "./Sequences.js"
 
 /** A payment to create, with its event. */
 export interface NewPayment extends Announcement {
@@ -24,7 +25,7 @@ export interface Known {
 const batchLimit = Duration.seconds(20)
 
 /** The statements by which orders get their payments. */
-export const make = Effect.fnUntraced(function*(outbox: Outbox) {
+export const make = Effect.fnUntraced(function*(outbox: Outbox, sequences: Sequences) {
   const sql = yield* SqlClient.SqlClient
   const execute = yield* PostgresStatement.executor
   const run = yield* Postgres.runner(batchLimit)
@@ -33,6 +34,7 @@ export const make = Effect.fnUntraced(function*(outbox: Outbox) {
 
   /**
    * Creates the payments whose order and key are both new, and answers the orders of the others. No two may share either.
+   * An order whose row got an id that was there is among the others, too, and `known` does not know it.
    *
    * To look for each row before it is written (`ON CONFLICT`) is a fifth of the statement, and nearly all are new: so
    * that is done only when one was not, and until all are again.
@@ -71,13 +73,15 @@ export const make = Effect.fnUntraced(function*(outbox: Outbox) {
             ) AS refused, ${outbox.written}
           `
         return Postgres.until(batchLimit)((until) => {
-          const careful = Effect.suspend(() => execute(statement(sql`ON CONFLICT DO NOTHING`), until)).pipe(
+          const write = (onConflict: Statement.Fragment) => sequences.minding(execute(statement(onConflict), until))
+          const careful = Effect.suspend(() => write(sql`ON CONFLICT DO NOTHING`)).pipe(
             Effect.tap(([row]) => Effect.sync(() => repeats = row!.refused !== null))
           )
-          return repeats ? careful : Effect.catchIf(execute(statement(sql``), until), Postgres.isTaken, () => careful)
+          return repeats ? careful : Effect.catchIf(write(sql``), Postgres.isTaken, () => careful)
         })
       }
     )
+    if (refused === null) yield* sequences.fine("payment")
     return new Set((refused ?? []).map((order) => OrderId.make(BigInt(order))))
   }, Trace.span("PaymentRepo.create"))
 

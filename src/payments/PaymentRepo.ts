@@ -11,6 +11,7 @@ import type { Announcement, Written } from "../outbox/Append.js"
 import { Outbox } from "../outbox/Outbox.js"
 import { byOrder, lines, plain } from "./Columns.js"
 import * as Creation from "./Creation.js"
+import { Sequences } from "./Sequences.js"
 
 /** A payment to settle, with its event. */
 export interface Settlement extends Announcement {
@@ -29,8 +30,10 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
     const sql = yield* SqlClient.SqlClient
     const outbox = yield* Outbox
 
+    const sequences = yield* Sequences
     const run = yield* Postgres.runner(callLimit)
-    const creation = yield* Creation.make(outbox)
+    const creation = yield* Creation.make(outbox, sequences)
+    const write = sequences.writer(callLimit)
 
     /** The statement for one payment. Who has its row is waited for, or not, as `lock` says. */
     const settlingOne = (lock: Statement.Fragment) => {
@@ -61,7 +64,7 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
       const [leasing, waiting] = [statement(true), statement(false)]
       return (settlement: Settlement) =>
         outbox.write(byOrder([settlement]), (advance) =>
-          run(
+          write(
             advance === undefined
               ? waiting({ ...settlement, token: undefined })
               : leasing({ ...settlement, token: advance.token })
@@ -139,7 +142,7 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
           traceparents: lines(settlements.map((_) => _.traceparent)),
           token: advance?.token
         }
-        return run(advance === undefined ? settleManyWaiting(values) : settleManyLeasing(values))
+        return write(advance === undefined ? settleManyWaiting(values) : settleManyLeasing(values))
       })
 
     /**
@@ -189,6 +192,7 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
     /** Ends when the database has answered. */
     const ping = sql`SELECT 1`.pipe(run, Effect.asVoid, Effect.withSpan("PaymentRepo.ping"))
 
-    return { ...creation, settle, settleAll, find, ping } as const
-  })
+    return { ...creation, settle, settleAll, find, ping, mendIds: sequences.mend("payment") } as const
+  }),
+  dependencies: [Sequences.Default]
 }) {}

@@ -3,11 +3,14 @@ import { randomUUID } from "node:crypto"
 import type { OrderId, Outcome, PaymentStatus } from "../domain/Payment.js"
 import { PaymentAlreadySettled, PaymentNotFound, settlement } from "../domain/Payment.js"
 import * as PaymentEvent from "../domain/PaymentEvent.js"
-import type { DatabaseUnavailable } from "../infra/Postgres.js"
+import { DatabaseUnavailable } from "../infra/Postgres.js"
 import * as Trace from "../infra/Trace.js"
 import { PaymentRepo } from "./PaymentRepo.js"
 import * as Reservation from "./Reservation.js"
 import * as Settlements from "./Settlements.js"
+
+/** Rounds of a reservation in which the database may refuse payments that it does not have. */
+const maxRefusals = 3
 
 /** What may be done with payments. Every change is one transaction with its event, of which the relay is told. */
 export class Payments extends Effect.Service<Payments>()("payments/Payments", {
@@ -30,6 +33,18 @@ export class Payments extends Effect.Service<Payments>()("payments/Payments", {
       const here = Option.getOrElse(yield* Trace.current, Trace.begin)
       const decided = new Map<Reservation.Reservation, Reservation.Decision>()
       let open = reservations
+      let refusals = 0
+      /** Payments that are not there were refused: for their ids, which can be mended, or for somebody else's rule. */
+      const mend = Effect.fnUntraced(function*(count: number) {
+        yield* Effect.catchTag(repo.mendIds, "IdsStuck", (cause) => new DatabaseUnavailable({ cause }))
+        if (++refusals < maxRefusals) return
+        return yield* new DatabaseUnavailable({
+          cause: new Error(
+            `it refuses ${count} payments that it does not have, and their ids are new: look for a trigger or another ` +
+              "unique key on table payment"
+          )
+        })
+      })
       while (open.length > 0) {
         const first = Reservation.firstOfEach(open)
         const refused = yield* repo.create(first.map((reservation) => ({
@@ -44,6 +59,8 @@ export class Payments extends Effect.Service<Payments>()("payments/Payments", {
         if (rest.length === 0) break
         const known = yield* repo.known(rest.map((_) => ({ orderId: _.orderId, inventoryKey: _.idempotentKey })))
         for (const [reservation, decision] of Reservation.repeats(rest, known)) decided.set(reservation, decision)
+        const unknown = first.filter((reservation) => !decided.has(reservation))
+        if (unknown.length > 0) yield* mend(unknown.length)
         // its rival of this batch was itself a repeat: the next round creates it
         open = rest.filter((reservation) => !decided.has(reservation))
       }

@@ -541,6 +541,29 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       }))
   }
 
+  it.scoped("the number lost, with an open batch: records with its ids and other bodies are not its events", () =>
+    Effect.gen(function*() {
+      yield* fresh
+      const topic = yield* KafkaTest.freshTopic()
+      yield* oldRecords(topic)
+      const { ids } = yield* Effect.scoped(claimed(topic, 3))
+      // of the time before the sequence was set back
+      yield* Effect.scoped(Effect.gen(function*() {
+        const producer = yield* Effect.acquireRelease(
+          Effect.sync(() => Kafka.client(KafkaTest.kafka()).producer()),
+          (producer) => Effect.promise(() => producer.disconnect())
+        )
+        yield* Effect.promise(() => producer.connect())
+        const messages = ids.map((id) => ({ key: id, value: "another", headers: { "event-id": id } }))
+        yield* Effect.promise(() => producer.send({ topic, messages }))
+      }))
+      yield* loseNumber
+      assert.strictEqual(yield* deliver(topic), 3)
+      assert.strictEqual(yield* count("DONE"), 3)
+      const found = yield* records(topic)
+      assert.sameMembers(found.filter(({ value }) => value.startsWith("{")).map(({ id }) => id), [...ids])
+    }))
+
   it.scoped("the number lost, and the topic cannot tell: the shard says so and waits, until an operator decides", () =>
     Effect.gen(function*() {
       yield* fresh

@@ -82,7 +82,18 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("the contr
         const seen = [...tally].map(([what, n]) => `${what} ${n}`).join(", ")
         // a proof that never got so far proves nothing
         for (
-          const what of ["sent", "sent again", "terminal", "Refuse", "Release", "Renew", "Race", "Replay", "Receive"]
+          const what of [
+            "sent",
+            "sent again",
+            "terminal",
+            "Refuse",
+            "Release",
+            "Renew",
+            "Race",
+            "Replay",
+            "Receive",
+            "SetBack"
+          ]
         ) {
           assert.isAbove(tally.get(what) ?? 0, 50, `${what}, of ${seen}`)
         }

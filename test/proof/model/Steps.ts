@@ -43,6 +43,8 @@ export type Step =
   | { readonly _tag: "Receive"; readonly limit: number }
   /** The worker is gone, and what it held is in its lease. */
   | { readonly _tag: "Crash"; readonly claim: number }
+  /** The sequences of payments and events go back: new rows get ids below those that are there, and then theirs. */
+  | { readonly _tag: "SetBack"; readonly by: number }
   /** The database's clock passes the lease of a claim, or all leases and pauses. */
   | { readonly _tag: "Expire"; readonly claim: number | "all" }
 
@@ -171,6 +173,7 @@ export const sequence: fc.Arbitrary<ReadonlyArray<Step>> = fc.tuple(
       one(1, claim.map((claim): Step => ({ _tag: "Crash", claim }))),
       one(4, fc.oneof(claim, fc.constant("all" as const)).map((claim): Step => ({ _tag: "Expire", claim }))),
       one(1, fc.constant<Step>({ _tag: "FlushRedis" })),
+      one(2, fc.integer({ min: 1, max: 3 }).map((by): Step => ({ _tag: "SetBack", by }))),
       one(3, rivals)
     ),
     { minLength: 4, maxLength: 9, size: "max" }

@@ -116,9 +116,6 @@ export const make = Effect.fnUntraced(function*(redis: RedisClient) {
       const name = `${orderOf(order)}/${says}`
       if (!payload.includes(`"order_id":${order},`) || topic !== "payment") broken("the body of an event")
       if (events.has(name)) broken(`P2: ${name} is there twice`)
-      if (says === "CREATED" && [...events.values()].some((_) => _.order === orderOf(order))) {
-        broken(`P4: ${name} has a higher id than what follows it`)
-      }
       const before = bodies.get(id)
       if (before === undefined ? [...bodies.values()].some((_) => _.includes(idempotentKey!)) : before !== payload) {
         broken(`P5: ${name} has another body than before, or the key of another`)
@@ -256,6 +253,12 @@ export const make = Effect.fnUntraced(function*(redis: RedisClient) {
       case "FlushRedis":
         yield* Effect.promise(() => redis.flushdb())
         return []
+      case "SetBack":
+        yield* Effect.orDie(sql`
+          SELECT setval('payment_id_seq', (SELECT greatest(1, min(id) - ${step.by}) FROM payment), false),
+                 setval('event_id_seq', (SELECT greatest(1, min(id) - ${step.by}) FROM event), false)
+        `)
+        return [{ _tag: "Expire", events: [] }]
       case "Publish": {
         // as the worker's clock says right before the bytes leave; and nothing of a claim is sent twice
         if (claim === undefined || claim.fates !== undefined || !claim.mayStart) return []
