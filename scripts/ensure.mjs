@@ -14,7 +14,7 @@ const oldest = [20, 19]
 const [major, minor] = process.versions.node.split(".").map(Number)
 if (major < oldest[0] || (major === oldest[0] && minor < oldest[1])) {
   console.error(`This needs Node ${oldest.join(".")} or newer, and this is Node ${process.versions.node}.`)
-  console.error("Three ways on: install it from https://nodejs.org, `nvm install 20`, or `nix develop`.")
+  console.error("Three ways on: install it from https://nodejs.org, `nvm install`, or `nix develop`.")
   process.exit(1)
 }
 
