@@ -68,9 +68,9 @@ const play = Effect.gen(function*() {
 
 /**
  * Plays the saga of a new order once, and prints each step as it is seen from outside: on the topics, in the tables
- * and through gRPC.
+ * and through gRPC. What it has open is closed with the scope.
  */
 export const run = Effect.gen(function*() {
   const config = yield* AppConfig
   return yield* Effect.provide(play, Postgres.layer({ url: config.databaseUrl, maxConnections: 1 }))
-}).pipe(Effect.scoped)
+})

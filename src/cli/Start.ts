@@ -1,5 +1,6 @@
 import { Command } from "@effect/cli"
 import { Config, ConfigProvider, Console, Effect, Layer, Logger, LogLevel, Option, Schedule } from "effect"
+import * as Http from "node:http"
 import { AppConfig } from "../Config.js"
 import { showAddress, showUrl } from "../infra/Setting.js"
 import type { Part } from "../local/LocalStackError.js"
@@ -22,6 +23,12 @@ const missingParts = Effect.gen(function*() {
   return given.flatMap(([part, isGiven]) => isGiven ? [] : [part])
 })
 
+/** Our PostgreSQL speaks plain text on the loopback address, whatever `PGSSLMODE` asks for other servers. */
+const inPlainText = Effect.fnUntraced(function*(url: string | undefined) {
+  const asked = yield* Effect.orDie(Config.option(Config.string("PGSSLMODE")))
+  return url === undefined || Option.isNone(asked) ? url : `${url}?sslmode=disable`
+})
+
 /** The environment, and in it the addresses of what we started. */
 const withAddresses = (addresses: ReadonlyArray<readonly [string, string | undefined]>) =>
   Effect.map(Effect.configProviderWith(Effect.succeed), (environment) =>
@@ -30,12 +37,21 @@ const withAddresses = (addresses: ReadonlyArray<readonly [string, string | undef
       () => environment
     ))
 
-/** Ends when the services say that they have all they need. */
+/** The status of /readyz. Asked without the agent of the process, which may be told to ask a proxy. */
+const readyStatus = (url: string) =>
+  Effect.async<number | undefined, Error>((resume, signal) => {
+    Http.get(url, { agent: new Http.Agent(), signal }, (response) => {
+      response.resume()
+      resume(Effect.succeed(response.statusCode))
+    }).on("error", (error) => resume(Effect.fail(error)))
+  })
+
+/** Ends when the services say that they have all they need. What they wait for they log themselves. */
 const ready = Effect.flatMap(
   AppConfig,
   ({ httpAddr }) =>
-    Effect.tryPromise(() => fetch(`http://${showAddress(httpAddr)}/readyz`)).pipe(
-      Effect.filterOrFail((response) => response.ok),
+    readyStatus(`http://${showAddress(httpAddr)}/readyz`).pipe(
+      Effect.filterOrFail((status) => status === 200),
       Effect.retry(Schedule.spaced("50 millis"))
     )
 )
@@ -50,11 +66,11 @@ Everything runs until Ctrl-C
 
 const nextSteps = (orderId: bigint) => `
 Go on, in another terminal
-  npx payments watch
-  npx payments reserve ${orderId + 1n}
-  npx payments pay ${orderId + 1n}
-  npx payments payment ${orderId + 1n}
-  npx payments reserve ${orderId + 2n} && sleep 1 && npx payments refuse ${orderId + 2n}`
+  ./payments watch
+  ./payments reserve ${orderId + 1n}
+  ./payments pay ${orderId + 1n}
+  ./payments payment ${orderId + 1n}
+  ./payments reserve ${orderId + 2n} && sleep 1 && ./payments refuse ${orderId + 2n}`
 
 /** The whole on this machine: what is missing of the stack, all services, and the saga once if the stack is all ours. */
 const run = Effect.gen(function*() {
@@ -63,7 +79,7 @@ const run = Effect.gen(function*() {
   const parts = yield* missingParts
   const stack = yield* Local.start(config, parts)
   const provider = yield* withAddresses([
-    [variables.postgres, stack.databaseUrl],
+    [variables.postgres, yield* inPlainText(stack.databaseUrl)],
     [variables.redis, stack.redisUrl],
     [variables.kafka, stack.kafkaBrokers]
   ])
@@ -71,10 +87,13 @@ const run = Effect.gen(function*() {
     yield* ready
     const now = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
     yield* Console.log(`${"services".padEnd(14)}ready in ${((now - started) / 1000).toFixed(1)} s`)
+    // the hints come before the play gives back what it has open, which takes a second
+    const hints = Effect.fnUntraced(function*(orderId: bigint) {
+      yield* Console.log(yield* whereabouts)
+      yield* Console.log(nextSteps(orderId))
+    })
     // other people's servers are not for plays
-    const orderId = parts.length === 3 ? yield* Scenario.run : 111n
-    yield* Console.log(yield* whereabouts)
-    yield* Console.log(nextSteps(orderId))
+    yield* parts.length === 3 ? Effect.scoped(Effect.flatMap(Scenario.run, hints)) : hints(111n)
     return yield* Effect.never
   })
   return yield* Effect.all([serve([]), tour, stack.ended], { concurrency: "unbounded", discard: true }).pipe(
