@@ -133,7 +133,7 @@ export const start = Effect.fnUntraced(function*(place: Place) {
   }, {
     url: `127.0.0.1:${place.port}`,
     stop: place.throwaway ? "SIGKILL" : "SIGTERM",
-    within: "60 seconds"
+    within: "2 minutes"
   })
   if (!place.throwaway) yield* KafkaIdentity.save(place.folder)
   return server
