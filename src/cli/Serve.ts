@@ -42,19 +42,21 @@ const stopWithin = (limit: Duration.Duration) => <A, E, R>(effect: Effect.Effect
 export const serve = Effect.fn(function*(named: ReadonlyArray<Services.Part>) {
   const config = yield* AppConfig
   const running = named.length === 0 ? Services.parts : Services.parts.filter((part) => named.includes(part))
+  const kafka = Services.kafkaOptions(config)
+  const topics = Services.topicsOf(config, running)
   const prepare = Effect.all([
     Prepare.database({ migrate: config.migrateOnStart }),
-    Prepare.topics(Services.kafkaOptions(config), {
-      topics: Services.topicsOf(config, running),
-      create: config.kafkaCreateTopics
-    })
+    Prepare.topics(kafka, { topics, create: config.kafkaCreateTopics })
   ], { concurrency: "unbounded", discard: true })
 
   const work = Effect.all([
     Services.http(config),
     Effect.zipRight(
       prepare,
-      Effect.forEach(running, (part) => Services.run(part, config), { concurrency: "unbounded", discard: true })
+      Effect.all([
+        ...running.map((part) => Services.run(part, config)),
+        ...(config.kafkaCreateTopics && topics.length > 0 ? [Prepare.keepTopics(kafka, topics)] : [])
+      ], { concurrency: "unbounded", discard: true })
     )
   ], { concurrency: "unbounded", discard: true })
   const telemetry = Telemetry.layer({

@@ -1,6 +1,5 @@
 import { Command } from "@effect/cli"
 import { Config, ConfigProvider, Console, Effect, Layer, Logger, LogLevel, Option, Schedule } from "effect"
-import * as Http from "node:http"
 import { AppConfig } from "../Config.js"
 import { showAddress, showUrl } from "../infra/Setting.js"
 import type { Part } from "../local/LocalStackError.js"
@@ -37,21 +36,12 @@ const withAddresses = (addresses: ReadonlyArray<readonly [string, string | undef
       () => environment
     ))
 
-/** The status of /readyz. Asked without the agent of the process, which may be told to ask a proxy. */
-const readyStatus = (url: string) =>
-  Effect.async<number | undefined, Error>((resume, signal) => {
-    Http.get(url, { agent: new Http.Agent(), signal }, (response) => {
-      response.resume()
-      resume(Effect.succeed(response.statusCode))
-    }).on("error", (error) => resume(Effect.fail(error)))
-  })
-
-/** Ends when the services say that they have all they need. What they wait for they log themselves. */
+/** Ends when the services say that they have all they need. */
 const ready = Effect.flatMap(
   AppConfig,
   ({ httpAddr }) =>
-    readyStatus(`http://${showAddress(httpAddr)}/readyz`).pipe(
-      Effect.filterOrFail((status) => status === 200),
+    Effect.tryPromise(() => fetch(`http://${showAddress(httpAddr)}/readyz`)).pipe(
+      Effect.filterOrFail((response) => response.ok),
       Effect.retry(Schedule.spaced("50 millis"))
     )
 )
