@@ -107,8 +107,7 @@ layer(NodeContext.layer, { excludeTestServices: true })("any machine", (it) => {
           LC_ALL: "POSIX",
           PGDATESTYLE: "nonsense",
           PGDATA: "/nowhere",
-          PGPORT: "1",
-          PGOPTIONS: "-c x=y"
+          PGPORT: "1"
         })
         const start = Stack.start({ folder, cache, ports, parts: ["postgres", "redis"] })
         yield* Effect.scoped(Effect.flatMap(start, ({ databaseUrl }) => write(databaseUrl!)))
