@@ -1,5 +1,5 @@
 # One image for every part: `serve` names what a container runs.
-FROM node:20.20.2-bookworm-slim AS base
+FROM node:24.21.0-bookworm-slim AS base
 WORKDIR /app
 
 # No install scripts: the packages that have some bring what they would build.

@@ -16,7 +16,7 @@
     {
       devShells = forEachSystem (pkgs: {
         default = pkgs.mkShell {
-          packages = [ pkgs.nodejs_22 pkgs.buf pkgs.grpcurl pkgs.kcat pkgs.jdk17_headless pkgs.maven ] ++ servers pkgs;
+          packages = [ pkgs.nodejs_24 pkgs.buf pkgs.grpcurl pkgs.kcat pkgs.jdk17_headless pkgs.maven ] ++ servers pkgs;
         };
       });
 
@@ -25,7 +25,7 @@
           type = "app";
           program = pkgs.lib.getExe (pkgs.writeShellApplication {
             name = "payments-start";
-            runtimeInputs = [ pkgs.nodejs_22 ] ++ servers pkgs;
+            runtimeInputs = [ pkgs.nodejs_24 ] ++ servers pkgs;
             # npm installs and compiles in the checkout, which the Nix store's copy of it would not allow
             text = ''
               if [ ! -f scripts/ensure.mjs ]; then

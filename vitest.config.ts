@@ -2,9 +2,6 @@ import { defineConfig } from "vitest/config"
 import type { TestSpecification } from "vitest/node"
 import { BaseSequencer } from "vitest/node"
 
-// a broker of a test lives for seconds: to optimize its code costs more than it gives
-process.env["JAVA_TOOL_OPTIONS"] ??= "-XX:TieredStopAtLevel=1"
-
 /** Proofs begin first where there are both: they take minutes, mostly to wait, and the rest fits in beside them. */
 class ProofsFirst extends BaseSequencer {
   override async sort(files: Array<TestSpecification>) {

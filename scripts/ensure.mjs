@@ -1,135 +1,165 @@
-// Runs before `npm start` and `npm test`: what is installed is what package-lock.json says, and dist/ is what src/ says.
-// Says nothing when there is nothing to do. Only what Node brings, for it runs before anything is installed.
+// Runs before the program and the tests: what package-lock.json names is installed, and dist/ is compiled from src/.
+// Says nothing when there is nothing to do; what it says goes to standard error, for the output may be read by a program.
+// Uses Node's own modules only, because it runs before anything is installed.
 import { spawn } from "node:child_process"
 import { createHash } from "node:crypto"
-import { createWriteStream, existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { createWriteStream, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
-import { setTimeout as sleep } from "node:timers/promises"
 import { fileURLToPath } from "node:url"
+import { acquire } from "./lock.mjs"
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
-process.chdir(root)
+const inRoot = (path) => join(root, path)
+const say = (line) => process.stderr.write(`${line}\n`)
+
+/** One line that says what stands in the way, and what to do. */
+class Obstacle extends Error {}
 
 const oldest = [20, 19]
 const [major, minor] = process.versions.node.split(".").map(Number)
-if (major < oldest[0] || (major === oldest[0] && minor < oldest[1])) {
-  console.error(`This needs Node ${oldest.join(".")} or newer, and this is Node ${process.versions.node}.`)
-  console.error("Three ways on: install it from https://nodejs.org, `nvm install 20`, or `nix develop`.")
-  process.exit(1)
-}
 
 /** One hash of the names and contents of files and of everything in folders. */
 const hashOf = (...paths) => {
   const hash = createHash("sha256")
-  const add = (path) => hash.update(`${path}\0`).update(readFileSync(path)).update("\0")
+  const add = (path) => hash.update(`${path}\0`).update(readFileSync(inRoot(path))).update("\0")
   for (const path of paths) {
     if (!path.endsWith("/")) add(path)
     else {
-      const entries = readdirSync(path, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())
-      entries.map((entry) => join(entry.parentPath ?? entry.path, entry.name)).sort().forEach(add)
+      const entries = readdirSync(inRoot(path), { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())
+      entries.map((entry) => join(entry.parentPath ?? entry.path, entry.name).slice(root.length + 1)).sort().forEach(add)
     }
   }
   return hash.digest("hex")
 }
+
+/** Packages may hold programs for one kind of machine only. */
+const platform = () => {
+  if (process.platform !== "linux") return `${process.platform}-${process.arch}`
+  process.report.excludeNetwork = true
+  return `linux-${process.arch}-${process.report.getReport().header.glibcVersionRuntime ? "glibc" : "musl"}`
+}
+
+/** What npm has written down of what it installed; it is written last, so an interrupted npm leaves none. */
+const installed = "node_modules/.package-lock.json"
 
 const steps = [
   {
     name: "dependencies",
     doing: "installing",
     done: "installed",
-    command: ["npm", "ci", "--no-audit", "--no-fund"],
+    // What is needed to compile and to run the local stack, whatever npm's own settings leave out. Nothing here needs an
+    // install script. The folder is named, or npm would look for a workspace above it.
+    command: [
+      "npm",
+      "ci",
+      "--prefix",
+      root,
+      "--include=dev",
+      "--include=optional",
+      "--include=peer",
+      "--ignore-scripts",
+      "--bin-links",
+      "--package-lock",
+      "--install-strategy=hoisted",
+      "--no-global",
+      "--no-workspaces",
+      "--no-dry-run",
+      "--no-package-lock-only",
+      "--no-legacy-peer-deps",
+      "--no-strict-peer-deps",
+      "--no-audit",
+      "--no-fund"
+    ],
+    wayOut: "Look at the lines above; npm needs its registry for this.",
     stamp: "node_modules/.ensured",
-    inputs: ["package-lock.json"]
+    // npm's own list is in it: whatever npm has changed since is seen
+    state: () => existsSync(inRoot(installed)) ? `${platform()} ${hashOf("package-lock.json", installed)}` : "",
+    isWhole: () =>
+      Object.keys(JSON.parse(readFileSync(inRoot(installed), "utf8")).packages).every((path) => existsSync(inRoot(path)))
   },
   {
     name: "build",
     doing: "compiling",
     done: "compiled",
-    command: ["npm", "run", "build"],
+    command: [process.execPath, inRoot("scripts/build.mjs")],
+    wayOut: "If packages are missing: npm ci --include=dev",
     stamp: "dist/.ensured",
-    inputs: ["src/", "scripts/build.mjs", "package-lock.json"]
+    state: () => hashOf("src/", "scripts/build.mjs", "package-lock.json"),
+    isWhole: () => existsSync(inRoot("dist/bin/payments.js"))
   }
 ]
 
-const isFresh = ({ inputs, stamp }) => existsSync(stamp) && readFileSync(stamp, "utf8") === hashOf(...inputs)
+const isFresh = ({ isWhole, stamp, state }) => {
+  try {
+    return readFileSync(inRoot(stamp), "utf8") === state() && isWhole()
+  } catch {
+    // what cannot be read is made again
+    return false
+  }
+}
 
-/** Runs a command with its output in a log, which is shown when it fails. */
+/** Runs a command in the checkout with its output in a log. */
 const run = ([command, ...args], log) =>
   new Promise((resolve) => {
     const output = createWriteStream(log)
-    const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] })
+    const child = spawn(command, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] })
     child.stdout.pipe(output, { end: false })
     child.stderr.pipe(output, { end: false })
-    child.on("error", (error) => output.end(String(error), () => resolve(1)))
+    child.on("error", (error) =>
+      output.end(error.code === "ENOENT" ? `${command} is not on PATH\n` : `${error}\n`, () => resolve(1)))
     child.on("close", (code) => output.end(() => resolve(code ?? 1)))
   })
 
 const ensure = async (step) => {
-  // before the command: what changes while it runs must make it run again
-  const hash = hashOf(...step.inputs)
+  const log = inRoot(join(".local", `${step.name}.log`))
   const since = performance.now()
-  const log = join(".local", `${step.name}.log`)
-  rmSync(step.stamp, { force: true })
-  if (process.stdout.isTTY) process.stdout.write(`${step.name.padEnd(14)}${step.doing} …`)
+  rmSync(inRoot(step.stamp), { force: true })
+  // of what is compiled the state before: what changes meanwhile makes it run again
+  const before = step.state()
+  if (process.stderr.isTTY) process.stderr.write(`${step.name.padEnd(14)}${step.doing} …`)
   const code = await run(step.command, log)
-  if (process.stdout.isTTY) process.stdout.write("\r\x1b[K")
+  if (process.stderr.isTTY) process.stderr.write("\r\x1b[K")
   const seconds = ((performance.now() - since) / 1000).toFixed(1)
   if (code !== 0) {
-    console.error(readFileSync(log, "utf8"))
-    console.error(`${step.name.padEnd(14)}failed after ${seconds} s: ${step.command.join(" ")}; its output is in ${log}`)
-    return false
+    say(readFileSync(log, "utf8").trimEnd())
+    throw new Obstacle(`${step.name}: ${step.doing} failed after ${seconds} s; all it said is in ${log}. ${step.wayOut}`)
   }
-  mkdirSync(dirname(step.stamp), { recursive: true })
-  writeFileSync(step.stamp, hash)
-  console.log(`${step.name.padEnd(14)}${step.done} in ${seconds} s`)
-  return true
+  mkdirSync(dirname(inRoot(step.stamp)), { recursive: true })
+  writeFileSync(inRoot(step.stamp), step.name === "build" ? before : step.state())
+  say(`${step.name.padEnd(14)}${step.done} in ${seconds} s`)
 }
 
-const lock = join(".local", "ensure.lock")
-const mine = `${lock}.${process.pid}`
+const unwritable = new Set(["EACCES", "EPERM", "EROFS"])
 
-/** The process that is at it now. None when it died without removing its lock. */
-const holder = () => {
-  try {
-    const pid = Number(readFileSync(lock, "utf8"))
-    process.kill(pid, 0)
-    return pid
-  } catch (error) {
-    if (error.code === "ESRCH") rmSync(lock, { force: true })
-    return undefined
+/** What is wrong, in one line if it is nobody's bug. */
+const told = (error) => {
+  if (error instanceof Obstacle) return error.message
+  if (unwritable.has(error.code)) {
+    const stale = steps.filter((step) => !isFresh(step)).map(({ name }) => name).join(", ")
+    return `${stale}: not as the sources want it, and ${error.path} cannot be written (${error.code}). ` +
+      "Run npm start as the owner of this folder, or in a copy of it that you may write to."
   }
+  if (error.code === "ENOSPC" || error.code === "EDQUOT") return `${error.path ?? root}: the disk is full.`
+  return error.stack
 }
 
-/** `npm start` and `npm test` may begin together: one of them works, the other waits. A link appears with its content. */
-const acquire = async () => {
-  mkdirSync(".local", { recursive: true })
-  writeFileSync(mine, String(process.pid))
-  for (const since = performance.now();;) {
+try {
+  if (major < oldest[0] || (major === oldest[0] && minor < oldest[1])) {
+    throw new Obstacle(
+      `This needs Node ${oldest.join(".")} or newer, and this is Node ${process.versions.node}. ` +
+        "Install it from https://nodejs.org, or with `nvm install`, or use `nix develop`."
+    )
+  }
+  if (!steps.every(isFresh)) {
+    mkdirSync(inRoot(".local"), { recursive: true })
+    const release = await acquire(inRoot(".local/ensure.lock"), say)
     try {
-      linkSync(mine, lock)
-      return
-    } catch (error) {
-      if (error.code !== "EEXIST") throw error
+      for (const step of steps) if (!isFresh(step)) await ensure(step)
+    } finally {
+      release()
     }
-    const pid = holder()
-    if (performance.now() - since > 600_000) {
-      throw new Error(`process ${pid} has held ${lock} for ten minutes: end it, or delete the file`)
-    }
-    await sleep(100)
   }
-}
-
-if (!steps.every(isFresh)) {
-  try {
-    await acquire()
-    for (const step of steps) {
-      if (!isFresh(step) && !(await ensure(step))) {
-        process.exitCode = 1
-        break
-      }
-    }
-  } finally {
-    rmSync(mine, { force: true })
-    if (holder() === process.pid) rmSync(lock)
-  }
+} catch (error) {
+  say(told(error))
+  process.exit(1)
 }

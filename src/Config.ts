@@ -73,7 +73,7 @@ export const settings = {
     default: "payments"
   }),
   kafkaCreateTopics: setting("KAFKA_CREATE_TOPICS", flag, {
-    about: "Create missing topics at start (4 partitions). `false`: wait for them.",
+    about: "Create missing topics (4 partitions), at start and when one is deleted later. `false`: wait for them.",
     default: "true"
   }),
   inventoryTopic: setting("INVENTORY_TOPIC", text, { about: "Topic read.", default: "inventory" }),

@@ -39,7 +39,7 @@ export const start = (config: Config, parts: ReadonlyArray<Part>) =>
 const up = Command.make("up", {}, () =>
   Effect.gen(function*() {
     const stack = yield* start(yield* readSettings(...used), ["postgres", "redis", "kafka"])
-    yield* Console.log("the local stack runs until Ctrl-C, or `npx payments local down` in another terminal")
+    yield* Console.log("the local stack runs until Ctrl-C, or `./payments local down` in another terminal")
     return yield* stack.ended
   }).pipe(Effect.scoped)).pipe(Command.withDescription("Run PostgreSQL, Redis and Kafka until Ctrl-C"))
 

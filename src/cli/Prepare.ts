@@ -78,3 +78,20 @@ export const topics = Effect.fn("Prepare.topics")(
     yield* readiness.set("topics", "ok")
   }
 )
+
+/** How often it is looked whether all topics are still there: one request, and a topic is back within seconds. */
+const lookout = "5 seconds"
+
+/** Creates topics that somebody deletes while the services run, again and again. For whoever may create topics. */
+export const keepTopics = (kafka: KafkaOptions, wanted: ReadonlyArray<Kafka.NewTopic>): Effect.Effect<never> =>
+  Effect.gen(function*() {
+    const missing = yield* Kafka.missingTopics(kafka, wanted.map((_) => _.topic))
+    if (missing.length === 0) return
+    yield* Kafka.createTopics(kafka, wanted.filter((_) => missing.includes(_.topic)))
+    yield* Effect.logWarning(`topics were deleted, and are created again: ${missing.join(", ")}`)
+  }).pipe(
+    // an outage is told by those who want to read and write
+    Effect.catchAll((error) => Effect.logDebug("it cannot be seen whether all topics are there", error)),
+    Effect.delay(lookout),
+    Effect.forever
+  )

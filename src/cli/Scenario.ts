@@ -66,9 +66,9 @@ const play = Effect.gen(function*() {
 
 /**
  * Plays the saga of a new order once, and prints each step as it is seen from outside: on the topics, in the tables
- * and through gRPC.
+ * and through gRPC. What it has open is closed with the scope.
  */
 export const run = Effect.gen(function*() {
   const { databaseUrl } = yield* readSettings("databaseUrl")
   return yield* Effect.provide(play, Postgres.layer({ url: databaseUrl, maxConnections: 1 }))
-}).pipe(Effect.scoped)
+})

@@ -47,22 +47,24 @@ export const partsOf = (named: ReadonlyArray<Services.Part>) =>
 export const serve = Effect.fn(function*(named: ReadonlyArray<Services.Part>) {
   const running = partsOf(named)
   const config = yield* readSettings(...Services.settingsOf(running))
+  const kafka = Services.kafkaOptions(config)
+  const topics = Services.topicsOf(config, running)
   const prepare = Effect.all([
     Effect.zipRight(
       Prepare.database({ migrate: config.migrateOnStart }),
       Effect.flatMap(Sequences, (sequences) => sequences.prepare)
     ),
-    Prepare.topics(Services.kafkaOptions(config), {
-      topics: Services.topicsOf(config, running),
-      create: config.kafkaCreateTopics
-    })
+    Prepare.topics(kafka, { topics, create: config.kafkaCreateTopics })
   ], { concurrency: "unbounded", discard: true })
 
   const work = Effect.all([
     Services.http(config),
     Effect.zipRight(
       prepare,
-      Effect.forEach(running, (part) => Services.run(part, config), { concurrency: "unbounded", discard: true })
+      Effect.all([
+        ...running.map((part) => Services.run(part, config)),
+        ...(config.kafkaCreateTopics && topics.length > 0 ? [Prepare.keepTopics(kafka, topics)] : [])
+      ], { concurrency: "unbounded", discard: true })
     )
   ], { concurrency: "unbounded", discard: true })
   const telemetry = Telemetry.layer({

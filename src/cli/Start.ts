@@ -26,6 +26,12 @@ const missingParts = Effect.gen(function*() {
   return named.flatMap(([part, isNamed]) => isNamed ? [] : [part])
 })
 
+/** Our PostgreSQL speaks plain text on the loopback address, whatever `PGSSLMODE` asks for other servers. */
+const inPlainText = Effect.fnUntraced(function*(url: string | undefined) {
+  const asked = yield* Effect.orDie(given("PGSSLMODE"))
+  return url === undefined || Option.isNone(asked) ? url : `${url}?sslmode=disable`
+})
+
 /** The environment, and in it the addresses of what we started. */
 const withAddresses = (addresses: ReadonlyArray<readonly [string, string | undefined]>) =>
   Effect.map(Effect.configProviderWith(Effect.succeed), (environment) =>
@@ -61,11 +67,11 @@ Everything runs until Ctrl-C
 
 const nextSteps = (orderId: bigint) => `
 Go on, in another terminal
-  npx payments watch
-  npx payments reserve ${orderId + 1n}
-  npx payments pay ${orderId + 1n}
-  npx payments payment ${orderId + 1n}
-  npx payments reserve ${orderId + 2n} && sleep 1 && npx payments refuse ${orderId + 2n}`
+  ./payments watch
+  ./payments reserve ${orderId + 1n}
+  ./payments pay ${orderId + 1n}
+  ./payments payment ${orderId + 1n}
+  ./payments reserve ${orderId + 2n} && sleep 1 && ./payments refuse ${orderId + 2n}`
 
 /** The whole on this machine: what is missing of the stack, all services, and the saga once if the stack is all ours. */
 const run = Effect.gen(function*() {
@@ -74,7 +80,7 @@ const run = Effect.gen(function*() {
   const parts = yield* missingParts
   const stack = yield* Local.start(config, parts)
   const provider = yield* withAddresses([
-    [variables.postgres, stack.databaseUrl],
+    [variables.postgres, yield* inPlainText(stack.databaseUrl)],
     [variables.redis, stack.redisUrl],
     [variables.kafka, stack.kafkaBrokers]
   ])
@@ -82,10 +88,13 @@ const run = Effect.gen(function*() {
     yield* ready
     const now = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
     yield* Console.log(`${"services".padEnd(14)}ready in ${((now - started) / 1000).toFixed(1)} s`)
+    // the hints come before the play gives back what it has open, which takes a second
+    const hints = Effect.fnUntraced(function*(orderId: bigint) {
+      yield* Console.log(yield* whereabouts(stack))
+      yield* Console.log(nextSteps(orderId))
+    })
     // other people's servers are not for plays
-    const orderId = parts.length === 3 ? yield* Scenario.run : 111n
-    yield* Console.log(yield* whereabouts(stack))
-    yield* Console.log(nextSteps(orderId))
+    yield* parts.length === 3 ? Effect.scoped(Effect.flatMap(Scenario.run, hints)) : hints(111n)
     return yield* Effect.never
   })
   return yield* Effect.all([serve([]), tour, stack.ended], { concurrency: "unbounded", discard: true }).pipe(

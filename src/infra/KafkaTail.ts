@@ -4,6 +4,7 @@ import type { KafkaOptions } from "./Kafka.js"
 import { attempt, close, withAdmin } from "./Kafka.js"
 import type { IncomingRecord } from "./KafkaConsumer.js"
 import * as KafkaConsumer from "./KafkaConsumer.js"
+import * as KafkaGroupOffsets from "./KafkaGroupOffsets.js"
 
 /** A record of the topic that is followed, and where it stands. */
 export interface TailRecord extends IncomingRecord {
@@ -39,19 +40,11 @@ const deleteGroups = (options: TailOptions, groupId: string) =>
       )))
 
 /** What comes to the topic from now on is followed, however long joining the group takes. */
-const startAtEnd = (options: TailOptions, groupId: string) =>
-  withAdmin(
-    options,
-    (admin) =>
-      Effect.flatMap(attempt(() => admin.fetchTopicOffsets(options.topic)), (partitions) =>
-        attempt(() =>
-          admin.setOffsets({
-            groupId,
-            topic: options.topic,
-            partitions: partitions.map(({ high, partition }) => ({ partition, offset: high }))
-          })
-        ))
-  )
+const startAtEnd = Effect.fnUntraced(function*(options: TailOptions, groupId: string) {
+  const partitions = yield* withAdmin(options, (admin) => attempt(() => admin.fetchTopicOffsets(options.topic)))
+  const ends = partitions.map(({ high, partition }) => ({ partition, offset: high }))
+  yield* KafkaGroupOffsets.set(options, groupId, options.topic, ends)
+})
 
 /**
  * Follows a topic as a group of its own, which goes with the scope. The position is fixed when this returns.

@@ -4,6 +4,7 @@ import { createHash } from "node:crypto"
 import { fileURLToPath } from "node:url"
 import type { Part } from "./LocalStackError.js"
 import { LocalStackError } from "./LocalStackError.js"
+import * as MavenProxy from "./MavenProxy.js"
 import * as Process from "./Process.js"
 
 // the same path from src/local and from dist/local
@@ -53,14 +54,22 @@ export const fetched = Effect.fnUntraced(function*(
   const files = path.join(staging, "files")
   yield* Process.run({
     part,
-    command: ["mvn", "-q", "-B", "-f", path.join(staging, "pom.xml"), goals[part], `-DoutputDirectory=${files}`],
+    command: ["mvn", "-q", "-B", ...(yield* MavenProxy.flags), "-f", "pom.xml", goals[part], "-DoutputDirectory=files"],
+    folder: staging,
+    // in the locale C Java cannot name a folder with an umlaut
+    env: { LC_ALL: "C.UTF-8" },
+    environment: "user",
     log: path.join(cache, `${part}-fetch.log`)
   }).pipe(
     // another process may have been downloading the same file
     Effect.retry({ times: 1 }),
     oneAtATime.withPermits(1),
     Effect.mapError((error) =>
-      new LocalStackError({ part, problem: `Maven could not fetch it: ${error.problem}`, wayOut: waysOn(variable) })
+      new LocalStackError({
+        part,
+        problem: `Maven could not fetch it: ${error.problem}`,
+        wayOut: `${waysOn(variable)} Behind a proxy: https_proxy, or what ~/.m2/settings.xml says.`
+      })
     )
   )
   yield* fs.rename(files, folder).pipe(

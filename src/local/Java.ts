@@ -9,11 +9,15 @@ const oldest = 17
 const lack = (problem: string) =>
   new LocalStackError({ part: "kafka", problem, wayOut: `${waysOn("KAFKA_BROKERS")} Or install Java ${oldest}.` })
 
-/** The command that starts Java: of JAVA_HOME if that is set, else on PATH. Fails when there is none, or too old a one. */
+/** The command that starts Java: of JAVA_HOME if there is one, else on PATH. Fails when there is none, or too old a one. */
 export const java = Effect.gen(function*() {
   // the version is written to standard error
   const process = yield* Command.start(
-    Command.make("sh", "-c", `java="\${JAVA_HOME:+$JAVA_HOME/bin/}java"; echo "$java"; exec "$java" -version 2>&1`)
+    Command.make(
+      "sh",
+      "-c",
+      `java=java; [ -x "$JAVA_HOME/bin/java" ] && java=$JAVA_HOME/bin/java; echo "$java"; exec "$java" -version 2>&1`
+    )
   )
   const [program = "", ...lines] = (yield* process.stdout.pipe(
     Stream.decodeText(),

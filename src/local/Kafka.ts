@@ -3,13 +3,24 @@ import { Effect } from "effect"
 import { randomBytes } from "node:crypto"
 import * as Fetch from "./Fetch.js"
 import { java } from "./Java.js"
+import * as KafkaIdentity from "./KafkaIdentity.js"
 import * as Ports from "./Ports.js"
 import * as Process from "./Process.js"
 import type { Place } from "./Server.js"
 import { serve } from "./Server.js"
 
+/**
+ * What Kafka reads is named from its working folder, the folder of this part: a path may have a comma, which parts the
+ * names of `log.dirs` and of a logging configuration, a colon, which parts a class path, or bytes that a file of
+ * properties does not hold.
+ */
+const files = { data: "data", config: "server.properties", logging: "log4j2.properties", logs: "logs" }
+
+/** Java reads and writes file names in the encoding of the locale, and C is not enough for a folder with an umlaut. */
+const locale = { LC_ALL: "C.UTF-8" }
+
 /** One node that is broker and controller. What it does not set has the default of Kafka. */
-const properties = (place: Place, data: string, controllerPort: number) =>
+const properties = (place: Place, controllerPort: number) =>
   Object.entries({
     "process.roles": "broker,controller",
     "node.id": 1,
@@ -17,8 +28,8 @@ const properties = (place: Place, data: string, controllerPort: number) =>
     "controller.listener.names": "CONTROLLER",
     "listeners": `PLAINTEXT://127.0.0.1:${place.port},CONTROLLER://127.0.0.1:${controllerPort}`,
     "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-    "advertised.listeners": `PLAINTEXT://localhost:${place.port}`,
-    "log.dirs": data,
+    "advertised.listeners": `PLAINTEXT://127.0.0.1:${place.port}`,
+    "log.dirs": files.data,
     "num.partitions": 4,
     "auto.create.topics.enable": false,
     // the defaults want three brokers, and 50 partitions of each internal topic
@@ -65,7 +76,7 @@ const locate = Effect.fnUntraced(function*(place: Place) {
       title: "Kafka of PATH",
       format: [storage],
       server: [server],
-      env: { KAFKA_HEAP_OPTS: heap.join(" "), LOG_DIR: path.join(place.folder, "logs") }
+      env: { ...locale, KAFKA_HEAP_OPTS: heap.join(" "), LOG_DIR: files.logs }
     }
     return programs
   }
@@ -76,8 +87,7 @@ const locate = Effect.fnUntraced(function*(place: Place) {
     place.cache,
     place.progress("fetching", "Kafka 4.1, with Maven, once, 54 MB")
   )
-  const log4j = path.join(place.folder, "log4j2.properties")
-  yield* fs.writeFileString(log4j, logging)
+  yield* fs.writeFileString(path.join(place.folder, files.logging), logging)
   // the serial collector is up half a second sooner on two cores, and stands still for 10 to 30 ms when what is young is full:
   // at 200 records a second every 5 s with the third of the heap that it takes by itself, every 10 with this
   const run = [
@@ -85,15 +95,17 @@ const locate = Effect.fnUntraced(function*(place: Place) {
     ...heap,
     "-Xmn192m",
     "-XX:+UseSerialGC",
-    `-Dlog4j2.configurationFile=${log4j}`,
+    // a broker that lives for seconds: to optimize its code costs more than it gives
+    ...(place.throwaway ? ["-XX:TieredStopAtLevel=1"] : []),
+    `-Dlog4j2.configurationFile=${files.logging}`,
     "-cp",
-    `${libraries}/*`
+    `${path.relative(place.folder, libraries)}/*`
   ]
   const programs: Programs = {
     title: "Kafka 4.1",
     format: [...run, "kafka.tools.StorageTool"],
     server: [...run, "kafka.Kafka"],
-    env: {}
+    env: locale
   }
   return programs
 })
@@ -105,23 +117,24 @@ const clusterId = Effect.sync(() => randomBytes(16).toString("base64url").replac
 export const start = Effect.fnUntraced(function*(place: Place) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
-  const data = path.join(place.folder, "data")
   const programs = yield* locate(place)
-  const program = { part: "kafka", log: place.log, env: programs.env } as const
+  const program = { part: "kafka", log: place.log, env: programs.env, folder: place.folder } as const
   yield* place.progress("starting", `${programs.title} on port ${place.port}`)
 
-  const config = path.join(place.folder, "server.properties")
-  yield* fs.writeFileString(config, properties(place, data, yield* Effect.scoped(Ports.free)))
-  if (!(yield* fs.exists(path.join(data, "meta.properties")))) {
+  const config = path.join(place.folder, files.config)
+  yield* fs.writeFileString(config, properties(place, yield* Effect.scoped(Ports.free)))
+  if (!(yield* KafkaIdentity.isFormatted(place.folder))) {
     const id = place.properties["cluster.id"] ?? (yield* clusterId)
-    yield* Process.run({ ...program, command: [...programs.format, "format", "-t", id, "-c", config] })
+    yield* Process.run({ ...program, command: [...programs.format, "format", "-t", id, "-c", files.config] })
   }
-  return yield* serve(place, {
+  const server = yield* serve(place, {
     ...program,
-    command: [...programs.server, config]
+    command: [...programs.server, files.config]
   }, {
-    url: `localhost:${place.port}`,
+    url: `127.0.0.1:${place.port}`,
     stop: place.throwaway ? "SIGKILL" : "SIGTERM",
-    within: "60 seconds"
+    within: "2 minutes"
   })
+  if (!place.throwaway) yield* KafkaIdentity.save(place.folder)
+  return server
 })

@@ -1,10 +1,17 @@
 import type { Scope } from "effect"
 import { Effect, Random } from "effect"
 import * as Net from "node:net"
+import { networkInterfaces } from "node:os"
 import type { Part } from "./LocalStackError.js"
 import { LocalStackError } from "./LocalStackError.js"
 
 const variable = { postgres: "LOCAL_POSTGRES_PORT", redis: "LOCAL_REDIS_PORT", kafka: "LOCAL_KAFKA_PORT" }
+
+/** The loopback addresses of this machine, which need not have IPv6. */
+export const loopback = (): ReadonlyArray<string> => {
+  const addresses = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? [])
+  return ["127.0.0.1", ...(addresses.some(({ address }) => address === "::1") ? ["::1"] : [])]
+}
 
 const bind = (host: string, port: number): Effect.Effect<void, NodeJS.ErrnoException, Scope.Scope> =>
   Effect.acquireRelease(

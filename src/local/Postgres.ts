@@ -1,6 +1,8 @@
 import { FileSystem, Path } from "@effect/platform"
 import { Effect, Option } from "effect"
 import { LocalStackError } from "./LocalStackError.js"
+import { loopback } from "./Ports.js"
+import * as PostgresPid from "./PostgresPid.js"
 import type { PostgresPrograms } from "./PostgresPrograms.js"
 import { locate } from "./PostgresPrograms.js"
 import type { User } from "./Privileges.js"
@@ -8,6 +10,10 @@ import { runAs, unprivileged } from "./Privileges.js"
 import * as Process from "./Process.js"
 import type { Place } from "./Server.js"
 import { serve } from "./Server.js"
+
+/** initdb runs the server by a shell that puts the value of a variable for its name, in a folder as `a$b` too: that is its name. */
+const literally = (path: string) =>
+  Object.fromEntries(Array.from(path.matchAll(/\$([A-Za-z_]\w*)/g), ([whole, name]) => [name!, whole]))
 
 /** Creates the cluster, its user and its database elsewhere and moves it to `data` when it is complete. */
 const initialise = Effect.fnUntraced(function*(
@@ -34,6 +40,7 @@ const initialise = Effect.fnUntraced(function*(
       part: "postgres",
       prefix,
       command,
+      env: literally(programs.initdb),
       log: place.log,
       ...(input === undefined ? {} : { input })
     })
@@ -63,7 +70,7 @@ const checkVersion = Effect.fnUntraced(function*(data: string, version: string) 
     return yield* new LocalStackError({
       part: "postgres",
       problem: `the data in ${data} is of PostgreSQL ${wrote}, and the server is PostgreSQL ${version}`,
-      wayOut: `Start afresh (payments local reset, the local data is lost), or put PostgreSQL ${wrote} on PATH.`
+      wayOut: `Put PostgreSQL ${wrote} on PATH. Or do without that data: payments local reset deletes it.`
     })
   }
 })
@@ -83,11 +90,13 @@ export const start = Effect.fnUntraced(function*(place: Place) {
 
   if (yield* fs.exists(data)) {
     yield* checkVersion(data, programs.version)
+    yield* PostgresPid.clear(data)
   } else {
     yield* initialise(place, data, programs, user, prefix)
   }
   const settings = [
-    "listen_addresses=localhost",
+    // by number: what a machine takes for localhost is not always there, or not this
+    `listen_addresses=${loopback().join(",")}`,
     "unix_socket_directories=",
     "max_connections=200",
     // the default is for machines of long ago; what is not used takes no memory
@@ -106,7 +115,7 @@ export const start = Effect.fnUntraced(function*(place: Place) {
     ],
     log: place.log
   }, {
-    url: `postgres://payments:payments@localhost:${place.port}/payments`,
+    url: `postgres://payments:payments@127.0.0.1:${place.port}/payments`,
     // immediate, or fast shutdown
     stop: place.throwaway ? "SIGQUIT" : "SIGINT",
     within: "30 seconds"

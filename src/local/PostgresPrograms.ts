@@ -38,10 +38,17 @@ const linkLibraries = Effect.fnUntraced(function*(root: string) {
     // not every platform has links
     Effect.orElseSucceed(() => [])
   )
-  yield* Effect.forEach(links, ({ source, target }) =>
-    fs.symlink(path.basename(source), path.join(root, target)).pipe(
-      Effect.catchIf((error) => error._tag === "SystemError" && error.reason === "AlreadyExists", () => Effect.void)
-    ), { discard: true })
+  yield* Effect.forEach(links, ({ source, target }) => {
+    const link = path.join(root, target)
+    return Effect.unlessEffect(
+      fs.symlink(path.basename(source), link).pipe(
+        Effect.catchIf((error) => error._tag === "SystemError" && error.reason === "AlreadyExists", () => Effect.void),
+        // a file system without links
+        Effect.orElse(() => fs.copyFile(path.join(path.dirname(link), path.basename(source)), link))
+      ),
+      fs.exists(link)
+    )
+  }, { discard: true })
 })
 
 /** The programs of PostgreSQL, from PATH or from the npm package, and their version. */

@@ -11,6 +11,10 @@ export interface Program {
   /** Put before the command: who it runs as. */
   readonly prefix?: ReadonlyArray<string>
   readonly env?: Record<string, string>
+  /** Working folder; ours by default. */
+  readonly folder?: string
+  /** "user" keeps all of the user's environment; by default what would change a server is taken out of it. */
+  readonly environment?: "user"
   /** Standard input; empty by default. */
   readonly input?: string
   /** File to which standard output and error are appended. */
@@ -19,6 +23,21 @@ export interface Program {
 
 /** How long a process may take to end after it was asked to; what the longest of the three takes, several times over. */
 const patience = "5 seconds"
+
+/**
+ * Variables by which a user's environment would change what a server does: the client settings of PostgreSQL, of which
+ * its server and `initdb` read some, and what Java and the scripts of Kafka add to their command lines.
+ */
+const foreign: Record<Part, RegExp> = {
+  postgres: /^PG[A-Z]+$/,
+  redis: /^$/,
+  kafka: /^(KAFKA_[A-Z0-9_]+|LOG_DIR|CLASSPATH|JMX_PORT|_JAVA_OPTIONS|JAVA_TOOL_OPTIONS|JDK_JAVA_OPTIONS)$/
+}
+
+const unset = (part: Part, kept: Readonly<Record<string, string>>) =>
+  // eslint-disable-next-line no-restricted-properties -- names of variables, none of which is read
+  Object.keys(process.env).filter((name) => foreign[part].test(name) && !(name in kept))
+    .map((name) => `unset ${name}; `).join("")
 
 /** The last lines of a log, for an error message. */
 export const tail = Effect.fnUntraced(function*(log: string, lines = 12) {
@@ -41,11 +60,15 @@ export const which = (name: string) =>
  */
 export const start = Effect.fnUntraced(function*(program: Program, stop: CommandExecutor.Signal) {
   // the shell only opens the files: what it then becomes keeps its pid
-  const redirect = `log=$1; shift; exec "$@" >> "$log" 2>&1${program.input === undefined ? " < /dev/null" : ""}`
+  const env = program.env ?? {}
+  const redirect = `${
+    program.environment === "user" ? "" : unset(program.part, env)
+  }log=$1; shift; exec "$@" >> "$log" 2>&1${program.input === undefined ? " < /dev/null" : ""}`
   // a change of user would clear the parent death signal: that comes first
   const words = [...(program.prefix ?? []), ...(yield* dieWithParent(stop)), ...program.command]
   const command = Command.make("sh", "-c", redirect, "sh", program.log, ...words).pipe(
-    Command.env(program.env ?? {}),
+    Command.env(env),
+    program.folder === undefined ? (command) => command : Command.workingDirectory(program.folder),
     program.input === undefined ? (command) => command : Command.stdin(Stream.encodeText(Stream.make(program.input)))
   )
   return yield* Command.start(command).pipe(
@@ -64,6 +87,12 @@ export const start = Effect.fnUntraced(function*(program: Program, stop: Command
   )
 })
 
+/** Nothing that deletes data comes before what does not. */
+const wayOut = (part: Part) =>
+  `Mend what these lines name and try again: the data is kept. Without that data: payments local reset deletes it, of all three servers${
+    part === "redis" ? "; what Redis holds is only a shortcut" : ""
+  }.`
+
 /** Waits until the program ends, which it should not: fails with the last lines of its log. */
 export const ended = Effect.fnUntraced(function*(program: Program, process: CommandExecutor.Process) {
   const how = yield* process.exitCode.pipe(
@@ -72,7 +101,7 @@ export const ended = Effect.fnUntraced(function*(program: Program, process: Comm
   return yield* new LocalStackError({
     part: program.part,
     problem: `it ended with ${how}; the last lines of ${program.log}:\n${yield* tail(program.log)}`,
-    wayOut: "If its data is damaged, start afresh: payments local reset"
+    wayOut: wayOut(program.part)
   })
 })
 

@@ -1,8 +1,8 @@
 import { Command, FileSystem, Path } from "@effect/platform"
-import { Effect } from "effect"
-import { networkInterfaces } from "node:os"
+import { Clock, Effect } from "effect"
 import * as Fetch from "./Fetch.js"
 import { LocalStackError } from "./LocalStackError.js"
+import { loopback } from "./Ports.js"
 import * as Process from "./Process.js"
 import type { Place } from "./Server.js"
 import { serve } from "./Server.js"
@@ -45,25 +45,27 @@ const locate = Effect.fnUntraced(function*(place: Place) {
   })
 })
 
-/** Redis on the loopback addresses only; what it holds is kept between starts in an append-only file. */
+/** What Redis says of an append-only file that a power failure has damaged. One that is only cut off it reads by itself. */
+const cannotBeRead = (error: LocalStackError) =>
+  /Bad file format|wrong signature|Unexpected end of file/.test(error.problem)
+
+/** Redis on the loopback addresses only; what it holds is kept between starts in an append-only file. It starts without what it cannot read. */
 export const start = Effect.fnUntraced(function*(place: Place) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const data = path.join(place.folder, "data")
   yield* fs.makeDirectory(data, { recursive: true })
   const { program, version } = yield* locate(place)
-  const ipv6 = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? [])
-    .some(({ address }) => address === "::1")
   const settings: ReadonlyArray<readonly [string, ...ReadonlyArray<string>]> = [
     ["port", String(place.port)],
-    ["bind", "127.0.0.1", ...(ipv6 ? ["::1"] : [])],
+    ["bind", ...loopback()],
     ["protected-mode", "yes"],
     ["dir", data],
     ["appendonly", "yes"],
     ["save", ""]
   ]
   yield* place.progress("starting", `Redis ${version} on port ${place.port}`)
-  return yield* serve(place, {
+  const run = serve(place, {
     part: "redis",
     command: [
       program,
@@ -71,8 +73,16 @@ export const start = Effect.fnUntraced(function*(place: Place) {
     ],
     log: place.log
   }, {
-    url: `redis://localhost:${place.port}`,
+    url: `redis://127.0.0.1:${place.port}`,
     stop: place.throwaway ? "SIGKILL" : "SIGTERM",
     within: "30 seconds"
   })
+  return yield* Effect.catchIf(run, cannotBeRead, () =>
+    Effect.gen(function*() {
+      const aside = path.join(place.folder, `data-damaged-${yield* Clock.currentTimeMillis}`)
+      yield* fs.rename(data, aside)
+      yield* fs.makeDirectory(data)
+      yield* place.progress("starting", `Redis ${version} without its data, which it cannot read: kept in ${aside}`)
+      return yield* run
+    }))
 })

@@ -41,7 +41,7 @@ const valueOf = <A>(service: Service, name: string, parse: Parse<A>) => right(pa
 describe("compose.yml", () => {
   it("pins every image to a patch version", () => {
     for (const [name, { image }] of services) assert.match(image, /:v?\d+\.\d+(\.\d+)?(-[a-z]+)?$/, name)
-    assert.match(text("Dockerfile"), /^FROM node:20\.\d+\.\d+-\w+-slim AS base$/m)
+    assert.match(text("Dockerfile"), /^FROM node:24\.\d+\.\d+-\w+-slim AS base$/m)
     assert.deepStrictEqual(
       [...text("Dockerfile").matchAll(/^FROM (\S+)/gm)].map(([, from]) => from).slice(1),
       ["base", "base", "base"]

@@ -134,6 +134,17 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
       yield* orderGoesThrough(world, 5)
     }))
 
+  it.scopedLive("a topic that is deleted comes back while it runs, and what is committed is published there", () =>
+    Effect.gen(function*() {
+      const world = yield* World.make()
+      const program = yield* Program.serve([], world.env)
+      yield* program.untilReady
+      const topics = yield* Topics.make(world.kafkaBrokers)
+      yield* topics.remove(world.payment)
+      yield* topics.existing.pipe(Effect.tap((all) => assert.include(all, world.payment)), eventually("30 seconds"))
+      yield* orderGoesThrough(world, 8)
+    }))
+
   for (const variable of ["GRPC_ADDR", "HTTP_ADDR"]) {
     it.scopedLive(`a taken port ends it with 1 and a line that names ${variable}`, () =>
       Effect.gen(function*() {

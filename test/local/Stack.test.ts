@@ -198,15 +198,30 @@ layer(NodeContext.layer, { excludeTestServices: true })("local stack", (it) => {
       assert.isTrue(Option.isNone(yield* StackFile.read(folder)))
     }))
 
+  it.scoped("Redis starts without a file that it cannot read, and keeps the file", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const folder = yield* freshFolder
+      yield* fs.makeDirectory(`${folder}/redis/data`, { recursive: true })
+      yield* fs.writeFileString(`${folder}/redis/data/appendonly.aof`, "no such command\r\n")
+      const stack = yield* Stack.start({ folder, cache, ports, parts: ["redis"] })
+      assert.strictEqual(yield* withRedis(stack.redisUrl!, (redis) => redis.ping()), "PONG")
+      const aside = (yield* fs.readDirectory(`${folder}/redis`)).find((name) => name.startsWith("data-damaged-"))
+      assert.strictEqual(yield* fs.readFileString(`${folder}/redis/${aside}/appendonly.aof`), "no such command\r\n")
+    }))
+
   it.scoped("a server that dies says why, before it answers and after", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const folder = yield* freshFolder
       const start = Stack.start({ folder, cache, ports, parts: ["redis"], throwaway: true })
-      yield* fs.makeDirectory(`${folder}/redis/data`, { recursive: true })
-      yield* fs.writeFileString(`${folder}/redis/data/appendonly.aof`, "no such command\r\n")
-      assert.include((yield* Effect.flip(Effect.scoped(start))).message, "Bad file format")
+      // a folder in the place of its file
+      yield* fs.makeDirectory(`${folder}/redis/data/appendonly.aof`, { recursive: true })
+      const { message, wayOut } = yield* Effect.flip(Effect.scoped(start))
+      assert.match(message, /append-only file/)
+      assert.match(wayOut, /the data is kept.*deletes it/s)
 
+      yield* fs.remove(`${folder}/redis`, { recursive: true, force: true })
       const stack = yield* start
       yield* Effect.sync(() => process.kill(stack.parts.redis!.pid, "SIGKILL"))
       assert.include((yield* Effect.flip(stack.ended)).message, "Ready to accept connections")
