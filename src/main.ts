@@ -63,8 +63,9 @@ const codeOf = (error: unknown): number => {
     case "UNAVAILABLE":
     case "DEADLINE_EXCEEDED":
     case "KafkaUnavailable":
-    case "DatabaseUnavailable":
       return exitCodes.unavailable
+    case "DatabaseUnavailable":
+      return "refused" in error && error.refused === true ? 1 : exitCodes.unavailable
     default:
       return 1
   }

@@ -43,7 +43,7 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Services.Part>) {
   const config = yield* AppConfig
   const running = named.length === 0 ? Services.parts : Services.parts.filter((part) => named.includes(part))
   const prepare = Effect.all([
-    Prepare.database({ migrate: config.migrateOnStart }),
+    Prepare.database({ migrate: config.migrateOnStart, rights: Services.rightsOf(running) }),
     Prepare.topics(Services.kafkaOptions(config), {
       topics: Services.topicsOf(config, running),
       create: config.kafkaCreateTopics
