@@ -54,7 +54,12 @@ const notDone = Effect.fnUntraced(function*<E>(
 ) {
   const sql = yield* SqlClient.SqlClient
   const all = yield* steps(options)
-  const [table] = yield* run(sql<{ readonly exists: boolean }>`SELECT to_regclass(${options.table}) IS NOT NULL AS exists`)
+  // by way of pg_class: to_regclass alone would not see what another process has committed during this transaction
+  const [table] = yield* run(
+    sql<{ readonly exists: boolean }>`
+      SELECT EXISTS (SELECT FROM pg_class WHERE oid = to_regclass(${options.table})) AS exists
+    `
+  )
   if (!table!.exists) return { exists: false, steps: all }
   const done = yield* run(sql<{ readonly migration_id: number }>`SELECT migration_id FROM ${sql(options.table)}`)
   const ids = new Set(done.map((_) => _.migration_id))

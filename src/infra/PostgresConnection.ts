@@ -105,7 +105,7 @@ interface Internals {
 const withoutTls = "The server does not support SSL connections"
 
 /** Whom nobody answers at: another way to the same host leads nowhere, too. */
-const isNowhere = (error: Error) => "code" in error && /^(ECONNREFUSED|ENOTFOUND|EAI_|EHOST|ENET|ENOENT)/.test(String(error.code))
+const isNowhere = (error: Error) => "code" in error && /^(ECONNREFUSED|ETIMEDOUT|ENOTFOUND|EAI_|EHOST|ENET|ENOENT)/.test(String(error.code))
 
 type Callback = (error?: Error) => void
 
@@ -219,7 +219,8 @@ export class ServiceClient extends PreparingClient {
     }
     const self = this as unknown as Internals
     const timer = setTimeout(() => {
-      end(new Error(`no answer from ${attempt.host.host}:${attempt.host.port} within ${Math.round(millis)} ms`))
+      const { host, port } = attempt.host
+      end(Object.assign(new Error(`no answer from ${host}:${port} within ${Math.round(millis)} ms`), { code: "ETIMEDOUT" }))
     }, millis)
     try {
       this.#turnTo(attempt)
@@ -265,8 +266,9 @@ export class ServiceClient extends PreparingClient {
     }
     const next = (index: number): void => {
       const attempt = attempts[index]!
-      const left = until - performance.now()
-      const millis = Math.min(target.connectTimeoutMillis ?? Infinity, left / (attempts.length - index))
+      // the hosts of this round share the time; whoever does not answer is not asked in another way
+      const hosts = attempts.slice(index).filter((_) => _.encrypted === attempt.encrypted && _.wants === attempt.wants)
+      const millis = Math.min(target.connectTimeoutMillis ?? Infinity, (until - performance.now()) / hosts.length)
       this.#try(attempt, millis, (error, facts) => {
         if (error === undefined && suits(attempt.wants, facts!)) {
           const self = this as unknown as Internals
@@ -276,8 +278,8 @@ export class ServiceClient extends PreparingClient {
           self.processID = facts!.pid
           return end()
         }
-        const failure = error ?? new PostgresReadOnly(`is ${facts!.readonly ? "read-only" : "not a standby"}`)
         const { host, port } = attempt.host
+        const failure = error ?? unsuited(attempt.wants)
         const said = `${host}:${port} ${PostgresFault.explain(failure)}`
         if (!failures.includes(said)) failures.push(said)
         const following = this.#following(attempts, index, error)
@@ -290,12 +292,13 @@ export class ServiceClient extends PreparingClient {
 
   /** Where to go on after an error, or after a server that is not the one wanted; nowhere when it is final. */
   #following(attempts: ReadonlyArray<Attempt>, index: number, error: Error | undefined): number | undefined {
-    const { host } = attempts[index]!
+    const { host, wants } = attempts[index]!
     const after = (same: boolean) => {
-      const found = attempts.findIndex((other, i) => i > index && (same || other.host !== host))
+      const found = attempts.findIndex((other, i) => i > index && (same || other.host !== host || other.wants !== wants))
       return found === -1 ? undefined : found
     }
     if (error === undefined) return after(false)
+    if (error instanceof PostgresRefusal) return undefined
     const state = PostgresFault.stateOf(error)
     // a rule of the server may be for connections of the other kind
     if (state === "28000") return attempts[index + 1]?.host === host ? index + 1 : undefined
@@ -306,6 +309,13 @@ export class ServiceClient extends PreparingClient {
       ? after(false)
       : undefined
   }
+}
+
+const unsuited = (wants: WantedSession) => {
+  const asked = `and target_session_attrs=${wants} is asked for`
+  return wants === "read-write" || wants === "primary"
+    ? new PostgresReadOnly(`is ${wants === "primary" ? "a standby" : "read-only"}, ${asked}`)
+    : new Error(`is ${wants === "standby" ? "no standby" : "not read-only"}, ${asked}`)
 }
 
 /** What all hosts have said, with the code of the last. */
