@@ -7,12 +7,13 @@ type Connect = (error: Error | undefined, client: Pg.PoolClient | undefined, rel
 
 export interface PoolOptions extends Omit<ConnectionOptions, "onReadOnly"> {
   readonly max: number
-  /** Told the first time that the server gives fewer connections than `max`, until it has given all of them again. */
+  /** Told once that the server gives fewer connections than `max`, and again after it has given all of them. */
   readonly onCrowded: (connections: number, refusal: Error) => void
 }
 
-/** The server, or the pooler before it, has no room for another connection. Poolers say it with their only code. */
-const isRefusedForRoom = (error: Error) => /^(53|08P01|08004)/.test(PostgresFault.stateOf(error) ?? "")
+/** The server has no room for another connection; so have poolers, which say all that they have to say with one code. */
+const isRefusedForRoom = (error: Error, hasOthers: boolean) =>
+  (hasOthers ? /^(53|08P01|08004)/ : /^53/).test(PostgresFault.stateOf(error) ?? "")
 
 /** So often the pool tries to have more connections again, and renews those that are read-only. */
 const period = 1_000
@@ -37,6 +38,7 @@ export class Pool extends Pg.Pool {
   pooled = false
   #connected = 0
   #crowded = false
+  #refusal: Error | undefined
   #growing: NodeJS.Timeout | undefined
   /** Older connections are not used any more. */
   #renewed = 0
@@ -95,7 +97,7 @@ export class Pool extends Pg.Pool {
         release(true)
         return this.#take(callback, first)
       }
-      const refused = error !== undefined && isRefusedForRoom(error)
+      const refused = error !== undefined && isRefusedForRoom(error, this.#connected > 0)
       if (refused) this.#shrink(error)
       const asked = first ?? (refused ? { refusal: error, until: performance.now() + this.#timeout } : undefined)
       if (!refused || this.ending || performance.now() >= asked!.until) {
@@ -110,16 +112,17 @@ export class Pool extends Pg.Pool {
   /** The server has given all that it will for now. */
   #shrink(refusal: Error) {
     this.options.max = Math.max(1, this.#connected)
-    if (!this.#crowded) this.#onCrowded(this.#connected, refusal)
-    this.#crowded = true
+    this.#refusal = refusal
     this.#growing ??= setTimeout(() => this.#grow(), period).unref()
   }
 
   #grow() {
     this.#growing = undefined
+    // once it has all that others have let it have
+    if (!this.#crowded) this.#onCrowded(this.#connected, this.#refusal!)
+    this.#crowded = this.#connected < this.#full
     this.options.max = Math.min(this.#full, this.options.max * 2)
     if (this.options.max < this.#full) this.#growing = setTimeout(() => this.#grow(), period).unref()
-    else if (this.#connected >= this.#full) this.#crowded = false
     // who has queued may go on
     const { _pulseQueue } = this as unknown as { readonly _pulseQueue: () => void }
     _pulseQueue.call(this)

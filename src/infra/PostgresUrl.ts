@@ -194,8 +194,10 @@ const hostsOf = (parts: Parts, of: (name: string) => string | undefined): Target
 const read = (text: string): Target => {
   const parts = split(text)
   const parameters = new Map<string, string>()
+  // where an @ comes so late, a ? of the password has begun them
+  const torn = parts.user === undefined && parts.query.some((pair) => pair.join("").includes("@"))
   for (const [name, value] of parts.query) {
-    const shown = /^[A-Za-z][\w.-]{0,40}$/.test(name) ? name : "(its name is not shown)"
+    const shown = !torn && /^[A-Za-z][\w.-]{0,40}$/.test(name) ? name : "(its name is not shown)"
     if (unsupported.has(name)) return fail(`has parameter ${shown}, which is not supported`)
     if (!known.has(name) && !ignored.has(name)) return fail(`has an unknown parameter: ${shown}`)
     parameters.set(name, value)
