@@ -36,7 +36,7 @@ const drill: Parse<{ readonly point: CrashPointName; readonly passage: number }>
 /** Every environment variable that the process reads. */
 export const settings = {
   databaseUrl: setting("DATABASE_URL", PostgresUrl.setting, {
-    about: "PostgreSQL, the truth: a URL as libpq reads it (docs/postgresql.md).",
+    about: "PostgreSQL, the truth: a URL as libpq reads it ([docs/postgresql.md](docs/postgresql.md)).",
     default: "postgres://payments:payments@localhost:54321/payments",
     show: PostgresUrl.show
   }),

@@ -59,8 +59,10 @@ const rights: Readonly<Record<Part, Rights>> = {
 
 /** Rights that the parts need. */
 export const rightsOf = (running: ReadonlyArray<Part>): Rights =>
-  running.map((part) => rights[part]).reduce((all, more) =>
-    Record.union(all, more, (some, others) => Arr.union(some, others)), {})
+  running.map((part) => rights[part]).reduce(
+    (all, more) => Record.union(all, more, (some, others) => Arr.union(some, others)),
+    {}
+  )
 
 /** What the parts share: one pool of connections, and the use cases over it. */
 export const layer = (config: Config, running: ReadonlyArray<Part>) => {

@@ -37,12 +37,15 @@ type Step = readonly [id: number, name: string]
 const steps = Effect.fnUntraced(function*({ folder }: MigrationOptions) {
   const fs = yield* FileSystem.FileSystem
   const files = Arr.sort(yield* fs.readDirectory(folder), Order.string)
-  const found = Arr.filterMap(files, (file) =>
-    Option.map(Option.fromNullable(/^(\d+)_(.+)\.sql$/.exec(file)), ([, id, name]) => ({
-      id: Number(id),
-      name: name!,
-      text: fs.readFileString(`${folder}/${file}`)
-    })))
+  const found = Arr.filterMap(
+    files,
+    (file) =>
+      Option.map(Option.fromNullable(/^(\d+)_(.+)\.sql$/.exec(file)), ([, id, name]) => ({
+        id: Number(id),
+        name: name!,
+        text: fs.readFileString(`${folder}/${file}`)
+      }))
+  )
   const twice = found.find(({ id }, i) => found.findIndex((other) => other.id === id) !== i)
   return twice === undefined ? found : yield* Effect.dieMessage(`two migrations have the number ${twice.id}`)
 }, Effect.orDie)
@@ -66,7 +69,8 @@ const notDone = Effect.fnUntraced(function*<E>(
   return { exists: true, steps: all.filter(({ id }) => !ids.has(id)) }
 })
 
-const refuse = (reason: string) => new Postgres.DatabaseUnavailable({ cause: new PostgresFault.PostgresRefusal(reason) })
+const refuse = (reason: string) =>
+  new Postgres.DatabaseUnavailable({ cause: new PostgresFault.PostgresRefusal(reason) })
 
 /**
  * Fails where a first migration would not make what is missing: without the right to, or when `search_path` leads away from
@@ -127,7 +131,8 @@ const apply = Effect.fnUntraced(function*(options: MigrationOptions) {
 })
 
 /** The database may do it later as it is: no answer, read-only, contention, resources, operator. */
-const isForLater = ({ cause }: SqlError.SqlError) => /^(08|25|40|53|55|57|58)/.test(PostgresFault.stateOf(cause) ?? "08")
+const isForLater = ({ cause }: SqlError.SqlError) =>
+  /^(08|25|40|53|55|57|58)/.test(PostgresFault.stateOf(cause) ?? "08")
 
 const judge = (error: SqlError.SqlError) =>
   isForLater(error) ? new Postgres.DatabaseUnavailable({ cause: error.cause }) : new MigrationFailed({ cause: error })

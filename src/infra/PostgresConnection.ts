@@ -1,12 +1,12 @@
-import { readFileSync } from "node:fs"
-import { isIP } from "node:net"
-import type * as NodeTls from "node:tls"
 import * as Pg from "pg"
 import * as PostgresFault from "./PostgresFault.js"
-import { PostgresReadOnly, PostgresRefusal } from "./PostgresFault.js"
+import { PostgresRefusal } from "./PostgresFault.js"
 import { PreparingClient } from "./PostgresPrepared.js"
+import type { Attempt } from "./PostgresRoutes.js"
+import { attemptsOf, encryptions, following, suits, summary, unsuited } from "./PostgresRoutes.js"
 import * as PostgresSession from "./PostgresSession.js"
-import type { Host, Target, Tls, WantedSession } from "./PostgresUrl.js"
+import * as PostgresTls from "./PostgresTls.js"
+import type { Target } from "./PostgresUrl.js"
 
 export interface ConnectionOptions {
   readonly target: Target
@@ -16,77 +16,6 @@ export interface ConnectionOptions {
   readonly connectTimeoutMillis: number
   /** Told when a statement met a read-only transaction. */
   readonly onReadOnly?: () => void
-}
-
-/** One way to a server. */
-interface Attempt {
-  readonly host: Host
-  readonly encrypted: boolean
-  readonly wants: WantedSession
-}
-
-const encryptions: Readonly<Record<Tls["mode"], ReadonlyArray<boolean>>> = {
-  disable: [false],
-  allow: [false, true],
-  prefer: [true, false],
-  require: [true],
-  "verify-ca": [true],
-  "verify-full": [true]
-}
-
-/** A first look at all hosts, and where it finds none that is wanted, a second. */
-const rounds = (session: WantedSession): ReadonlyArray<WantedSession> =>
-  session === "prefer-standby" ? ["standby", "any"] : session === "prefer-read-write" ? ["read-write", "any"] : [session]
-
-const attemptsOf = ({ hosts, session, shuffled, tls }: Target): ReadonlyArray<Attempt> => {
-  const order = shuffled ? [...hosts].sort(() => Math.random() - 0.5) : hosts
-  return rounds(session).flatMap((wants) =>
-    order.flatMap((host) =>
-      // a Unix socket does not leave the machine
-      (host.host.startsWith("/") ? [false] : encryptions[tls.mode]).map((encrypted) => ({ host, encrypted, wants }))
-    )
-  )
-}
-
-const suits = (wants: WantedSession, { readonly, standby }: PostgresSession.Facts) =>
-  wants === "read-write"
-    ? !readonly
-    : wants === "read-only"
-    ? readonly
-    : wants === "primary"
-    ? !standby
-    : wants === "standby"
-    ? standby
-    : true
-
-const file = (parameter: string, path: string | undefined) => {
-  if (path === undefined) return undefined
-  try {
-    return readFileSync(path)
-  } catch (cause) {
-    throw new PostgresRefusal(`${parameter} cannot be read: ${(cause as Error).message}`)
-  }
-}
-
-/** As libpq has it: without a file of certificates, `require` and weaker encrypt and trust anybody. */
-const tlsOptions = (tls: Tls, { address, host }: Host): NodeTls.ConnectionOptions => {
-  const verifies = tls.mode === "verify-full" || tls.mode === "verify-ca" ||
-    (tls.rootCert !== undefined && tls.mode === "require")
-  const [cert, key, crl] = [file("sslcert", tls.cert), file("sslkey", tls.key), file("sslcrl", tls.crl)]
-  const ca = tls.rootCert === "system" ? undefined : file("sslrootcert", tls.rootCert)
-  return {
-    rejectUnauthorized: verifies,
-    ...(verifies && tls.mode !== "verify-full" ? { checkServerIdentity: () => undefined } : {}),
-    // the name to verify, and not the address that stands for it
-    ...(address === undefined ? {} : { host, ...(isIP(host) === 0 ? { servername: host } : {}) }),
-    ...(ca === undefined ? {} : { ca }),
-    ...(crl === undefined ? {} : { crl }),
-    ...(cert === undefined ? {} : { cert }),
-    ...(key === undefined ? {} : { key }),
-    ...(tls.keyPassword === undefined ? {} : { passphrase: tls.keyPassword }),
-    ...(tls.minVersion === undefined ? {} : { minVersion: tls.minVersion as NodeTls.SecureVersion }),
-    ...(tls.maxVersion === undefined ? {} : { maxVersion: tls.maxVersion as NodeTls.SecureVersion })
-  }
 }
 
 const passwordOf = ({ password }: Target) => () => {
@@ -101,11 +30,11 @@ interface Internals {
   _queryable: boolean
 }
 
+/** Hosts that were seen to do no TLS: where both ways are allowed, they are first asked without. */
+const plain = new Set<string>()
+
 /** What of the library says that a server does not do TLS; it has no code for it. */
 const withoutTls = "The server does not support SSL connections"
-
-/** Whom nobody answers at: another way to the same host leads nowhere, too. */
-const isNowhere = (error: Error) => "code" in error && /^(ECONNREFUSED|ETIMEDOUT|ENOTFOUND|EAI_|EHOST|ENET|ENOENT)/.test(String(error.code))
 
 type Callback = (error?: Error) => void
 
@@ -151,21 +80,6 @@ export class ServiceClient extends PreparingClient {
     }
   }
 
-  /** `channel_binding=require`: a password goes only to who has proved to hold the certificate. */
-  #demandBinding(connection: Pg.Connection) {
-    if (this.#options.target.channelBinding !== "require") return
-    const refuse = () =>
-      connection.emit("error", new PostgresRefusal("the server does not do channel_binding, which the URL requires"))
-    const handle = (event: string, pass: (message: any) => boolean) => {
-      const [handler] = connection.listeners(event)
-      connection.removeAllListeners(event).on(event, (message) => pass(message) ? handler!(message) : refuse())
-    }
-    handle("authenticationCleartextPassword", () => false)
-    handle("authenticationMD5Password", () => false)
-    handle("authenticationSASL", ({ mechanisms }: { readonly mechanisms: ReadonlyArray<string> }) =>
-      this.#boundToChannel = mechanisms.includes("SCRAM-SHA-256-PLUS"))
-  }
-
   /** Ends the connection that there is; nothing more is heard of it. */
   #drop() {
     const { connection } = this as unknown as Internals
@@ -177,7 +91,7 @@ export class ServiceClient extends PreparingClient {
   /** Makes this client as new, on its way to the next server. */
   #turnTo({ encrypted, host }: Attempt) {
     const { keepAlive, keepAliveMillis, tls } = this.#options.target
-    const ssl = encrypted ? tlsOptions(tls, host) : false
+    const ssl = encrypted ? PostgresTls.options(tls, host) : false
     const self = this as unknown as Internals
     this.#drop()
     const sslNegotiation = tls.direct ? "direct" : "postgres"
@@ -220,7 +134,11 @@ export class ServiceClient extends PreparingClient {
     const self = this as unknown as Internals
     const timer = setTimeout(() => {
       const { host, port } = attempt.host
-      end(Object.assign(new Error(`no answer from ${host}:${port} within ${Math.round(millis)} ms`), { code: "ETIMEDOUT" }))
+      end(
+        Object.assign(new Error(`no answer from ${host}:${port} within ${Math.round(millis)} ms`), {
+          code: "ETIMEDOUT"
+        })
+      )
     }, millis)
     try {
       this.#turnTo(attempt)
@@ -229,6 +147,7 @@ export class ServiceClient extends PreparingClient {
     }
     super.connect((error: Error | null) => {
       if (error !== null && error !== undefined) {
+        if (error.message === withoutTls) plain.add(attempt.host.host)
         const refused = error.message === withoutTls && !encryptions[this.#options.target.tls.mode].includes(false)
         return end(refused ? new PostgresRefusal("the server does not do TLS, which sslmode asks for") : error)
       }
@@ -241,7 +160,9 @@ export class ServiceClient extends PreparingClient {
         end(undefined, facts)
       })
     })
-    this.#demandBinding(self.connection)
+    if (this.#options.target.channelBinding === "require") {
+      PostgresTls.demandBinding(self.connection, () => this.#boundToChannel = true)
+    }
   }
 
   override connect(): Promise<this>
@@ -253,7 +174,7 @@ export class ServiceClient extends PreparingClient {
       )
     }
     const { connectTimeoutMillis, target } = this.#options
-    const attempts = attemptsOf(target)
+    const attempts = attemptsOf(target, plain)
     const until = performance.now() + connectTimeoutMillis
     const failures: Array<string> = []
     // while it is not connected, its errors are those of the attempts
@@ -282,45 +203,11 @@ export class ServiceClient extends PreparingClient {
         const failure = error ?? unsuited(attempt.wants)
         const said = `${host}:${port} ${PostgresFault.explain(failure)}`
         if (!failures.includes(said)) failures.push(said)
-        const following = this.#following(attempts, index, error)
-        if (following !== undefined && performance.now() < until) return next(following)
+        const then = following(attempts, index, error)
+        if (then !== undefined && performance.now() < until) return next(then)
         end(target.hosts.length === 1 ? failure : summary(failures, failure))
       })
     }
     next(0)
   }
-
-  /** Where to go on after an error, or after a server that is not the one wanted; nowhere when it is final. */
-  #following(attempts: ReadonlyArray<Attempt>, index: number, error: Error | undefined): number | undefined {
-    const { host, wants } = attempts[index]!
-    const after = (same: boolean) => {
-      const found = attempts.findIndex((other, i) => i > index && (same || other.host !== host || other.wants !== wants))
-      return found === -1 ? undefined : found
-    }
-    if (error === undefined) return after(false)
-    if (error instanceof PostgresRefusal) return undefined
-    const state = PostgresFault.stateOf(error)
-    // a rule of the server may be for connections of the other kind
-    if (state === "28000") return attempts[index + 1]?.host === host ? index + 1 : undefined
-    // nobody there, or a server that starts or stops; to others a wrong password would be as wrong
-    return state === undefined
-      ? after(!isNowhere(error))
-      : /^(08|57P)/.test(state)
-      ? after(false)
-      : undefined
-  }
 }
-
-const unsuited = (wants: WantedSession) => {
-  const asked = `and target_session_attrs=${wants} is asked for`
-  return wants === "read-write" || wants === "primary"
-    ? new PostgresReadOnly(`is ${wants === "primary" ? "a standby" : "read-only"}, ${asked}`)
-    : new Error(`is ${wants === "standby" ? "no standby" : "not read-only"}, ${asked}`)
-}
-
-/** What all hosts have said, with the code of the last. */
-const summary = (failures: ReadonlyArray<string>, last: Error) =>
-  Object.assign(
-    last instanceof PostgresRefusal ? new PostgresRefusal(failures.join("; ")) : new Error(failures.join("; ")),
-    "code" in last ? { code: last.code } : {}
-  )

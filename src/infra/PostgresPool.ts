@@ -3,7 +3,11 @@ import type { ConnectionOptions, ServiceClient } from "./PostgresConnection.js"
 import { ServiceClient as Client } from "./PostgresConnection.js"
 import * as PostgresFault from "./PostgresFault.js"
 
-type Connect = (error: Error | undefined, client: Pg.PoolClient | undefined, release: (broken?: unknown) => void) => void
+type Connect = (
+  error: Error | undefined,
+  client: Pg.PoolClient | undefined,
+  release: (broken?: unknown) => void
+) => void
 
 export interface PoolOptions extends Omit<ConnectionOptions, "onReadOnly"> {
   readonly max: number

@@ -5,7 +5,8 @@ import { DatabaseUnavailable } from "./Postgres.js"
 import { PostgresRefusal, stateOf } from "./PostgresFault.js"
 import { PostgresPool } from "./PostgresStatement.js"
 
-const reason = "a pooler that shares connections between transactions (pool_mode=transaction) stands before the database. " +
+const reason =
+  "a pooler that shares connections between transactions (pool_mode=transaction) stands before the database. " +
   "This service needs sessions of its own, for statements that are prepared by name, settings and notifications: " +
   "use pool_mode=session, or the server's own address"
 
@@ -13,7 +14,10 @@ const reason = "a pooler that shares connections between transactions (pool_mode
 const looks = 5
 
 const server = (connection: SqlConnection.Connection) =>
-  Effect.map(connection.execute("SELECT pg_backend_pid() AS pid", [], undefined), ([row]) => (row as { pid: number }).pid)
+  Effect.map(
+    connection.execute("SELECT pg_backend_pid() AS pid", [], undefined),
+    ([row]) => (row as { pid: number }).pid
+  )
 
 /** Whether two connections share one of the server, or one changes between two. */
 const shares = Effect.fnUntraced(function*(one: SqlConnection.Connection, other: SqlConnection.Connection) {

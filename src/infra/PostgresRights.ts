@@ -16,7 +16,9 @@ const told = (role: string, missing: ReadonlyArray<Missing>) => {
   const [{ name }] = missing as [Missing]
   const rights = missing.map(({ right }) => right)
   if (rights.includes("table")) return `role ${role} finds no table ${name} on its search_path`
-  if (rights.includes("rows")) return `row level security of table ${name} hides rows from role ${role}, which lacks BYPASSRLS`
+  if (rights.includes("rows")) {
+    return `row level security of table ${name} hides rows from role ${role}, which lacks BYPASSRLS`
+  }
   const list = rights.join(", ")
   const kind = rights.includes("USAGE") ? "sequence" : "table"
   return `role ${role} lacks ${list} on ${kind} ${name}: GRANT ${list} ON ${
@@ -32,7 +34,9 @@ export const check = (rights: Rights) => {
     const missing = yield* sql<Missing>`
       WITH need AS MATERIALIZED (
         SELECT name, "right", to_regclass(name) AS found
-        FROM unnest(${needs.map(([name]) => name)}::text[], ${needs.map(([, right]) => right)}::text[]) AS t (name, "right")
+        FROM unnest(${needs.map(([name]) => name)}::text[], ${
+      needs.map(([, right]) => right)
+    }::text[]) AS t (name, "right")
       )
       SELECT current_user AS role, name, "right" FROM need WHERE NOT has_table_privilege(found, "right")
       UNION ALL SELECT DISTINCT current_user, name, 'table' FROM need WHERE found IS NULL

@@ -55,7 +55,8 @@ const settings: Readonly<Record<string, string>> = {
 /** What depends on the value that is there. */
 const computed: Readonly<Record<string, string>> = {
   // what is acknowledged is on disk; a server that waits for its standbys to have applied it goes on to do so
-  synchronous_commit: "CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END",
+  synchronous_commit:
+    "CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END",
   // another schema may be chosen; one that is none of a user's leads nowhere
   search_path: `CASE WHEN coalesce(current_schema(), 'pg_catalog') ~ '^(pg_|information_schema$)' THEN 'public'
     ELSE current_setting('search_path') END`
@@ -65,7 +66,10 @@ const quote = (text: string) => `'${text.replaceAll("'", "''")}'`
 
 /** Names of settings in `-c name=value` and `--name=value`. */
 const namesIn = (options: string) =>
-  Array.from(options.matchAll(/(?:^|\s)(?:-c\s*|--)([\w.-]+)\s*=/g), ([, name]) => name!.replaceAll("-", "_").toLowerCase())
+  Array.from(
+    options.matchAll(/(?:^|\s)(?:-c\s*|--)([\w.-]+)\s*=/g),
+    ([, name]) => name!.replaceAll("-", "_").toLowerCase()
+  )
 
 /** What a new session says of itself. */
 export interface Facts {

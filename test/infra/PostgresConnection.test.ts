@@ -44,7 +44,9 @@ const on = (url: string) => Postgres.layer({ url: Redacted.make(url), maxConnect
 const seen = (url: string) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
-    const [row] = yield* sql<{ readonly tls: boolean; readonly plan: string; readonly name: string; readonly port: number }>`
+    const [row] = yield* sql<
+      { readonly tls: boolean; readonly plan: string; readonly name: string; readonly port: number }
+    >`
       SELECT ssl AS tls, current_setting('plan_cache_mode') AS plan, current_setting('application_name') AS name,
              inet_server_port() AS port
       FROM pg_stat_ssl WHERE pid = pg_backend_pid()
@@ -116,7 +118,10 @@ layer(ground, { excludeTestServices: true, timeout: "60 seconds" })("A connectio
         () =>
           Effect.gen(function*() {
             const error = yield* Effect.flip(seen(`${several}?target_session_attrs=read-write`))
-            assert.match(error.message, /^the database is read-only: .*is read-only, and target_session_attrs=read-write/)
+            assert.match(
+              error.message,
+              /^the database is read-only: .*is read-only, and target_session_attrs=read-write/
+            )
             // of several the writable one is wanted; where there is none, reads go on
             assert.strictEqual((yield* seen(several)).port, port)
             assert.strictEqual((yield* seen(`${url}?target_session_attrs=read-only`)).port, port)
@@ -140,7 +145,10 @@ layer(ground, { excludeTestServices: true, timeout: "60 seconds" })("A connectio
         const late = yield* Effect.flip((yield* Postgres.runner("300 millis"))(sql`SELECT pg_sleep(60 + ${1}::int)`))
         assert.match(late.message, /took too long/)
         yield* sql`SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60%' AND state = 'active' AND pid <> pg_backend_pid()`
-          .pipe(Effect.repeat({ until: (rows) => rows.length === 0, schedule: Schedule.spaced("10 millis") }), Effect.timeout("5 seconds"))
+          .pipe(
+            Effect.repeat({ until: (rows) => rows.length === 0, schedule: Schedule.spaced("10 millis") }),
+            Effect.timeout("5 seconds")
+          )
       })
       yield* Effect.provide(sleep, on(pooler))
     }))

@@ -5,7 +5,8 @@ import * as PostgresUrl from "../../src/infra/PostgresUrl.js"
 
 const read = (url: string) => Either.getOrThrowWith(PostgresUrl.parse(url), (problem) => new Error(`${url} ${problem}`))
 const places = (url: string) => read(url).hosts.map(({ address, host, port }) => `${host}|${port}|${address ?? ""}`)
-const problem = (url: string) => Either.getOrElse(Either.flip(PostgresUrl.parse(url)), () => assert.fail(`${url} is read`))
+const problem = (url: string) =>
+  Either.getOrElse(Either.flip(PostgresUrl.parse(url)), () => assert.fail(`${url} is read`))
 
 describe("PostgresUrl", () => {
   it("names the places where the server may be, as libpq does", () => {

@@ -20,7 +20,11 @@ import * as PgTest from "../utils/PgTest.js"
 const outbox = Outbox.Default({ topic: "payment", lease: "30 seconds", maxAttempts: 10 })
 const rights = rightsOf(["consumer", "relay", "grpc"])
 const services = Layer.mergeAll(
-  Payments.Default.pipe(Layer.provide(PaymentRepo.Default), Layer.provideMerge(outbox), Layer.provide(OutboxWake.layerLocal)),
+  Payments.Default.pipe(
+    Layer.provide(PaymentRepo.Default),
+    Layer.provideMerge(outbox),
+    Layer.provide(OutboxWake.layerLocal)
+  ),
   OpsReadiness.layer({ required: [], optional: [], rights })
 )
 
@@ -43,7 +47,10 @@ const role = (url: string, attributes = "") =>
       }),
       (name) =>
         Effect.provide(
-          Effect.flatMap(SqlClient.SqlClient, (sql) => Effect.ignore(sql.unsafe(`DROP OWNED BY ${name}; DROP ROLE ${name}`))),
+          Effect.flatMap(
+            SqlClient.SqlClient,
+            (sql) => Effect.ignore(sql.unsafe(`DROP OWNED BY ${name}; DROP ROLE ${name}`))
+          ),
           on(url)
         )
     ),
@@ -115,7 +122,10 @@ describe("PostgreSQL as providers set it", () => {
         assert.isTrue((yield* payments.reserve(batch)).every(({ _tag }) => _tag === "Repeated"))
         // rivals for the same rows wait for each other
         yield* Effect.forEach(batch.slice(0, 20), ({ orderId }) =>
-          Effect.all([1, 2, 3].map(() => payments.settle(orderId, "COMPLETED")), { concurrency: "unbounded" }), {
+          Effect.all(
+            [1, 2, 3].map(() => payments.settle(orderId, "COMPLETED")),
+            { concurrency: "unbounded" }
+          ), {
           concurrency: 5
         })
         const held = yield* Effect.fork(sql.withTransaction(
@@ -191,13 +201,21 @@ describe("PostgreSQL as providers set it", () => {
         )
         yield* grant(`GRANT SELECT ON payments_migrations TO ${app.name}`)
         assert.deepStrictEqual(yield* Migrations.migrate(migrations), [])
-        yield* grant(`GRANT SELECT, INSERT ON payment TO ${app.name}; GRANT ALL ON outbox_shard, outbox_relay TO ${app.name}`)
+        yield* grant(
+          `GRANT SELECT, INSERT ON payment TO ${app.name}; GRANT ALL ON outbox_shard, outbox_relay TO ${app.name}`
+        )
         const missing = yield* flipped(PostgresRights.check(rights))
-        assert.include(missing, `role ${app.name} lacks UPDATE on table payment: GRANT UPDATE ON payment TO ${app.name}`)
+        assert.include(
+          missing,
+          `role ${app.name} lacks UPDATE on table payment: GRANT UPDATE ON payment TO ${app.name}`
+        )
         assert.match(missing, new RegExp(`GRANT .*DELETE.* ON event TO ${app.name}`))
         const payments = yield* Payments
         const refused = yield* Effect.flip(payments.reserve([reservation(1)]))
-        assert.match(refused.message, new RegExp(`^the database refuses: .*event \\(role ${app.name}, SQLSTATE 42501\\)$`))
+        assert.match(
+          refused.message,
+          new RegExp(`^the database refuses: .*event \\(role ${app.name}, SQLSTATE 42501\\)$`)
+        )
         const readiness = yield* Readiness
         assert.isFalse(yield* readiness.isOk("postgres"))
         yield* grant(`GRANT UPDATE ON payment TO ${app.name}; GRANT ALL ON event TO ${app.name}`)
@@ -243,7 +261,10 @@ describe("PostgreSQL as providers set it", () => {
       const logged: Array<string> = []
       const logger = Logger.make(({ message }) => void logged.push(String(message)))
       yield* Effect.provide(
-        Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe(`GRANT ALL ON ALL TABLES IN SCHEMA public TO ${app.name}`)),
+        Effect.flatMap(
+          SqlClient.SqlClient,
+          (sql) => sql.unsafe(`GRANT ALL ON ALL TABLES IN SCHEMA public TO ${app.name}`)
+        ),
         on(url)
       )
       yield* Effect.gen(function*() {
