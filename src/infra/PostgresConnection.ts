@@ -2,26 +2,10 @@ import * as Pg from "pg"
 import * as PostgresFault from "./PostgresFault.js"
 import { PostgresRefusal } from "./PostgresFault.js"
 import { PreparingClient } from "./PostgresPrepared.js"
-import type { Attempt } from "./PostgresRoutes.js"
+import type { Attempt, ConnectionOptions } from "./PostgresRoutes.js"
 import { attemptsOf, encryptions, following, suits, summary, unsuited } from "./PostgresRoutes.js"
 import * as PostgresSession from "./PostgresSession.js"
 import * as PostgresTls from "./PostgresTls.js"
-import type { Target } from "./PostgresUrl.js"
-
-export interface ConnectionOptions {
-  readonly target: Target
-  /** Where the URL gives none. */
-  readonly applicationName: string
-  /** For all hosts together. */
-  readonly connectTimeoutMillis: number
-  /** Told when a statement met a read-only transaction. */
-  readonly onReadOnly?: () => void
-}
-
-const passwordOf = ({ password }: Target) => () => {
-  if (password) return password
-  throw new PostgresRefusal("the server asks for a password, and the URL has none")
-}
 
 /** What of `Pg.Client` is not public. */
 interface Internals {
@@ -59,7 +43,7 @@ export class ServiceClient extends PreparingClient {
     super({
       user,
       database,
-      password: passwordOf(service.target),
+      password: PostgresTls.password(service.target),
       host: service.target.hosts[0].host,
       port: service.target.hosts[0].port,
       ssl: false,

@@ -1,7 +1,8 @@
 import * as Pg from "pg"
-import type { ConnectionOptions, ServiceClient } from "./PostgresConnection.js"
+import type { ServiceClient } from "./PostgresConnection.js"
 import { ServiceClient as Client } from "./PostgresConnection.js"
 import * as PostgresFault from "./PostgresFault.js"
+import type { ConnectionOptions } from "./PostgresRoutes.js"
 
 type Connect = (
   error: Error | undefined,

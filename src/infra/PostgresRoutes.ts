@@ -5,6 +5,16 @@ import type { Facts } from "./PostgresSession.js"
 import type { Target, Tls, WantedSession } from "./PostgresUrl.js"
 import type { Host } from "./PostgresUrlParts.js"
 
+export interface ConnectionOptions {
+  readonly target: Target
+  /** Where the URL gives none. */
+  readonly applicationName: string
+  /** For all hosts together. */
+  readonly connectTimeoutMillis: number
+  /** Told when a statement met a read-only transaction. */
+  readonly onReadOnly?: () => void
+}
+
 /** One way to a server. */
 export interface Attempt {
   readonly host: Host

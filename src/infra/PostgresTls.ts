@@ -3,7 +3,7 @@ import { isIP } from "node:net"
 import type * as NodeTls from "node:tls"
 import type * as Pg from "pg"
 import { PostgresRefusal } from "./PostgresFault.js"
-import type { Tls } from "./PostgresUrl.js"
+import type { Target, Tls } from "./PostgresUrl.js"
 import type { Host } from "./PostgresUrlParts.js"
 
 const file = (parameter: string, path: string | undefined) => {
@@ -51,4 +51,10 @@ export const demandBinding = (connection: Pg.Connection, onBound: () => void) =>
       return handler!(message)
     })
   }
+}
+
+/** What is told to a server that asks for a password. */
+export const password = ({ password }: Target) => () => {
+  if (password) return password
+  throw new PostgresRefusal("the server asks for a password, and the URL has none")
 }
