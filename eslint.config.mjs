@@ -36,7 +36,8 @@ export default [
     rules: {
       "no-console": "error",
       "no-restricted-properties": ["error", ...effectOnly],
-      "max-lines": ["error", 200]
+      // a guideline is 200: an idea is not cut in two to stay below
+      "max-lines": ["error", 300]
     }
   }
 ]

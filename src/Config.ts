@@ -2,6 +2,7 @@ import type { Effect } from "effect"
 import { Either, Redacted } from "effect"
 import type { CrashPointName } from "./domain/CrashPoint.js"
 import { crashPoints } from "./domain/CrashPoint.js"
+import * as PostgresUrl from "./infra/PostgresUrl.js"
 import type { ConfigProblems, Parse, Setting, Values } from "./infra/Setting.js"
 import {
   address,
@@ -35,10 +36,10 @@ const drill: Parse<{ readonly point: CrashPointName; readonly passage: number }>
 
 /** Every environment variable that the process reads. */
 export const settings = {
-  databaseUrl: setting("DATABASE_URL", url("postgres:", "postgresql:"), {
-    about: "PostgreSQL, the truth.",
+  databaseUrl: setting("DATABASE_URL", PostgresUrl.setting, {
+    about: "PostgreSQL, the truth: a URL as libpq reads it ([docs/postgresql.md](docs/postgresql.md)).",
     default: "postgres://payments:payments@localhost:54321/payments",
-    show: showUrl
+    show: PostgresUrl.show
   }),
   databasePoolSize: setting("DATABASE_POOL_SIZE", integer(2, 500), {
     about: "Connections to PostgreSQL that one process opens at the most.",

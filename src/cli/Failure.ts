@@ -29,7 +29,14 @@ const docText = (doc: HelpDoc.HelpDoc): string =>
 
 const tagged = (error: unknown): Failure => {
   if (ValidationError.isValidationError(error)) return { error: "UsageError", message: docText(error.error) }
-  const { _tag, code, message } = error as { _tag?: string; code?: unknown; message: string }
+  const { _tag, code, message, refused } = error as {
+    _tag?: string
+    code?: unknown
+    message: string
+    refused?: unknown
+  }
+  // waiting does not help where the database refuses the role
+  if (_tag === "DatabaseUnavailable" && refused === true) return { error: "DatabaseRefused", message }
   return { error: typeof code === "string" ? code : _tag ?? "Error", message }
 }
 

@@ -3,6 +3,9 @@ import * as CrashPoint from "../domain/CrashPoint.js"
 import type { KafkaOptions } from "../infra/Kafka.js"
 import * as Kafka from "../infra/Kafka.js"
 import * as Migrations from "../infra/Migrations.js"
+import type { DatabaseUnavailable } from "../infra/Postgres.js"
+import * as PostgresPooler from "../infra/PostgresPooler.js"
+import * as PostgresRights from "../infra/PostgresRights.js"
 import { Readiness } from "../infra/Readiness.js"
 import * as Paths from "./Paths.js"
 
@@ -31,29 +34,40 @@ const waiting = (dependency: string) =>
 /** Nobody has made it yet, and it is not for us to make it. */
 class StillMissing extends Data.TaggedError("StillMissing")<{ readonly message: string }> {}
 
+/** Nobody has to be waited for: the end of a start that cannot succeed. */
+const isFinal = (error: Migrations.MigrationFailed | DatabaseUnavailable | StillMissing) =>
+  error._tag === "MigrationFailed" || (error._tag === "DatabaseUnavailable" && error.refused)
+
 /**
- * Ends when the database has our schema: applies what is pending, or waits until somebody else has.
- * Fails with `MigrationFailed` only; a database that is away is waited for.
+ * Ends when the database has our schema, and our role the rights on it: applies what is pending, or waits until somebody
+ * else has.
+ *
+ * A database that is away or read-only is waited for. Fails with `MigrationFailed`, and with `DatabaseUnavailable` where the
+ * database refuses us: waiting mends neither.
  */
-export const database = Effect.fn("Prepare.database")(function*(options: { readonly migrate: boolean }) {
-  const readiness = yield* Readiness
-  const tell = yield* waiting("migrations")
-  const apply = Effect.gen(function*() {
-    const applied = yield* Migrations.migrate(migrations)
-    for (const [, name] of applied) yield* Effect.logInfo(`migrated: ${name}`)
-  })
-  const check = Effect.gen(function*() {
-    const pending = yield* Migrations.pending(migrations)
-    const names = pending.map(([, name]) => name).join(", ")
-    if (names !== "") return yield* new StillMissing({ message: `not migrated: ${names} (payments migrate)` })
-  })
-  yield* Effect.if(options.migrate, { onTrue: () => apply, onFalse: () => check }).pipe(
-    Effect.tapError((error) => error._tag === "MigrationFailed" ? Effect.void : tell(error.message)),
-    Effect.retry({ schedule: patience, while: (error) => error._tag !== "MigrationFailed" }),
-    Effect.catchTags({ DatabaseUnavailable: (error) => Effect.die(error), StillMissing: (error) => Effect.die(error) })
-  )
-  yield* readiness.set("migrations", "ok")
-})
+export const database = Effect.fn("Prepare.database")(
+  function*(options: { readonly migrate: boolean; readonly rights: PostgresRights.Rights }) {
+    const readiness = yield* Readiness
+    const tell = yield* waiting("migrations")
+    const apply = Effect.gen(function*() {
+      const applied = yield* Migrations.migrate(migrations)
+      for (const [, name] of applied) yield* Effect.logInfo(`migrated: ${name}`)
+    })
+    const check = Effect.gen(function*() {
+      const pending = yield* Migrations.pending(migrations)
+      const names = pending.map(([, name]) => name).join(", ")
+      if (names !== "") return yield* new StillMissing({ message: `not migrated: ${names} (payments migrate)` })
+    })
+    yield* PostgresPooler.check.pipe(
+      Effect.zipRight(Effect.if(options.migrate, { onTrue: () => apply, onFalse: () => check })),
+      Effect.zipRight(PostgresRights.check(options.rights)),
+      Effect.tapError((error) => isFinal(error) ? Effect.void : tell(error.message)),
+      Effect.retry({ schedule: patience, while: (error) => !isFinal(error) }),
+      Effect.catchTag("StillMissing", (error) => Effect.die(error))
+    )
+    yield* readiness.set("migrations", "ok")
+  }
+)
 
 /** Ends when all topics exist: creates those that are missing, or waits until somebody else has. */
 export const topics = Effect.fn("Prepare.topics")(

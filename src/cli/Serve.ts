@@ -51,7 +51,7 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Services.Part>) {
   const topics = Services.topicsOf(config, running)
   const prepare = Effect.all([
     Effect.zipRight(
-      Prepare.database({ migrate: config.migrateOnStart }),
+      Prepare.database({ migrate: config.migrateOnStart, rights: Services.rightsOf(running) }),
       Effect.flatMap(Sequences, (sequences) => sequences.prepare)
     ),
     Prepare.topics(kafka, { topics, create: config.kafkaCreateTopics })

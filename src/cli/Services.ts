@@ -1,8 +1,9 @@
-import { Duration, Effect, Layer } from "effect"
+import { Array as Arr, Duration, Effect, Layer, Record } from "effect"
 import type { ConfigOf, Settings } from "../Config.js"
 import * as PaymentsApi from "../grpc/PaymentsApi.js"
 import type { KafkaOptions, NewTopic } from "../infra/Kafka.js"
 import * as Postgres from "../infra/Postgres.js"
+import type { Rights } from "../infra/PostgresRights.js"
 import { Readiness } from "../infra/Readiness.js"
 import { Redis } from "../infra/Redis.js"
 import { showAddress } from "../infra/Setting.js"
@@ -90,6 +91,24 @@ export const topicsOf = (config: Config, running: ReadonlyArray<Part>): Readonly
   ...(running.includes("relay") ? [{ topic: config.paymentTopic }] : [])
 ]
 
+/** What each part does with the tables, the leases that it takes for the relay of its process included. */
+const rights: Readonly<Record<Part, Rights>> = {
+  consumer: { payment: ["SELECT", "INSERT"], event: ["SELECT", "INSERT", "UPDATE"] },
+  relay: {
+    event: ["SELECT", "UPDATE", "DELETE"],
+    outbox_shard: ["SELECT", "UPDATE"],
+    outbox_relay: ["SELECT", "INSERT", "UPDATE", "DELETE"]
+  },
+  grpc: { payment: ["SELECT", "UPDATE"], event: ["SELECT", "INSERT", "UPDATE"] }
+}
+
+/** Rights that the parts need. */
+export const rightsOf = (running: ReadonlyArray<Part>): Rights =>
+  running.map((part) => rights[part]).reduce(
+    (all, more) => Record.union(all, more, (some, others) => Arr.union(some, others)),
+    {}
+  )
+
 /** What the parts share: one pool of connections, and the use cases over it. */
 export const layer = (config: Config, running: ReadonlyArray<Part>) => {
   const has = (part: Part) => running.includes(part)
@@ -105,7 +124,8 @@ export const layer = (config: Config, running: ReadonlyArray<Part>) => {
       ...(has("consumer") ? ["inventory-consumer"] : []),
       ...(has("relay") ? ["outbox-relay"] : [])
     ],
-    optional: has("consumer") ? ["redis"] : []
+    optional: has("consumer") ? ["redis"] : [],
+    rights: rightsOf(running)
   })
   return Layer.mergeAll(Payments.Default, Backlog.Default, readiness).pipe(
     Layer.provideMerge(PaymentRepo.Default),

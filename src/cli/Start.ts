@@ -1,7 +1,7 @@
 import { Command } from "@effect/cli"
 import { ConfigProvider, Console, Effect, Logger, LogLevel, Option, Schedule } from "effect"
 import * as Http from "node:http"
-import { readSettings } from "../Config.js"
+import { readSettings, settings } from "../Config.js"
 import type { Address } from "../infra/Setting.js"
 import { given, showAddress, showUrl } from "../infra/Setting.js"
 import type { Part } from "../local/LocalStackError.js"
@@ -24,12 +24,6 @@ const missingParts = Effect.gen(function*() {
       )
   )
   return named.flatMap(([part, isNamed]) => isNamed ? [] : [part])
-})
-
-/** Our PostgreSQL speaks plain text on the loopback address, whatever `PGSSLMODE` asks for other servers. */
-const inPlainText = Effect.fnUntraced(function*(url: string | undefined) {
-  const asked = yield* Effect.orDie(given("PGSSLMODE"))
-  return url === undefined || Option.isNone(asked) ? url : `${url}?sslmode=disable`
 })
 
 /** The environment, and in it the addresses of what we started. */
@@ -59,7 +53,7 @@ const ready = Effect.flatMap(
 const whereabouts = (stack: { readonly databaseUrl?: string }) =>
   Effect.map(readSettings("databaseUrl", "redisUrl", "kafkaBrokers", "grpcAddr", "httpAddr"), (config) => `
 Everything runs until Ctrl-C
-  PostgreSQL          ${stack.databaseUrl ?? showUrl(config.databaseUrl)}
+  PostgreSQL          ${stack.databaseUrl ?? settings.databaseUrl.show(config.databaseUrl)}
   Redis               ${showUrl(config.redisUrl)}
   Kafka               ${config.kafkaBrokers.join(", ")}
   gRPC                ${showAddress(config.grpcAddr)}
@@ -80,7 +74,7 @@ const run = Effect.gen(function*() {
   const parts = yield* missingParts
   const stack = yield* Local.start(config, parts)
   const provider = yield* withAddresses([
-    [variables.postgres, yield* inPlainText(stack.databaseUrl)],
+    [variables.postgres, stack.databaseUrl],
     [variables.redis, stack.redisUrl],
     [variables.kafka, stack.kafkaBrokers]
   ])

@@ -1,98 +1,89 @@
-import type { SqlClient, SqlError, Statement } from "@effect/sql"
+import type { SqlError, Statement } from "@effect/sql"
+import { SqlClient } from "@effect/sql"
 import { PgClient } from "@effect/sql-pg"
-import { Duration, Effect, Exit, FiberId, Layer, Option, Redacted, Runtime, Schedule, Schema } from "effect"
-import * as Pg from "pg"
-import { isOutdated, PreparingClient } from "./PostgresPrepared.js"
+import { Duration, Effect, Exit, FiberId, Layer, Redacted, Runtime, Schedule, Schema } from "effect"
+import * as PostgresFault from "./PostgresFault.js"
+import { Pool } from "./PostgresPool.js"
 import * as PostgresStatement from "./PostgresStatement.js"
+import * as PostgresUrl from "./PostgresUrl.js"
 import { retry } from "./Retry.js"
 
-/** The database cannot answer now: it is away, too slow, or all connections are taken. Trying again later may work. */
+/**
+ * The database does not do what it is asked: it is away, too slow, read-only, all connections are taken, or it refuses us.
+ * Trying again later may work; where `refused`, not before somebody has changed something.
+ */
 export class DatabaseUnavailable extends Schema.TaggedError<DatabaseUnavailable>()("DatabaseUnavailable", {
   cause: Schema.Defect
 }) {
+  /** A right, a password, a certificate, a table or a database that is not there, or a pooler that does not do. */
+  get refused() {
+    return PostgresFault.of(this.cause) === "refused"
+  }
+
   override get message() {
-    const cause = this.cause instanceof Error ? this.cause : new Error(String(this.cause))
-    // one that was refused at every address of a name says so by its code only
-    return `the database is not available: ${cause.message || ("code" in cause ? cause.code : cause.name)}`
+    const words = PostgresFault.explain(this.cause)
+    switch (PostgresFault.of(this.cause)) {
+      case "refused":
+        return `the database refuses: ${words}`
+      case "read-only":
+        return `the database is read-only: ${words}`
+      default:
+        return `the database is not available: ${words}`
+    }
   }
 }
 
 export interface PostgresOptions {
+  /** As `PostgresUrl.parse` reads it. */
   readonly url: Redacted.Redacted
   readonly maxConnections: number
-  /** How long a statement may wait for a connection. Default: 2 seconds. */
+  /** How long a statement may wait for a connection. Default: that of the URL, or 2 seconds. */
   readonly connectTimeoutMillis?: number
 }
 
-/**
- * Every statement here finds its rows by an index, and in a queue the statistics are always old: a table that was empty
- * a moment ago makes a scan and a sort of everything look cheap (measured: 190 ms instead of 12 for a claim of 500 among
- * 100,000). Compiling such short statements costs more than running them, and so does planning them each time for their
- * values (measured: 515 µs instead of 253 for a settlement): a connection plans each once. So no statement may be right for
- * some values only: without them every array counts as one of ten, and every LIMIT as a tenth of what there is. A plan
- * is made anew after each VACUUM or ANALYZE of its tables, and where none comes with the connection, after a minute.
- */
-const planner = "-c enable_seqscan=off -c enable_bitmapscan=off -c jit=off -c plan_cache_mode=force_generic_plan"
-
-/** A connection that comes back with a statement still running is closed: the next user would queue behind it. */
-const closeIfBusy = (_: unknown, client: Pg.PoolClient) => {
-  const internals = client as unknown as { readonly _activeQuery: unknown; _queryable: boolean }
-  if (internals._activeQuery != null) internals._queryable = false
-}
-
 const acquirePool = (options: PostgresOptions) =>
-  Effect.acquireRelease(
-    Effect.sync(() => {
-      const pool = new Pg.Pool({
-        connectionString: Redacted.value(options.url),
-        Client: PreparingClient,
-        max: options.maxConnections,
-        connectionTimeoutMillis: options.connectTimeoutMillis ?? 2_000,
-        application_name: "payments",
-        options: planner,
-        maxLifetimeSeconds: 60,
-        keepAlive: true,
-        keepAliveInitialDelayMillis: 5_000
-      })
-      // an idle connection that breaks is replaced at the next use; without a listener it would end the process
-      return pool.on("error", () => {}).on("release", closeIfBusy)
-    }),
-    (pool) => Effect.promise(() => pool.end()).pipe(Effect.interruptible, Effect.timeoutOption("2 seconds"))
-  )
+  Effect.gen(function*() {
+    const fork = Runtime.runFork(yield* Effect.runtime<never>())
+    const target = yield* Effect.mapError(
+      PostgresUrl.parse(Redacted.value(options.url)),
+      (problem) => new Error(`the URL of the database ${problem}`)
+    )
+    return yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        new Pool({
+          target,
+          applicationName: "payments",
+          connectTimeoutMillis: options.connectTimeoutMillis ?? 2_000,
+          max: options.maxConnections,
+          onCrowded: (connections, refusal) =>
+            fork(Effect.logWarning(
+              `the database gives this process ${connections} of ${options.maxConnections} connections, who finds none free waits: ` +
+                PostgresFault.explain(refusal)
+            ))
+        })
+      ),
+      (pool) => Effect.promise(() => pool.end()).pipe(Effect.interruptible, Effect.timeoutOption("2 seconds"))
+    )
+  }).pipe(Effect.orDie)
+
+/** What `layer` provides. */
+export type Database = SqlClient.SqlClient | PostgresStatement.PostgresPool
 
 /** A pool of connections, opened when first used: building the layer does not need the database. */
 export const layer = (
   options: PostgresOptions
-): Layer.Layer<SqlClient.SqlClient | PostgresStatement.PostgresPool> =>
+): Layer.Layer<Database> =>
   Layer.unwrapScoped(Effect.map(acquirePool(options), (pool) =>
     Layer.merge(
       Layer.succeed(PostgresStatement.PostgresPool, pool),
       PgClient.layerFromPool({ acquire: Effect.succeed(pool), transformJson: false }).pipe(Layer.orDie)
     )))
 
-/** SQLSTATE of a failed statement, when the server gave one. */
-export const sqlState = (error: SqlError.SqlError): Option.Option<string> => {
-  const cause = error.cause
-  return typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string" &&
-      /^[0-9A-Z]{5}$/.test(cause.code)
-    ? Option.some(cause.code)
-    : Option.none()
-}
-
 /** A unique key is there already. */
-export const isTaken = (error: SqlError.SqlError) => Option.contains(sqlState(error), "23505")
+export const isTaken = (error: SqlError.SqlError) => PostgresFault.stateOf(error.cause) === "23505"
 
-/** serialization failure, deadlock, lock time-out, an outdated plan: the whole transaction may simply be run again */
-const isPassing = (error: SqlError.SqlError) =>
-  isOutdated(error.cause) ||
-  Option.exists(sqlState(error), (state) => ["40001", "40P01", "55P03"].includes(state))
-
-/** no answer at all, or the server says that it goes, or has no room: connection exception, shutdown, resources */
-export const isAway = (error: SqlError.SqlError) =>
-  Option.match(sqlState(error), { onNone: () => true, onSome: (state) => /^(08|53|57P)/.test(state) })
-
-/** data exception, broken constraint, wrong statement: our bug, and no wait will mend it */
-const isBug = (error: SqlError.SqlError) => Option.exists(sqlState(error), (state) => /^(22|23|42)/.test(state))
+const isPassing = (error: SqlError.SqlError) => PostgresFault.of(error.cause) === "passing"
+const isBug = (error: SqlError.SqlError) => PostgresFault.of(error.cause) === "bug"
 
 const passingRetry = Schedule.exponential("5 millis").pipe(Schedule.jittered, Schedule.intersect(Schedule.recurs(8)))
 
@@ -153,3 +144,16 @@ export const runner = (limit: Duration.DurationInput) =>
     PostgresStatement.executor,
     (execute) => <A>(statement: Statement.Statement<A>) => until(limit)((moment) => execute(statement, moment))
   )
+
+/** Ends when the database takes changes. Where it is read-only, its connections are renewed. */
+export const writable: Effect.Effect<void, DatabaseUnavailable, Database> = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  const pool = yield* PostgresStatement.PostgresPool
+  const [session] = yield* sql<{ readonly readonly: boolean; readonly standby: boolean }>`
+    SELECT current_setting('transaction_read_only') = 'on' AS readonly, pg_is_in_recovery() AS standby
+  `.pipe(run("2 seconds"))
+  if (!session!.readonly) return
+  pool.renew()
+  const why = session!.standby ? "the server is a standby" : "default_transaction_read_only is on"
+  return yield* new DatabaseUnavailable({ cause: new PostgresFault.PostgresReadOnly(why) })
+})

@@ -1,17 +1,16 @@
-import { Effect, Redacted, Runtime, Schedule } from "effect"
+import { Effect, Either, Redacted, Runtime, Schedule } from "effect"
 import * as Pg from "pg"
 import { DatabaseUnavailable } from "./Postgres.js"
+import { ServiceClient } from "./PostgresConnection.js"
+import * as PostgresUrl from "./PostgresUrl.js"
 
 const connect = (url: Redacted.Redacted) =>
   Effect.acquireRelease(
     Effect.tryPromise({
       try: async () => {
-        const client = new Pg.Client({
-          connectionString: Redacted.value(url),
-          application_name: "payments-listen",
-          connectionTimeoutMillis: 3_000,
-          keepAlive: true,
-          keepAliveInitialDelayMillis: 5_000
+        const target = Either.getOrThrow(PostgresUrl.parse(Redacted.value(url)))
+        const client = new ServiceClient({
+          service: { target, applicationName: "payments-listen", connectTimeoutMillis: 3_000 }
         })
         // an error is followed by `end`; without a listener it would end the process
         client.on("error", () => {})

@@ -2,10 +2,11 @@ import type { Statement } from "@effect/sql"
 import { SqlClient, SqlError } from "@effect/sql"
 import { Cause, Context, Duration, Effect } from "effect"
 import type * as Pg from "pg"
+import type { Pool } from "./PostgresPool.js"
 import * as Trace from "./Trace.js"
 
 /** The connections below the `SqlClient`. */
-export class PostgresPool extends Context.Tag("payments/PostgresPool")<PostgresPool, Pg.Pool>() {}
+export class PostgresPool extends Context.Tag("payments/PostgresPool")<PostgresPool, Pool>() {}
 
 /** How long a connection is kept for a statement that shall be cancelled. */
 const cancelMillis = 1_000

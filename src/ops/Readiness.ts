@@ -1,6 +1,7 @@
-import { SqlClient } from "@effect/sql"
 import { Effect, Layer } from "effect"
 import * as Postgres from "../infra/Postgres.js"
+import type { Rights } from "../infra/PostgresRights.js"
+import * as PostgresRights from "../infra/PostgresRights.js"
 import { Readiness } from "../infra/Readiness.js"
 import { Sequences } from "../payments/Sequences.js"
 
@@ -10,18 +11,24 @@ export interface ReadinessOptions {
   readonly required: ReadonlyArray<string>
   /** These are shown only. */
   readonly optional: ReadonlyArray<string>
+  /** What the role of this process must be allowed. */
+  readonly rights: Rights
 }
 
-/** Readiness with `postgres`, which is asked; the others report themselves. */
-export const layer = ({ optional, required }: ReadinessOptions) =>
+/**
+ * Readiness with `postgres`, which is asked; the others report themselves. It is there when the database takes changes, and
+ * the role may make those that the services make.
+ */
+export const layer = ({ optional, required, rights }: ReadinessOptions) =>
   Layer.unwrapEffect(
-    Effect.map(Effect.all([SqlClient.SqlClient, Sequences]), ([sql, sequences]) =>
+    Effect.map(Effect.all([Effect.context<Postgres.Database>(), Sequences]), ([database, sequences]) =>
       Readiness.Default({
         required: ["postgres", ...required],
         optional,
         probes: {
-          postgres: sql`SELECT 1`.pipe(
-            Postgres.run("2 seconds"),
+          postgres: Postgres.writable.pipe(
+            Effect.zipRight(PostgresRights.check(rights)),
+            Effect.provide(database),
             Effect.zipRight(sequences.health),
             Effect.withTracerEnabled(false)
           )

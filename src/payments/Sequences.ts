@@ -1,8 +1,9 @@
 import type { Statement } from "@effect/sql"
 import { SqlClient, SqlError } from "@effect/sql"
 import type { Duration } from "effect"
-import { Clock, Effect, Option, Schedule, Schema } from "effect"
+import { Clock, Effect, Schedule, Schema } from "effect"
 import * as Postgres from "../infra/Postgres.js"
+import * as PostgresFault from "../infra/PostgresFault.js"
 import type { Sequence } from "../infra/PostgresSequence.js"
 import * as PostgresSequence from "../infra/PostgresSequence.js"
 import * as PostgresStatement from "../infra/PostgresStatement.js"
@@ -29,17 +30,15 @@ const tableOf = ({ cause }: SqlError.SqlError): unknown =>
   typeof cause === "object" && cause !== null && "table" in cause ? cause.table : undefined
 
 /** Tables of which an id may not have been new, or could not be given because it is used up or does not fit. */
-const atFault = (error: SqlError.SqlError): ReadonlyArray<Table> =>
-  Option.match(Postgres.sqlState(error), {
-    onNone: () => [],
-    onSome: (state) =>
-      state === "2200H" || state === "22003"
-        ? tables
-        // of a payment the order or the key is there, nearly always: see Creation.ts
-        : state === "23505" && tableOf(error) === "event"
-        ? ["event"]
-        : []
-  })
+const atFault = (error: SqlError.SqlError): ReadonlyArray<Table> => {
+  const state = PostgresFault.stateOf(error.cause)
+  if (state === "2200H" || state === "22003") return tables
+  // of a payment the order or the key is there, nearly always: see Creation.ts
+  return state === "23505" && tableOf(error) === "event" ? ["event"] : []
+}
+
+/** The server does not answer, or takes no changes now: waiting may help. */
+const isAway = ({ cause }: SqlError.SqlError) => ["away", "read-only"].includes(PostgresFault.of(cause))
 
 /**
  * The sequences that make ids of payments and events, and that may be behind their rows: after a restore, logical
@@ -69,8 +68,8 @@ export class Sequences extends Effect.Service<Sequences>()("payments/Sequences",
         Effect.provideService(SqlClient.SqlClient, sql),
         Effect.as(undefined),
         // as a value: each attempt may wait for the lock, and holds up those who write
-        Effect.catchIf((error) => !Postgres.isAway(error), (error) => {
-          const locked = Option.contains(Postgres.sqlState(error), "55P03")
+        Effect.catchIf((error) => !isAway(error), (error) => {
+          const locked = PostgresFault.stateOf(error.cause) === "55P03"
           const why = locked ? "another transaction holds the table" : (error.cause as Error).message
           return Effect.succeed(
             new IdsStuck({

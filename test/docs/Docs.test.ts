@@ -55,7 +55,7 @@ describe.each(pages)("%s", (name) => {
 
   it("names commands that exist", () => {
     for (const snippet of snippets(page)) {
-      for (const [, ...words] of snippet.matchAll(/(?:^|npx |\./)payments ([a-z]+)(?: ([a-z]+))?/gm)) {
+      for (const [, ...words] of snippet.matchAll(/(?:^|npx |\.\/)payments ([a-z]+)(?: ([a-z]+))?/gm)) {
         assert.isTrue(isCommand(words.filter((_) => _ !== undefined)), words.join(" "))
       }
     }

@@ -79,6 +79,27 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
       yield* orderGoesThrough(world, 2)
     }))
 
+  it.scopedLive("a database that refuses it: it ends with the reason, and without the password", () =>
+    Effect.gen(function*() {
+      const world = yield* World.make()
+      const url = new URL(world.databaseUrl)
+      const runs: Record<string, RegExp> = {
+        password: /^payments: the database refuses: .* \(SQLSTATE 28P01\)$/m,
+        database: /^payments: the database refuses: .*"nothing" does not exist \(SQLSTATE 3D000\)$/m
+      }
+      yield* Effect.forEach(Object.entries(runs), ([what, expected]) =>
+        Effect.gen(function*() {
+          const wrong = new URL(url)
+          if (what === "password") wrong.password = "hush-hush"
+          else wrong.pathname = "/nothing"
+          const env = { ...world.env, DATABASE_URL: wrong.href, HTTP_ADDR: `127.0.0.1:${yield* freePort}` }
+          const { code, stderr } = yield* Program.run(["serve", "relay"], env)
+          assert.strictEqual(code, 1)
+          assert.match(stderr, expected)
+          assert.notInclude(stderr, "hush-hush")
+        }), { concurrency: "unbounded" })
+    }))
+
   it.scopedLive("without Redis it is ready and works, and says so; when Redis arrives it is used", () =>
     Effect.gen(function*() {
       const port = yield* freePort

@@ -21,7 +21,7 @@ export const services = Layer.mergeAll(
     Layer.provide(outbox),
     Layer.provide(OutboxWake.layerLocal)
   ),
-  Readiness.layer({ required: [], optional: [] }),
+  Readiness.layer({ required: [], optional: [], rights: {} }),
   Logger.remove(Logger.defaultLogger)
 )
 

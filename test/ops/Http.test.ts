@@ -13,7 +13,7 @@ import * as Proxy from "../utils/Proxy.js"
 
 const services = Layer.mergeAll(
   Backlog.Default,
-  readiness({ required: ["kafka-consumer"], optional: ["redis"] }),
+  readiness({ required: ["kafka-consumer"], optional: ["redis"], rights: {} }),
   Logger.remove(Logger.defaultLogger)
 )
 
@@ -97,7 +97,7 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
     it.scoped("/readyz: 503 while something required is starting or away, and names it", () =>
       Effect.gen(function*() {
         const context = yield* Layer.build(
-          Layer.fresh(readiness({ required: ["kafka-consumer"], optional: ["redis"] }))
+          Layer.fresh(readiness({ required: ["kafka-consumer"], optional: ["redis"], rights: {} }))
         )
         const health = Context.get(context, Readiness)
         const { get } = yield* start.pipe(Effect.provide(context))

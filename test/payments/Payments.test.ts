@@ -32,7 +32,7 @@ const over = (
   Effect.gen(function*() {
     const url = new URL(options.url ?? (yield* PgTest.DatabaseUrl))
     const settings = Object.entries(options.settings ?? {}).map(([name, value]) => `-c ${name}=${value}`)
-    if (settings.length > 0) url.searchParams.set("options", settings.join(" "))
+    if (settings.length > 0) url.search = `options=${encodeURIComponent(settings.join(" "))}`
     const connections = Postgres.layer({ maxConnections: 5, ...options, url: Redacted.make(url.href) })
     const context = yield* Layer.build(Layer.provideMerge(payments, connections))
     return yield* Effect.provide(

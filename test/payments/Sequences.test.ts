@@ -23,7 +23,7 @@ const logger = Logger.replace(
 )
 
 const services = Payments.Default.pipe(
-  Layer.merge(OpsReadiness.layer({ required: [], optional: [] })),
+  Layer.merge(OpsReadiness.layer({ required: [], optional: [], rights: {} })),
   Layer.provide(PaymentRepo.Default),
   Layer.provideMerge(Sequences.Default),
   Layer.provide(Outbox.Default({ topic: "payment", lease: "30 seconds", maxAttempts: 10 })),

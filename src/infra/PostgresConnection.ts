@@ -1,0 +1,197 @@
+import * as Pg from "pg"
+import * as PostgresFault from "./PostgresFault.js"
+import { PostgresRefusal } from "./PostgresFault.js"
+import { PreparingClient } from "./PostgresPrepared.js"
+import type { Attempt, ConnectionOptions } from "./PostgresRoutes.js"
+import { attemptsOf, encryptions, following, suits, summary, unsuited } from "./PostgresRoutes.js"
+import * as PostgresSession from "./PostgresSession.js"
+import * as PostgresTls from "./PostgresTls.js"
+
+/** What of `Pg.Client` is not public. */
+interface Internals {
+  connection: Pg.Connection & { stream: { destroy: (cause?: Error) => void } }
+  processID: number | null
+  _queryable: boolean
+}
+
+/** Hosts that were seen to do no TLS: where both ways are allowed, they are first asked without. */
+const plain = new Set<string>()
+
+/** What of the library says that a server does not do TLS; it has no code for it. */
+const withoutTls = "The server does not support SSL connections"
+
+type Callback = (error?: Error) => void
+
+/**
+ * A connection to the first host of the URL that suits, by whichever encryption the URL allows, in a session that is set
+ * as this service needs it.
+ *
+ * `Pg.Client` knows one host and one way; where that fails it is turned to the next, before anybody has it.
+ */
+export class ServiceClient extends PreparingClient {
+  readonly #options: ConnectionOptions
+  /** When it was made, by `performance.now()`. */
+  readonly born = performance.now()
+  /** Who the server takes us for; known when connected. */
+  role: string | undefined
+  /** Whether something that is no PostgreSQL server stands between; known when connected. */
+  pooled = false
+  #boundToChannel = false
+
+  constructor({ service }: { readonly service: ConnectionOptions }) {
+    const { channelBinding, database, tls, user } = service.target
+    super({
+      user,
+      database,
+      password: PostgresTls.password(service.target),
+      host: service.target.hosts[0].host,
+      port: service.target.hosts[0].port,
+      ssl: false,
+      enableChannelBinding: channelBinding !== "disable",
+      ...(tls.direct ? { sslnegotiation: "postgres" } : {})
+    } as Pg.ClientConfig)
+    this.#options = service
+  }
+
+  /** Nothing that the environment holds, and nothing that a pooler does not take. */
+  getStartupConf() {
+    const { applicationName, target } = this.#options
+    return {
+      user: target.user,
+      database: target.database,
+      application_name: target.applicationName ?? applicationName,
+      ...(target.options === undefined ? {} : { options: target.options })
+    }
+  }
+
+  /** Ends the connection that there is; nothing more is heard of it. */
+  #drop() {
+    const { connection } = this as unknown as Internals
+    // an error that nobody hears would end the process
+    connection.removeAllListeners().on("error", () => {})
+    connection.stream.destroy()
+  }
+
+  /** Makes this client as new, on its way to the next server. */
+  #turnTo({ encrypted, host }: Attempt) {
+    const { keepAlive, keepAliveMillis, tls } = this.#options.target
+    const ssl = encrypted ? PostgresTls.options(tls, host) : false
+    const self = this as unknown as Internals
+    this.#drop()
+    const sslNegotiation = tls.direct ? "direct" : "postgres"
+    const connection = new Pg.Connection({
+      ssl,
+      keepAlive,
+      keepAliveInitialDelayMillis: keepAliveMillis,
+      sslNegotiation
+    } as Pg.ConnectionConfig) as Internals["connection"]
+    Object.assign(self, {
+      connection,
+      host: host.address ?? host.host,
+      port: host.port,
+      ssl,
+      sslNegotiation,
+      saslSession: null,
+      readyForQuery: false,
+      _connecting: false,
+      _connected: false,
+      _connectionError: false,
+      _ended: false,
+      _queryable: true
+    })
+    connection.on("errorMessage", (error: Pg.DatabaseError & { role?: string }) => {
+      if (this.role !== undefined) error.role = this.role
+      if (error.code === "25006") this.#options.onReadOnly?.()
+    })
+    this.#boundToChannel = false
+  }
+
+  /** Tries one way, and says who is there. */
+  #try(attempt: Attempt, millis: number, callback: (error: Error | undefined, facts?: PostgresSession.Facts) => void) {
+    let ended = false
+    const end = (error: Error | null | undefined, facts?: PostgresSession.Facts) => {
+      clearTimeout(timer)
+      if (ended) return
+      ended = true
+      callback(error ?? undefined, facts)
+    }
+    const self = this as unknown as Internals
+    const timer = setTimeout(() => {
+      const { host, port } = attempt.host
+      end(
+        Object.assign(new Error(`no answer from ${host}:${port} within ${Math.round(millis)} ms`), {
+          code: "ETIMEDOUT"
+        })
+      )
+    }, millis)
+    try {
+      this.#turnTo(attempt)
+    } catch (error) {
+      return end(error as Error)
+    }
+    super.connect((error: Error | null) => {
+      if (error !== null && error !== undefined) {
+        if (error.message === withoutTls) plain.add(attempt.host.host)
+        const refused = error.message === withoutTls && !encryptions[this.#options.target.tls.mode].includes(false)
+        return end(refused ? new PostgresRefusal("the server does not do TLS, which sslmode asks for") : error)
+      }
+      if (this.#options.target.channelBinding === "require" && !this.#boundToChannel) {
+        return end(new PostgresRefusal("the server asked for no password, and channel_binding=require cannot be kept"))
+      }
+      super.query(PostgresSession.opening(this.#options.target.options), (error: Error | null, results: unknown) => {
+        if (error !== null) return end(error)
+        const [facts] = (results as ReadonlyArray<Pg.QueryResult<PostgresSession.Facts>>).at(-1)!.rows
+        end(undefined, facts)
+      })
+    })
+    if (this.#options.target.channelBinding === "require") {
+      PostgresTls.demandBinding(self.connection, () => this.#boundToChannel = true)
+    }
+  }
+
+  override connect(): Promise<this>
+  override connect(callback: Callback): void
+  override connect(callback?: Callback): Promise<this> | void {
+    if (callback === undefined) {
+      return new Promise((resolve, reject) =>
+        this.connect((error) => error === undefined ? resolve(this) : reject(error))
+      )
+    }
+    const { connectTimeoutMillis, target } = this.#options
+    const attempts = attemptsOf(target, plain)
+    const until = performance.now() + connectTimeoutMillis
+    const failures: Array<string> = []
+    // while it is not connected, its errors are those of the attempts
+    const deaf = () => {}
+    this.on("error", deaf)
+    const end = (error?: Error) => {
+      this.off("error", deaf)
+      if (error !== undefined) this.#drop()
+      callback(error)
+    }
+    const next = (index: number): void => {
+      const attempt = attempts[index]!
+      // the hosts of this round share the time; whoever does not answer is not asked in another way
+      const hosts = attempts.slice(index).filter((_) => _.encrypted === attempt.encrypted && _.wants === attempt.wants)
+      const millis = Math.min(target.connectTimeoutMillis ?? Infinity, (until - performance.now()) / hosts.length)
+      this.#try(attempt, millis, (error, facts) => {
+        if (error === undefined && suits(attempt.wants, facts!)) {
+          const self = this as unknown as Internals
+          this.role = facts!.role
+          this.pooled = self.processID !== facts!.pid
+          // by which statements are cancelled
+          self.processID = facts!.pid
+          return end()
+        }
+        const { host, port } = attempt.host
+        const failure = error ?? unsuited(attempt.wants)
+        const said = `${host}:${port} ${PostgresFault.explain(failure)}`
+        if (!failures.includes(said)) failures.push(said)
+        const then = following(attempts, index, error)
+        if (then !== undefined && performance.now() < until) return next(then)
+        end(target.hosts.length === 1 ? failure : summary(failures, failure))
+      })
+    }
+    next(0)
+  }
+}

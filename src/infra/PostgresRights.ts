@@ -1,0 +1,54 @@
+import { SqlClient } from "@effect/sql"
+import { Array as Arr, Effect } from "effect"
+import * as Postgres from "./Postgres.js"
+import { PostgresRefusal } from "./PostgresFault.js"
+
+/** Rights on tables, by the table. */
+export type Rights = Readonly<Record<string, ReadonlyArray<"SELECT" | "INSERT" | "UPDATE" | "DELETE">>>
+
+interface Missing {
+  readonly role: string
+  readonly name: string
+  readonly right: "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "USAGE" | "rows" | "table"
+}
+
+const told = (role: string, missing: ReadonlyArray<Missing>) => {
+  const [{ name }] = missing as [Missing]
+  const rights = missing.map(({ right }) => right)
+  if (rights.includes("table")) return `role ${role} finds no table ${name} on its search_path`
+  if (rights.includes("rows")) {
+    return `row level security of table ${name} hides rows from role ${role}, which lacks BYPASSRLS`
+  }
+  const list = rights.join(", ")
+  const kind = rights.includes("USAGE") ? "sequence" : "table"
+  return `role ${role} lacks ${list} on ${kind} ${name}: GRANT ${list} ON ${
+    kind === "table" ? "" : "SEQUENCE "
+  }${name} TO ${role}`
+}
+
+/** Ends when the role has these rights. Else fails, `refused`, with all that is missing and the statement that grants it. */
+export const check = (rights: Rights) => {
+  const needs = Object.entries(rights).flatMap(([table, all]) => all.map((right) => [table, right] as const))
+  return Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const missing = yield* sql<Missing>`
+      WITH need AS MATERIALIZED (
+        SELECT name, "right", to_regclass(name) AS found
+        FROM unnest(${needs.map(([name]) => name)}::text[], ${
+      needs.map(([, right]) => right)
+    }::text[]) AS t (name, "right")
+      )
+      SELECT current_user AS role, name, "right" FROM need WHERE NOT has_table_privilege(found, "right")
+      UNION ALL SELECT DISTINCT current_user, name, 'table' FROM need WHERE found IS NULL
+      UNION ALL SELECT DISTINCT current_user, name, 'rows' FROM need WHERE row_security_active(found)
+      UNION ALL
+      -- what a default reads; an identity needs no right of its own
+      SELECT current_user, sequence, 'USAGE' FROM need
+      JOIN pg_attribute ON attrelid = found AND attname = 'id' AND attidentity = '', pg_get_serial_sequence(name, 'id') AS sequence
+      WHERE "right" = 'INSERT' AND NOT has_sequence_privilege(sequence, 'USAGE')
+    `.pipe(Postgres.run("2 seconds"))
+    if (missing.length === 0) return
+    const reasons = Object.values(Arr.groupBy(missing, ({ name }) => name)).map((of) => told(of[0].role, of))
+    return yield* new Postgres.DatabaseUnavailable({ cause: new PostgresRefusal(reasons.join("; ")) })
+  })
+}
