@@ -1,30 +1,14 @@
 import type { Scope } from "effect"
 import { Cause, Deferred, Duration, Effect, Exit, Fiber, FiberSet, Schedule } from "effect"
-import type { EachBatchPayload, KafkaMessage } from "kafkajs"
+import type { EachBatchPayload } from "kafkajs"
 import * as Bell from "./Bell.js"
 import type { KafkaUnavailable } from "./Kafka.js"
 import { attempt } from "./Kafka.js"
 import type { ConsumerOptions } from "./KafkaGroup.js"
 import * as KafkaGroup from "./KafkaGroup.js"
+import type { IncomingRecord } from "./KafkaRecord.js"
 
-/** Headers of a record, each once or several times. */
-export type IncomingHeaders = NonNullable<KafkaMessage["headers"]>
-
-/** What the reader did not keep, because it is too large or cannot be decoded. */
-export interface Unread {
-  /** Why, without any of the payload. */
-  readonly reason: string
-  /** Size in bytes of what was not kept: the value, the whole record where it has too many headers, or the batch. */
-  readonly bytes: number
-  /** Its SHA-256, in hexadecimal digits. */
-  readonly sha256: string
-}
-
-/** A record as it was read. */
-export interface IncomingRecord extends Pick<KafkaMessage, "key" | "value" | "headers" | "offset" | "timestamp"> {
-  /** Not there when all of the record was read. Where it is, key, value and headers are what was kept: their beginning, or nothing. */
-  readonly unread?: Unread
-}
+export type { IncomingHeaders, IncomingRecord } from "./KafkaRecord.js"
 
 /** Records of one partition, in their order. */
 export interface Batch {
