@@ -9,7 +9,7 @@ import * as PaymentsClient from "../grpc/PaymentsClient.js"
 import * as KafkaProducer from "../infra/KafkaProducer.js"
 import * as KafkaTail from "../infra/KafkaTail.js"
 import { showAddress } from "../infra/Setting.js"
-import { json, print } from "./Output.js"
+import { drained, json, print } from "./Output.js"
 import { kafkaOptions } from "./Services.js"
 
 const orderId = Args.text({ name: "order_id" }).pipe(
@@ -89,14 +89,14 @@ const watch = Command.make("watch", {
       topic: config.paymentTopic,
       from: all ? "beginning" : "end"
     })
-    return yield* Effect.flatMap(records.take, ({ key, offset, partition, value }) => {
-      const text = value?.toString() ?? ""
+    return yield* Effect.flatMap(records.take, ({ key, offset, partition, unread, value }) => {
+      const text = unread?.reason ?? value?.toString() ?? ""
       return print(
         json,
         { partition, offset, key: key?.toString() ?? null, value: text },
         `${config.paymentTopic}/${partition} at ${offset}  ${text}`
       )
-    }).pipe(Effect.forever)
+    }).pipe(Effect.zipRight(drained), Effect.forever)
   }).pipe(Effect.scoped)).pipe(Command.withDescription("Follow topic payment, one line a record"))
 
 /** The saga by hand. */

@@ -76,11 +76,14 @@ export const read = async ({ bytes, end, from, partition, topic }: Fetched, out:
     const magic = bytes[start + at.magic]!
     if (stop > bytes.length) return
     const batch = bytes.subarray(start, Math.max(stop, start + at.checksum))
-    /** The last offset of the batch: the next one tells, and if there is none, what the batch itself says. */
-    const lastOf = (claimed: number) => {
-      const following = stop > start && stop + 8 <= bytes.length ? Number(bytes.readBigInt64BE(stop)) : 0
-      return Math.max(next, Math.min(following > first ? following - 1 : claimed, end - 1))
+    /** Where the next batch begins, if it is there. */
+    const following = stop > start && stop + 8 <= bytes.length ? Number(bytes.readBigInt64BE(stop)) : -1
+    if (following > first && following <= next) {
+      start = stop
+      continue
     }
+    /** The last offset of the batch: the next one tells, and if there is none, what the batch itself says. */
+    const lastOf = (claimed: number) => Math.max(next, Math.min(following > first ? following - 1 : claimed, end - 1))
     /** True where the same bytes came before. */
     const isSure = (sum: number) => {
       const seen = `${first}:${length}:${sum}`

@@ -2,8 +2,8 @@ import { Corrupt } from "./Corrupt.js"
 import type { Parts } from "./KafkaCodecs.js"
 import type { Room } from "./KafkaRoom.js"
 
-/** Bytes inflated so far by this process: who reads a large record moves on, though no record comes. */
-export const inflated = { bytes: 0 }
+/** Bytes of large or skipped records, so far, in this process: who reads them moves on, though no record comes. */
+export const passedOver = { bytes: 0 }
 
 const nothing: Buffer = Buffer.alloc(0)
 
@@ -27,7 +27,6 @@ export class PartsReader {
   async more(): Promise<boolean> {
     const part = await this.parts.next()
     if (part.done === true) return false
-    inflated.bytes += part.value.length
     this.bytes = this.there === 0 ? part.value : Buffer.concat([this.bytes.subarray(this.at), part.value])
     this.at = 0
     if (this.room.isLong()) await this.room.rest()
@@ -107,6 +106,7 @@ export class PartsReader {
       const piece = this.bytes.subarray(this.at, this.at + Math.min(left, this.there, 1024 * 1024))
       this.at += piece.length
       left -= piece.length
+      passedOver.bytes += piece.length
       yield piece
       if (this.room.isLong()) await this.room.rest()
       if (this.room.isLate()) yield undefined

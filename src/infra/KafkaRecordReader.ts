@@ -3,7 +3,7 @@ import { Corrupt } from "./Corrupt.js"
 import type { Parts } from "./KafkaCodecs.js"
 import { addHeader } from "./KafkaHeaders.js"
 import * as KafkaLargeRecord from "./KafkaLargeRecord.js"
-import { PartsReader } from "./KafkaParts.js"
+import { PartsReader, passedOver } from "./KafkaParts.js"
 import type { BatchContext, IncomingHeaders, Message, Unread } from "./KafkaRecord.js"
 import { Room } from "./KafkaRoom.js"
 
@@ -89,6 +89,7 @@ export class RecordReader {
     if (offset < this.from) {
       parts.at = end
       this.next = offset + 1
+      passedOver.bytes += end - start
       return
     }
     const key = parts.slice(parts.varint(end), end)
