@@ -14,6 +14,9 @@ import type { Head } from "../utils/RecordBatch.js"
 import * as RecordBatch from "../utils/RecordBatch.js"
 import { java } from "./fixtures/JavaBatches.js"
 
+/** The times in the batches are old. */
+const forEver = { "retention.ms": "-1" }
+
 /** Writes a batch to partition 0; the broker checks it, and keeps it as it is. */
 const write = Effect.fnUntraced(function*(topic: string, batch: Buffer) {
   assert.strictEqual(yield* RecordBatch.produce(inject("kafkaBrokers"), topic, 0, batch), 0)
@@ -38,7 +41,7 @@ const shown = ({ headers, key, offset, timestamp, value }: IncomingRecord) => ({
 
 it.scopedLive("batches of the Java client in every codec are read by tail, consumer and scan", () =>
   Effect.gen(function*() {
-    const topic = yield* freshTopic()
+    const topic = yield* freshTopic(forEver)
     const codecs = ["gzip-2", "snappy-2", "lz4-2", "zstd-2"] as const
     for (const codec of codecs) {
       const batch = Buffer.from(java[codec], "base64")
@@ -68,7 +71,7 @@ it.scopedLive("batches of the Java client in every codec are read by tail, consu
 
 it.scopedLive("snappy as librdkafka writes it is read", () =>
   Effect.gen(function*() {
-    const topic = yield* freshTopic()
+    const topic = yield* freshTopic(forEver)
     const plain = RecordBatch.records([{ value: Buffer.from("abcd".repeat(10)) }])
     const literal = plain.length - 36
     // four letters, and then 36 bytes that stand 4 before
@@ -86,7 +89,7 @@ it.scopedLive("snappy as librdkafka writes it is read", () =>
 
 it.scopedLive("a record that inflates to 120 MB is read as its beginning and its hash; the others are all there", () =>
   Effect.gen(function*() {
-    const topic = yield* freshTopic()
+    const topic = yield* freshTopic(forEver)
     const bytes = 120_000_000
     const [before, after] = [[Buffer.from([0, 0]), RecordBatch.varint(1), RecordBatch.varint(-1)], RecordBatch.varint(0)]
     const head = Buffer.concat([...before, RecordBatch.varint(bytes)])
@@ -121,7 +124,7 @@ it.scopedLive("a record that inflates to 120 MB is read as its beginning and its
 
 it.scopedLive("40,000 records of one batch come in parts, all of them, in their order", () =>
   Effect.gen(function*() {
-    const topic = yield* freshTopic()
+    const topic = yield* freshTopic(forEver)
     const count = 40_000
     const value = Buffer.alloc(120, "x")
     const body = Zlib.gzipSync(RecordBatch.records(Array.from({ length: count }, () => ({ value }))), { level: 1 })
@@ -140,7 +143,7 @@ it.scopedLive("40,000 records of one batch come in parts, all of them, in their 
 
 it.scopedLive("10,000 headers are read in time that follows their number, and names that every object knows are names", () =>
   Effect.gen(function*() {
-    const topic = yield* freshTopic()
+    const topic = yield* freshTopic(forEver)
     const headers = Array.from({ length: 10_000 }, (_, i) => [`name ${i}`, Buffer.of(1)] as const)
     const odd = [["__proto__", Buffer.of(2)], ["constructor", null], ["__proto__", Buffer.of(3)]] as const
     const records = RecordBatch.records([
@@ -162,7 +165,7 @@ it.scopedLive("10,000 headers are read in time that follows their number, and na
 
 it.scopedLive("whoever takes records slowly has them read slowly", () =>
   Effect.gen(function*() {
-    const topic = yield* freshTopic()
+    const topic = yield* freshTopic(forEver)
     const count = 5_000
     yield* writeBody(topic, RecordBatch.records(Array.from({ length: count }, () => small[0]!)), { count })
     const tail = yield* KafkaTail.open({ ...kafka(), topic, from: "beginning" })
