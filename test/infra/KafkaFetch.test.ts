@@ -1,6 +1,7 @@
 import { assert, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { createHash } from "node:crypto"
+import { createRequire } from "node:module"
 import { monitorEventLoopDelay } from "node:perf_hooks"
 import { inject } from "vitest"
 import * as Zlib from "node:zlib"
@@ -177,4 +178,50 @@ it.scopedLive("whoever takes records slowly has them read slowly", () =>
     )
     assert.isAtMost(yield* waiting, 1_000)
     for (let i = 0; i < count; i++) assert.strictEqual((yield* tail.take).offset, String(i))
+  }), 60_000)
+
+interface Fetch {
+  readonly request: { readonly apiName: string }
+  readonly response: { readonly decode: (bytes: Buffer) => Promise<unknown> }
+}
+const pool = createRequire(import.meta.url)("kafkajs/src/network/connectionPool") as {
+  readonly prototype: { send: (this: unknown, protocol: Fetch) => Promise<unknown> }
+}
+/** Changes a byte of each answer to a fetch, where this text stands. */
+const breakAt = (mark: string) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const { send } = pool.prototype
+      pool.prototype.send = function(protocol) {
+        const decode = (bytes: Buffer) => {
+          const broken = Buffer.from(bytes)
+          const at = broken.indexOf(mark)
+          if (at >= 0) broken[at]! ^= 1
+          return protocol.response.decode(broken)
+        }
+        return send.call(
+          this,
+          protocol.request.apiName === "Fetch"
+            ? { ...protocol, response: { ...protocol.response, decode } }
+            : protocol
+        )
+      }
+      return send
+    }),
+    (send) => Effect.sync(() => void (pool.prototype.send = send))
+  )
+
+it.scopedLive("a batch that comes broken each time is told as one record, and what is behind it is read", () =>
+  Effect.gen(function*() {
+    const topic = yield* freshTopic(forEver)
+    yield* writeBody(topic, RecordBatch.records(small), { count: 1 })
+    const marked = [{ value: Buffer.from("marked") }, { value: Buffer.from("second") }]
+    yield* writeBody(topic, RecordBatch.records(marked), { count: 2 })
+    yield* writeBody(topic, RecordBatch.records(small), { count: 1 })
+    yield* breakAt("marked")
+    const told = (records: ReadonlyArray<IncomingRecord>) =>
+      records.map(({ offset, unread, value }) => `${offset} ${unread?.reason ?? value?.toString()}`)
+    const wanted = ["0 good", "1 offsets 1 to 2 cannot be read: its checksum is wrong", "3 good"]
+    assert.deepStrictEqual(told(yield* read(topic, 3)), wanted)
+    assert.deepStrictEqual(told(yield* scanAll(topic)), wanted)
   }), 60_000)
