@@ -43,6 +43,10 @@ const endOfText = (json: string, from: number): number => {
   } while (true)
 }
 
+/** Digits, and the characters of "+-.eE". */
+const isOfNumber = (code: number) =>
+  (code >= 0x30 && code <= 0x39) || code === 0x2b || code === 0x2d || code === 0x2e || code === 0x45 || code === 0x65
+
 /**
  * The number that a field of an object is, as it is written, in (valid) JSON: JSON.parse rounds an int64. Of a field that
  * comes several times the last one counts, as for JSON.parse. One pass, without recursion and without a pattern, which
@@ -67,7 +71,7 @@ const numberAsWritten = (json: string, field: string): string => {
       i++
       while (json[i]! <= " ") i++
       const start = i
-      while ("+-.eE0123456789".includes(json[i]!)) i++
+      while (isOfNumber(json.charCodeAt(i))) i++
       if (i > start && JSON.parse(name) === field) found = json.slice(start, i)
     } else i++
   }

@@ -114,7 +114,12 @@ export const read = async ({ bytes, end, from, partition, topic }: Fetched, out:
         }
       }
       const context = readContext(batch)
-      const last = first + claimed
+      if (claimed < 0) {
+        out.push(...parked(Math.max(first, next), lastOf(first), context, batch, "it has a negative number of offsets"))
+        return
+      }
+      // not beyond the end, where reading would begin anew; and never nothing, where no other batch follows
+      const last = Math.max(Math.min(first + claimed, end - 1), following > first ? 0 : next)
       if (last >= next) {
         const codec = bytes.readInt16BE(start + at.attributes) & 7
         const lives = codec !== 0 || length > large
