@@ -1,9 +1,9 @@
 import { Effect, Either } from "effect"
 import * as InventoryEvent from "../domain/InventoryEvent.js"
+import * as InventoryLimits from "../domain/InventoryLimits.js"
 import type { KafkaOptions } from "../infra/Kafka.js"
 import type * as KafkaOffsets from "../infra/KafkaOffsets.js"
 import * as KafkaScan from "../infra/KafkaScan.js"
-import * as Limits from "../inventory/Limits.js"
 import * as Decode from "./Decode.js"
 import type { Seconds } from "./Facts.js"
 import type { Ledger } from "./Ledger.js"
@@ -42,7 +42,7 @@ export const inventory = Effect.fn("Audit.inventory")(function*(
     const read = Number(offset) < (options.committed.get(partition) ?? 0)
     counts.records++
     if (!read) counts.unread++
-    const decoded = Limits.refusal(record) === undefined ? InventoryEvent.decode(value) : undefined
+    const decoded = InventoryLimits.refusal(record) === undefined ? InventoryEvent.decode(value) : undefined
     if (decoded === undefined || Either.isLeft(decoded)) {
       counts.malformed++
       if (read) ledger.addMalformed({ partition, offset: Number(offset) })

@@ -1,9 +1,9 @@
 import { Either, Option } from "effect"
 import * as InventoryEvent from "../domain/InventoryEvent.js"
+import * as InventoryLimits from "../domain/InventoryLimits.js"
 import type { IncomingHeaders, IncomingRecord } from "../infra/KafkaConsumer.js"
 import * as Trace from "../infra/Trace.js"
 import type { Reservation } from "../payments/Reservation.js"
-import * as Limits from "./Limits.js"
 
 /** What there is to do with the records of a batch. */
 export interface Triage {
@@ -32,7 +32,7 @@ export const triage = (records: ReadonlyArray<IncomingRecord>, accepted: Readonl
   const ignored: Array<string> = []
   const malformed: Array<Triage["malformed"][number]> = []
   for (const record of records) {
-    const refusal = Limits.refusal(record)
+    const refusal = InventoryLimits.refusal(record)
     if (refusal !== undefined) {
       malformed.push({ record, reason: refusal })
       continue

@@ -1,4 +1,12 @@
-import type { IncomingHeaders, IncomingRecord } from "../infra/KafkaConsumer.js"
+type Value = Uint8Array | string | null | undefined
+
+/** What is judged of a record. */
+interface Sized {
+  readonly key: Uint8Array | null
+  readonly value: Uint8Array | null
+  readonly headers?: Readonly<Record<string, Value | ReadonlyArray<Value>>>
+  readonly unread?: { readonly reason: string }
+}
 
 /**
  * What a record of topic `inventory` may have, after decompression. An event has about 120 bytes, and a broker takes no
@@ -12,22 +20,20 @@ export const limits = {
   headerBytes: 1024 * 1024
 } as const
 
-const sizeOf = (value: IncomingHeaders[string] | null): number => value == null ? 0 : Buffer.byteLength(value as Buffer)
-
-const headersOf = (headers: IncomingHeaders) => {
+const headersOf = (headers: NonNullable<Sized["headers"]>) => {
   let [count, bytes] = [0, 0]
   for (const name of Object.keys(headers)) {
     const value = headers[name]
-    const values = Array.isArray(value) ? value : [value]
+    const values: ReadonlyArray<Value> = Array.isArray(value) ? value : [value as Value]
     count += values.length
     bytes += values.length * name.length
-    for (const each of values) bytes += sizeOf(each)
+    for (const each of values) bytes += each?.length ?? 0
   }
   return { count, bytes }
 }
 
 /** Why a record is not to be decoded: it is too large, or was not read whole. */
-export const refusal = ({ headers, key, unread, value }: IncomingRecord): string | undefined => {
+export const refusal = ({ headers, key, unread, value }: Sized): string | undefined => {
   if (unread !== undefined) return unread.reason
   if (value !== null && value.length > limits.value) return `value is larger than ${limits.value} bytes`
   if (key !== null && key.length > limits.key) return `key is larger than ${limits.key} bytes`
