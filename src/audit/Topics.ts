@@ -1,5 +1,6 @@
 import { Effect, Either } from "effect"
 import * as InventoryEvent from "../domain/InventoryEvent.js"
+import * as InventoryLimits from "../domain/InventoryLimits.js"
 import type { KafkaOptions } from "../infra/Kafka.js"
 import type * as KafkaOffsets from "../infra/KafkaOffsets.js"
 import * as KafkaScan from "../infra/KafkaScan.js"
@@ -36,12 +37,13 @@ export const inventory = Effect.fn("Audit.inventory")(function*(
   ledger: Ledger
 ) {
   const counts = { records: 0, accepted: 0, ignored: 0, malformed: 0, unread: 0 }
-  yield* scan(source, ledger, (partition, { offset, value }) => {
+  yield* scan(source, ledger, (partition, record) => {
+    const { offset, value } = record
     const read = Number(offset) < (options.committed.get(partition) ?? 0)
     counts.records++
     if (!read) counts.unread++
-    const decoded = InventoryEvent.decode(value)
-    if (Either.isLeft(decoded)) {
+    const decoded = InventoryLimits.refusal(record) === undefined ? InventoryEvent.decode(value) : undefined
+    if (decoded === undefined || Either.isLeft(decoded)) {
       counts.malformed++
       if (read) ledger.addMalformed({ partition, offset: Number(offset) })
     } else if (!options.accept.has(decoded.right.status)) counts.ignored++

@@ -93,8 +93,8 @@ const watch = Command.make(
           topic: config.paymentTopic,
           from: all ? "beginning" : "end"
         }).pipe(waitingFor(`asking Kafka for topic ${config.paymentTopic}`))
-        return yield* Effect.flatMap(records.take, ({ key, offset, partition, value }) => {
-          const text = value?.toString() ?? ""
+        return yield* Effect.flatMap(records.take, ({ key, offset, partition, unread, value }) => {
+          const text = unread?.reason ?? value?.toString() ?? ""
           return print(
             json,
             { partition, offset, key: key?.toString() ?? null, value: text },

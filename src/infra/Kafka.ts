@@ -4,6 +4,7 @@ import type { Admin } from "kafkajs"
 import { Kafka, logLevel } from "kafkajs"
 import "./KafkaConnection.js"
 import "./KafkaAborted.js"
+import "./KafkaFetch.js"
 import "./KafkaIdle.js"
 
 /** How to reach the brokers. */

@@ -1,17 +1,14 @@
 import type { Scope } from "effect"
 import { Cause, Deferred, Duration, Effect, Exit, Fiber, FiberSet, Schedule } from "effect"
-import type { EachBatchPayload, KafkaMessage } from "kafkajs"
+import type { EachBatchPayload } from "kafkajs"
 import * as Bell from "./Bell.js"
 import type { KafkaUnavailable } from "./Kafka.js"
 import { attempt } from "./Kafka.js"
 import type { ConsumerOptions } from "./KafkaGroup.js"
 import * as KafkaGroup from "./KafkaGroup.js"
+import type { IncomingRecord } from "./KafkaRecord.js"
 
-/** Headers of a record, each once or several times. */
-export type IncomingHeaders = NonNullable<KafkaMessage["headers"]>
-
-/** A record as it was read. */
-export type IncomingRecord = Pick<KafkaMessage, "key" | "value" | "headers" | "offset" | "timestamp">
+export type { IncomingHeaders, IncomingRecord } from "./KafkaRecord.js"
 
 /** Records of one partition, in their order. */
 export interface Batch {

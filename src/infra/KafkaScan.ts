@@ -7,6 +7,7 @@ import { attempt, client, close, KafkaUnavailable, withAdmin } from "./Kafka.js"
 import type { IncomingRecord } from "./KafkaConsumer.js"
 import type { Span } from "./KafkaOffsets.js"
 import { untilSettled } from "./KafkaOffsets.js"
+import { passedOver } from "./KafkaParts.js"
 
 /** A partition with no more to fetch below its end: compaction or retention took the rest. Fetches that found nothing. */
 const quiet = { rounds: 3, time: Duration.seconds(3) }
@@ -51,6 +52,7 @@ const read = <E>(
     const fetches = new Map<number, number>()
     let answered = clock.unsafeCurrentTimeMillis()
     let progressed = answered
+    let seen = passedOver.bytes
     const progress = () => {
       fetches.clear()
       progressed = answered = clock.unsafeCurrentTimeMillis()
@@ -82,6 +84,9 @@ const read = <E>(
     })
     consumer.on(consumer.events.FETCH, ({ payload }) => {
       answered = clock.unsafeCurrentTimeMillis()
+      // a record of hundreds of megabytes takes several fetches
+      if (passedOver.bytes !== seen) progress()
+      seen = passedOver.bytes
       const { nodeId } = payload as unknown as { readonly nodeId: number }
       fetches.set(nodeId, (fetches.get(nodeId) ?? 0) + 1)
       const rounds = Math.min(...fetches.values())

@@ -11,6 +11,9 @@ export interface TailRecord extends IncomingRecord {
   readonly partition: number
 }
 
+/** So many records wait to be taken; then nothing more is read. */
+const capacity = 1_000
+
 export interface TailOptions extends KafkaOptions {
   readonly topic: string
   /** The first record followed: the first that is there, or the first that comes after now. */
@@ -47,12 +50,16 @@ const startAtEnd = Effect.fnUntraced(function*(options: TailOptions, groupId: st
 })
 
 /**
- * Follows a topic as a group of its own, which goes with the scope. The position is fixed when this returns.
+ * Follows a topic as a group of its own, which goes with the scope. The position is fixed when this returns. Whoever takes
+ * the records slowly has them read slowly: at most the records of two fetches are held.
  * The mailbox fails when the consumer does.
  */
 export const open = Effect.fn("KafkaTail.open")(function*(options: TailOptions) {
   const groupId = `payments-tail-${yield* Clock.currentTimeMillis}-${randomUUID()}`
-  const records = yield* Mailbox.make<TailRecord, Effect.Effect.Error<ReturnType<typeof KafkaConsumer.consume>>>()
+  const records = yield* Mailbox.make<TailRecord, Effect.Effect.Error<ReturnType<typeof KafkaConsumer.consume>>>({
+    capacity,
+    strategy: "suspend"
+  })
   yield* Effect.addFinalizer(() => Effect.ignore(deleteGroups(options, groupId)))
   if (options.from === "end") yield* startAtEnd(options, groupId)
   yield* KafkaConsumer.consume(

@@ -281,6 +281,33 @@ describe("InventoryEvent", () => {
     assert.strictEqual(Either.getOrThrow(Either.flip(InventoryEvent.decode(value))).reason, "value is not JSON")
   })
 
+  it("takes time that follows the size, whatever is in a value, and never the whole stack", () => {
+    const long = 4_000_000
+    const order = (number: string) => `{"idempotent_key":"${key}","order_id":${number},"status":"COMPLETED"}`
+    const beside = (value: string) => `{"other":${value},"idempotent_key":"${key}","order_id":7,"status":"COMPLETED"}`
+    const cases: ReadonlyArray<readonly [text: string, reason: string]> = [
+      [beside(`"${"a".repeat(long)}"`), "accepted"],
+      [beside(`"${"\\\\".repeat(long / 2)}"`), "accepted"],
+      [beside(`"${"\\\"".repeat(long / 2)}"`), "accepted"],
+      [beside(`${"[".repeat(100_000)}${"]".repeat(100_000)}`), "accepted"],
+      [beside("{\"a\":".repeat(100_000) + "1" + "}".repeat(100_000)), "accepted"],
+      [beside("7".repeat(1_000_000)), "accepted"],
+      [`{${"\"order_id\":1,".repeat(100_000)}"status":"A","order_id":7,"idempotent_key":"${key}"}`, "accepted"],
+      ["[".repeat(1_000_000), "value is not JSON"],
+      [" ".repeat(long), "value is not JSON"],
+      [order("7".repeat(long)), "order_id is out of range"],
+      [order(`-${"7".repeat(long)}`), "order_id is out of range"],
+      [order("1e999999999"), "order_id is not a whole number"],
+      [order(`1.${"0".repeat(long)}`), "order_id is not a whole number"],
+      [`{"idempotent_key":"${"a".repeat(long)}","order_id":1,"status":"A"}`, "idempotent_key is not a uuid"]
+    ]
+    for (const [text, reason] of cases) {
+      const begun = performance.now()
+      assert.strictEqual(reasonOf(text), reason, text.slice(0, 99))
+      assert.isBelow(performance.now() - begun, 3_000, text.slice(0, 99))
+    }
+  }, 30_000)
+
   it("takes values as large as a broker hands out", () => {
     const event = { idempotentKey: key, orderId: OrderId.make(9007199254740993n), status: "COMPLETED" }
     const with_ = (value: string) => InventoryEvent.encode(event).replace("{", `{"note":${value},`)

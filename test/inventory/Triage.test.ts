@@ -87,6 +87,25 @@ describe("triage", () => {
       1
     ))
 
+  it("a record that is too large, or was not read whole, is malformed, and nothing of it is decoded", () => {
+    const good = event("COMPLETED")
+    const mebibyte = 1024 * 1024
+    const headers = (count: number, bytes: number) =>
+      Object.fromEntries(Array.from({ length: count }, (_, i) => [`${i}`, Buffer.alloc(bytes)]))
+    const reasonOf = (other: Partial<IncomingRecord>) => triage([{ ...good, ...other }], standard).malformed[0]?.reason
+    const padded = (length: number) => Buffer.concat([good.value!, Buffer.alloc(length - good.value!.length, " ")])
+    assert.isUndefined(reasonOf({ value: padded(mebibyte), key: Buffer.alloc(mebibyte), headers: headers(1_000, 0) }))
+    assert.strictEqual(reasonOf({ value: padded(mebibyte + 1) }), "value is larger than 1048576 bytes")
+    assert.strictEqual(reasonOf({ key: Buffer.alloc(mebibyte + 1) }), "key is larger than 1048576 bytes")
+    assert.strictEqual(reasonOf({ headers: headers(1_001, 0) }), "record has more than 1000 headers")
+    assert.strictEqual(
+      reasonOf({ headers: { twice: Array.from({ length: 1_001 }, () => Buffer.of(1)) } }),
+      "record has more than 1000 headers"
+    )
+    assert.strictEqual(reasonOf({ headers: headers(2, mebibyte / 2) }), "headers are larger than 1048576 bytes")
+    assert.strictEqual(reasonOf({ unread: { reason: "told", bytes: 1, sha256: "" } }), "told")
+  })
+
   it("reservations keep the order of the records", () => {
     const records = [3n, 1n, 2n].map((id) =>
       record(InventoryEvent.encode({ idempotentKey: randomUUID(), orderId: OrderId.make(id), status: "COMPLETED" }))
