@@ -1,7 +1,7 @@
 import { Duration, Effect, Mailbox } from "effect"
 import { randomUUID } from "node:crypto"
 import type { KafkaOptions } from "./Kafka.js"
-import { attempt, close, withAdmin } from "./Kafka.js"
+import { attempt, finish, withAdmin } from "./Kafka.js"
 import type { IncomingRecord } from "./KafkaConsumer.js"
 import * as KafkaConsumer from "./KafkaConsumer.js"
 
@@ -39,7 +39,7 @@ export const open = Effect.fn("KafkaTail.open")(function*(options: TailOptions) 
   const groupId = `payments-tail-${randomUUID()}`
   const records = yield* Mailbox.make<TailRecord, Effect.Effect.Error<ReturnType<typeof KafkaConsumer.consume>>>()
   yield* Effect.addFinalizer(() =>
-    Effect.ignore(withAdmin(options, (admin) => close(() => admin.deleteGroups([groupId]), "2 seconds")))
+    Effect.ignore(withAdmin(options, (admin) => finish(() => admin.deleteGroups([groupId]), "2 seconds")))
   )
   if (options.from === "end") yield* startAtEnd(options, groupId)
   yield* KafkaConsumer.consume(
