@@ -6,11 +6,19 @@ type TopicPartitions = ReadonlyArray<{ readonly topic: string; readonly partitio
 interface ConsumerGroup {
   readonly groupId: string
   readonly maxWaitTime: number
+  /** None before the group is joined for the first time. */
+  readonly generationId: number | null
+  readonly instrumentationEmitter: { readonly emit: (event: string, payload: object) => void }
   readonly isPaused: (topic: string, partition: number) => boolean
 }
 
-const { prototype } = createRequire(import.meta.url)("kafkajs/src/consumer/consumerGroup") as {
+const require = createRequire(import.meta.url)
+const { events } = require("kafkajs/src/consumer/instrumentationEvents") as {
+  readonly events: { readonly REBALANCING: string }
+}
+const { prototype } = require("kafkajs/src/consumer/consumerGroup") as {
   readonly prototype: ConsumerGroup & {
+    joinAndSync: (this: ConsumerGroup) => Promise<void>
     seekOffsets: (this: ConsumerGroup, partitions: TopicPartitions) => Promise<void>
     recoverFromFetch: (this: ConsumerGroup, error: Error) => Promise<void>
     resume: (this: ConsumerGroup, partitions: TopicPartitions) => void
@@ -41,8 +49,10 @@ const seekOffsets = prototype.seekOffsets
 /** kafkajs sleeps for as long as a fetch may take when all partitions are paused, though one is resumed meanwhile. */
 prototype.seekOffsets = async function(partitions) {
   await seekOffsets.call(this, partitions)
-  const active = partitions.some(({ partitions, topic }) => partitions.some((_) => !this.isPaused(topic, _)))
-  if (!active) await resumed(this)
+  if (partitions.some(({ partitions, topic }) => partitions.some((_) => !this.isPaused(topic, _)))) return
+  await resumed(this)
+  // who resumes a partition may have told first where it is to be read
+  await seekOffsets.call(this, partitions)
 }
 
 const resume = prototype.resume
@@ -73,4 +83,12 @@ prototype.recoverFromFetch = function(error) {
     return Promise.reject(Object.assign(error, { retriable: false }))
   }
   return recoverFromFetch.call(this, error)
+}
+
+const joinAndSync = prototype.joinAndSync
+/** kafkajs tells that the group is shared anew only in one of the cases in which it joins again. */
+prototype.joinAndSync = function() {
+  const { generationId, groupId, instrumentationEmitter } = this
+  if (generationId !== null) instrumentationEmitter.emit(events.REBALANCING, { groupId })
+  return joinAndSync.call(this)
 }

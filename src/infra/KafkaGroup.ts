@@ -106,7 +106,8 @@ export const topicChanged = (topic: string) =>
  * not there may come, which `awaitsTopic` waits for.
  */
 export const hasLostItsPlace = (error: unknown, awaitsTopic: boolean) =>
-  (error instanceof KafkaUnavailable && error.cause instanceof TopicChanged) || typeOf(error) === "OFFSET_OUT_OF_RANGE" ||
+  (error instanceof KafkaUnavailable && error.cause instanceof TopicChanged) ||
+  typeOf(error) === "OFFSET_OUT_OF_RANGE" ||
   (awaitsTopic && (isMissing(error) || typeOf(error) === "UNKNOWN_TOPIC_OR_PARTITION"))
 
 const isMissing = (error: unknown) => error instanceof KafkaUnavailable && error.cause instanceof TopicMissing

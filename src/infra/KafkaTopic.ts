@@ -1,33 +1,14 @@
 import type { Scope } from "effect"
 import { Data, Effect } from "effect"
 import type { Kafka } from "kafkajs"
-import { createRequire } from "node:module"
 import type { KafkaOptions } from "./Kafka.js"
 import { client, close, KafkaUnavailable, reason, TopicMissing } from "./Kafka.js"
 import type { Committed, Ends } from "./KafkaPlaces.js"
 import * as KafkaPlaces from "./KafkaPlaces.js"
+import type { Asked, Named } from "./KafkaTopicName.js"
+import { nameOf } from "./KafkaTopicName.js"
 
-interface Decoder {
-  readonly readInt8: () => number
-  readonly readInt16: () => number
-  readonly readInt32: () => number
-  readonly readUVarInt: () => number
-  readonly readUVarIntString: () => string | null
-  readonly readUVarIntArray: <A>(read: (decoder: Decoder) => A) => Array<A> | null
-  readonly readBytes: (length: number) => Buffer
-  readonly readTaggedFields: () => unknown
-}
-
-interface Encoder {
-  readonly writeInt8: (value: number) => Encoder
-  readonly writeUVarInt: (value: number) => Encoder
-  readonly writeUVarIntString: (value: string) => Encoder
-  readonly writeBufferInternal: (value: Buffer) => void
-}
-
-interface Broker {
-  readonly versions: Readonly<Record<number, { readonly maxVersion: number } | undefined>>
-  readonly connectionPool: { readonly send: (protocol: object) => Promise<unknown> }
+interface Broker extends Asked {
   readonly listOffsets: (request: object) => Promise<{
     readonly responses: ReadonlyArray<
       { readonly partitions: ReadonlyArray<{ readonly partition: number; readonly offset: string }> }
@@ -56,87 +37,12 @@ interface Cluster {
   readonly brokerPool: { readonly findConnectedBroker: () => Promise<Broker> }
 }
 
-const require = createRequire(import.meta.url)
-const { createErrorFromCode } = require("kafkajs/src/protocol/error") as {
-  readonly createErrorFromCode: (code: number) => Error
-}
-const { Decoder, Encoder } = {
-  Decoder: require("kafkajs/src/protocol/decoder") as new(data: Buffer) => Decoder,
-  Encoder: require("kafkajs/src/protocol/encoder") as new() => Encoder
-}
-
 /** kafkajs offers no client that asks what is asked here, but each of its clients is made of a cluster. */
 const clusterOf = (kafka: Kafka): Cluster => {
   const symbol = Object.getOwnPropertySymbols(kafka).find(({ description }) =>
     description === "private:Kafka:createCluster"
   )
   return (kafka as unknown as Record<symbol, (options: object) => Cluster>)[symbol!]!({ allowAutoTopicCreation: false })
-}
-
-/** A topic as a broker names it: since version 11 of the request with an id, another one for each topic of that name. */
-interface Named {
-  readonly topicId: string
-  readonly leaders: ReadonlyMap<number, number>
-}
-
-const metadata = { apiKey: 3, apiVersion: 11 }
-
-const readTopic = (data: Buffer) => {
-  const decoder = new Decoder(data)
-  decoder.readTaggedFields()
-  decoder.readInt32()
-  decoder.readUVarIntArray((broker) => {
-    broker.readInt32()
-    broker.readUVarIntString()
-    broker.readInt32()
-    broker.readUVarIntString()
-    broker.readTaggedFields()
-  })
-  decoder.readUVarIntString()
-  decoder.readInt32()
-  const topics = decoder.readUVarIntArray((topic) => {
-    const error = topic.readInt16()
-    topic.readUVarIntString()
-    const topicId = topic.readBytes(16).toString("hex")
-    topic.readInt8()
-    const nodes = () => topic.readUVarIntArray((_) => _.readInt32())
-    const partitions = topic.readUVarIntArray((partition) => {
-      partition.readInt16()
-      const [id, leader] = [partition.readInt32(), partition.readInt32()]
-      partition.readInt32()
-      for (const _ of ["replicas", "in sync", "offline"]) nodes()
-      partition.readTaggedFields()
-      return [id, leader] as const
-    })
-    topic.readInt32()
-    topic.readTaggedFields()
-    return { error, topicId, leaders: new Map(partitions) }
-  })
-  return topics![0]!
-}
-
-/** https://kafka.apache.org/protocol#The_Messages_Metadata, version 11 */
-const namedBy = async (broker: Broker, topic: string): Promise<Named> => {
-  const answer = await broker.connectionPool.send({
-    request: {
-      ...metadata,
-      apiName: "Metadata",
-      encode: () => {
-        const encoder = new Encoder()
-        encoder.writeUVarInt(0).writeUVarInt(2)
-        encoder.writeBufferInternal(Buffer.alloc(16))
-        // neither creates the topic nor asks who may use it
-        encoder.writeUVarIntString(topic).writeUVarInt(0).writeInt8(0).writeInt8(0).writeUVarInt(0)
-        return Promise.resolve(encoder)
-      }
-    },
-    response: {
-      decode: (data: Buffer) => Promise.resolve(readTopic(data)),
-      parse: (data: unknown) => Promise.resolve(data)
-    }
-  }) as ReturnType<typeof readTopic>
-  if (answer.error !== 0) throw createErrorFromCode(answer.error)
-  return answer
 }
 
 /** What the brokers tell of a topic now. */
@@ -185,7 +91,8 @@ export const make = (
     const named = async (): Promise<Named> => {
       await cluster.connect()
       const broker = await cluster.brokerPool.findConnectedBroker()
-      if ((broker.versions[metadata.apiKey]?.maxVersion ?? 0) >= metadata.apiVersion) return namedBy(broker, topic)
+      const name = nameOf(broker, topic)
+      if (name !== undefined) return name
       await cluster.refreshMetadata()
       const partitions = cluster.findTopicPartitionMetadata(topic)
       return { topicId: "", leaders: new Map(partitions.map((_) => [_.partitionId, _.leader])) }
@@ -234,11 +141,13 @@ export const make = (
         groupId,
         topics: [{ topic, partitions: partitions.map((partition) => ({ partition })) }]
       })
-      return new Map(responses.flatMap((_) => _.partitions).flatMap(({ metadata, offset, partition }) =>
-        BigInt(offset) < 0n
-          ? []
-          : [[partition, { offset: BigInt(offset), note: KafkaPlaces.read(metadata) }] as const]
-      ))
+      return new Map(
+        responses.flatMap((_) => _.partitions).flatMap(({ metadata, offset, partition }) =>
+          BigInt(offset) < 0n
+            ? []
+            : [[partition, { offset: BigInt(offset), note: KafkaPlaces.read(metadata) }] as const]
+        )
+      )
     }
 
     const unavailable = ({ cause }: Unanswered) => new KafkaUnavailable({ cause })

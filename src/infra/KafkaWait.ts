@@ -75,7 +75,9 @@ export const make = (groupId: string, started: number) => {
       seen.set(partition, since)
       if (fresh && lag !== undefined) lags.set(partition, lag)
       if (now - since.at > patience) {
-        stalled.push(`partition ${partition}: ${lag === undefined ? "" : `${lag} records behind, `}${whyOf(partition, cell)}`)
+        stalled.push(
+          `partition ${partition}: ${lag === undefined ? "" : `${lag} records behind, `}${whyOf(partition, cell)}`
+        )
       }
     }
     const more = stalled.length > named ? `; and ${stalled.length - named} partitions more` : ""

@@ -3,7 +3,8 @@ import type { Skip } from "../infra/KafkaPlaces.js"
 import type { Standing } from "../infra/KafkaWait.js"
 
 const lag = Metric.gauge("payments_consumer_lag_records", {
-  description: "Inventory records that are written and not done with, by partition of this process; absent while not known"
+  description:
+    "Inventory records that are written and not done with, by partition of this process; absent while not known"
 })
 const skipped = Metric.counter("payments_inventory_skipped_total", {
   description: "Inventory records that were gone before they were read, by partition and cause",
