@@ -1,8 +1,9 @@
 import type { Scope } from "effect"
 import { Cause, Deferred, Duration, Effect, Exit, FiberSet, Schedule } from "effect"
-import type { EachBatchPayload, KafkaMessage } from "kafkajs"
+import type { EachBatchPayload } from "kafkajs"
 import type { KafkaUnavailable } from "./Kafka.js"
 import { attempt, connecting } from "./Kafka.js"
+import type { Batch } from "./KafkaBatch.js"
 import * as KafkaCommits from "./KafkaCommits.js"
 import type { ConsumerOptions } from "./KafkaGroup.js"
 import * as KafkaGroup from "./KafkaGroup.js"
@@ -14,22 +15,7 @@ import * as KafkaWait from "./KafkaWait.js"
 import type { Assignment } from "./KafkaWork.js"
 import * as KafkaWork from "./KafkaWork.js"
 
-/** Headers of a record, each once or several times. */
-export type IncomingHeaders = NonNullable<KafkaMessage["headers"]>
-
-/** A record as it was read. */
-export type IncomingRecord = Pick<KafkaMessage, "key" | "value" | "headers" | "offset" | "timestamp">
-
-/** Records of one partition, in their order. */
-export interface Batch {
-  readonly topic: string
-  readonly partition: number
-  readonly records: ReadonlyArray<IncomingRecord>
-  /** False when the batch is to be left: the consumer stops, or the partition went to another. */
-  readonly mayContinue: () => boolean
-  /** These records are done with, up to and with `offset`, which is committed within a second. */
-  readonly resolve: (offset: string) => void
-}
+export type { Batch, IncomingHeaders, IncomingRecord } from "./KafkaBatch.js"
 
 /** How often the brokers are asked for the ends of the partitions, and for new partitions. */
 const lookEvery = Duration.seconds(2)

@@ -1,6 +1,6 @@
 import { Cause, Effect, Exit, Fiber } from "effect"
 import type { EachBatchPayload } from "kafkajs"
-import type { Batch } from "./KafkaConsumer.js"
+import type { Batch } from "./KafkaBatch.js"
 import type { Given, Progress } from "./PartitionProgress.js"
 import * as PartitionProgress from "./PartitionProgress.js"
 
