@@ -1,6 +1,7 @@
 /** What an audit may find, and whether it breaks a promise: a `fault` does, a `note` does not. */
 export const kinds = {
   "lost-record": { level: "fault", about: "accepted inventory records without a payment" },
+  "skipped": { level: "fault", about: "partitions of which inventory records were gone before they were read" },
   "missing-event": { level: "fault", about: "transitions of payments without an event" },
   "not-on-topic": { level: "fault", about: "events that are DONE and not on the topic" },
   "dead-event": { level: "fault", about: "events that are DEAD" },

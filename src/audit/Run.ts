@@ -60,6 +60,26 @@ const topicFrom = (
     )
   )
 
+/** Records that the group never read: those that its consumers have noted, and those that they would pass over now. */
+const tellSkipped = (
+  tally: Tally.Tally,
+  spans: ReadonlyArray<KafkaOffsets.Span>,
+  committed: ReadonlyMap<number, number>,
+  noted: ReadonlyMap<number, number>,
+  fromTheFirst: boolean
+) => {
+  for (const { partition, start } of spans) {
+    const next = committed.get(partition) ?? start
+    const gone = (noted.get(partition) ?? 0) + (fromTheFirst ? Math.max(0, start - next) : 0)
+    if (gone === 0) continue
+    tally.add({
+      kind: "skipped",
+      at: { topic: "inventory", partition, offset: next },
+      detail: `${gone} records before`
+    })
+  }
+}
+
 /**
  * Reads both topics and the tables, and judges every order.
  *
@@ -78,6 +98,8 @@ export const run = Effect.fn("Audit.run")(function*(options: AuditOptions) {
   const startedAt = yield* Tables.clock
   const committed = yield* KafkaOffsets.committed(kafka, inventoryTopic, options.groupId)
   const inventory = yield* KafkaOffsets.spans(kafka, inventoryTopic, since)
+  const skipped = yield* KafkaOffsets.skipped(kafka, inventoryTopic, options.groupId)
+  tellSkipped(tally, inventory, committed, skipped, since === undefined)
   const payment = yield* KafkaOffsets.spans(kafka, paymentTopic, since)
   const dlq = yield* KafkaOffsets.spans(kafka, dlqTopic, since).pipe(
     Effect.catchTag("TopicMissing", () => Effect.succeed<ReadonlyArray<KafkaOffsets.Span>>([]))

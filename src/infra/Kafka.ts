@@ -1,11 +1,11 @@
-import type { Duration } from "effect"
-import { Effect, Schema } from "effect"
+import { Duration, Effect, Fiber, Schema } from "effect"
 import type { Admin } from "kafkajs"
 import { Kafka, logLevel } from "kafkajs"
 import "./KafkaConnection.js"
 import "./KafkaAborted.js"
 import "./KafkaFetch.js"
 import "./KafkaIdle.js"
+import * as KafkaSockets from "./KafkaSockets.js"
 
 /** How to reach the brokers. */
 export interface KafkaOptions {
@@ -39,38 +39,89 @@ export const reason = (error: unknown): string => {
   return error instanceof Error ? error.message : "unknown"
 }
 
-/** A client whose waits are short: going on in an outage is the caller's decision, not the library's. */
-export const client = (options: KafkaOptions) =>
-  new Kafka({
-    brokers: [...options.brokers],
-    clientId: options.clientId,
+/** By client: how to leave it. */
+const sockets = new WeakMap<Kafka, KafkaSockets.Sockets>()
+
+/**
+ * A client whose waits are short: going on in an outage is the caller's decision, not the library's. `retries` is how
+ * often it tries again to connect: each of its attempts takes the next one of the brokers.
+ */
+export const client = ({ brokers, clientId }: KafkaOptions, retries = 3) => {
+  const opened = KafkaSockets.make(brokers)
+  const kafka = new Kafka({
+    brokers: [...brokers],
+    clientId,
+    socketFactory: opened.factory,
     // what fails is told by typed errors; the library would tell it a second time
     logLevel: logLevel.NOTHING,
     connectionTimeout: 3_000,
     // longer than a broker takes for anything, but for what kafkajs knows to take longer
     requestTimeout: 10_000,
-    retry: { retries: 3, initialRetryTime: 50, maxRetryTime: 1_000 }
+    retry: { retries: Math.max(retries, brokers.length - 1), initialRetryTime: 50, maxRetryTime: 1_000 }
   })
+  sockets.set(kafka, opened)
+  return kafka
+}
 
 /** A promise of kafkajs, which cannot be cancelled: leaving early would leak what it is about to open. */
 export const attempt = <A>(f: () => Promise<A>): Effect.Effect<A, KafkaUnavailable> =>
   Effect.uninterruptible(Effect.tryPromise({ try: f, catch: (cause) => new KafkaUnavailable({ cause }) }))
 
-/** A promise that closes something: bounded, and never a failure. */
-export const close = (f: () => Promise<unknown>, limit: Duration.DurationInput) =>
+/** How long an interruption waits for a promise that opens something: one that is answered ends in order. */
+const grace = Duration.seconds(1)
+
+/**
+ * A promise of kafkajs that connects, or that nobody needs any more once it is interrupted. The interruption destroys the
+ * sockets of the client, and the client opens none any more.
+ */
+export const connecting = <A>(kafka: Kafka, f: () => Promise<A>): Effect.Effect<A, KafkaUnavailable> =>
+  Effect.async((resume) => {
+    const promise = f().then(Effect.succeed, (cause: unknown) => Effect.fail(new KafkaUnavailable({ cause })))
+    void promise.then(resume)
+    return Effect.promise(() => promise).pipe(
+      Effect.interruptible,
+      Effect.timeoutOption(grace),
+      Effect.zipRight(leave(kafka))
+    )
+  })
+
+/** A promise that puts something in order at the end: bounded, and never a failure. */
+export const finish = (f: () => Promise<unknown>, limit: Duration.DurationInput) =>
   Effect.tryPromise(f).pipe(
     Effect.interruptible,
     Effect.timeout(limit),
     Effect.catchAll((error) => Effect.logDebug("kafka connection did not close cleanly", error))
   )
 
+const leave = (kafka: Kafka) => Effect.sync(() => sockets.get(kafka)?.leave())
+
+/** Closes a part of a client. No socket of the client outlives it. */
+export const close = (
+  kafka: Kafka,
+  part: { readonly disconnect: () => Promise<unknown> },
+  limit: Duration.DurationInput
+) => Effect.ensuring(finish(() => part.disconnect(), limit), leave(kafka))
+
+/** Interruption ends the connections of the client first: what cannot be interrupted fails then. */
+const leaving = (kafka: Kafka) => <A, E, R>(use: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(Effect.forkDaemon(restore(use)), (fiber) =>
+      restore(Fiber.join(fiber)).pipe(
+        Effect.onInterrupt(() => Effect.zipRight(leave(kafka), Fiber.interrupt(fiber)))
+      ))
+  )
+
 /** Runs `use` with an administrator's connection of its own. */
 export const withAdmin = <A, E, R>(options: KafkaOptions, use: (admin: Admin) => Effect.Effect<A, E, R>) =>
-  Effect.acquireUseRelease(
-    Effect.sync(() => client(options).admin()),
-    (admin) => Effect.zipRight(attempt(() => admin.connect()), use(admin)),
-    (admin) => close(() => admin.disconnect(), "2 seconds")
-  )
+  Effect.suspend(() => {
+    const kafka = client(options, 1)
+    return Effect.acquireUseRelease(
+      Effect.sync(() => kafka.admin({ retry: { retries: 3 } })),
+      (admin) =>
+        Effect.zipRight(connecting(kafka, () => admin.connect()), leaving(kafka)(Effect.suspend(() => use(admin)))),
+      (admin) => close(kafka, admin, "2 seconds")
+    )
+  })
 
 /** The topics of `wanted` that do not exist. */
 export const missingTopics = (options: KafkaOptions, wanted: ReadonlyArray<string>) =>

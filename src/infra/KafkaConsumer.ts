@@ -1,192 +1,181 @@
 import type { Scope } from "effect"
-import { Cause, Deferred, Duration, Effect, Exit, Fiber, FiberSet, Schedule } from "effect"
+import { Cause, Deferred, Duration, Effect, Exit, FiberSet, Schedule } from "effect"
 import type { EachBatchPayload } from "kafkajs"
-import * as Bell from "./Bell.js"
 import type { KafkaUnavailable } from "./Kafka.js"
-import { attempt } from "./Kafka.js"
+import { attempt, connecting } from "./Kafka.js"
+import type { Batch } from "./KafkaBatch.js"
+import * as KafkaCommits from "./KafkaCommits.js"
 import type { ConsumerOptions } from "./KafkaGroup.js"
 import * as KafkaGroup from "./KafkaGroup.js"
-import type { IncomingRecord } from "./KafkaRecord.js"
+import { untilSettled } from "./KafkaOffsets.js"
+import type { LastSeen } from "./KafkaStart.js"
+import * as KafkaStart from "./KafkaStart.js"
+import * as KafkaTopic from "./KafkaTopic.js"
+import * as KafkaWait from "./KafkaWait.js"
+import type { Assignment } from "./KafkaWork.js"
+import * as KafkaWork from "./KafkaWork.js"
 
+export type { Batch } from "./KafkaBatch.js"
 export type { IncomingHeaders, IncomingRecord } from "./KafkaRecord.js"
 
-/** Records of one partition, in their order. */
-export interface Batch {
-  readonly topic: string
-  readonly partition: number
-  readonly records: ReadonlyArray<IncomingRecord>
-  /** Records of the partition that are still to be read after this batch. */
-  readonly lag: number
-  /** False when the batch is to be left: the consumer stops, or the partition went to another. */
-  readonly mayContinue: () => boolean
-  /** These records are done with, up to and with `offset`, which is committed within a second. */
-  readonly resolve: (offset: string) => void
-}
-
-/**
- * A commit waits in line behind the fetch that is open, and is a third of all requests at a hundred records a second. So
- * offsets are committed when so many records are done with, after a pause, and before the group or the consumer goes;
- * whoever reads some again knows them.
- */
-const commits = { records: 1_000, pause: Duration.seconds(1) }
-
-/** What the group has given to this consumer, from one join to the next. By partition throughout. */
-interface Assignment {
-  /** Who works on the last batch. */
-  readonly work: Map<number, Fiber.RuntimeFiber<void, unknown>>
-  /**
-   * The offset after the last record that is done with, of a batch that is not done with as a whole; none before its
-   * first record. kafkajs reads on meanwhile, so where it stands is no offset to commit.
-   */
-  readonly done: Map<number, string | undefined>
-  /** False when nothing more is to be begun. */
-  open: boolean
-  /** Why the group does not keep us. */
-  lost: KafkaGroup.MembershipLost | undefined
-}
-
-const after = (offset: string) => String(BigInt(offset) + 1n)
+/** How often the brokers are asked for the ends of the partitions, and for new partitions. */
+const lookEvery = Duration.seconds(2)
 
 /**
  * Consumes `topic` until interrupted, or until the handler or the consumer fails.
  *
  * The committed offset of a partition moves only over records that the handler has resolved. While it has one batch of
- * a partition, the next is fetched and waits: that is all the back-pressure there needs to be.
+ * a partition, the next is fetched and waits, and other partitions go on. A topic that is away is waited for; where the
+ * committed offset is not one of the topic any more, reading goes on at its first record, and `onSkip` is told.
  */
 export const consume = <E, R>(
   options: ConsumerOptions,
   handle: (batch: Batch) => Effect.Effect<void, E, R>
 ): Effect.Effect<never, KafkaUnavailable | KafkaGroup.ConsumerCrashed | E, Exclude<R, Scope.Scope>> =>
   Effect.gen(function*() {
-    const workers = yield* FiberSet.make<void, unknown>()
-    const fork = yield* FiberSet.runtime(workers)<R>()
-    const ended = yield* Deferred.make<never, KafkaGroup.ConsumerCrashed | E>()
-    const places = yield* Effect.makeSemaphore(options.concurrency)
-    const consumer = yield* KafkaGroup.member(options)
-    let assignment: Assignment = { work: new Map(), done: new Map(), open: true, lost: undefined }
-    let stopping = false
-
-    /** The last batch that kafkajs gave: it also tells where kafkajs stands. */
-    let newest: EachBatchPayload | undefined
-    /** Records since the last commit. */
-    let uncommitted = 0
-    /** They ring when there is something to commit, without which there is nothing to wake up for, and when it is much. */
-    const [begun, enough] = [Bell.make(), Bell.make()]
-    const commit = Effect.suspend(() => {
-      uncommitted = 0
-      const offsets = newest === undefined ? [] : KafkaGroup.committable(newest, assignment.done)
-      return offsets.length === 0 ? Effect.void : attempt(() => consumer.commitOffsets(offsets))
-    }).pipe(
-      // the next one has them too, or whoever reads the records again
-      Effect.catchAll((error) => Effect.map(Effect.logDebug("offsets are not committed yet", error), begun.ring))
-    )
-    yield* begun.rung.pipe(
-      Effect.zipRight(Effect.raceFirst(Effect.sleep(commits.pause), enough.rung)),
-      Effect.zipRight(commit),
-      Effect.forever,
-      Effect.forkScoped
-    )
-
-    yield* Effect.addFinalizer(() => {
-      stopping = true
-      assignment.open = false
-      return FiberSet.awaitEmpty(workers).pipe(
-        Effect.interruptible,
-        Effect.timeoutOption(options.drainTimeout),
-        Effect.zipRight(FiberSet.clear(workers)),
-        Effect.zipRight(commit.pipe(Effect.interruptible, Effect.timeoutOption("2 seconds")))
-      )
+    const topic = yield* KafkaTopic.make(options, options.topic, options.groupId)
+    const clock = yield* Effect.clock
+    const now = () => clock.unsafeCurrentTimeMillis()
+    const wait = KafkaWait.make(options.groupId, now())
+    if (options.onStanding !== undefined) yield* KafkaWait.tell(wait, options.onStanding)
+    let lastSeen: LastSeen | undefined
+    const look = Effect.tapBoth(topic.look, {
+      onFailure: (error) => Effect.sync(() => wait.failed(error.message)),
+      onSuccess: (look) => Effect.sync(() => wait.looked(now(), look))
     })
 
-    const working = () =>
-      Array.from(assignment.work.values()).some((worker) => worker.unsafePoll() === null) ? newest : undefined
-    yield* KafkaGroup.keep(options, working, (lost) => {
-      assignment.open = false
-      assignment.lost ??= lost
-      return Fiber.interruptAll(assignment.work.values())
-    })
+    const session = Effect.gen(function*() {
+      // subscribing to a topic that is not there would fail, and create it where brokers do that
+      let { partitions: knownPartitions } = yield* untilSettled(look)
+      const workers = yield* FiberSet.make<void, unknown>()
+      const fork = yield* FiberSet.runtime(workers)<R>()
+      const chores = yield* FiberSet.makeRuntime<never, unknown, unknown>()
+      const ended = yield* Deferred.make<never, KafkaGroup.ConsumerCrashed | KafkaUnavailable | E>()
+      const { consumer, kafka, lookForPartitions } = yield* KafkaGroup.member(options)
+      /** It is a member, and may begin something. */
+      let open = false
+      let failed = false
+      let newest: EachBatchPayload | undefined
 
-    /** What is in hand is somebody else's from now on. */
-    const leave = () => {
-      assignment.open = false
-      fork(commit)
-      fork(Fiber.interruptAll(assignment.work.values()))
-    }
-    consumer.on(consumer.events.REBALANCING, leave)
-    consumer.on(consumer.events.GROUP_JOIN, () => {
-      leave()
-      // a batch waits for the last one of its partition, also for one that is being left
-      assignment = { work: new Map(assignment.work), done: new Map(), open: !stopping, lost: undefined }
-      if (options.onJoin !== undefined) fork(options.onJoin)
-    })
-    consumer.on(consumer.events.CRASH, ({ payload }) => {
-      Deferred.unsafeDone(ended, Effect.fail(new KafkaGroup.ConsumerCrashed({ cause: payload.error })))
-    })
+      const at = (partitions: ReadonlyArray<number>) => [{ topic: options.topic, partitions: [...partitions] }]
+      const work = KafkaWork.make<E, R>({
+        topic: options.topic,
+        handle,
+        places: yield* Effect.makeSemaphore(options.concurrency),
+        fork,
+        now,
+        pause: (partitions) => open && consumer.pause(at(partitions)),
+        resume: (partitions) => open && consumer.resume(at(partitions)),
+        onDone: () => commits.due(),
+        onFailure: (cause) => fail(cause),
+        limit: KafkaCommits.policy.limit
+      })
+      const commits = yield* KafkaCommits.make({ ...work, topic: options.topic, consumer, newest: () => newest })
 
-    const begin = (payload: EachBatchPayload, given: Assignment) => {
-      const { messages, partition, topic } = payload.batch
-      const last = messages.at(-1)!.offset
-      given.done.set(partition, undefined)
-      // the next fetch begins there
-      payload.resolveOffset(last)
-      const worker = fork(
-        handle({
-          topic,
-          partition,
-          records: messages,
-          lag: Number(payload.batch.offsetLag()),
-          mayContinue: () => given.open,
-          resolve: (offset) => {
-            given.done.set(partition, after(offset))
-            begun.ring()
+      const fail = (cause: Cause.Cause<KafkaGroup.ConsumerCrashed | KafkaUnavailable | E>) => {
+        work.take()
+        open = false
+        failed = true
+        Deferred.unsafeDone(ended, Exit.failCause(cause))
+      }
+
+      /** Finds the positions of what was given, and begins to read there. */
+      const start = (given: Assignment) => {
+        const isCurrent = () => open && given === work.assignment()
+        return Effect.gen(function*() {
+          const { cells, skips, topicId } = yield* KafkaStart.find({ ...topic, look }, given.partitions, lastSeen, now)
+          if (!isCurrent()) return
+          given.topicId = topicId
+          for (const cell of cells) {
+            const { partition, progress } = cell
+            given.cells.set(partition, cell)
+            consumer.seek({ topic: options.topic, partition, offset: String(progress.done) })
           }
+          wait.joined(given.cells)
+          consumer.resume(at(given.partitions))
+          commits.due()
+          for (const skip of skips) yield* options.onSkip?.(skip) ?? Effect.void
+          yield* options.onJoin ?? Effect.void
         }).pipe(
-          places.withPermits(1),
-          Effect.tapErrorCause((cause) =>
-            Cause.isInterruptedOnly(cause) ? Effect.void : Deferred.failCause(ended, cause)
-          )
+          Effect.tapError((error) => Effect.sync(() => wait.failed(error.message))),
+          Effect.retry({ schedule: Schedule.spaced("500 millis"), while: isCurrent }),
+          Effect.ignore
         )
+      }
+
+      consumer.on(
+        consumer.events.END_BATCH_PROCESS,
+        ({ payload: { lastOffset, partition } }) => work.pass(partition, lastOffset)
       )
-      given.work.set(partition, worker)
-      worker.addObserver((exit) => {
-        if (Exit.isFailure(exit)) given.open = false
-        else if (given.done.get(partition) === after(last)) {
-          given.done.delete(partition)
-          uncommitted += messages.length
-          if (uncommitted >= commits.records) enough.ring()
-        }
+      consumer.on(consumer.events.FETCH, () => wait.fetched(now()))
+      // what is in hand is somebody else's from now on
+      consumer.on(consumer.events.REBALANCING, () => {
+        work.take()
+        wait.left(now())
+        fork(commits.commit)
+        chores(work.interruptAll)
       })
-    }
-
-    const eachBatch = (payload: EachBatchPayload) =>
-      new Promise<void>((resolve, reject) => {
-        const given = assignment
-        newest = payload
-        const next = () => {
-          if (given.open) return resolve(begin(payload, given))
-          // kafkajs tells by its own error that it has to join the group again
-          reject(given.lost?.cause ?? new Error("no further batch is begun"))
-        }
-        const last = given.work.get(payload.batch.partition)
-        return last === undefined ? next() : last.addObserver(next)
+      consumer.on(consumer.events.GROUP_JOIN, ({ payload: { memberAssignment } }) => {
+        if (failed) return
+        open = true
+        const given = work.assign(memberAssignment[options.topic] ?? [])
+        chores(work.interruptAll)
+        chores(start(given))
+      })
+      consumer.on(consumer.events.CRASH, ({ payload }) => {
+        open = false
+        wait.left(now())
+        fail(Cause.fail(new KafkaGroup.ConsumerCrashed({ cause: payload.error })))
       })
 
-    yield* attempt(() => consumer.connect())
-    // a new group begins at the earliest record
-    yield* attempt(() => consumer.subscribe({ topics: [options.topic], fromBeginning: true }))
-    yield* attempt(() =>
-      consumer.run({
-        partitionsConsumedConcurrently: options.concurrency,
-        autoCommit: false,
-        eachBatchAutoResolve: false,
-        eachBatch
+      const lookAgain = Effect.gen(function*() {
+        const { partitions, topicId } = yield* look
+        const { cells, topicId: before } = work.assignment()
+        if (before !== "" && topicId !== before) return fail(Cause.fail(KafkaGroup.topicChanged(options.topic)))
+        lastSeen = { topicId, unread: new Map(Array.from(cells.keys(), (_) => [_, wait.unread(_) ?? 0n])) }
+        if (partitions <= knownPartitions) return
+        yield* attempt(lookForPartitions)
+        knownPartitions = partitions
+      }).pipe(Effect.catchAll((error) => Effect.logDebug("a look at the topic failed", error)))
+      yield* Effect.sleep(lookEvery).pipe(Effect.zipRight(lookAgain), Effect.forever, Effect.forkScoped)
+
+      yield* Effect.addFinalizer(() => {
+        work.take()
+        open = false
+        return FiberSet.awaitEmpty(workers).pipe(
+          Effect.interruptible,
+          // no member any more, or a bug: nobody waits for what is in hand
+          Effect.timeoutOption(failed ? "100 millis" : options.drainTimeout),
+          Effect.zipRight(FiberSet.clear(workers)),
+          Effect.zipRight(commits.commit.pipe(Effect.interruptible, Effect.timeoutOption("2 seconds")))
+        )
+      })
+
+      yield* connecting(kafka, () => consumer.connect())
+      // a new group begins at the earliest record
+      yield* connecting(kafka, () => consumer.subscribe({ topics: [options.topic], fromBeginning: true }))
+      yield* connecting(kafka, () =>
+        consumer.run({
+          partitionsConsumedConcurrently: options.concurrency,
+          autoCommit: false,
+          eachBatchAutoResolve: false,
+          eachBatch: (payload) => {
+            newest = payload
+            work.give(payload)
+            return Promise.resolve()
+          }
+        }))
+      return yield* Deferred.await(ended)
+    }).pipe(Effect.scoped)
+
+    return yield* session.pipe(
+      Effect.retry({
+        while: KafkaGroup.isMoving,
+        schedule: Schedule.intersect(Schedule.spaced("100 millis"), Schedule.recurs(50))
+      }),
+      Effect.retry({
+        while: (error) => KafkaGroup.hasLostItsPlace(error, options.onStanding !== undefined),
+        schedule: Schedule.spaced("500 millis")
       })
     )
-    return yield* Deferred.await(ended)
-  }).pipe(
-    Effect.scoped,
-    Effect.retry({
-      while: KafkaGroup.isMoving,
-      schedule: Schedule.intersect(Schedule.spaced("100 millis"), Schedule.recurs(50))
-    })
-  )
+  }).pipe(Effect.scoped)

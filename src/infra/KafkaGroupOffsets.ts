@@ -1,6 +1,6 @@
 import { Deferred, Effect } from "effect"
 import type { KafkaOptions } from "./Kafka.js"
-import { attempt, client, close, KafkaUnavailable } from "./Kafka.js"
+import { attempt, client, close, connecting, KafkaUnavailable } from "./Kafka.js"
 
 /** The record of a partition that a group reads next. */
 export interface Position {
@@ -15,9 +15,10 @@ export interface Position {
 export const set = (options: KafkaOptions, groupId: string, topic: string, positions: ReadonlyArray<Position>) =>
   Effect.gen(function*() {
     const joined = yield* Deferred.make<void, KafkaUnavailable>()
+    const kafka = client(options)
     const consumer = yield* Effect.acquireRelease(
       Effect.sync(() =>
-        client(options).consumer({
+        kafka.consumer({
           groupId,
           allowAutoTopicCreation: false,
           // nothing is to be read, and the consumer ends with its open fetch
@@ -25,7 +26,7 @@ export const set = (options: KafkaOptions, groupId: string, topic: string, posit
           retry: { retries: 3, restartOnFailure: () => Promise.resolve(false) }
         })
       ),
-      (consumer) => close(() => consumer.disconnect(), "5 seconds")
+      (consumer) => close(kafka, consumer, "5 seconds")
     )
     consumer.on(consumer.events.GROUP_JOIN, () => {
       consumer.pause([{ topic }])
@@ -35,7 +36,7 @@ export const set = (options: KafkaOptions, groupId: string, topic: string, posit
       consumer.events.CRASH,
       ({ payload }) => Deferred.unsafeDone(joined, Effect.fail(new KafkaUnavailable({ cause: payload.error })))
     )
-    yield* attempt(() => consumer.connect())
+    yield* connecting(kafka, () => consumer.connect())
     yield* attempt(() => consumer.subscribe({ topics: [topic] }))
     yield* attempt(() => consumer.run({ autoCommit: false, eachBatch: () => Promise.resolve() }))
     yield* Deferred.await(joined)

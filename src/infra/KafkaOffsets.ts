@@ -2,6 +2,7 @@ import { Effect, Schedule } from "effect"
 import type { Admin } from "kafkajs"
 import type { KafkaOptions } from "./Kafka.js"
 import { attempt, KafkaUnavailable, reason, TopicMissing, withAdmin } from "./Kafka.js"
+import * as KafkaPlaces from "./KafkaPlaces.js"
 
 /** What is read of a partition: the offsets from `start` up to, not with, `end`. */
 export interface Span {
@@ -60,18 +61,30 @@ export const spans = Effect.fn("KafkaOffsets.spans")(
   untilSettled
 )
 
-/** The offset that a group reads next, by partition; partitions where it has committed nothing are left out. */
-export const committed = Effect.fn("KafkaOffsets.committed")(
-  function*(options: KafkaOptions, topic: string, groupId: string) {
-    const [offsets] = yield* withAdmin(
+/** What a group has committed of a topic, by partition; partitions where it has committed nothing are left out. */
+const places = (options: KafkaOptions, topic: string, groupId: string) =>
+  Effect.map(
+    withAdmin(
       options,
       (admin) =>
         Effect.zipRight(mustExist(admin, topic), attempt(() => admin.fetchOffsets({ groupId, topics: [topic] })))
-    )
+    ),
+    ([offsets]) => (offsets?.partitions ?? []).filter(({ offset }) => Number(offset) >= 0)
+  )
+
+/** The offset that a group reads next, by partition; partitions where it has committed nothing are left out. */
+export const committed = Effect.fn("KafkaOffsets.committed")(
+  function*(options: KafkaOptions, topic: string, groupId: string) {
+    return new Map((yield* places(options, topic, groupId)).map((_) => [_.partition, Number(_.offset)]))
+  },
+  untilSettled
+)
+
+/** How many records were gone before a group has read them, by partition, as its consumers have noted. */
+export const skipped = Effect.fn("KafkaOffsets.skipped")(
+  function*(options: KafkaOptions, topic: string, groupId: string) {
     return new Map(
-      (offsets?.partitions ?? []).flatMap(({ offset, partition }) =>
-        Number(offset) < 0 ? [] : [[partition, Number(offset)] as const]
-      )
+      (yield* places(options, topic, groupId)).map((_) => [_.partition, Number(KafkaPlaces.read(_.metadata).skipped)])
     )
   },
   untilSettled

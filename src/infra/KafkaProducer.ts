@@ -2,7 +2,7 @@ import type { Scope } from "effect"
 import { Array as Arr, Effect, Either, Schedule, Schema } from "effect"
 import type { IHeaders, PartitionerArgs, ProducerBatch } from "kafkajs"
 import type { KafkaOptions, KafkaUnavailable } from "./Kafka.js"
-import { attempt, client, close, reason, TopicMissing } from "./Kafka.js"
+import { attempt, client, close, connecting, reason, TopicMissing } from "./Kafka.js"
 import { javaCompatible, partitionOf } from "./KafkaPartitioner.js"
 import "./KafkaRecords.js"
 import { answerTo, forget } from "./KafkaRequests.js"
@@ -128,9 +128,10 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
       }
     }
 
+    const kafka = client(options)
     const producer = yield* Effect.acquireRelease(
       Effect.sync(() =>
-        client(options).producer({
+        kafka.producer({
           idempotent: true,
           maxInFlightRequests: 1,
           createPartitioner,
@@ -138,9 +139,9 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
           retry: { retries: 5, initialRetryTime: 20, maxRetryTime: 500 }
         })
       ),
-      (producer) => close(() => producer.disconnect(), "2 seconds")
+      (producer) => close(kafka, producer, "2 seconds")
     )
-    yield* attempt(() => producer.connect())
+    yield* connecting(kafka, () => producer.connect())
 
     /** Waits for every broker that was asked: kafkajs fails with the first that does, and tells nothing of the others. */
     const answered = Effect.gen(function*() {

@@ -1,9 +1,9 @@
 import type { Scope } from "effect"
 import { Deferred, Duration, Effect, FiberSet } from "effect"
-import type { Consumer, EachBatchPayload } from "kafkajs"
+import type { Consumer, EachBatchPayload, Kafka } from "kafkajs"
 import { randomUUID } from "node:crypto"
 import type { KafkaOptions } from "./Kafka.js"
-import { attempt, client, close, KafkaUnavailable, withAdmin } from "./Kafka.js"
+import { attempt, client, close, connecting, finish, KafkaUnavailable, withAdmin } from "./Kafka.js"
 import type { IncomingRecord } from "./KafkaConsumer.js"
 import type { Span } from "./KafkaOffsets.js"
 import { untilSettled } from "./KafkaOffsets.js"
@@ -14,10 +14,14 @@ const quiet = { rounds: 3, time: Duration.seconds(3) }
 /** Without any answer of a broker for this long, the scan is over. */
 const silence = Duration.seconds(60)
 
-const acquire = (options: KafkaOptions, groupId: string): Effect.Effect<Consumer, never, Scope.Scope> =>
+const acquire = (
+  options: KafkaOptions,
+  kafka: Kafka,
+  groupId: string
+): Effect.Effect<Consumer, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() =>
-      client(options).consumer({
+      kafka.consumer({
         groupId,
         sessionTimeout: 60_000,
         allowAutoTopicCreation: false,
@@ -28,8 +32,8 @@ const acquire = (options: KafkaOptions, groupId: string): Effect.Effect<Consumer
     ),
     (consumer) =>
       Effect.zipRight(
-        close(() => consumer.disconnect(), "5 seconds"),
-        Effect.ignore(withAdmin(options, (admin) => close(() => admin.deleteGroups([groupId]), "2 seconds")))
+        close(kafka, consumer, "5 seconds"),
+        Effect.ignore(withAdmin(options, (admin) => finish(() => admin.deleteGroups([groupId]), "2 seconds")))
       )
   )
 
@@ -46,7 +50,8 @@ const read = <E>(
     const handlers = yield* FiberSet.make<void, E>()
     const fork = yield* FiberSet.runtime(handlers)<never>()
     const ended = yield* Deferred.make<"all" | "quiet", KafkaUnavailable | E>()
-    const consumer = yield* acquire(options, `payments-scan-${randomUUID()}`)
+    const kafka = client(options)
+    const consumer = yield* acquire(options, kafka, `payments-scan-${randomUUID()}`)
     const finish = (how: "all" | "quiet") => Deferred.unsafeDone(ended, Effect.succeed(how))
 
     const fetches = new Map<number, number>()
@@ -110,7 +115,7 @@ const read = <E>(
         })
       })
 
-    yield* attempt(() => consumer.connect())
+    yield* connecting(kafka, () => consumer.connect())
     yield* attempt(() => consumer.subscribe({ topics: [topic], fromBeginning: true }))
     yield* attempt(() => consumer.run({ autoCommit: false, partitionsConsumedConcurrently: 1, eachBatch }))
     const watch = Effect.suspend(() =>

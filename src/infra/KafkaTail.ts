@@ -1,10 +1,11 @@
 import { Clock, Duration, Effect, Mailbox } from "effect"
 import { randomUUID } from "node:crypto"
 import type { KafkaOptions } from "./Kafka.js"
-import { attempt, close, withAdmin } from "./Kafka.js"
-import type { IncomingRecord } from "./KafkaConsumer.js"
+import { attempt, finish, withAdmin } from "./Kafka.js"
+
 import * as KafkaConsumer from "./KafkaConsumer.js"
 import * as KafkaGroupOffsets from "./KafkaGroupOffsets.js"
+import type { IncomingRecord } from "./KafkaRecord.js"
 
 /** A record of the topic that is followed, and where it stands. */
 export interface TailRecord extends IncomingRecord {
@@ -34,8 +35,8 @@ const deleteGroups = (options: TailOptions, groupId: string) =>
   Effect.flatMap(Clock.currentTimeMillis, (now) =>
     withAdmin(options, (admin) =>
       Effect.zipRight(
-        close(() => admin.deleteGroups([groupId]), "2 seconds"),
-        close(() =>
+        finish(() => admin.deleteGroups([groupId]), "2 seconds"),
+        finish(() =>
           admin.listGroups().then(({ groups }) => {
             const left = groups.map((_) => _.groupId).filter((id) => Number(groupName.exec(id)?.[1]) < now - abandoned)
             return left.length === 0 ? undefined : admin.deleteGroups(left)

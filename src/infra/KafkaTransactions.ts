@@ -2,7 +2,7 @@ import type { Scope } from "effect"
 import { Array as Arr, Duration, Effect, Option, Schema } from "effect"
 import type { PartitionerArgs } from "kafkajs"
 import type { KafkaOptions, KafkaUnavailable } from "./Kafka.js"
-import { attempt, client, close, reason, TopicMissing } from "./Kafka.js"
+import { attempt, client, close, connecting, reason, TopicMissing } from "./Kafka.js"
 import "./KafkaCoordinators.js"
 import "./KafkaMarkers.js"
 import * as KafkaOffsets from "./KafkaOffsets.js"
@@ -78,9 +78,10 @@ export const open = (options: TransactionsOptions): Effect.Effect<
       }
     }
 
+    const kafka = client(options)
     const producer = yield* Effect.acquireRelease(
       Effect.sync(() =>
-        client(options).producer({
+        kafka.producer({
           transactionalId: options.name,
           transactionTimeout: Duration.toMillis(options.timeout),
           idempotent: true,
@@ -89,9 +90,9 @@ export const open = (options: TransactionsOptions): Effect.Effect<
           allowAutoTopicCreation: false
         })
       ),
-      (producer) => close(() => producer.disconnect(), "2 seconds")
+      (producer) => close(kafka, producer, "2 seconds")
     )
-    yield* attempt(() => producer.connect())
+    yield* connecting(kafka, () => producer.connect())
     // asks for the producer id; the broker knows of a transaction from its first record on
     const begin = Effect.mapError(attempt(() => producer.transaction()), failed(false))
     let transaction = yield* begin

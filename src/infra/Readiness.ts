@@ -23,9 +23,12 @@ export interface ReadinessOptions {
 }
 
 interface State {
-  readonly health: Health
+  /** By who says so. */
+  readonly problems: ReadonlyMap<string, string>
   readonly since: DateTime.Utc
 }
+
+const isOkay = ({ problems }: State) => problems.size === 0
 
 /**
  * What the process depends on, and whether it is there.
@@ -35,18 +38,28 @@ interface State {
 export class Readiness extends Effect.Service<Readiness>()("payments/Readiness", {
   effect: Effect.fnUntraced(function*({ optional = [], probes = {}, required }: ReadinessOptions) {
     const started = yield* DateTime.now
-    const starting: State = { health: { reason: "starting" }, since: started }
+    const starting: State = { problems: new Map([["", "starting"]]), since: started }
     const names = [...required, ...Object.keys(probes), ...optional]
     const states = yield* Ref.make(HashMap.fromIterable(names.map((name) => [name, starting] as const)))
 
-    /** Says how a dependency does now. The reason reaches operators: no secrets, no payloads. */
-    const set = Effect.fnUntraced(function*(name: string, health: Health) {
+    /**
+     * Says how a dependency does now. The reason reaches operators: no secrets, no payloads. Several may speak for one
+     * dependency, each with a `voice` of its own: it is ok when none of them has a problem.
+     */
+    const set = Effect.fnUntraced(function*(name: string, health: Health, voice = "") {
       const now = yield* DateTime.now
       yield* Ref.update(
         states,
-        HashMap.modifyAt(name, (before) => {
-          const same = Option.filter(before, (_) => (_.health === "ok") === (health === "ok") && _ !== starting)
-          return Option.some({ health, since: Option.match(same, { onNone: () => now, onSome: (_) => _.since }) })
+        HashMap.modifyAt(name, (found) => {
+          const before = Option.getOrUndefined(found)
+          // nobody else may say that it has started
+          if (before === starting && voice !== "" && health === "ok") return found
+          const problems = new Map(before === starting ? [] : before?.problems)
+          if (health === "ok") problems.delete(voice)
+          else problems.set(voice, health.reason)
+          const state = { problems, since: now }
+          const same = before !== undefined && before !== starting && isOkay(before) === isOkay(state)
+          return Option.some(same ? { ...state, since: before.since } : state)
         })
       )
     })
@@ -63,18 +76,18 @@ export class Readiness extends Effect.Service<Readiness>()("payments/Readiness",
     /** Whether this dependency is there. */
     const isOk = Effect.fnUntraced(function*(name: string) {
       yield* looks[name] ?? Effect.void
-      return Option.exists(HashMap.get(yield* Ref.get(states), name), (state) => state.health === "ok")
+      return Option.exists(HashMap.get(yield* Ref.get(states), name), isOkay)
     })
 
     /** All dependencies by name, and whether all required ones are there. */
     const current = Effect.gen(function*() {
       yield* Effect.all(Object.values(looks), { concurrency: "unbounded", discard: true })
       const all = Array.from(yield* Ref.get(states)).sort(([a], [b]) => a < b ? -1 : 1)
-      const dependencies = Record.fromEntries(all.map(([name, { health, since }]): [string, Dependency] => [name, {
-        ok: health === "ok",
+      const dependencies = Record.fromEntries(all.map(([name, state]): [string, Dependency] => [name, {
+        ok: isOkay(state),
         required: required.includes(name),
-        ...(health === "ok" ? {} : health),
-        since: DateTime.formatIso(since)
+        ...(isOkay(state) ? {} : { reason: Array.from(state.problems.values()).join("; ") }),
+        since: DateTime.formatIso(state.since)
       }]))
       return { ready: Object.values(dependencies).every((_) => _.ok || !_.required), dependencies }
     })

@@ -1,24 +1,13 @@
 import type { Duration } from "effect"
-import { Array as Arr, Effect, Metric, Schedule } from "effect"
+import { Array as Arr, Effect, Schedule } from "effect"
 import * as CrashPoint from "../domain/CrashPoint.js"
 import type { KafkaOptions } from "../infra/Kafka.js"
 import * as KafkaConsumer from "../infra/KafkaConsumer.js"
 import * as Trace from "../infra/Trace.js"
 import * as DeadLetters from "./DeadLetters.js"
 import * as Intake from "./Intake.js"
+import * as Lag from "./Lag.js"
 import { triage } from "./Triage.js"
-
-const lag = Metric.gauge("payments_consumer_lag_records", {
-  description: "Inventory records still to be read after the last batch, by partition"
-})
-
-/** Tagged once for each. */
-const lags = new Map<number, typeof lag>()
-const lagOf = (partition: number) => {
-  const known = lags.get(partition) ?? Metric.tagged(lag, "partition", String(partition))
-  lags.set(partition, known)
-  return known
-}
 
 export interface InventoryConsumerOptions extends KafkaOptions {
   readonly groupId: string
@@ -28,6 +17,8 @@ export interface InventoryConsumerOptions extends KafkaOptions {
   readonly acceptStatuses: ReadonlyArray<string>
   readonly drainTimeout: Duration.DurationInput
   readonly onJoin?: Effect.Effect<void>
+  /** Told why no progress is made for seconds, and when it is (undefined). */
+  readonly onProgress: (problem: string | undefined) => Effect.Effect<void>
 }
 
 /** Records that one statement takes at the most: a fetch may hold ten thousand, and the group wants to hear from us. */
@@ -87,8 +78,12 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
       if (!taken) return
       batch.resolve(records.at(-1)!.offset)
     }
-    lagOf(batch.partition).unsafeUpdate(batch.lag, [])
   }, (effect, { partition, topic }) => Effect.annotateLogs(effect, { topic, partition }))
 
-  return yield* KafkaConsumer.consume({ ...options, concurrency: 4 }, handle)
+  return yield* KafkaConsumer.consume({
+    ...options,
+    concurrency: 4,
+    onStanding: Lag.make(options.onProgress),
+    onSkip: Lag.tellSkip
+  }, handle)
 })

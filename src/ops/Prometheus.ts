@@ -2,15 +2,25 @@ import * as Metrics from "@effect/opentelemetry/Metrics"
 import * as Resource from "@effect/opentelemetry/Resource"
 import { PrometheusSerializer } from "@opentelemetry/exporter-prometheus"
 import type { ScopeMetrics } from "@opentelemetry/sdk-metrics"
+import { DataPointType } from "@opentelemetry/sdk-metrics"
 import { Effect } from "effect"
 
 /** Content type of the text format, version 0.0.4. */
 export const contentType = "text/plain; version=0.0.4; charset=utf-8"
 
-/** Removes Effect's fiber counters: they are disabled and would show only the first fibers. */
-const withoutFibers = (scope: ScopeMetrics): ScopeMetrics => ({
+/** Series of a partition that this process does not read stay in the registry as NaN: they are not shown. */
+const absentIfNaN = "payments_consumer_lag_records"
+
+/** Removes unknown values, and Effect's fiber counters: they are disabled and would show only the first fibers. */
+const shown = (scope: ScopeMetrics): ScopeMetrics => ({
   ...scope,
-  metrics: scope.metrics.filter(({ descriptor }) => !descriptor.name.startsWith("effect_fiber"))
+  metrics: scope.metrics
+    .filter(({ descriptor }) => !descriptor.name.startsWith("effect_fiber"))
+    .map((metric) =>
+      metric.descriptor.name === absentIfNaN && metric.dataPointType === DataPointType.GAUGE
+        ? { ...metric, dataPoints: metric.dataPoints.filter(({ value }) => !Number.isNaN(value)) }
+        : metric
+    )
 })
 
 /** Returns an effect that renders the metrics of the process in the Prometheus text format. */
@@ -22,7 +32,7 @@ export const make = (serviceName: string) =>
       return Effect.map(
         Effect.promise(() => producer.collect()),
         ({ resourceMetrics: { resource, scopeMetrics } }) =>
-          serializer.serialize({ resource, scopeMetrics: scopeMetrics.map(withoutFibers) })
+          serializer.serialize({ resource, scopeMetrics: scopeMetrics.map(shown) })
       )
     }),
     Effect.provide(Resource.layer({ serviceName }))
