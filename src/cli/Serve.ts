@@ -1,6 +1,7 @@
 import type { Duration } from "effect"
 import { Effect, Fiber, Layer, Schema } from "effect"
 import { AppConfig } from "../Config.js"
+import * as DatabaseClock from "../infra/DatabaseClock.js"
 import * as Telemetry from "../ops/Telemetry.js"
 import * as Drills from "./Drills.js"
 import * as Prepare from "./Prepare.js"
@@ -50,11 +51,13 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Services.Part>) {
     })
   ], { concurrency: "unbounded", discard: true })
 
+  const services = [Services.clock, ...running.map((part) => Services.run(part, config))]
   const work = Effect.all([
     Services.http(config),
-    Effect.zipRight(
-      prepare,
-      Effect.forEach(running, (part) => Services.run(part, config), { concurrency: "unbounded", discard: true })
+    prepare.pipe(
+      // before the first record is written; while the database is away there is none to write
+      Effect.zipRight(Effect.ignore(DatabaseClock.measure)),
+      Effect.zipRight(Effect.all(services, { concurrency: "unbounded", discard: true }))
     )
   ], { concurrency: "unbounded", discard: true })
   const telemetry = Telemetry.layer({

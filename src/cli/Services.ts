@@ -1,6 +1,8 @@
-import { Duration, Effect, Layer } from "effect"
+import { Cause, Duration, Effect, Layer } from "effect"
 import type { AppConfig } from "../Config.js"
 import * as PaymentsApi from "../grpc/PaymentsApi.js"
+import { beside } from "../infra/Beside.js"
+import * as DatabaseClock from "../infra/DatabaseClock.js"
 import type { KafkaOptions, NewTopic } from "../infra/Kafka.js"
 import * as Postgres from "../infra/Postgres.js"
 import { Readiness } from "../infra/Readiness.js"
@@ -20,6 +22,7 @@ import * as Relay from "../outbox/Relay.js"
 import { ShardBatches } from "../outbox/ShardBatches.js"
 import { ShardOwners } from "../outbox/ShardOwners.js"
 import * as ShardRelay from "../outbox/ShardRelay.js"
+import { Spreads } from "../outbox/Spreads.js"
 import { PaymentRepo } from "../payments/PaymentRepo.js"
 import { Payments } from "../payments/Payments.js"
 
@@ -81,6 +84,12 @@ const reporter = (dependency: string) =>
       readiness.set(dependency, problem === undefined ? "ok" : { reason: problem })
   )
 
+/** What ended a part: a dependency by its message; of a bug the log has the cause. */
+const why = (cause: Cause.Cause<unknown>) => {
+  const [failure] = Cause.failures(cause)
+  return failure instanceof Error ? failure.message : "a bug ended the service: see the log"
+}
+
 const inventoryConsumer = (config: Config) =>
   Effect.gen(function*() {
     const report = yield* reporter("inventory-consumer")
@@ -95,7 +104,7 @@ const inventoryConsumer = (config: Config) =>
       drainTimeout: drainTimeout(config),
       onJoin: report(undefined)
     }).pipe(
-      Effect.tapError((error) => report(error.message)),
+      Effect.tapErrorCause((cause) => report(why(cause))),
       Effect.provide(Layer.provide(Dedupe.layer({ ttl: config.dedupeTtl }), redis))
     )
   })
@@ -116,24 +125,23 @@ const outboxRelay = (config: Config) =>
       notifications: config.databaseUrl,
       drainTimeout: drainTimeout(config)
     }
-    if (config.outboxDelivery === "exactly-once") return yield* ShardRelay.serve({ ...shards, ...common, report })
-    // not a race: an interruption of that is done before the relay has finished what it has in hand
-    return yield* Effect.all([
-      Relay.serve({
-        ...common,
-        batchSize: config.outboxBatchSize,
-        lease: config.outboxLease,
-        onTurn: report
-      }),
-      ShardRelay.settleOrphans({ ...shards, interval: config.outboxLease })
-    ], { concurrency: "unbounded" }).pipe(
-      Effect.zipRight(Effect.never),
-      Effect.provide(KafkaPublisher.layer({ ...kafka, onOutage: report }))
-    )
-  }).pipe(Effect.provide(shardLayer(config)))
+    const followPartitions = (yield* Spreads).watch(kafka, config.paymentTopic)
+    const relay = config.outboxDelivery === "exactly-once"
+      ? beside(ShardRelay.serve({ ...shards, ...common, report }), [followPartitions])
+      : beside(
+        Relay.serve({
+          ...common,
+          batchSize: config.outboxBatchSize,
+          lease: config.outboxLease,
+          onTurn: report
+        }).pipe(Effect.provide(KafkaPublisher.layer(kafka))),
+        [followPartitions, ShardRelay.settleOrphans({ ...shards, interval: config.outboxLease })]
+      )
+    return yield* Effect.tapErrorCause(relay, (cause) => report(why(cause)))
+  }).pipe(Effect.provide(relayLayer(config)))
 
-const shardLayer = (config: Config) =>
-  Layer.merge(ShardOwners.Default({ lease: config.outboxLease }), ShardBatches.Default)
+const relayLayer = (config: Config) =>
+  Layer.mergeAll(ShardOwners.Default({ lease: config.outboxLease }), ShardBatches.Default, Spreads.Default)
 
 /** Waiting does not mend a place where nobody can listen. */
 const cannotListen = <E extends { readonly _tag: string }>(
@@ -148,6 +156,9 @@ export const http = (config: Config) =>
     Http.serve({ address: config.httpAddr, serviceName: config.otelServiceName }),
     cannotListen
   )
+
+/** Follows the database's clock, with which records are written, supervised. */
+export const clock = supervise("database-clock", DatabaseClock.serve)
 
 const grpc = (config: Config) =>
   supervise(

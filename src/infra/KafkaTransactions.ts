@@ -9,6 +9,7 @@ import * as KafkaOffsets from "./KafkaOffsets.js"
 import { javaCompatible } from "./KafkaPartitioner.js"
 import type { OutgoingRecord } from "./KafkaProducer.js"
 import { isRefusal } from "./KafkaProducer.js"
+import * as RecordTime from "./RecordTime.js"
 
 /**
  * A transaction did not end as it should: nobody knows whether it was committed. The producer must not be used again;
@@ -74,7 +75,13 @@ export const open = (options: TransactionsOptions): Effect.Effect<
           if (requested) throw Object.assign(new Error("a broker did not take its records"), { retriable: false })
           requested = true
         }
-        return partitioner(args)
+        try {
+          return partitioner(args)
+        } catch (error) {
+          // nothing of this attempt was requested: kafkajs makes requests when it has a place for each record
+          requested = false
+          throw error
+        }
       }
     }
 
@@ -103,7 +110,17 @@ export const open = (options: TransactionsOptions): Effect.Effect<
       }))
       first = topicMessages[0]!.messages[0]
       requested = false
-      yield* attempt(() => transaction.sendBatch({ acks: -1, topicMessages })).pipe(Effect.mapError(failed(true)))
+      yield* attempt(() => transaction.sendBatch({ acks: -1, topicMessages })).pipe(
+        Effect.mapError(failed(true)),
+        Effect.tapBoth({
+          // which of the topics it was is not told
+          onFailure: (error) =>
+            error.reason === "INVALID_TIMESTAMP"
+              ? Effect.forEach(topicMessages, ({ topic }) => RecordTime.refused(topic), { discard: true })
+              : Effect.void,
+          onSuccess: () => Effect.forEach(topicMessages, ({ topic }) => RecordTime.accepted(topic), { discard: true })
+        })
+      )
     })
 
     const sendNumber = (number: bigint) => {

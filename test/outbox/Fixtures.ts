@@ -2,15 +2,24 @@ import { SqlClient } from "@effect/sql"
 import { Effect, Layer, Schedule } from "effect"
 import { OrderId } from "../../src/domain/Payment.js"
 import * as PaymentEvent from "../../src/domain/PaymentEvent.js"
+import * as EventRecord from "../../src/outbox/EventRecord.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
+import type { OutboxEvent } from "../../src/outbox/OutboxEvent.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
+import { Spreads } from "../../src/outbox/Spreads.js"
 import * as PgTest from "../utils/PgTest.js"
 
 export const options = { topic: "payment", lease: "30 seconds", maxAttempts: 3 } as const
 
+/** Topics of tests have so many partitions, and get no more. */
+const spread = { partitions: 4 }
+
+export const record = (event: OutboxEvent) => EventRecord.make(event, spread)
+
 /** A database of its own, and an outbox over it. */
 export const layer = Outbox.Default(options).pipe(
   Layer.provideMerge(OutboxWake.layerLocal),
+  Layer.provideMerge(Layer.succeed(Spreads, Spreads.make({ of: () => spread, watch: () => Effect.never }))),
   Layer.provideMerge(PgTest.layer)
 )
 

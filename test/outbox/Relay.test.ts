@@ -15,7 +15,7 @@ import * as Fixtures from "./Fixtures.js"
 
 const TestLayer = Layer.merge(Fixtures.layer, OutboxWake.layerLocal)
 
-const publisher = Layer.suspend(() => KafkaPublisher.layer({ ...KafkaTest.kafka(), onOutage: () => Effect.void }))
+const publisher = Layer.suspend(() => KafkaPublisher.layer(KafkaTest.kafka()))
 
 /** A publisher of the test's own, for what the real broker cannot be made to show on cue. */
 const publishing = (

@@ -6,7 +6,6 @@ import * as Kafka from "../../src/infra/Kafka.js"
 import * as KafkaOffsets from "../../src/infra/KafkaOffsets.js"
 import * as KafkaScan from "../../src/infra/KafkaScan.js"
 import * as KafkaTransactions from "../../src/infra/KafkaTransactions.js"
-import * as EventRecord from "../../src/outbox/EventRecord.js"
 import * as KafkaPublisher from "../../src/outbox/KafkaPublisher.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
@@ -119,7 +118,7 @@ const claimed = Effect.fnUntraced(function*(topic: string, events: number) {
   const transactions = yield* ShardTakeover.takeOver(owned, shardOptions(topic))
   const batch = Option.getOrThrow(yield* (yield* ShardBatches).claim(owned, 500))
   assert.deepStrictEqual(batch.events.map(({ id }) => id), ids)
-  return { ids, owned, transactions, batch, outgoing: batch.events.map(EventRecord.make) } as const
+  return { ids, owned, transactions, batch, outgoing: batch.events.map(Fixtures.record) } as const
 })
 
 /** The rest, as a relay that finds the shard after all others. */
@@ -129,7 +128,7 @@ const deliver = Effect.fnUntraced(function*(topic: string) {
   const transactions = yield* ShardTakeover.takeOver(owned, shardOptions(topic))
   const batch = Option.getOrThrow(yield* batches.claim(owned, 500))
   if (batch.events.length > 0) {
-    yield* transactions.send(batch.events.map(EventRecord.make), batch.number)
+    yield* transactions.send(batch.events.map(Fixtures.record), batch.number)
     yield* transactions.commit
     yield* batches.mark(owned, batch)
   }
@@ -302,7 +301,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       const batches = yield* ShardBatches
       const transactions = yield* ShardTakeover.takeOver(owned, shardOptions(topic))
       const batch = Option.getOrThrow(yield* batches.claim(owned, 500))
-      yield* transactions.send(batch.events.map(EventRecord.make), batch.number)
+      yield* transactions.send(batch.events.map(Fixtures.record), batch.number)
       yield* transactions.commit
 
       let knows = false
@@ -621,7 +620,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       yield* transactions.commit
       yield* Fixtures.append((yield* ordersOf(0, 5)).slice(3), { topic })
       const second = Option.getOrThrow(yield* (yield* ShardBatches).claim(owned, 500))
-      yield* transactions.send(second.events.map(EventRecord.make), second.number)
+      yield* transactions.send(second.events.map(Fixtures.record), second.number)
       yield* Fixtures.append(yield* ordersOf(0, 5), { topic, status: "COMPLETED" })
 
       const url = yield* PgTest.DatabaseUrl
@@ -636,7 +635,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
             onTurn: () => Effect.void
           }),
           ShardRelay.settleOrphans({ ...shardOptions(topic), interval: "50 millis" })
-        ).pipe(Effect.provide(KafkaPublisher.layer({ ...KafkaTest.kafka(), onOutage: () => Effect.void })))
+        ).pipe(Effect.provide(KafkaPublisher.layer(KafkaTest.kafka())))
       )
       yield* expire
       yield* until(count("DONE"), (n) => n === 10)
