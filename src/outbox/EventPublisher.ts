@@ -31,7 +31,11 @@ export interface Outages {
  * of a claim is on the topic twice because of it: an attempt without an answer is repeated in a way the broker knows.
  */
 export interface Publisher {
-  readonly publish: (events: ReadonlyArray<OutboxEvent>, mayStart: () => boolean, outages: Outages) => Effect.Effect<Published>
+  readonly publish: (
+    events: ReadonlyArray<OutboxEvent>,
+    mayStart: () => boolean,
+    outages: Outages
+  ) => Effect.Effect<Published>
 }
 
 /** Where events go. Claims that are under way at the same time need a publisher each. */

@@ -192,10 +192,12 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
   // also when one of them fails: what the others have in hand is finished, and nobody waits for our leases
   const leave = Fiber.interruptAll(workers).pipe(
     // a statement that keeps would bring us back to life
-    Effect.zipRight(turn.withPermits(1)(Effect.suspend(() => {
-      gone = true
-      return owners.leave(id)
-    }))),
+    Effect.zipRight(
+      turn.withPermits(1)(Effect.suspend(() => {
+        gone = true
+        return owners.leave(id)
+      }))
+    ),
     Effect.ignore,
     Effect.interruptible,
     Effect.timeoutOption(Duration.sum(Duration.decode(options.drainTimeout), Duration.seconds(2)))

@@ -134,8 +134,7 @@ export const serve = Effect.fnUntraced(function*(
       DatabaseUnavailable: (error) => Effect.zipRight(options.onOutage(error.message), pause("250 millis")),
       KafkaUnavailable: (error) => Effect.zipRight(options.onOutage(error.message), pause("250 millis")),
       // an operator decides; until then the others need not try in vain
-      ShardStuck: (error) =>
-        Effect.zipRight(options.onOutage(error.message), pause("30 seconds")),
+      ShardStuck: (error) => Effect.zipRight(options.onOutage(error.message), pause("30 seconds")),
       TopicMissing: (error) => Effect.zipRight(options.onOutage(error.message), pause("5 seconds")),
       TransactionFailed: (error) =>
         error.refused

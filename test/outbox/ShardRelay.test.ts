@@ -1,6 +1,19 @@
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
-import { Array as Arr, Cause, Clock, Duration, Effect, Exit, Fiber, Layer, Option, Redacted, Schedule, Scope } from "effect"
+import {
+  Array as Arr,
+  Cause,
+  Clock,
+  Duration,
+  Effect,
+  Exit,
+  Fiber,
+  Layer,
+  Option,
+  Redacted,
+  Schedule,
+  Scope
+} from "effect"
 import { randomUUID } from "node:crypto"
 import * as Kafka from "../../src/infra/Kafka.js"
 import * as KafkaOffsets from "../../src/infra/KafkaOffsets.js"
@@ -739,10 +752,12 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
           ? new Promise<void>((resolve) => go.push(resolve)).then(ask)
           : ask()
       )
-      yield* Effect.addFinalizer(() => Effect.sync(() => {
-        stalls = false
-        go.forEach((resolve) => resolve())
-      }))
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          stalls = false
+          go.forEach((resolve) => resolve())
+        })
+      )
       const relay = yield* serve(topic, { pollInterval: "100 millis" }).pipe(
         Effect.provide(ShardOwners.Default({ lease: "2 seconds" })),
         Effect.forkScoped
