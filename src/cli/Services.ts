@@ -20,6 +20,7 @@ import { OutboxWake } from "../outbox/OutboxWake.js"
 import * as Pruner from "../outbox/Pruner.js"
 import * as Relay from "../outbox/Relay.js"
 import { ShardBatches } from "../outbox/ShardBatches.js"
+import * as ShardOrphans from "../outbox/ShardOrphans.js"
 import { ShardOwners } from "../outbox/ShardOwners.js"
 import * as ShardRelay from "../outbox/ShardRelay.js"
 import { Spreads } from "../outbox/Spreads.js"
@@ -135,7 +136,7 @@ const outboxRelay = (config: Config) =>
           lease: config.outboxLease,
           onTurn: report
         }).pipe(Effect.provide(KafkaPublisher.layer(kafka))),
-        [followPartitions, ShardRelay.settleOrphans({ ...shards, interval: config.outboxLease })]
+        [followPartitions, ShardOrphans.settleOrphans({ ...shards, interval: config.outboxLease })]
       )
     return yield* Effect.tapErrorCause(relay, (cause) => report(why(cause)))
   }).pipe(Effect.provide(relayLayer(config)))

@@ -75,6 +75,18 @@ export const make = (report: (problem: string | undefined) => Effect.Effect<void
       if (later.size > 0) later.delete(name)
     }
 
+    /** Asks the database for something that is asked again within seconds, whatever comes of it. */
+    const asking = <A, E extends { readonly message: string }>(doing: string, effect: Effect.Effect<A, E>) =>
+      Effect.suspend(() => {
+        const work = begin(doing)
+        return Effect.ensuring(effect, Effect.sync(() => end(work)))
+      }).pipe(
+        Effect.tapBoth({
+          onFailure: ({ message }) => Effect.sync(() => postponed(doing, message, 10_000)),
+          onSuccess: () => Effect.sync(() => reached(doing))
+        })
+      )
+
     const all = (at: number) => {
       for (const [name, { until }] of later) if (until < at) later.delete(name)
       return [...inHand, ...Array.from(later.values(), ({ work }) => work)]
@@ -122,6 +134,7 @@ export const make = (report: (problem: string | undefined) => Effect.Effect<void
       end,
       postponed,
       reached,
+      asking,
       watch,
       /** What was told last, and is not over. */
       problem: () => told?.reason

@@ -119,8 +119,7 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
           UPDATE outbox_shard
           SET batch = outbox_shard.batch + 1, batch_at = clock_timestamp(),
               leased_to = greatest(leased_to, (SELECT max(id) FROM due))
-          FROM mine
-          WHERE outbox_shard.shard = mine.shard AND EXISTS (SELECT FROM due)
+          FROM mine WHERE outbox_shard.shard = mine.shard AND EXISTS (SELECT FROM due)
           RETURNING outbox_shard.batch
         ), leased AS (
           UPDATE event SET batch = numbered.batch, lease_token = NULL, reserved_to = NULL FROM numbered

@@ -11,7 +11,6 @@ import * as Progress from "./Progress.js"
 import type { OwnedShard } from "./ShardOwners.js"
 import { ShardOwners } from "./ShardOwners.js"
 import type { ShardOptions } from "./ShardTakeover.js"
-import * as ShardTakeover from "./ShardTakeover.js"
 import * as ShardWorker from "./ShardWorker.js"
 
 const owned = Metric.gauge("payments_shards_owned", { description: "Shards of orders that this process relays" })
@@ -96,19 +95,13 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
         if (doing === undefined) progress.end(one.work)
         else progress.moved(one.work, doing)
       },
-      onOutage: (problem) =>
-        Effect.suspend(() => {
-          progress.stuck(one.work, problem)
-          return count
-        })
+      onOutage: (problem) => Effect.zipRight(Effect.sync(() => progress.stuck(one.work, problem)), count)
     }).pipe(
       Effect.catchTag("ShardLost", () => Effect.logInfo("another relay has this shard now")),
       // also after a defect: another relay need not wait for the lease
       Effect.ensuring(Effect.suspend(() => Effect.ignore(owners.release(owned)))),
-      Effect.ensuring(Effect.sync(() => {
-        held.delete(one)
-        progress.end(one.work)
-      })),
+      Effect.ensuring(Effect.sync(() => progress.end(one.work))),
+      Effect.ensuring(Effect.sync(() => held.delete(one))),
       Effect.ensuring(count),
       Effect.annotateLogs({ shard: owned.shard })
     )
@@ -135,18 +128,6 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
   let standing: { readonly alive: number; readonly before: number; readonly shards: number } | undefined
   const kept = Bell.make()
 
-  /** A question to the database. */
-  const asking = <A, E extends { readonly message: string }>(doing: string, effect: Effect.Effect<A, E>) =>
-    Effect.suspend(() => {
-      const work = progress.begin(doing)
-      return Effect.ensuring(effect, Effect.sync(() => progress.end(work)))
-    }).pipe(
-      Effect.tapBoth({
-        onFailure: ({ message }) => Effect.sync(() => progress.postponed(doing, message, 10_000)),
-        onSuccess: () => Effect.sync(() => progress.reached(doing))
-      })
-    )
-
   const turn = yield* Effect.makeSemaphore(1)
   let gone = false
 
@@ -154,7 +135,7 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
   const keep = Effect.gen(function*() {
     if (gone) return
     const tokens = all().map(({ token }) => token)
-    const answer = yield* asking("keeping the shards", owners.keep(id, all()))
+    const answer = yield* progress.asking("keeping the shards", owners.keep(id, all()))
     standing = answer
     for (const one of held) {
       // a worker that idles would not learn it
@@ -173,7 +154,7 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
     const active = Array.from(held).filter(({ stopping }) => !stopping)
     active.slice(mine).forEach(end)
     if (active.length >= mine) return
-    yield* Effect.forEach(yield* asking("taking shards", owners.acquire(mine - active.length)), begin)
+    yield* Effect.forEach(yield* progress.asking("taking shards", owners.acquire(mine - active.length)), begin)
     yield* Metric.set(owned, held.size)
   }).pipe(Effect.catchTag("DatabaseUnavailable", (error) => options.report(error.message)))
 
@@ -213,27 +194,3 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
     Notifications.listen(options.notifications, OutboxWake.channel, wake.announce)
   ])
 }, Effect.scoped)
-
-/**
- * Writes down what became of batches that no exactly-once relay goes on with, so that their events can be sent by relays
- * of the other delivery. Never ends by itself.
- */
-export const settleOrphans = Effect.fnUntraced(function*(
-  options: ShardOptions & { readonly interval: Duration.DurationInput }
-) {
-  const owners = yield* ShardOwners
-  const settle = Effect.gen(function*() {
-    for (const shard of yield* owners.acquireOrphans) {
-      yield* ShardTakeover.takeOver(shard, options).pipe(
-        Effect.scoped,
-        Effect.zipRight(owners.release(shard)),
-        Effect.zipRight(Effect.logInfo("the batches of a shard that nobody had are settled")),
-        Effect.annotateLogs({ shard: shard.shard })
-      )
-    }
-  }).pipe(
-    Effect.catchTag("ShardLost", () => Effect.void),
-    Effect.catchAll((error) => Effect.logWarning("batches that nobody has are not settled yet", error))
-  )
-  return yield* Effect.forever(Effect.zipRight(settle, Effect.sleep(options.interval)))
-})

@@ -25,6 +25,7 @@ import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import * as Relay from "../../src/outbox/Relay.js"
 import { ShardBatches } from "../../src/outbox/ShardBatches.js"
 import * as ShardCount from "../../src/outbox/ShardCount.js"
+import * as ShardOrphans from "../../src/outbox/ShardOrphans.js"
 import { ShardOwners } from "../../src/outbox/ShardOwners.js"
 import * as ShardRelay from "../../src/outbox/ShardRelay.js"
 import * as ShardTakeover from "../../src/outbox/ShardTakeover.js"
@@ -647,7 +648,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
             drainTimeout: "10 seconds",
             onTurn: () => Effect.void
           }),
-          ShardRelay.settleOrphans({ ...shardOptions(topic), interval: "50 millis" })
+          ShardOrphans.settleOrphans({ ...shardOptions(topic), interval: "50 millis" })
         ).pipe(Effect.provide(KafkaPublisher.layer(KafkaTest.kafka())))
       )
       yield* expire
