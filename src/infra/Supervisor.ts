@@ -29,9 +29,6 @@ const recovery = Duration.toMillis("1 minute")
 const maxDefects = 5
 const defectWindow = Duration.toMillis("2 minutes")
 
-/** Of a clock that never jumps. */
-const steadyMillis = Effect.map(Clock.currentTimeNanos, (nanos) => Number(nanos / 1_000_000n))
-
 const messageOf = (cause: Cause.Cause<unknown>) => {
   const error = Cause.squash(cause)
   return error instanceof Error ? error.message : String(error)
@@ -56,7 +53,7 @@ export const supervise = Effect.fnUntraced(function*<E, R, F extends E = never>(
     if (Cause.isInterruptedOnly(cause)) return yield* Effect.failCause(cause as Cause.Cause<never>)
     const final = Option.filter(Cause.failureOption(cause), isFinal)
     if (Option.isSome(final)) return yield* Effect.fail(final.value)
-    const now = yield* steadyMillis
+    const now = yield* Clock.currentTimeMillis
     if (Cause.isDie(cause)) {
       const recent = yield* Ref.updateAndGet(defects, (times) => [...times.filter((_) => _ > now - defectWindow), now])
       if (recent.length >= maxDefects) return yield* new ServiceGaveUp({ service, cause: Cause.squash(cause) })
@@ -72,7 +69,7 @@ export const supervise = Effect.fnUntraced(function*<E, R, F extends E = never>(
     yield* Effect.sleep(yield* pauseAfter(inARow))
   })
 
-  return yield* steadyMillis.pipe(
+  return yield* Clock.currentTimeMillis.pipe(
     Effect.flatMap((started) => Effect.catchAllCause(run, (cause) => judge(cause, started))),
     Effect.forever,
     Effect.annotateLogs({ service })
