@@ -1,6 +1,7 @@
 import type { Duration } from "effect"
 import { Effect, Fiber, Layer, Schema } from "effect"
 import { readSettings } from "../Config.js"
+import * as DatabaseClock from "../infra/DatabaseClock.js"
 import * as Telemetry from "../ops/Telemetry.js"
 import { Sequences } from "../payments/Sequences.js"
 import * as Drills from "./Drills.js"
@@ -59,12 +60,14 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Services.Part>) {
 
   const work = Effect.all([
     Services.http(config),
-    Effect.zipRight(
-      prepare,
-      Effect.all([
+    prepare.pipe(
+      // before the first record is written; while the database is away there is none to write
+      Effect.zipRight(Effect.ignore(DatabaseClock.measure)),
+      Effect.zipRight(Effect.all([
+        Services.clock,
         ...running.map((part) => Services.run(part, config)),
         ...(config.kafkaCreateTopics && topics.length > 0 ? [Prepare.keepTopics(kafka, topics)] : [])
-      ], { concurrency: "unbounded", discard: true })
+      ], { concurrency: "unbounded", discard: true }))
     )
   ], { concurrency: "unbounded", discard: true })
   const telemetry = Telemetry.layer({

@@ -1,6 +1,8 @@
-import { Array as Arr, Duration, Effect, Layer, Record } from "effect"
+import { Array as Arr, Cause, Duration, Effect, Layer, Record } from "effect"
 import type { ConfigOf, Settings } from "../Config.js"
 import * as PaymentsApi from "../grpc/PaymentsApi.js"
+import { beside } from "../infra/Beside.js"
+import * as DatabaseClock from "../infra/DatabaseClock.js"
 import type { KafkaOptions, NewTopic } from "../infra/Kafka.js"
 import * as Postgres from "../infra/Postgres.js"
 import type { Rights } from "../infra/PostgresRights.js"
@@ -19,8 +21,10 @@ import { OutboxWake } from "../outbox/OutboxWake.js"
 import * as Pruner from "../outbox/Pruner.js"
 import * as Relay from "../outbox/Relay.js"
 import { ShardBatches } from "../outbox/ShardBatches.js"
+import * as ShardOrphans from "../outbox/ShardOrphans.js"
 import { ShardOwners } from "../outbox/ShardOwners.js"
 import * as ShardRelay from "../outbox/ShardRelay.js"
+import { Spreads } from "../outbox/Spreads.js"
 import { PaymentRepo } from "../payments/PaymentRepo.js"
 import { Payments } from "../payments/Payments.js"
 import { Sequences } from "../payments/Sequences.js"
@@ -93,13 +97,14 @@ export const topicsOf = (config: Config, running: ReadonlyArray<Part>): Readonly
 
 /** What each part does with the tables, the leases that it takes for the relay of its process included. */
 const rights: Readonly<Record<Part, Rights>> = {
-  consumer: { payment: ["SELECT", "INSERT"], event: ["SELECT", "INSERT", "UPDATE"] },
+  consumer: { payment: ["SELECT", "INSERT"], event: ["SELECT", "INSERT", "UPDATE"], outbox_topic: ["SELECT"] },
   relay: {
     event: ["SELECT", "UPDATE", "DELETE"],
     outbox_shard: ["SELECT", "UPDATE"],
-    outbox_relay: ["SELECT", "INSERT", "UPDATE", "DELETE"]
+    outbox_relay: ["SELECT", "INSERT", "UPDATE", "DELETE"],
+    outbox_topic: ["SELECT", "INSERT", "UPDATE"]
   },
-  grpc: { payment: ["SELECT", "UPDATE"], event: ["SELECT", "INSERT", "UPDATE"] }
+  grpc: { payment: ["SELECT", "UPDATE"], event: ["SELECT", "INSERT", "UPDATE"], outbox_topic: ["SELECT"] }
 }
 
 /** Rights that the parts need. */
@@ -147,6 +152,12 @@ const reporter = (dependency: string, voice?: string) =>
       readiness.set(dependency, problem === undefined ? "ok" : { reason: problem }, voice)
   )
 
+/** What ended a part: a dependency by its message; of a bug the log has the cause. */
+const why = (cause: Cause.Cause<unknown>) => {
+  const [failure] = Cause.failures(cause)
+  return failure instanceof Error ? failure.message : "a bug ended the service: see the log"
+}
+
 const inventoryConsumer = (config: PartConfig<"consumer">) =>
   Effect.gen(function*() {
     const report = yield* reporter("inventory-consumer")
@@ -162,7 +173,7 @@ const inventoryConsumer = (config: PartConfig<"consumer">) =>
       onJoin: report(undefined),
       onProgress: yield* reporter("inventory-consumer", "progress")
     }).pipe(
-      Effect.tapError((error) => report(error.message)),
+      Effect.tapErrorCause((cause) => report(why(cause))),
       Effect.provide(Layer.provide(Dedupe.layer({ ttl: config.dedupeTtl }), redis))
     )
   })
@@ -183,24 +194,23 @@ const outboxRelay = (config: PartConfig<"relay">) =>
       notifications: config.databaseUrl,
       drainTimeout: drainTimeout(config)
     }
-    if (config.outboxDelivery === "exactly-once") return yield* ShardRelay.serve({ ...shards, ...common, report })
-    // not a race: an interruption of that is done before the relay has finished what it has in hand
-    return yield* Effect.all([
-      Relay.serve({
-        ...common,
-        batchSize: config.outboxBatchSize,
-        lease: config.outboxLease,
-        onTurn: report
-      }),
-      ShardRelay.settleOrphans({ ...shards, interval: config.outboxLease })
-    ], { concurrency: "unbounded" }).pipe(
-      Effect.zipRight(Effect.never),
-      Effect.provide(KafkaPublisher.layer({ ...brokers, onOutage: report }))
-    )
-  }).pipe(Effect.provide(shardLayer(config)))
+    const followPartitions = (yield* Spreads).watch(brokers, config.paymentTopic)
+    const relay = config.outboxDelivery === "exactly-once"
+      ? beside(ShardRelay.serve({ ...shards, ...common, report }), [followPartitions])
+      : beside(
+        Relay.serve({
+          ...common,
+          batchSize: config.outboxBatchSize,
+          lease: config.outboxLease,
+          onTurn: report
+        }).pipe(Effect.provide(KafkaPublisher.layer(brokers))),
+        [followPartitions, ShardOrphans.settleOrphans({ ...shards, interval: config.outboxLease })]
+      )
+    return yield* Effect.tapErrorCause(relay, (cause) => report(why(cause)))
+  }).pipe(Effect.provide(relayLayer(config)))
 
-const shardLayer = (config: ConfigOf<"outboxLease">) =>
-  Layer.merge(ShardOwners.Default({ lease: config.outboxLease }), ShardBatches.Default)
+const relayLayer = (config: ConfigOf<"outboxLease">) =>
+  Layer.mergeAll(ShardOwners.Default({ lease: config.outboxLease }), ShardBatches.Default, Spreads.Default)
 
 /** Waiting does not mend a place where nobody can listen. */
 const cannotListen = <E extends { readonly _tag: string }>(
@@ -215,6 +225,9 @@ export const http = (config: ConfigOf<"httpAddr" | "otelServiceName">) =>
     Http.serve({ address: config.httpAddr, serviceName: config.otelServiceName }),
     cannotListen
   )
+
+/** Follows the database's clock, with which records are written, supervised. */
+export const clock = supervise("database-clock", DatabaseClock.serve)
 
 const grpc = (config: PartConfig<"grpc">) =>
   supervise(

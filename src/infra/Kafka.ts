@@ -18,7 +18,8 @@ export class KafkaUnavailable extends Schema.TaggedError<KafkaUnavailable>()("Ka
   cause: Schema.Defect
 }) {
   override get message() {
-    return `kafka is not available: ${reason(this.cause)}`
+    const why = reason(this.cause)
+    return why.endsWith("_AUTHORIZATION_FAILED") ? `kafka refuses us access: ${why}` : `kafka is not available: ${why}`
   }
 }
 

@@ -9,7 +9,6 @@ interface RequestQueue {
 }
 
 interface Request {
-  readonly sentAt: number
   readonly requestTimeout: number
   readonly timeoutRequest: () => void
 }
@@ -32,18 +31,22 @@ prototype.scheduleCheckPendingRequests = function() {
   if (this.pending.length > 0) schedule.call(this)
 }
 
-/** By the clock that `sentAt` is of. */
-const millis = () => new Date().getTime()
+/** By a clock that never jumps, which that of `sentAt` may. */
+const millis = () => performance.now()
+
+/** When requests were sent. */
+const sent = new WeakMap<Request, number>()
+const sentAt = (request: Request) => sent.get(request) ?? millis()
 
 /** Waits until the first request may be over its time, if there is one. By then most were answered, and others are in hand. */
 const watch = (queue: RequestQueue) => {
-  const ends = Array.from(queue.inflight.values(), ({ requestTimeout, sentAt }) => sentAt + requestTimeout)
+  const ends = Array.from(queue.inflight.values(), (request) => sentAt(request) + request.requestTimeout)
   queue.requestTimeoutIntervalId = ends.length === 0
     ? undefined
     : setTimeout(() => {
       const now = millis()
       for (const request of [...queue.inflight.values()]) {
-        if (now - request.sentAt >= request.requestTimeout) request.timeoutRequest()
+        if (now - sentAt(request) >= request.requestTimeout) request.timeoutRequest()
       }
       watch(queue)
     }, Math.max(1, Math.min(...ends) - millis())).unref()
@@ -54,6 +57,7 @@ prototype.scheduleRequestTimeoutCheck = function() {}
 
 const sendRequest = prototype.sendSocketRequest
 prototype.sendSocketRequest = function(request) {
+  sent.set(request, millis())
   sendRequest.call(this, request)
   if (this.enforceRequestTimeout && this.requestTimeoutIntervalId === undefined) watch(this)
 }

@@ -24,14 +24,38 @@ const murmur2 = (data: Buffer) => {
 export const partitionOf = (key: Buffer | string, partitions: number) =>
   (murmur2(Buffer.isBuffer(key) ? key : Buffer.from(key)) & 0x7fffffff) % partitions
 
+/** Over how many partitions the keys of some records are spread. A topic may have more. */
+export interface Spread {
+  readonly partitions: number
+}
+
+/**
+ * A topic has fewer partitions than the records are spread over. To kafkajs it is a sign that its metadata are old: it asks
+ * for new ones, and tries again.
+ */
+const partitionMissing = (topic: string, wanted: number, there: number) =>
+  Object.assign(
+    new Error(
+      Number.isFinite(wanted)
+        ? `topic ${topic} has ${there} partitions, and had ${wanted}`
+        : `it is not known yet over how many partitions of topic ${topic} the orders are spread`
+    ),
+    { name: "KafkaJSMetadataNotLoaded", retriable: true }
+  )
+
 /**
  * The partitioner of Java producers, which is the default of kafkajs too: murmur2 of the key. Here without BigInt, with
- * which kafkajs computes it. Records without a key are left to kafkajs.
+ * which kafkajs computes it. A record with a `spread` goes by that, and not by the number of partitions there are. Records
+ * without a key are left to kafkajs.
  */
 export const javaCompatible = () => {
   const keyless = Partitioners.DefaultPartitioner()
   return (args: PartitionerArgs) => {
-    const { key } = args.message as Message
-    return key == null ? keyless(args) : partitionOf(key, args.partitionMetadata.length)
+    const { key, spread } = args.message as Message & { readonly spread?: Spread }
+    if (key == null) return keyless(args)
+    const there = args.partitionMetadata.length
+    if (spread === undefined) return partitionOf(key, there)
+    if (spread.partitions > there) throw partitionMissing(args.topic, spread.partitions, there)
+    return partitionOf(key, spread.partitions)
   }
 }

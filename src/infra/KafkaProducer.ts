@@ -3,9 +3,11 @@ import { Array as Arr, Effect, Either, Schedule, Schema } from "effect"
 import type { IHeaders, PartitionerArgs, ProducerBatch } from "kafkajs"
 import type { KafkaOptions, KafkaUnavailable } from "./Kafka.js"
 import { attempt, client, close, connecting, reason, TopicMissing } from "./Kafka.js"
+import type { Spread } from "./KafkaPartitioner.js"
 import { javaCompatible, partitionOf } from "./KafkaPartitioner.js"
 import "./KafkaRecords.js"
 import { answerTo, forget } from "./KafkaRequests.js"
+import * as RecordTime from "./RecordTime.js"
 import { retry } from "./Retry.js"
 
 /** A record to write. */
@@ -14,6 +16,8 @@ export interface OutgoingRecord {
   readonly key: string | Buffer | null
   readonly value: string | Buffer | null
   readonly headers?: IHeaders
+  /** Over how many partitions its key is spread. Default: all that the topic has at the moment. */
+  readonly spread?: Spread
 }
 
 /** The broker refused what one of the partitions was to get, for what it is. That partition has taken nothing of it. */
@@ -38,11 +42,11 @@ const refusals = new Set([
   "MESSAGE_TOO_LARGE",
   "RECORD_LIST_TOO_LARGE",
   "INVALID_RECORD",
-  "INVALID_TIMESTAMP",
-  "INVALID_TOPIC_EXCEPTION",
-  "POLICY_VIOLATION",
-  "UNSUPPORTED_FOR_MESSAGE_FORMAT"
+  "POLICY_VIOLATION"
 ])
+
+/** No record is at fault when its topic is not there, or cannot be. */
+const missing = new Set(["UNKNOWN_TOPIC_OR_PARTITION", "INVALID_TOPIC_EXCEPTION"])
 
 /** Whether this error type says that a record was refused for what it is. */
 export const isRefusal = (type: string) => refusals.has(type)
@@ -59,7 +63,7 @@ const sendError = (error: KafkaUnavailable, topic: string, nothingWritten: boole
   const type = reason(error.cause)
   if (isRefusal(type)) return new RecordsRefused({ reason: type })
   if (losses.has(type)) return new ProducerLost({ reason: type })
-  return type === "UNKNOWN_TOPIC_OR_PARTITION" && nothingWritten ? new TopicMissing({ topic }) : error
+  return missing.has(type) && nothingWritten ? new TopicMissing({ topic }) : error
 }
 
 /** Where the first record of a partition was written. */
@@ -100,7 +104,7 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
     const inHand = new Map<number, Array<OutgoingRecord>>()
     const keyless = new WeakMap<OutgoingRecord, number>()
     const placeOf = (record: OutgoingRecord) =>
-      record.key === null ? keyless.get(record)! : partitionOf(record.key, partitions)
+      record.key === null ? keyless.get(record)! : partitionOf(record.key, record.spread?.partitions ?? partitions)
 
     // kafkajs asks the partitioner at the start of an attempt: the last moment at which it can be called off
     const createPartitioner = () => {
@@ -177,9 +181,12 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
         const sent = yield* Effect.either(attempt(() => producer.sendBatch(batch)))
         const { failure, places: more } = yield* answered
         places.push(...more)
-        if (Either.isRight(sent)) return
+        if (Either.isRight(sent)) return yield* RecordTime.accepted(topic)
         if (stopped) return yield* new SendStopped({ attempted })
-        return yield* sendError(failure ?? sent.left, topic, !records.some((record) => written.has(record)))
+        const error = failure ?? sent.left
+        // the next attempt writes without a time
+        if (reason(error.cause) === "INVALID_TIMESTAMP") yield* RecordTime.refused(topic)
+        return yield* sendError(error, topic, !records.some((record) => written.has(record)))
       }).pipe(Effect.uninterruptible)
       yield* retry(attempts, (error: SendError) => error._tag === "KafkaUnavailable")(once)
       return places

@@ -1,4 +1,5 @@
 import { createRequire } from "node:module"
+import * as RecordTime from "./RecordTime.js"
 
 type Bytes = Buffer | string | null | undefined
 
@@ -98,12 +99,11 @@ class Writer {
 const batch = { length: 12, checksum: 21, header: 61 }
 
 /** The records of a partition as one batch of format 2, with the partition and its size before it. */
-const encodePartition = ({ firstSequence, messages, partition }: PartitionData, args: Produce) => {
+const encodePartition = ({ firstSequence, messages, partition }: PartitionData, args: Produce, time: bigint) => {
   const headers = messages.map(headersOf)
   const sizes = messages.map((message, i) => sizeOfRecord(message, headers[i]!, i))
   const size = sizes.reduce((sum, size) => sum + sizeOfVarInt(size) + size, batch.header)
   const writer = new Writer(Buffer.allocUnsafe(8 + size))
-  const now = BigInt(new Date().getTime())
   writer.int32(partition)
   writer.int32(size)
   writer.int64(0n)
@@ -114,8 +114,8 @@ const encodePartition = ({ firstSequence, messages, partition }: PartitionData, 
   writer.int32(0)
   writer.int16(args.transactionalId == null ? 0 : 0x10)
   writer.int32(messages.length - 1)
-  writer.int64(now)
-  writer.int64(now)
+  writer.int64(time)
+  writer.int64(time)
   writer.int64(BigInt(String(args.producerId)))
   writer.int16(args.producerEpoch)
   writer.int32(firstSequence)
@@ -155,7 +155,8 @@ const encode = (args: Produce) => {
       writer.text(topic)
       writer.int32(partitions.length)
     })
-    for (const partition of partitions) parts.push(encodePartition(partition, args))
+    const time = RecordTime.of(topic)
+    for (const partition of partitions) parts.push(encodePartition(partition, args, time))
   }
   return Buffer.concat(parts)
 }
@@ -166,7 +167,8 @@ const protocol = produce.protocol
  *
  * kafkajs 2.2.4 makes one of 512 bytes for each record and each of its headers, and counts small integers with BigInt:
  * that was half of the time that sending takes. What it does not read back, a header whose value is null, is written
- * here too. Compressed records, those with a time of their own, and old versions are left to it.
+ * here too. The time of the records is that of `RecordTime`, not that of this host. Compressed records, those with a time
+ * of their own, and old versions are left to it.
  */
 produce.protocol = (chosen) => (args) => {
   const made = protocol(chosen)(args)

@@ -1,5 +1,5 @@
 import type { Scope } from "effect"
-import { Array as Arr, Duration, Effect, Option, Schema } from "effect"
+import { Array as Arr, Duration, Effect, Either, Option, Schema } from "effect"
 import type { PartitionerArgs } from "kafkajs"
 import type { KafkaOptions, KafkaUnavailable } from "./Kafka.js"
 import { attempt, client, close, connecting, reason, TopicMissing } from "./Kafka.js"
@@ -9,6 +9,8 @@ import * as KafkaOffsets from "./KafkaOffsets.js"
 import { javaCompatible } from "./KafkaPartitioner.js"
 import type { OutgoingRecord } from "./KafkaProducer.js"
 import { isRefusal } from "./KafkaProducer.js"
+import { answerTo, forget } from "./KafkaRequests.js"
+import * as RecordTime from "./RecordTime.js"
 
 /**
  * A transaction did not end as it should: nobody knows whether it was committed. The producer must not be used again;
@@ -52,6 +54,18 @@ export interface Transactions {
 const failed = (refused: boolean) => (error: KafkaUnavailable) =>
   new TransactionFailed({ reason: reason(error.cause), refused: refused && isRefusal(reason(error.cause)) })
 
+/** What a broker answered to the requests for these records, when it took some of them not. */
+const refusalOf = Effect.fnUntraced(function*(records: ReadonlyArray<OutgoingRecord>) {
+  for (const record of records) {
+    const answer = answerTo(record)
+    if (answer === undefined) continue
+    forget(record)
+    const taken = yield* Effect.either(attempt(() => answer))
+    if (Either.isLeft(taken)) return taken.left
+  }
+  return undefined
+})
+
 /**
  * Opens a producer, and fences all that were opened with the same name before: their open transaction is aborted, and
  * no later one of theirs succeeds. What `committed` says from then on is final but for the commits of this producer.
@@ -74,7 +88,13 @@ export const open = (options: TransactionsOptions): Effect.Effect<
           if (requested) throw Object.assign(new Error("a broker did not take its records"), { retriable: false })
           requested = true
         }
-        return partitioner(args)
+        try {
+          return partitioner(args)
+        } catch (error) {
+          // nothing of this attempt was requested: kafkajs makes requests when it has a place for each record
+          requested = false
+          throw error
+        }
       }
     }
 
@@ -104,7 +124,19 @@ export const open = (options: TransactionsOptions): Effect.Effect<
       }))
       first = topicMessages[0]!.messages[0]
       requested = false
-      yield* attempt(() => transaction.sendBatch({ acks: -1, topicMessages })).pipe(Effect.mapError(failed(true)))
+      yield* attempt(() => transaction.sendBatch({ acks: -1, topicMessages })).pipe(
+        // where a broker has answered, that is why; kafkajs tells only what became of the next attempt
+        Effect.catchAll((error) => Effect.flatMap(refusalOf(records), (refusal) => Effect.fail(refusal ?? error))),
+        Effect.mapError(failed(true)),
+        Effect.tapBoth({
+          // which of the topics it was is not told
+          onFailure: (error) =>
+            error.reason === "INVALID_TIMESTAMP"
+              ? Effect.forEach(topicMessages, ({ topic }) => RecordTime.refused(topic), { discard: true })
+              : Effect.void,
+          onSuccess: () => Effect.forEach(topicMessages, ({ topic }) => RecordTime.accepted(topic), { discard: true })
+        })
+      )
     })
 
     const sendNumber = (number: bigint) => {

@@ -1,4 +1,4 @@
-import { Effect, Either, Redacted, Runtime, Schedule } from "effect"
+import { Effect, Either, Exit, Redacted, Runtime, Schedule } from "effect"
 import * as Pg from "pg"
 import { DatabaseUnavailable } from "./Postgres.js"
 import { ServiceClient } from "./PostgresConnection.js"
@@ -29,7 +29,12 @@ const listenOnce = (url: Redacted.Redacted, channel: string, onNotification: Eff
     return yield* Effect.async<never, DatabaseUnavailable>((resume) => {
       const lost = (cause: unknown) => resume(Effect.fail(new DatabaseUnavailable({ cause })))
       client.on("end", () => lost(new Error("connection ended")))
-      client.on("notification", () => void fork(onNotification))
+      client.on("notification", () => {
+        // a bug in it ends the listening, and with that its service
+        fork(onNotification).addObserver((exit) => {
+          if (Exit.isFailure(exit)) resume(Effect.failCause(exit.cause))
+        })
+      })
       client.query(`LISTEN ${Pg.escapeIdentifier(channel)}`).catch(lost)
     })
   }).pipe(Effect.scoped)

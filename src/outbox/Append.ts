@@ -13,7 +13,10 @@ export interface Announcement {
 
 /** What a statement with `append` answers of its events. */
 export interface Written {
-  /** `<id> <order_id>` of those that it has leased in advance, with commas between; null when there are none. */
+  /**
+   * `<id> <order_id> <topic_generation>` of those that it has leased in advance, with commas between; null when there are
+   * none. The generation may be empty.
+   */
   readonly leased: string | null
   /** Whether there are others. */
   readonly waiting: boolean
@@ -36,20 +39,21 @@ export const make = (
   const leaseSeconds = Duration.toSeconds(options.lease)
 
   /**
-   * The part `appended` of a statement: writes an event for each of `rows` (order_id, payload, traceparent), in their
-   * order. The statement must hold the lock of the order's payment row: so no two write events of one order at a time.
+   * The part `appended` of a statement: writes an event for each of `rows` (order_id, payload, traceparent,
+   * topic_generation), in their order. The statement must hold the lock of the order's payment row, so that only one
+   * transaction at a time writes events of an order.
    * With an advance the event is leased at once, unless an earlier one of its order has to go first.
    */
   const append = (rows: Statement.Fragment, advance: { readonly token: unknown } | undefined) =>
     advance === undefined
       ? sql`
-        INSERT INTO event (topic, order_id, payload, traceparent)
-        SELECT ${options.topic}::text, order_id, payload, traceparent FROM (${rows}) AS written
-        RETURNING id, order_id, false AS leased
+        INSERT INTO event (topic, order_id, payload, traceparent, topic_generation)
+        SELECT ${options.topic}::text, order_id, payload, traceparent, topic_generation FROM (${rows}) AS written
+        RETURNING id, order_id, topic_generation, false AS leased
       `
       : sql`
-        INSERT INTO event (topic, order_id, payload, traceparent, lease_token, reserved_to)
-        SELECT ${options.topic}::text, order_id, payload, traceparent, lease.token, lease.ends
+        INSERT INTO event (topic, order_id, payload, traceparent, topic_generation, lease_token, reserved_to)
+        SELECT ${options.topic}::text, order_id, payload, traceparent, topic_generation, lease.token, lease.ends
         FROM (${rows}) AS written
         LEFT JOIN LATERAL (
           SELECT ${advance.token}::uuid AS token, clock_timestamp() + make_interval(secs => ${leaseSeconds}) AS ends
@@ -57,8 +61,11 @@ export const make = (
             SELECT FROM event AS earlier WHERE earlier.order_id = written.order_id AND earlier.status <> 'DONE'
           )
         ) AS lease ON true
-        RETURNING id, order_id, lease_token IS NOT NULL AS leased
+        RETURNING id, order_id, topic_generation, lease_token IS NOT NULL AS leased
       `
+
+  /** The generation of the topic now, for a payment that is created. */
+  const generation = sql`(SELECT nullif(max(generation), 0) FROM outbox_topic WHERE topic = ${options.topic}::text)`
 
   const waiting = sql`EXISTS (SELECT FROM appended WHERE NOT leased)`
 
@@ -69,7 +76,7 @@ export const make = (
 
   /** The columns of `Written`. */
   const written = sql`
-    (SELECT string_agg(concat(id, ' ', order_id), ',') FROM appended WHERE leased) AS leased,
+    (SELECT string_agg(concat(id, ' ', order_id, ' ', topic_generation), ',') FROM appended WHERE leased) AS leased,
     ${waiting} AS waiting${notifies ? sql`, ${notified} AS notified` : sql``}
   `
 
@@ -84,9 +91,9 @@ export const make = (
     const handed = (leased: string, advance: Advance): Handed => ({
       ...advance,
       events: leased.split(",").map((pair) => {
-        const [id, key] = pair.split(" ") as [string, string]
+        const [id, key, generation] = pair.split(" ") as [string, string, string]
         const { payload, traceparent } = announcements.get(BigInt(key))!
-        return { id, topic: options.topic, key, payload, traceparent }
+        return { id, topic: options.topic, key, payload, traceparent, generation: Number(generation) }
       })
     })
     return Effect.suspend(() => {
@@ -101,5 +108,5 @@ export const make = (
     })
   }
 
-  return { append, written, write } as const
+  return { append, generation, written, write } as const
 }

@@ -14,6 +14,16 @@ export interface Published {
   readonly undecided: ReadonlyArray<OutboxEvent>
 }
 
+/** Told what the way of a claim has to wait for. */
+export interface Outages {
+  /** It waits, and tries again by itself. */
+  readonly waits: (problem: string) => void
+  /** Events of this topic are not sent now. */
+  readonly missing: (topic: string, problem: string) => void
+  /** Events of this topic were sent. */
+  readonly reached: (topic: string) => void
+}
+
 /**
  * The way of one claim after the other to their topics. A whole claim at a time.
  *
@@ -21,7 +31,11 @@ export interface Published {
  * of a claim is on the topic twice because of it: an attempt without an answer is repeated in a way the broker knows.
  */
 export interface Publisher {
-  readonly publish: (events: ReadonlyArray<OutboxEvent>, mayStart: () => boolean) => Effect.Effect<Published>
+  readonly publish: (
+    events: ReadonlyArray<OutboxEvent>,
+    mayStart: () => boolean,
+    outages: Outages
+  ) => Effect.Effect<Published>
 }
 
 /** Where events go. Claims that are under way at the same time need a publisher each. */

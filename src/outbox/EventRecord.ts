@@ -1,3 +1,4 @@
+import type { Spread } from "../infra/KafkaPartitioner.js"
 import type { OutgoingRecord } from "../infra/KafkaProducer.js"
 import type { OutboxEvent } from "./OutboxEvent.js"
 
@@ -11,9 +12,13 @@ export const idHeader = "event-id"
 
 const contentType = "application/json"
 
-/** The record of an event: body and key as the contract has them, all else in headers. */
-export const make = (event: OutboxEvent): EventRecord => ({
+/**
+ * The record of an event: body and key as the contract has them, all else in headers. `spread` tells over how many
+ * partitions the orders of its generation are spread.
+ */
+export const make = (event: OutboxEvent, spread: Spread): EventRecord => ({
   event,
+  spread,
   topic: event.topic,
   key: event.key,
   value: event.payload,

@@ -27,8 +27,8 @@ interface Held {
 const looks = 8
 
 /**
- * Holds the leases of claims, and renews each when half of its time is over. One fiber for all of them, until the scope
- * ends.
+ * Holds the leases of claims. `keep` renews each when half of its time is over, for ever: one fiber for all of them, and
+ * one for each renewal that is under way.
  */
 export const keeper = Effect.fnUntraced(function*(
   options: { readonly lease: Duration.DurationInput; readonly stopping: () => boolean }
@@ -66,10 +66,10 @@ export const keeper = Effect.fnUntraced(function*(
       return FiberSet.run(renewals, renew(one))
     }, { discard: true })
   })
-  yield* Effect.sleep(Duration.times(options.lease, 1 / looks)).pipe(
-    Effect.zipRight(round),
-    Effect.forever,
-    Effect.forkScoped
+  const rounds = Effect.forever(Effect.zipRight(Effect.sleep(Duration.times(options.lease, 1 / looks)), round))
+  const keep = Effect.zipRight(
+    Effect.all([rounds, FiberSet.join(renewals)], { concurrency: "unbounded", discard: true }),
+    Effect.never
   )
 
   /**
@@ -97,7 +97,7 @@ export const keeper = Effect.fnUntraced(function*(
       )
     })
 
-  return { hold } as const
+  return { hold, keep } as const
 })
 
 export type Keeper = Effect.Effect.Success<ReturnType<typeof keeper>>

@@ -56,7 +56,7 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
               reserved_to = clock_timestamp() + make_interval(secs => ${leaseSeconds})
           -- an array, and no join: how many are due the planner cannot know
           WHERE id = ANY(ARRAY(SELECT id FROM due))
-          RETURNING id, topic, order_id::text AS key, payload, traceparent
+          RETURNING id, topic, order_id::text AS key, payload, traceparent, coalesce(topic_generation, 0) AS generation
         )
         -- UPDATE returns rows in no particular order
         SELECT leased.*, (

@@ -6,6 +6,8 @@ export interface OutboxEvent {
   readonly key: string
   readonly payload: string
   readonly traceparent: string | null
+  /** Tells over how many partitions of the topic the orders were spread when the payment was created: see `Spreads`. */
+  readonly generation: number
 }
 
 /** Events that one worker holds until the lease runs out by the database's clock. */

@@ -1,6 +1,7 @@
 import type { Duration, Redacted } from "effect"
 import { Array as Arr, Clock, Effect } from "effect"
 import * as CrashPoint from "../domain/CrashPoint.js"
+import { beside } from "../infra/Beside.js"
 import * as Notifications from "../infra/PostgresNotifications.js"
 import * as Trace from "../infra/Trace.js"
 import type { Publisher } from "./EventPublisher.js"
@@ -13,6 +14,7 @@ import { Outbox } from "./Outbox.js"
 import type { Claim } from "./OutboxEvent.js"
 import * as OutboxWake from "./OutboxWake.js"
 import * as Outcome from "./Outcome.js"
+import * as Progress from "./Progress.js"
 
 export interface RelayOptions {
   readonly batchSize: number
@@ -22,7 +24,7 @@ export interface RelayOptions {
   readonly notifications: Redacted.Redacted
   /** How long a stop waits for the claim in hand. */
   readonly drainTimeout: Duration.DurationInput
-  /** Told after each look at the outbox: why it failed, or undefined. */
+  /** Told after each look at the outbox, and when it changes: why events are not published, or undefined. */
   readonly onTurn: (problem: string | undefined) => Effect.Effect<void>
 }
 
@@ -35,17 +37,34 @@ interface Shared {
   stopping: boolean
   readonly floor: Floor.Floor
   readonly leases: Lease.Keeper
+  readonly progress: Progress.Progress
 }
+
+/** What a claim waits for when its database does not answer. */
+const database = "postgres"
+
+/** Milliseconds until events of a topic that is missing are tried again: the delay of their release, and some. */
+const missingTopic = 10_000
 
 /** Sends what is leased, and writes down what became of it. */
 const publish = Effect.fnUntraced(function*(claim: Claim, since: bigint, publisher: Publisher, shared: Shared) {
   yield* CrashPoint.pass("relay-claimed")
+  const { begin, end, moved, postponed, reached, stuck } = shared.progress
+  const work = begin("waiting for the brokers' answer")
+  const outages = {
+    waits: (problem: string) => stuck(work, problem),
+    missing: (topic: string, problem: string) => postponed(topic, problem, missingTopic),
+    reached
+  }
   yield* shared.leases.hold(
     claim,
     since,
-    ({ mayStart }) => publisher.publish(claim.events, mayStart),
-    (outcome) => Outcome.write(claim, outcome, shared.stopping)
-  )
+    ({ mayStart }) => publisher.publish(claim.events, mayStart, outages),
+    (outcome) => {
+      moved(work, "waiting for the database to mark what was published")
+      return Outcome.write(claim, outcome, shared.stopping)
+    }
+  ).pipe(Effect.ensuring(Effect.sync(() => end(work))))
 })
 
 /** Leases what is due, and takes it through. Answers whether there may be more to do now. */
@@ -59,8 +78,14 @@ const look = Effect.fnUntraced(function*(
   const since = yield* Clock.currentTimeNanos
   const from = shared.floor.begin()
   const looks = wake.handover.look()
+  const { begin, end, postponed, problem, reached } = shared.progress
+  const work = begin("waiting for the database to lease events")
   const claim = yield* outbox.claim(options.batchSize, from).pipe(
-    Effect.tapError((error) => options.onTurn(error.message)),
+    Effect.ensuring(Effect.sync(() => end(work))),
+    Effect.tapError((error) => {
+      postponed(database, error.message, Infinity)
+      return options.onTurn(error.message)
+    }),
     Effect.catchTag("DatabaseUnavailable", (error) => Effect.logDebug("no look at the outbox", error))
   )
   // the next announcement or poll looks again; to fail would take from the other lanes what they have sent, and not marked
@@ -69,7 +94,8 @@ const look = Effect.fnUntraced(function*(
     return false
   }
   if (claim.sight !== undefined) shared.floor.found(from, since, claim.sight)
-  yield* options.onTurn(undefined)
+  reached(database)
+  yield* options.onTurn(problem())
   if (claim.events.length === 0) return false
   const full = claim.events.length === options.batchSize
   // where a claim was full there is more: another lane need not wait for this one
@@ -124,16 +150,15 @@ export const serve = Effect.fnUntraced(function*(options: RelayOptions) {
   const shared: Shared = {
     stopping: false,
     floor: yield* Floor.make,
+    progress: yield* Progress.make(options.onTurn),
     leases: yield* Lease.keeper({ lease: options.lease, stopping: () => shared.stopping })
   }
   yield* Effect.acquireRelease(
     Effect.sync(() => handover.open(options.batchSize)),
     () => giveBack(handover.close())
   )
-  yield* Effect.forkScoped(Notifications.listen(options.notifications, OutboxWake.channel, announce))
-  yield* Effect.forkScoped(Effect.forever(Effect.zipRight(Effect.sleep(options.pollInterval), announce)))
   const work = Effect.all(Arr.makeBy(lanes, () => lane(options, shared)), { concurrency: "unbounded", discard: true })
-  return yield* InHand.finish(work, {
+  const main = InHand.finish(work, {
     onStop: Effect.suspend(() => {
       shared.stopping = true
       return CrashPoint.pass("relay-stopping").pipe(
@@ -142,5 +167,11 @@ export const serve = Effect.fnUntraced(function*(options: RelayOptions) {
       )
     }),
     within: options.drainTimeout
-  }).pipe(Effect.zipRight(Effect.never))
+  })
+  return yield* beside(Effect.zipRight(main, Effect.never), [
+    shared.leases.keep,
+    shared.progress.watch,
+    Notifications.listen(options.notifications, OutboxWake.channel, announce),
+    Effect.forever(Effect.zipRight(Effect.sleep(options.pollInterval), announce))
+  ])
 }, Effect.scoped)

@@ -117,13 +117,13 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
           UPDATE outbox_shard
           SET batch = outbox_shard.batch + 1, batch_at = clock_timestamp(),
               leased_to = greatest(leased_to, (SELECT max(id) FROM due))
-          FROM mine
-          WHERE outbox_shard.shard = mine.shard AND EXISTS (SELECT FROM due)
+          FROM mine WHERE outbox_shard.shard = mine.shard AND EXISTS (SELECT FROM due)
           RETURNING outbox_shard.batch
         ), leased AS (
           UPDATE event SET batch = numbered.batch, lease_token = NULL, reserved_to = NULL FROM numbered
           WHERE event.id = ANY(ARRAY(SELECT id FROM due)) -- no join, as in Outbox.claim
-          RETURNING event.id, topic, order_id::text AS key, payload, traceparent, event.batch AS number
+          RETURNING event.id, topic, order_id::text AS key, payload, traceparent,
+                    coalesce(topic_generation, 0) AS generation, event.batch AS number
         )
         SELECT leased.* FROM mine LEFT JOIN leased ON true ORDER BY leased.id
       `.pipe(run)

@@ -51,6 +51,9 @@ export class ShardOwners extends Effect.Service<ShardOwners>()("payments/ShardOw
     /**
      * Says that this relay is alive, and keeps these shards, the newest last. Answers the tokens that are still good, those
      * in whose shards something is due, and where the relay stands among those that are alive.
+     *
+     * Waits for no statement of a worker, which may hold the row of its shard for long: a shard that is passed over is kept
+     * by a later round, and meanwhile nobody else can take it.
      */
     const keep = Effect.fn("ShardOwners.keep")(function*(relay: string, owned: ReadonlyArray<OwnedShard>) {
       const [row] = yield* sql<
@@ -67,15 +70,17 @@ export class ShardOwners extends Effect.Service<ShardOwners>()("payments/ShardOw
           ON CONFLICT (id) DO UPDATE SET alive_to = EXCLUDED.alive_to
         ), dead AS (
           DELETE FROM outbox_relay WHERE alive_to < clock_timestamp() AND id <> ${relay}::uuid
-        ), kept AS (
-          UPDATE outbox_shard SET owned_to = ${leaseEnd} WHERE owner = ANY(${tokensOf(owned)}::uuid[]) RETURNING owner
+        ), free AS MATERIALIZED (
+          SELECT shard FROM outbox_shard WHERE owner = ANY(${tokensOf(owned)}::uuid[]) FOR UPDATE SKIP LOCKED
+        ), prolonged AS (
+          UPDATE outbox_shard SET owned_to = ${leaseEnd} FROM free WHERE outbox_shard.shard = free.shard
         ), others AS (
           SELECT id FROM outbox_relay WHERE alive_to >= clock_timestamp() AND id <> ${relay}::uuid
         )
         SELECT (SELECT count(*)::int FROM others WHERE id < ${relay}::uuid) AS before,
                (SELECT count(*)::int + 1 FROM others) AS alive,
                (SELECT count(*)::int FROM outbox_shard) AS shards,
-               ARRAY(SELECT owner::text FROM kept) AS kept,
+               ARRAY(SELECT owner::text FROM outbox_shard WHERE owner = ANY(${tokensOf(owned)}::uuid[])) AS kept,
                ARRAY(${dueOf(owned)}) AS due
       `.pipe(run, Effect.withTracerEnabled(false))
       return row!

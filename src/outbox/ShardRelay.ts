@@ -1,15 +1,16 @@
 import type { Redacted } from "effect"
-import { Deferred, Duration, Effect, Fiber, FiberSet, Metric } from "effect"
+import { Duration, Effect, Fiber, FiberSet, Metric } from "effect"
 import { randomUUID } from "node:crypto"
 import * as CrashPoint from "../domain/CrashPoint.js"
 import * as Bell from "../infra/Bell.js"
+import { beside } from "../infra/Beside.js"
 import * as Notifications from "../infra/PostgresNotifications.js"
 import * as InHand from "./InHand.js"
 import * as OutboxWake from "./OutboxWake.js"
+import * as Progress from "./Progress.js"
 import type { OwnedShard } from "./ShardOwners.js"
 import { ShardOwners } from "./ShardOwners.js"
 import type { ShardOptions } from "./ShardTakeover.js"
-import * as ShardTakeover from "./ShardTakeover.js"
 import * as ShardWorker from "./ShardWorker.js"
 
 const owned = Metric.gauge("payments_shards_owned", { description: "Shards of orders that this process relays" })
@@ -38,10 +39,8 @@ interface Held {
   readonly owned: OwnedShard
   readonly bell: Bell.Bell
   readonly rouse: Bell.Bell
-  readonly ended: Deferred.Deferred<void>
+  readonly work: Progress.Work
   stopping: boolean
-  /** Why nothing is published now. */
-  problem: string | undefined
 }
 
 /** Whatever it waits for, it looks up. */
@@ -63,32 +62,28 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
   const id = randomUUID()
   /** In the order in which they came. */
   const held = new Set<Held>()
-  const workers = yield* FiberSet.make()
+  const workers = yield* FiberSet.make<void>()
+  const progress = yield* Progress.make(options.report)
   const all = () => Array.from(held, ({ owned }) => owned)
 
-  const tell = (one: Held, problem: string | undefined) =>
-    Effect.suspend(() => {
-      one.problem = problem
-      const problems = Array.from(held).flatMap(({ problem }) => problem ?? [])
-      return Effect.zipRight(Metric.set(stuck, problems.length), options.report(problems[0]))
-    })
+  const count = Effect.suspend(() => {
+    const problems = Array.from(held).filter(({ work }) => work.problem !== undefined)
+    return Metric.set(stuck, problems.length)
+  })
 
-  /** Ends well: the batch in hand is finished, and the shard is free. */
-  const end = (one: Held) =>
-    Effect.suspend(() => {
-      one.stopping = true
-      rouse(one)
-      return Deferred.await(one.ended)
-    })
+  /** Ends well, whenever that may be: the batch in hand is finished, and the shard is free. */
+  const end = (one: Held) => {
+    one.stopping = true
+    rouse(one)
+  }
 
   const begin = Effect.fnUntraced(function*(owned: OwnedShard) {
     const one: Held = {
       owned,
       bell: Bell.make(),
       rouse: Bell.make(),
-      ended: yield* Deferred.make<void>(),
-      stopping: false,
-      problem: undefined
+      work: progress.begin(`taking over shard ${owned.shard}`),
+      stopping: false
     }
     held.add(one)
     const work = ShardWorker.serve(owned, {
@@ -96,13 +91,18 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
       bell: one.bell,
       rouse: one.rouse,
       stopping: () => one.stopping,
-      onOutage: (problem) => tell(one, problem)
+      onProgress: (doing) => {
+        if (doing === undefined) progress.end(one.work)
+        else progress.moved(one.work, doing)
+      },
+      onOutage: (problem) => Effect.zipRight(Effect.sync(() => progress.stuck(one.work, problem)), count)
     }).pipe(
-      Effect.zipRight(Effect.ignore(owners.release(owned))),
       Effect.catchTag("ShardLost", () => Effect.logInfo("another relay has this shard now")),
+      // also after a defect: another relay need not wait for the lease
+      Effect.ensuring(Effect.suspend(() => Effect.ignore(owners.release(owned)))),
+      Effect.ensuring(Effect.sync(() => progress.end(one.work))),
       Effect.ensuring(Effect.sync(() => held.delete(one))),
-      Effect.ensuring(tell(one, undefined)),
-      Effect.ensuring(Deferred.succeed(one.ended, undefined)),
+      Effect.ensuring(count),
       Effect.annotateLogs({ shard: owned.shard })
     )
     yield* FiberSet.run(
@@ -124,21 +124,38 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
   /** Rings where something is due. */
   const ringDue = (tokens: ReadonlyArray<string>) => ring(({ owned }) => tokens.includes(owned.token))
 
-  /** Keeps what is ours, gives back what is too much, takes what is missing; and looks what nobody has announced. */
-  const round = Effect.gen(function*() {
+  /** Where this relay stands, by the last answer of `keep`. */
+  let standing: { readonly alive: number; readonly before: number; readonly shards: number } | undefined
+  const kept = Bell.make()
+
+  const turn = yield* Effect.makeSemaphore(1)
+  let gone = false
+
+  /** Keeps what is ours, and nothing else: it waits for no work. */
+  const keep = Effect.gen(function*() {
+    if (gone) return
     const tokens = all().map(({ token }) => token)
-    const { alive, before, due, kept, shards } = yield* owners.keep(id, all())
+    const answer = yield* progress.asking("keeping the shards", owners.keep(id, all()))
+    standing = answer
     for (const one of held) {
       // a worker that idles would not learn it
-      if (!kept.includes(one.owned.token) && tokens.includes(one.owned.token)) rouse(one)
+      if (!answer.kept.includes(one.owned.token) && tokens.includes(one.owned.token)) rouse(one)
     }
-    yield* ringDue(due)
-    const mine = share(shards, alive, before)
-    const active = Array.from(held).filter(({ stopping }) => !stopping)
-    yield* Effect.forEach(active.slice(mine), end, { concurrency: "unbounded", discard: true })
-    if (active.length < mine) yield* Effect.forEach(yield* owners.acquire(mine - active.length), begin)
+    yield* ringDue(answer.due)
     yield* Metric.set(owned, held.size)
-    if (Array.from(held).every(({ problem }) => problem === undefined)) yield* options.report(undefined)
+    yield* options.report(progress.problem())
+    kept.ring()
+  }).pipe(turn.withPermits(1), Effect.catchTag("DatabaseUnavailable", (error) => options.report(error.message)))
+
+  /** Gives back what is too much, and takes what is missing. */
+  const balance = Effect.gen(function*() {
+    if (standing === undefined) return
+    const mine = share(standing.shards, standing.alive, standing.before)
+    const active = Array.from(held).filter(({ stopping }) => !stopping)
+    active.slice(mine).forEach(end)
+    if (active.length >= mine) return
+    yield* Effect.forEach(yield* progress.asking("taking shards", owners.acquire(mine - active.length)), begin)
+    yield* Metric.set(owned, held.size)
   }).pipe(Effect.catchTag("DatabaseUnavailable", (error) => options.report(error.message)))
 
   const look = wake.rung.pipe(
@@ -152,43 +169,28 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
     Effect.catchTag("DatabaseUnavailable", (error) => Effect.logDebug("no look at the outbox", error))
   )
 
-  yield* Effect.forkScoped(Notifications.listen(options.notifications, OutboxWake.channel, wake.announce))
   const pause = Effect.sleep(Duration.min(roundInterval, options.pollInterval))
-  return yield* Effect.all([Effect.forever(look), Effect.forever(Effect.zipRight(round, pause))], {
-    concurrency: "unbounded"
-  }).pipe(
-    Effect.zipRight(Effect.never),
-    Effect.onInterrupt(() =>
-      Fiber.interruptAll(workers).pipe(
-        Effect.zipRight(owners.leave(id)),
-        Effect.ignore,
-        Effect.interruptible,
-        Effect.timeoutOption(Duration.sum(Duration.decode(options.drainTimeout), Duration.seconds(2)))
-      )
-    )
+  // also when one of them fails: what the others have in hand is finished, and nobody waits for our leases
+  const leave = Fiber.interruptAll(workers).pipe(
+    // a statement that keeps would bring us back to life
+    Effect.zipRight(
+      turn.withPermits(1)(Effect.suspend(() => {
+        gone = true
+        return owners.leave(id)
+      }))
+    ),
+    Effect.ignore,
+    Effect.interruptible,
+    Effect.timeoutOption(Duration.sum(Duration.decode(options.drainTimeout), Duration.seconds(2)))
   )
+  // no new shard while they end; but those that we have are kept until they have ended
+  const main = Effect.all(
+    [Effect.forever(look), Effect.forever(Effect.zipRight(kept.rung, balance)), FiberSet.join(workers)],
+    { concurrency: "unbounded", discard: true }
+  ).pipe(Effect.zipRight(Effect.never), Effect.ensuring(leave))
+  return yield* beside(main, [
+    Effect.forever(Effect.zipRight(keep, pause)),
+    progress.watch,
+    Notifications.listen(options.notifications, OutboxWake.channel, wake.announce)
+  ])
 }, Effect.scoped)
-
-/**
- * Writes down what became of batches that no exactly-once relay goes on with, so that their events can be sent by relays
- * of the other delivery. Never ends by itself.
- */
-export const settleOrphans = Effect.fnUntraced(function*(
-  options: ShardOptions & { readonly interval: Duration.DurationInput }
-) {
-  const owners = yield* ShardOwners
-  const settle = Effect.gen(function*() {
-    for (const shard of yield* owners.acquireOrphans) {
-      yield* ShardTakeover.takeOver(shard, options).pipe(
-        Effect.scoped,
-        Effect.zipRight(owners.release(shard)),
-        Effect.zipRight(Effect.logInfo("the batches of a shard that nobody had are settled")),
-        Effect.annotateLogs({ shard: shard.shard })
-      )
-    }
-  }).pipe(
-    Effect.catchTag("ShardLost", () => Effect.void),
-    Effect.catchAll((error) => Effect.logWarning("batches that nobody has are not settled yet", error))
-  )
-  return yield* Effect.forever(Effect.zipRight(settle, Effect.sleep(options.interval)))
-})

@@ -10,11 +10,12 @@ import { ShardBatches } from "./ShardBatches.js"
 import type { OwnedShard } from "./ShardOwners.js"
 import type { ShardOptions } from "./ShardTakeover.js"
 import { ShardLost, takeOver } from "./ShardTakeover.js"
+import { Spreads } from "./Spreads.js"
 
 /** Writes a batch and its number into a transaction. */
-const send = Effect.fnUntraced(function*(transactions: Transactions, batch: Batch) {
+const send = Effect.fnUntraced(function*(transactions: Transactions, batch: Batch, spreads: Spreads) {
   yield* CrashPoint.pass("relay-claimed")
-  yield* transactions.send(batch.events.map(EventRecord.make), batch.number)
+  yield* transactions.send(batch.events.map((event) => EventRecord.make(event, spreads.of(event))), batch.number)
   yield* CrashPoint.pass("relay-batch-sent")
 })
 
@@ -68,18 +69,26 @@ export const serve = Effect.fnUntraced(function*(
     readonly rouse: Bell.Bell
     /** Asked before each batch: true ends the work. */
     readonly stopping: () => boolean
-    /** Told why nothing is published now, and undefined when something can be. */
-    readonly onOutage: (problem: string | undefined) => Effect.Effect<void>
+    /** Told what is done now: whatever was in its way is over. Undefined when it waits for something to be due. */
+    readonly onProgress: (doing: string | undefined) => void
+    /** Told why nothing is published now. */
+    readonly onOutage: (problem: string) => Effect.Effect<void>
   }
 ) {
   const batches = yield* ShardBatches
+  const spreads = yield* Spreads
   /** Grows with what succeeds and halves with what is refused, until the event at fault is alone. */
   let size = options.batchSize
   const pause = (time: Duration.DurationInput) => Effect.raceFirst(Effect.sleep(time), options.rouse.rung)
+  /** Failures since the last progress. Each doubles the pause before the next takeover, from 50 ms to 2 s. */
+  let failures = 0
+  const progress = (doing: string | undefined) => {
+    failures = 0
+    options.onProgress(doing)
+  }
 
   const work = Effect.gen(function*() {
     const transactions = yield* takeOver(owned, options)
-    yield* options.onOutage(undefined)
     const claim = Effect.suspend(() =>
       options.stopping()
         ? Effect.succeed(nothing)
@@ -93,7 +102,7 @@ export const serve = Effect.fnUntraced(function*(
     let batch = yield* claim
     while (batch.events.length > 0 || Option.isSome(last) || !options.stopping()) {
       if (batch.events.length > 0) {
-        const sending = send(transactions, batch).pipe(
+        const sending = send(transactions, batch, spreads).pipe(
           Effect.tapErrorTag("TransactionFailed", ({ reason, refused }) => {
             if (!refused) return Effect.void
             if (batch.events.length === 1) return refuse(batch, reason)
@@ -106,11 +115,14 @@ export const serve = Effect.fnUntraced(function*(
         const [next] = yield* Effect.all([claim, transactions.commit], { concurrency: "unbounded" })
         last = Option.some(batch)
         batch = next
+        progress(`publishing events of shard ${owned.shard}`)
       } else {
         const more = yield* markLast
         last = Option.none()
         if (!more && !options.stopping()) {
+          progress(undefined)
           yield* Effect.raceFirst(options.bell.rung, Effect.delay(renew(owned, transactions), renewal))
+          options.onProgress(`publishing events of shard ${owned.shard}`)
         }
         batch = yield* claim
       }
@@ -122,18 +134,14 @@ export const serve = Effect.fnUntraced(function*(
       DatabaseUnavailable: (error) => Effect.zipRight(options.onOutage(error.message), pause("250 millis")),
       KafkaUnavailable: (error) => Effect.zipRight(options.onOutage(error.message), pause("250 millis")),
       // an operator decides; until then the others need not try in vain
-      ShardStuck: (error) =>
-        Effect.logError(error.message).pipe(
-          Effect.zipRight(options.onOutage(error.message)),
-          Effect.zipRight(pause("30 seconds"))
-        ),
+      ShardStuck: (error) => Effect.zipRight(options.onOutage(error.message), pause("30 seconds")),
       TopicMissing: (error) => Effect.zipRight(options.onOutage(error.message), pause("5 seconds")),
       TransactionFailed: (error) =>
         error.refused
           ? Effect.void
-          : Effect.zipRight(
-            Effect.logDebug("a transaction did not end well: its number will tell", error),
-            Effect.zipRight(options.onOutage(error.message), pause(error.tooLong ? "5 seconds" : "50 millis"))
+          : Effect.logDebug("a transaction did not end well: its number will tell", error).pipe(
+            Effect.zipRight(options.onOutage(error.message)),
+            Effect.zipRight(Effect.suspend(() => pause(Math.min(2_000, 50 * 2 ** failures++))))
           )
     }),
     Effect.repeat({ while: () => !options.stopping() }),

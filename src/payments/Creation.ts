@@ -54,15 +54,15 @@ export const make = Effect.fnUntraced(function*(outbox: Outbox, sequences: Seque
         const statement = (onConflict: Statement.Fragment) =>
           sql<Written & { readonly refused: ReadonlyArray<string> | null }>`
             WITH input AS MATERIALIZED (${input}), created AS (
-              INSERT INTO payment (order_id, status, inventory_key)
-              SELECT order_id, 'CREATED', inventory_key FROM input
+              INSERT INTO payment (order_id, status, inventory_key, topic_generation)
+              SELECT order_id, 'CREATED', inventory_key, ${outbox.generation} FROM input
               ORDER BY order_id -- all writers lock in one order
               ${onConflict}
-              RETURNING order_id
+              RETURNING order_id, topic_generation
             ), appended AS (
               ${
             outbox.append(
-              sql`SELECT order_id, payload, traceparent FROM created JOIN input USING (order_id)`,
+              sql`SELECT order_id, payload, traceparent, topic_generation FROM created JOIN input USING (order_id)`,
               advance
             )
           }

@@ -50,11 +50,14 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
             UPDATE payment SET status = ${outcome}::payment_status, updated_at = clock_timestamp()
             FROM target
             WHERE payment.id = target.id AND target.status = 'CREATED'
-            RETURNING order_id
+            RETURNING order_id, topic_generation
           ), appended AS (
             ${
             outbox.append(
-              sql`SELECT order_id, ${payload}::text AS payload, ${traceparent}::text AS traceparent FROM settled`,
+              sql`
+                SELECT order_id, ${payload}::text AS payload, ${traceparent}::text AS traceparent, topic_generation
+                FROM settled
+              `,
               leases ? { token } : undefined
             )
           }
@@ -116,11 +119,11 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
           UPDATE payment SET status = target.outcome, updated_at = clock_timestamp()
           FROM target
           WHERE payment.id = target.id AND target.before = 'CREATED'
-          RETURNING payment.order_id, target.payload, target.traceparent
+          RETURNING payment.order_id, target.payload, target.traceparent, payment.topic_generation
         ), appended AS (
           ${
           outbox.append(
-            sql`SELECT order_id, payload, traceparent FROM settled`,
+            sql`SELECT order_id, payload, traceparent, topic_generation FROM settled`,
             leases ? { token } : undefined
           )
         }

@@ -63,13 +63,15 @@ export const make = Effect.gen(function*() {
   const { ring, rung } = Bell.make()
   const aloneOnly = yield* Effect.makeSemaphore(aloneLimit)
 
-  const commit = (group: ReadonlyArray<Waiting>) => {
-    const first = firstOfEach(group)
-    return repo.settleAll(first).pipe(
-      Effect.map((others) => {
+  const commit = (group: ReadonlyArray<Waiting>) =>
+    // suspended: a bug in any of it is an answer too, and the lane goes on
+    Effect.suspend(() => {
+      const first = firstOfEach(group)
+      return Effect.map(repo.settleAll(first), (others) => {
         groups.unsafeUpdate(group.length, [])
         return answers(group, first, others)
-      }),
+      })
+    }).pipe(
       // also a bug and an interruption: nobody is left without an answer
       Effect.onExit((exit) =>
         Effect.sync(() => {
@@ -78,7 +80,6 @@ export const make = Effect.gen(function*() {
       ),
       Effect.exit
     )
-  }
 
   const commitNext = Effect.suspend(() => {
     const group = waiting.splice(0, groupLimit).filter(stillWaits)

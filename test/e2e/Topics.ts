@@ -90,6 +90,10 @@ export const make = Effect.fnUntraced(function*(brokers: string) {
 
   const remove = (topic: string) => Effect.promise(() => admin.deleteTopics({ topics: [topic] }))
 
+  /** From now on there are so many partitions. */
+  const grow = (topic: string, count: number) =>
+    Effect.promise(() => admin.createPartitions({ topicPartitions: [{ topic, count }] }))
+
   const alter = (type: number) => (resource: string, name: string, value: string) =>
     Effect.promise(() =>
       admin.alterConfigs({
@@ -135,6 +139,7 @@ export const make = Effect.fnUntraced(function*(brokers: string) {
     members,
     ends,
     remove,
+    grow,
     configure,
     configureBroker,
     follow

@@ -1,16 +1,27 @@
 import { SqlClient } from "@effect/sql"
-import { Effect, Layer, Schedule } from "effect"
+import { Duration, Effect, Layer, Logger, Schedule } from "effect"
 import { OrderId } from "../../src/domain/Payment.js"
 import * as PaymentEvent from "../../src/domain/PaymentEvent.js"
+import * as RecordTime from "../../src/infra/RecordTime.js"
+import * as EventRecord from "../../src/outbox/EventRecord.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
+import type { OutboxEvent } from "../../src/outbox/OutboxEvent.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
+import { Spreads } from "../../src/outbox/Spreads.js"
+import * as KafkaAnswers from "../utils/KafkaAnswers.js"
 import * as PgTest from "../utils/PgTest.js"
 
 export const options = { topic: "payment", lease: "30 seconds", maxAttempts: 3 } as const
 
+/** Topics of tests have so many partitions, and get no more. */
+const spread = { partitions: 4 }
+
+export const record = (event: OutboxEvent) => EventRecord.make(event, spread)
+
 /** A database of its own, and an outbox over it. */
 export const layer = Outbox.Default(options).pipe(
   Layer.provideMerge(OutboxWake.layerLocal),
+  Layer.provideMerge(Layer.succeed(Spreads, Spreads.make({ of: () => spread, watch: () => Effect.never }))),
   Layer.provideMerge(PgTest.layer)
 )
 
@@ -68,3 +79,28 @@ export const until = <A>(look: Effect.Effect<A, unknown, SqlClient.SqlClient>, h
     Effect.timeout("20 seconds"),
     Effect.orDie
   )
+
+/** The lines that are logged through the layer. */
+export const logs = () => {
+  const lines: Array<string> = []
+  const logger = Logger.make(({ logLevel, message }) => {
+    if (logLevel.label !== "DEBUG") lines.push(Array.isArray(message) ? message.join(" ") : String(message))
+  })
+  return [lines, Logger.replace(Logger.defaultLogger, logger)] as const
+}
+
+const now = Effect.sync(() => RecordTime.follow(Date.now(), performance.now()))
+
+/** For the life of the scope the clock of the database is so far ahead of the brokers'. */
+export const databaseAhead = (time: Duration.DurationInput) =>
+  Effect.acquireRelease(
+    Effect.sync(() => RecordTime.follow(Date.now() + Duration.toMillis(time), performance.now())),
+    () => now
+  )
+
+/** Requests that a broker may refuse through no fault of an event. */
+export const refusals = [
+  ["Produce", KafkaAnswers.errors.notEnoughReplicas],
+  ["Produce", KafkaAnswers.errors.topicAuthorizationFailed],
+  ["InitProducerId", KafkaAnswers.errors.transactionalIdAuthorizationFailed]
+] as const

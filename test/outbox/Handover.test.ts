@@ -46,6 +46,7 @@ const rows = Effect.flatMap(SqlClient.SqlClient, (sql) =>
   `)
 
 const eventOf = ({ id, key, payload, topic, traceparent }: Row): OutboxEvent => ({
+  generation: 0,
   id,
   topic,
   key,
@@ -228,7 +229,7 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("what is l
         )
       )
       const advance = handover.advance()!
-      const event = { id: "1", topic: "payment", key: "1", payload: "{}", traceparent: null }
+      const event = { id: "1", topic: "payment", key: "1", payload: "{}", traceparent: null, generation: 0 }
       const length = 30_000_000_000n
       handover.hand({ ...advance, since: clock.unsafeCurrentTimeNanos() - length, events: [event] })
       assert.isFalse(yield* Queue.take(asked))
@@ -244,6 +245,7 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("what is l
     const advance = handover.advance()!
     assert.strictEqual(advance.since, 7n)
     const event = (id: number): OutboxEvent => ({
+      generation: 0,
       id: `${id}`,
       topic: "t",
       key: `${id}`,

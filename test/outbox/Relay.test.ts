@@ -1,6 +1,7 @@
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
 import { Array as Arr, Deferred, Effect, Fiber, Layer, Queue, Redacted } from "effect"
+import * as Kafka from "../../src/infra/Kafka.js"
 import { DatabaseUnavailable } from "../../src/infra/Postgres.js"
 import type { Published } from "../../src/outbox/EventPublisher.js"
 import { EventPublisher } from "../../src/outbox/EventPublisher.js"
@@ -9,13 +10,14 @@ import { Outbox } from "../../src/outbox/Outbox.js"
 import type { OutboxEvent } from "../../src/outbox/OutboxEvent.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import * as Relay from "../../src/outbox/Relay.js"
+import * as KafkaAnswers from "../utils/KafkaAnswers.js"
 import * as KafkaTest from "../utils/KafkaTest.js"
 import * as PgTest from "../utils/PgTest.js"
 import * as Fixtures from "./Fixtures.js"
 
 const TestLayer = Layer.merge(Fixtures.layer, OutboxWake.layerLocal)
 
-const publisher = Layer.suspend(() => KafkaPublisher.layer({ ...KafkaTest.kafka(), onOutage: () => Effect.void }))
+const publisher = Layer.suspend(() => KafkaPublisher.layer(KafkaTest.kafka()))
 
 /** A publisher of the test's own, for what the real broker cannot be made to show on cue. */
 const publishing = (
@@ -322,4 +324,51 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       yield* Fixtures.until(Effect.sync(mayStart), (may) => !may)
       yield* Deferred.succeed(unlock, undefined)
     }))
+
+  it.scoped("the database's clock is two hours ahead of the brokers': records go without a time, and no event is at fault", () =>
+    Effect.gen(function*() {
+      yield* Fixtures.clear
+      const topic = yield* KafkaTest.freshTopic()
+      yield* Fixtures.databaseAhead("2 hours")
+      yield* Fixtures.append(Arr.range(1, 20), { topic })
+      const [lines, logger] = Fixtures.logs()
+      yield* Effect.forkScoped(Effect.provide(run(), Layer.merge(publisher, logger)))
+      yield* Fixtures.until(count("DONE"), (n) => n === 20)
+      const sql = yield* SqlClient.SqlClient
+      assert.isEmpty(yield* sql`SELECT FROM event WHERE attempts > 0`)
+      const records = yield* KafkaTest.read(topic, 20)
+      assert.isTrue(records.every(({ timestamp }) => timestamp === "-1"))
+      assert.lengthOf(lines.filter((line) => line.includes("refuses the time of our records")), 1)
+    }))
+
+  for (const [request, fault] of Fixtures.refusals) {
+    it.scoped(`a broker answers ${request} with ${fault().name}: told once with its word, no attempt, then over`, () =>
+      Effect.gen(function*() {
+        yield* Fixtures.clear
+        const topic = yield* KafkaTest.freshTopic()
+        let refuses = true
+        yield* KafkaAnswers.between((asked, ask) => refuses && asked === request ? Promise.reject(fault()) : ask())
+        yield* Fixtures.append(Arr.range(1, 20), { topic })
+        const [lines, logger] = Fixtures.logs()
+        let problem: string | undefined
+        yield* Effect.forkScoped(Effect.provide(
+          run({ onTurn: (now) => Effect.sync(() => void (problem = now)) }),
+          Layer.merge(publisher, logger)
+        ))
+        const word = Kafka.reason(fault())
+        const told = (line: string) => line.startsWith("not publishing: ")
+        yield* Fixtures.until(Effect.sync(() => lines.filter(told).length), (n) => n === 1)
+        // other lanes look meanwhile, and do not say that all is well
+        for (let look = 0; look < 30; look++) {
+          assert.include(problem, word)
+          yield* Effect.sleep("50 millis")
+        }
+        refuses = false
+        yield* Fixtures.until(count("DONE"), (n) => n === 20)
+        yield* Fixtures.until(Effect.sync(() => problem), (now) => now === undefined)
+        assert.strictEqual(lines.filter(told).length, 1)
+        const sql = yield* SqlClient.SqlClient
+        assert.isEmpty(yield* sql`SELECT FROM event WHERE attempts > 0`)
+      }))
+  }
 })

@@ -1,18 +1,31 @@
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
-import { Array as Arr, Duration, Effect, Fiber, Layer, Option, Redacted, Schedule, Scope } from "effect"
+import {
+  Array as Arr,
+  Cause,
+  Clock,
+  Duration,
+  Effect,
+  Exit,
+  Fiber,
+  Layer,
+  Option,
+  Redacted,
+  Schedule,
+  Scope
+} from "effect"
 import { randomUUID } from "node:crypto"
 import * as Kafka from "../../src/infra/Kafka.js"
 import * as KafkaOffsets from "../../src/infra/KafkaOffsets.js"
 import * as KafkaScan from "../../src/infra/KafkaScan.js"
 import * as KafkaTransactions from "../../src/infra/KafkaTransactions.js"
-import * as EventRecord from "../../src/outbox/EventRecord.js"
 import * as KafkaPublisher from "../../src/outbox/KafkaPublisher.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import * as Relay from "../../src/outbox/Relay.js"
 import { ShardBatches } from "../../src/outbox/ShardBatches.js"
 import * as ShardCount from "../../src/outbox/ShardCount.js"
+import * as ShardOrphans from "../../src/outbox/ShardOrphans.js"
 import { ShardOwners } from "../../src/outbox/ShardOwners.js"
 import * as ShardRelay from "../../src/outbox/ShardRelay.js"
 import * as ShardTakeover from "../../src/outbox/ShardTakeover.js"
@@ -119,7 +132,7 @@ const claimed = Effect.fnUntraced(function*(topic: string, events: number) {
   const transactions = yield* ShardTakeover.takeOver(owned, shardOptions(topic))
   const batch = Option.getOrThrow(yield* (yield* ShardBatches).claim(owned, 500))
   assert.deepStrictEqual(batch.events.map(({ id }) => id), ids)
-  return { ids, owned, transactions, batch, outgoing: batch.events.map(EventRecord.make) } as const
+  return { ids, owned, transactions, batch, outgoing: batch.events.map(Fixtures.record) } as const
 })
 
 /** The rest, as a relay that finds the shard after all others. */
@@ -129,7 +142,7 @@ const deliver = Effect.fnUntraced(function*(topic: string) {
   const transactions = yield* ShardTakeover.takeOver(owned, shardOptions(topic))
   const batch = Option.getOrThrow(yield* batches.claim(owned, 500))
   if (batch.events.length > 0) {
-    yield* transactions.send(batch.events.map(EventRecord.make), batch.number)
+    yield* transactions.send(batch.events.map(Fixtures.record), batch.number)
     yield* transactions.commit
     yield* batches.mark(owned, batch)
   }
@@ -302,7 +315,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       const batches = yield* ShardBatches
       const transactions = yield* ShardTakeover.takeOver(owned, shardOptions(topic))
       const batch = Option.getOrThrow(yield* batches.claim(owned, 500))
-      yield* transactions.send(batch.events.map(EventRecord.make), batch.number)
+      yield* transactions.send(batch.events.map(Fixtures.record), batch.number)
       yield* transactions.commit
 
       let knows = false
@@ -644,7 +657,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       yield* transactions.commit
       yield* Fixtures.append((yield* ordersOf(0, 5)).slice(3), { topic })
       const second = Option.getOrThrow(yield* (yield* ShardBatches).claim(owned, 500))
-      yield* transactions.send(second.events.map(EventRecord.make), second.number)
+      yield* transactions.send(second.events.map(Fixtures.record), second.number)
       yield* Fixtures.append(yield* ordersOf(0, 5), { topic, status: "COMPLETED" })
 
       const url = yield* PgTest.DatabaseUrl
@@ -658,8 +671,8 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
             drainTimeout: "10 seconds",
             onTurn: () => Effect.void
           }),
-          ShardRelay.settleOrphans({ ...shardOptions(topic), interval: "50 millis" })
-        ).pipe(Effect.provide(KafkaPublisher.layer({ ...KafkaTest.kafka(), onOutage: () => Effect.void })))
+          ShardOrphans.settleOrphans({ ...shardOptions(topic), interval: "50 millis" })
+        ).pipe(Effect.provide(KafkaPublisher.layer(KafkaTest.kafka())))
       )
       yield* expire
       yield* until(count("DONE"), (n) => n === 10)
@@ -699,5 +712,116 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       // brokers look for what took too long every 10 seconds
       assert.deepStrictEqual(yield* until(idsOnTopic(topic), ({ length }) => length > 0), ["kept"])
       assert.strictEqual((yield* Effect.flip(still.commit))._tag, "TransactionFailed")
+    }))
+
+  it.scoped("the database's clock is two hours ahead of the brokers': records go without a time, and no event is at fault", () =>
+    Effect.gen(function*() {
+      yield* fresh
+      const topic = yield* KafkaTest.freshTopic()
+      yield* Fixtures.databaseAhead("2 hours")
+      yield* Fixtures.append(Arr.range(1, 20), { topic })
+      const [lines, logger] = Fixtures.logs()
+      yield* Effect.forkScoped(Effect.provide(serve(topic), logger))
+      yield* until(count("DONE"), (n) => n === 20)
+      const sql = yield* SqlClient.SqlClient
+      assert.isEmpty(yield* sql`SELECT FROM event WHERE attempts > 0`)
+      assert.lengthOf(yield* records(topic), 20)
+      assert.lengthOf(lines.filter((line) => line.includes("refuses the time of our records")), 1)
+    }))
+
+  for (const [request, fault] of Fixtures.refusals) {
+    it.scoped(`a broker answers ${request} with ${fault().name}: told once with its word, no attempt, then over`, () =>
+      Effect.gen(function*() {
+        yield* fresh
+        const topic = yield* KafkaTest.freshTopic()
+        let refuses = true
+        yield* KafkaAnswers.between((asked, ask) => refuses && asked === request ? Promise.reject(fault()) : ask())
+        yield* Fixtures.append(Arr.range(1, 20), { topic })
+        const [lines, logger] = Fixtures.logs()
+        let problem: string | undefined
+        yield* Effect.forkScoped(Effect.provide(
+          serve(topic, { report: (now) => Effect.sync(() => void (problem = now)) }),
+          logger
+        ))
+        const word = Kafka.reason(fault())
+        const told = (line: string) => line.startsWith("not publishing: ")
+        yield* until(Effect.sync(() => lines.filter(told).length), (n) => n === 1)
+        // nothing says in between that all is well
+        for (let look = 0; look < 30; look++) {
+          assert.include(problem, word)
+          yield* Effect.sleep("50 millis")
+        }
+        refuses = false
+        yield* until(count("DONE"), (n) => n === 20)
+        yield* until(Effect.sync(() => problem), (now) => now === undefined)
+        assert.strictEqual(lines.filter(told).length, 1)
+        assert.isTrue(lines.some((line) => line.startsWith("publishing again, after ")))
+        const sql = yield* SqlClient.SqlClient
+        assert.isEmpty(yield* sql`SELECT FROM event WHERE attempts > 0`)
+      }))
+  }
+
+  it.scoped("a broker stalls while shards are handed over: the others are kept", () =>
+    Effect.gen(function*() {
+      yield* fresh
+      const topic = yield* KafkaTest.freshTopic()
+      const sql = yield* SqlClient.SqlClient
+      const owned = sql<{ readonly token: string; readonly alive: boolean }>`
+        SELECT owner::text AS token, owned_to > clock_timestamp() AS alive FROM outbox_shard WHERE owner IS NOT NULL
+      `
+      let stalls = true
+      const go: Array<() => void> = []
+      yield* KafkaAnswers.between((asked, ask) =>
+        stalls && asked === "EndTxn"
+          ? new Promise<void>((resolve) => go.push(resolve)).then(ask)
+          : ask()
+      )
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          stalls = false
+          go.forEach((resolve) => resolve())
+        })
+      )
+      const relay = yield* serve(topic, { pollInterval: "100 millis" }).pipe(
+        Effect.provide(ShardOwners.Default({ lease: "2 seconds" })),
+        Effect.forkScoped
+      )
+      // each shard waits for the broker
+      yield* until(Effect.sync(() => go.length), (n) => n === 8)
+      // another relay has come, and gets half of them
+      yield* sql`
+        INSERT INTO outbox_relay (id, alive_to)
+        VALUES ('00000000-0000-0000-0000-000000000000', clock_timestamp() + interval '1 hour')
+      `
+      const tokens = new Set((yield* owned).map(({ token }) => token))
+      const since = yield* Clock.currentTimeNanos
+      while ((yield* Clock.currentTimeNanos) - since < 5_000_000_000n) {
+        const now = yield* owned
+        assert.isTrue(now.every(({ alive, token }) => alive && tokens.has(token)), "a shard was not kept")
+        yield* Effect.sleep("50 millis")
+      }
+      stalls = false
+      go.forEach((resolve) => resolve())
+      yield* until(owned, ({ length }) => length === 4)
+      yield* Fiber.interrupt(relay)
+    }))
+
+  it.scoped("a worker dies of a bug: the relay fails with it, and leaves nobody a lease to wait for", () =>
+    Effect.gen(function*() {
+      yield* fresh
+      const topic = yield* KafkaTest.freshTopic()
+      const sql = yield* SqlClient.SqlClient
+      yield* Fixtures.append(Arr.range(1, 20), { topic })
+      const batches = yield* ShardBatches
+      const claim: typeof batches.claim = (owned, limit) =>
+        owned.shard === 3 ? Effect.dieMessage("division by zero") : batches.claim(owned, limit)
+      const relay = yield* serve(topic).pipe(
+        Effect.provideService(ShardBatches, ShardBatches.make({ ...batches, claim })),
+        Effect.fork
+      )
+      const exit = yield* Fiber.await(relay).pipe(Effect.timeout("30 seconds"))
+      assert.isTrue(Exit.isFailure(exit) && Cause.isDie(exit.cause))
+      assert.isEmpty(yield* sql`SELECT FROM outbox_shard WHERE owner IS NOT NULL`)
+      assert.isEmpty(yield* sql`SELECT FROM outbox_relay`)
     }))
 })

@@ -17,7 +17,10 @@ const { createErrorFromCode } = require("kafkajs/src/protocol/error") as {
 export const errors = {
   notLeader: () => createErrorFromCode(6),
   unknownMember: () => createErrorFromCode(25),
-  concurrentTransactions: () => createErrorFromCode(51)
+  concurrentTransactions: () => createErrorFromCode(51),
+  notEnoughReplicas: () => createErrorFromCode(19),
+  topicAuthorizationFailed: () => createErrorFromCode(29),
+  transactionalIdAuthorizationFailed: () => createErrorFromCode(53)
 }
 
 /** Puts `answer` between all clients of this process and the ports of their brokers, for the life of the scope. */

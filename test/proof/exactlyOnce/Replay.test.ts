@@ -6,7 +6,6 @@ import * as KafkaOffsets from "../../../src/infra/KafkaOffsets.js"
 import * as KafkaScan from "../../../src/infra/KafkaScan.js"
 import type { Transactions } from "../../../src/infra/KafkaTransactions.js"
 import * as KafkaTransactions from "../../../src/infra/KafkaTransactions.js"
-import * as EventRecord from "../../../src/outbox/EventRecord.js"
 import type { Batch } from "../../../src/outbox/ShardBatches.js"
 import { ShardBatches } from "../../../src/outbox/ShardBatches.js"
 import type { OwnedShard } from "../../../src/outbox/ShardOwners.js"
@@ -101,7 +100,7 @@ const follow = Effect.fnUntraced(function*(schedule: Schedule, topic: string, un
       }
       case "send":
         return Either.isRight(
-          yield* Effect.either(hand.transactions!.send(hand.batch!.events.map(EventRecord.make), hand.batch!.number))
+          yield* Effect.either(hand.transactions!.send(hand.batch!.events.map(Fixtures.record), hand.batch!.number))
         )
       case "commit":
       case "loseCommitAnswer":

@@ -1,0 +1,125 @@
+import { SqlClient } from "@effect/sql"
+import { Clock, Effect } from "effect"
+import * as Bell from "../infra/Bell.js"
+import type { KafkaOptions } from "../infra/Kafka.js"
+import type { Spread } from "../infra/KafkaPartitioner.js"
+import * as KafkaPartitions from "../infra/KafkaPartitions.js"
+import * as Postgres from "../infra/Postgres.js"
+import type { OutboxEvent } from "./OutboxEvent.js"
+
+/** So often a relay asks how many partitions there are: new orders use a new partition that much later. */
+const interval = "3 seconds"
+
+/** Milliseconds that a topic has fewer partitions before a relay believes it. A broker's word may be old for some seconds. */
+const doubt = 30_000
+
+/** Over so many partitions the orders of a generation are spread. */
+interface Generation {
+  readonly topic: string
+  readonly generation: number
+  readonly partitions: number
+}
+
+/** The same for the producers, which look at it at each attempt. */
+type Known = { -readonly [K in keyof Spread]: Spread[K] }
+
+/** No topic has so many: producers wait until it is known. */
+const unknown = Number.POSITIVE_INFINITY
+
+/**
+ * Over how many partitions of a topic the orders are spread, so that the events of an order stay on one for life.
+ *
+ * Each larger number of partitions that a relay sees is a generation in `outbox_topic`. A payment keeps the one in which
+ * it was created, and its events are hashed over as many partitions as there were then. Where a topic was made again with
+ * fewer partitions, the generations that had more get as many as there are.
+ */
+export class Spreads extends Effect.Service<Spreads>()("payments/Spreads", {
+  effect: Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const run = yield* Postgres.runner("5 seconds")
+    const topics = new Map<string, Map<number, Known>>()
+    const missing = Bell.make()
+
+    /** Over how many partitions the orders of this event's generation are spread. It may change. */
+    const of = ({ generation, topic }: OutboxEvent): Spread => {
+      let generations = topics.get(topic)
+      if (generations === undefined) topics.set(topic, generations = new Map())
+      let spread = generations.get(generation)
+      if (spread === undefined) {
+        generations.set(generation, spread = { partitions: unknown })
+        missing.ring()
+      }
+      return spread
+    }
+
+    const know = (rows: ReadonlyArray<Generation>) =>
+      Effect.sync(() => {
+        for (const { generation, partitions, topic } of rows) {
+          const generations = topics.get(topic)
+          const known = generations?.get(generation)
+          if (known === undefined) generations?.set(generation, { partitions })
+          else known.partitions = partitions
+        }
+      })
+
+    /** Writes down that a topic has so many partitions, if that is more than ever, and reads all its generations. */
+    const see = (topic: string, partitions: number) =>
+      sql<Generation>`
+        WITH last AS (
+          SELECT max(generation) AS generation, max(partitions) AS partitions FROM outbox_topic WHERE topic = ${topic}
+        ), grown AS (
+          INSERT INTO outbox_topic (topic, generation, partitions)
+          SELECT ${topic}, coalesce(generation + 1, 0), ${partitions}::int FROM last
+          WHERE last.partitions IS NULL OR last.partitions < ${partitions}::int
+          -- another relay has seen it at the same time: its row is read by the next look
+          ON CONFLICT DO NOTHING
+          RETURNING topic, generation, partitions
+        )
+        SELECT topic, generation, partitions FROM outbox_topic WHERE topic = ${topic}
+        UNION ALL SELECT topic, generation, partitions FROM grown
+      `.pipe(run, Effect.withTracerEnabled(false))
+
+    /** The topic was made again with fewer partitions. */
+    const shrink = Effect.fnUntraced(function*(topic: string, partitions: number) {
+      yield* run(sql`
+        UPDATE outbox_topic SET partitions = ${partitions}::int WHERE topic = ${topic} AND partitions > ${partitions}::int
+      `)
+      yield* Effect.logWarning(
+        "a topic has fewer partitions than before, so it was made again: orders of a partition that is gone go to another"
+      ).pipe(Effect.annotateLogs({ topic, partitions }))
+    })
+
+    /** Since when a topic has had fewer partitions than its generations say. */
+    const fewer = new Map<string, number>()
+
+    const look = Effect.fnUntraced(function*(topic: string, partitions: number) {
+      const known = [...topics.get(topic)!.values()].map((spread) => spread.partitions)
+      if (known.every((most) => most <= partitions || most === unknown)) fewer.delete(topic)
+      else {
+        const now = Number((yield* Clock.currentTimeNanos) / 1_000_000n)
+        const since = fewer.get(topic) ?? now
+        fewer.set(topic, since)
+        if (now - since < doubt) return
+        yield* shrink(topic, partitions)
+      }
+      // each time: another relay may have changed them
+      yield* Effect.flatMap(see(topic, partitions), know)
+    })
+
+    /** Follows the numbers of partitions, for ever; `main` is the topic that new events go to. */
+    const watch = (kafka: KafkaOptions, main: string): Effect.Effect<never> => {
+      if (!topics.has(main)) topics.set(main, new Map())
+      const pause = Effect.raceFirst(Effect.sleep(interval), missing.rung)
+      return KafkaPartitions.follow(kafka, () => topics.keys(), pause, look).pipe(
+        // the relay itself tells what it has to wait for
+        Effect.catchAll((error) => Effect.logDebug("nobody tells how many partitions there are", error)),
+        Effect.zipRight(Effect.sleep("500 millis")),
+        Effect.forever,
+        // a stop need not wait for an answer of a broker
+        Effect.disconnect
+      )
+    }
+
+    return { of, watch } as const
+  })
+}) {}
