@@ -23,9 +23,12 @@ export interface ReadinessOptions {
 }
 
 interface State {
-  readonly health: Health
+  /** Reasons why it is not ok, by who says so; none when it is ok. */
+  readonly problems: ReadonlyMap<string, string>
   readonly since: DateTime.Utc
 }
+
+const isOkNow = ({ problems }: State) => problems.size === 0
 
 /**
  * What the process depends on, and whether it is there.
@@ -35,18 +38,25 @@ interface State {
 export class Readiness extends Effect.Service<Readiness>()("payments/Readiness", {
   effect: Effect.fnUntraced(function*({ optional = [], probes = {}, required }: ReadinessOptions) {
     const started = yield* DateTime.now
-    const starting: State = { health: { reason: "starting" }, since: started }
+    const starting: State = { problems: new Map([["", "starting"]]), since: started }
     const names = [...required, ...Object.keys(probes), ...optional]
     const states = yield* Ref.make(HashMap.fromIterable(names.map((name) => [name, starting] as const)))
 
-    /** Says how a dependency does now. The reason reaches operators: no secrets, no payloads. */
-    const set = Effect.fnUntraced(function*(name: string, health: Health) {
+    /**
+     * Says how a dependency does now. The reason reaches operators: no secrets, no payloads. Where several say something
+     * of one dependency, each names itself as `source`: it is ok when none of them has a reason why not.
+     */
+    const set = Effect.fnUntraced(function*(name: string, health: Health, source = "") {
       const now = yield* DateTime.now
       yield* Ref.update(
         states,
-        HashMap.modifyAt(name, (before) => {
-          const same = Option.filter(before, (_) => (_.health === "ok") === (health === "ok") && _ !== starting)
-          return Option.some({ health, since: Option.match(same, { onNone: () => now, onSome: (_) => _.since }) })
+        HashMap.modifyAt(name, (found) => {
+          const before = Option.getOrElse(found, (): State => ({ problems: new Map(), since: now }))
+          const problems = new Map(before.problems)
+          if (health === "ok") problems.delete(source)
+          else problems.set(source, health.reason)
+          const same = before !== starting && isOkNow(before) === (problems.size === 0)
+          return Option.some({ problems, since: same ? before.since : now })
         })
       )
     })
@@ -63,17 +73,17 @@ export class Readiness extends Effect.Service<Readiness>()("payments/Readiness",
     /** Whether this dependency is there. */
     const isOk = Effect.fnUntraced(function*(name: string) {
       yield* looks[name] ?? Effect.void
-      return Option.exists(HashMap.get(yield* Ref.get(states), name), (state) => state.health === "ok")
+      return Option.exists(HashMap.get(yield* Ref.get(states), name), isOkNow)
     })
 
     /** All dependencies by name, and whether all required ones are there. */
     const current = Effect.gen(function*() {
       yield* Effect.all(Object.values(looks), { concurrency: "unbounded", discard: true })
       const all = Array.from(yield* Ref.get(states)).sort(([a], [b]) => a < b ? -1 : 1)
-      const dependencies = Record.fromEntries(all.map(([name, { health, since }]): [string, Dependency] => [name, {
-        ok: health === "ok",
+      const dependencies = Record.fromEntries(all.map(([name, { problems, since }]): [string, Dependency] => [name, {
+        ok: problems.size === 0,
         required: required.includes(name),
-        ...(health === "ok" ? {} : health),
+        ...(problems.size === 0 ? {} : { reason: [...problems.values()].join("; ") }),
         since: DateTime.formatIso(since)
       }]))
       return { ready: Object.values(dependencies).every((_) => _.ok || !_.required), dependencies }
