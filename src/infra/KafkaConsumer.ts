@@ -10,8 +10,21 @@ import * as KafkaGroup from "./KafkaGroup.js"
 /** Headers of a record, each once or several times. */
 export type IncomingHeaders = NonNullable<KafkaMessage["headers"]>
 
+/** What the reader did not keep, because it is too large or cannot be decoded. */
+export interface Unread {
+  /** Why, without any of the payload. */
+  readonly reason: string
+  /** Size in bytes of what was not kept: the value, the whole record where it has too many headers, or the batch. */
+  readonly bytes: number
+  /** Its SHA-256, in hexadecimal digits. */
+  readonly sha256: string
+}
+
 /** A record as it was read. */
-export type IncomingRecord = Pick<KafkaMessage, "key" | "value" | "headers" | "offset" | "timestamp">
+export interface IncomingRecord extends Pick<KafkaMessage, "key" | "value" | "headers" | "offset" | "timestamp"> {
+  /** Not there when all of the record was read. Where it is, key, value and headers are what was kept: their beginning, or nothing. */
+  readonly unread?: Unread
+}
 
 /** Records of one partition, in their order. */
 export interface Batch {
