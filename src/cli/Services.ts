@@ -83,6 +83,7 @@ const reporter = (dependency: string) =>
 
 const inventoryConsumer = (config: Config) =>
   Effect.gen(function*() {
+    const readiness = yield* Readiness
     const report = yield* reporter("inventory-consumer")
     const redis = Redis.layer({ url: config.redisUrl, onChange: yield* reporter("redis") })
     return yield* InventoryConsumer.serve({
@@ -93,7 +94,9 @@ const inventoryConsumer = (config: Config) =>
       dlqTopic: config.inventoryDlqTopic,
       acceptStatuses: config.inventoryAcceptStatuses,
       drainTimeout: drainTimeout(config),
-      onJoin: report(undefined)
+      onJoin: report(undefined),
+      onWait: (what, problem) =>
+        readiness.set("inventory-consumer", problem === undefined ? "ok" : { reason: problem }, what)
     }).pipe(
       Effect.tapError((error) => report(error.message)),
       Effect.provide(Layer.provide(Dedupe.layer({ ttl: config.dedupeTtl }), redis))

@@ -4,8 +4,10 @@ import * as CrashPoint from "../domain/CrashPoint.js"
 import type { KafkaOptions } from "../infra/Kafka.js"
 import * as KafkaConsumer from "../infra/KafkaConsumer.js"
 import * as Trace from "../infra/Trace.js"
+import * as Waiting from "../infra/Waiting.js"
 import * as DeadLetters from "./DeadLetters.js"
 import * as Intake from "./Intake.js"
+import type { Triage } from "./Triage.js"
 import { triage } from "./Triage.js"
 
 const lag = Metric.gauge("payments_consumer_lag_records", {
@@ -28,6 +30,8 @@ export interface InventoryConsumerOptions extends KafkaOptions {
   readonly acceptStatuses: ReadonlyArray<string>
   readonly drainTimeout: Duration.DurationInput
   readonly onJoin?: Effect.Effect<void>
+  /** Told why batches wait for something, by its name, and undefined when they do no more. */
+  readonly onWait?: (what: string, problem: string | undefined) => Effect.Effect<void>
 }
 
 /** Records that one statement takes at the most: a fetch may hold ten thousand, and the group wants to hear from us. */
@@ -44,24 +48,47 @@ const backoff = Schedule.exponential("100 millis").pipe(Schedule.union(Schedule.
  */
 export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptions) {
   const reserve = yield* Intake.make
-  const sendDeadLetters = DeadLetters.send(options, options.dlqTopic)
   const accepted = new Set(options.acceptStatuses)
+  const waiting = (what: string) =>
+    Waiting.make({
+      service: "inventory-consumer",
+      for: what,
+      report: (problem) => options.onWait?.(what, problem) ?? Effect.void
+    }, backoff)
+  const [database, deadLetterTopic] = yield* Effect.all([
+    waiting("the database"),
+    waiting("the dead-letter topic")
+  ])
 
+  const sendDeadLetters = Effect.fnUntraced(
+    function*(batch: KafkaConsumer.Batch, place: string, malformed: Triage["malformed"]) {
+      const { partition, topic } = batch
+      const letters = malformed.map(({ reason, record: { headers, key, offset, unread, value } }) => ({
+        key,
+        value,
+        headers,
+        unread,
+        reason,
+        topic,
+        partition,
+        offset
+      }))
+      const { send } = yield* DeadLetters.make(options, options.dlqTopic, letters, batch.mayContinue)
+      yield* deadLetterTopic.step(place, batch.mayContinue)(send)
+    },
+    Trace.span("DeadLetters.send"),
+    Effect.scoped
+  )
+
+  /** Each step is done once: one that fails is tried again by itself, until it is done or the batch is to be left. */
   const take = Effect.fnUntraced(
     function*(batch: KafkaConsumer.Batch, records: ReadonlyArray<KafkaConsumer.IncomingRecord>) {
+      const place = `${batch.topic}/${batch.partition}`
       const { ignored, malformed, reservations } = triage(records, accepted)
       yield* CrashPoint.pass("consumer-decoded")
-      if (reservations.length > 0) yield* reserve(reservations)
+      if (reservations.length > 0) yield* database.step(place, batch.mayContinue)(reserve(reservations))
       if (malformed.length > 0) {
-        yield* sendDeadLetters(malformed.map(({ reason, record }) => ({
-          key: record.key,
-          value: record.value,
-          headers: record.headers,
-          reason,
-          topic: batch.topic,
-          partition: batch.partition,
-          offset: record.offset
-        })))
+        yield* sendDeadLetters(batch, place, malformed)
         yield* CrashPoint.pass("consumer-dead-lettered")
       }
       yield* Intake.countOthers(ignored, malformed.length)
@@ -74,12 +101,6 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
     for (const records of Arr.chunksOf(batch.records, chunkSize)) {
       if (!batch.mayContinue()) return
       const taken = yield* take(batch, records).pipe(
-        Effect.catchAll((error) =>
-          Effect.zipRight(
-            Effect.logWarning("waiting with a batch in hand", error),
-            Effect.retry(take(batch, records), { schedule: backoff, while: batch.mayContinue })
-          )
-        ),
         Effect.as(true),
         // not ours any more: whoever gets the batch finds its offset where it was
         Effect.orElseSucceed(() => false)
@@ -91,4 +112,4 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
   }, (effect, { partition, topic }) => Effect.annotateLogs(effect, { topic, partition }))
 
   return yield* KafkaConsumer.consume({ ...options, concurrency: 4 }, handle)
-})
+}, Effect.scoped)
