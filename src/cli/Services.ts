@@ -73,12 +73,12 @@ export const layer = (config: Config, running: ReadonlyArray<Part>) => {
 /** What a part may take of the limit for the whole stop; the rest is for closing connections. */
 const drainTimeout = (config: Config) => Duration.times(config.shutdownTimeout, 0.7)
 
-/** How a part says that it works (undefined), or why it does not. */
-const reporter = (dependency: string) =>
+/** How a part says that it works (undefined), or why it does not; with several voices, if each knows of its own only. */
+const reporter = (dependency: string, voice?: string) =>
   Effect.map(
     Readiness,
     (readiness) => (problem: string | undefined) =>
-      readiness.set(dependency, problem === undefined ? "ok" : { reason: problem })
+      readiness.set(dependency, problem === undefined ? "ok" : { reason: problem }, voice)
   )
 
 const inventoryConsumer = (config: Config) =>

@@ -23,12 +23,12 @@ export interface ReadinessOptions {
 }
 
 interface State {
-  /** Reasons why it is not ok, by who says so; none when it is ok. */
+  /** By who says so. */
   readonly problems: ReadonlyMap<string, string>
   readonly since: DateTime.Utc
 }
 
-const isOkNow = ({ problems }: State) => problems.size === 0
+const isOkay = ({ problems }: State) => problems.size === 0
 
 /**
  * What the process depends on, and whether it is there.
@@ -43,20 +43,23 @@ export class Readiness extends Effect.Service<Readiness>()("payments/Readiness",
     const states = yield* Ref.make(HashMap.fromIterable(names.map((name) => [name, starting] as const)))
 
     /**
-     * Says how a dependency does now. The reason reaches operators: no secrets, no payloads. Where several say something
-     * of one dependency, each names itself as `source`: it is ok when none of them has a reason why not.
+     * Says how a dependency does now. The reason reaches operators: no secrets, no payloads. Several may speak for one
+     * dependency, each with a `voice` of its own: it is ok when none of them has a problem.
      */
-    const set = Effect.fnUntraced(function*(name: string, health: Health, source = "") {
+    const set = Effect.fnUntraced(function*(name: string, health: Health, voice = "") {
       const now = yield* DateTime.now
       yield* Ref.update(
         states,
         HashMap.modifyAt(name, (found) => {
-          const before = Option.getOrElse(found, (): State => ({ problems: new Map(), since: now }))
-          const problems = new Map(before.problems)
-          if (health === "ok") problems.delete(source)
-          else problems.set(source, health.reason)
-          const same = before !== starting && isOkNow(before) === (problems.size === 0)
-          return Option.some({ problems, since: same ? before.since : now })
+          const before = Option.getOrUndefined(found)
+          // nobody else may say that it has started
+          if (before === starting && voice !== "" && health === "ok") return found
+          const problems = new Map(before === starting ? [] : before?.problems)
+          if (health === "ok") problems.delete(voice)
+          else problems.set(voice, health.reason)
+          const state = { problems, since: now }
+          const same = before !== undefined && before !== starting && isOkay(before) === isOkay(state)
+          return Option.some(same ? { ...state, since: before.since } : state)
         })
       )
     })
@@ -73,18 +76,18 @@ export class Readiness extends Effect.Service<Readiness>()("payments/Readiness",
     /** Whether this dependency is there. */
     const isOk = Effect.fnUntraced(function*(name: string) {
       yield* looks[name] ?? Effect.void
-      return Option.exists(HashMap.get(yield* Ref.get(states), name), isOkNow)
+      return Option.exists(HashMap.get(yield* Ref.get(states), name), isOkay)
     })
 
     /** All dependencies by name, and whether all required ones are there. */
     const current = Effect.gen(function*() {
       yield* Effect.all(Object.values(looks), { concurrency: "unbounded", discard: true })
       const all = Array.from(yield* Ref.get(states)).sort(([a], [b]) => a < b ? -1 : 1)
-      const dependencies = Record.fromEntries(all.map(([name, { problems, since }]): [string, Dependency] => [name, {
-        ok: problems.size === 0,
+      const dependencies = Record.fromEntries(all.map(([name, state]): [string, Dependency] => [name, {
+        ok: isOkay(state),
         required: required.includes(name),
-        ...(problems.size === 0 ? {} : { reason: [...problems.values()].join("; ") }),
-        since: DateTime.formatIso(since)
+        ...(isOkay(state) ? {} : { reason: Array.from(state.problems.values()).join("; ") }),
+        since: DateTime.formatIso(state.since)
       }]))
       return { ready: Object.values(dependencies).every((_) => _.ok || !_.required), dependencies }
     })
