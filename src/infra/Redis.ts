@@ -138,9 +138,13 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
           })
 
         const send = <A>(command: Command<A>) =>
-          Effect.suspend(() =>
-            problem == null ? ask(command) : new RedisUnavailable({ cause: new Error(problem.reason) })
-          )
+          Effect.suspend(() => {
+            if (problem != null) return new RedisUnavailable({ cause: new Error(problem.reason) })
+            if (redis.status === "ready") return ask(command)
+            // the first connection: what comes of it is told by its events
+            if (problem === null) return new RedisUnavailable({ cause: new Error("not connected yet") })
+            return failed(new Error("the connection was closed"))
+          })
 
         const look: Effect.Effect<void> = Effect.suspend(() =>
           redis.status === "ready"
