@@ -122,7 +122,7 @@ describe("Redis", () => {
             yield* answers
             yield* said(1)
             yield* begin
-            yield* busy("2500 millis")
+            yield* busy("1500 millis")
             yield* end
             yield* answers
             yield* said(3)
