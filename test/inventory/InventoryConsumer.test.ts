@@ -78,7 +78,7 @@ const letters = Effect.fnUntraced(function*(topics: Topics.Topics, dlq: string, 
 
 const header = (letter: Read | undefined, name: string) => letter?.headers[name]?.toString()
 
-const compressed = (topic: string, message: Message) =>
+const compressed = (topic: string, ...messages: ReadonlyArray<Message>) =>
   Effect.acquireUseRelease(
     Effect.promise(async () => {
       const producer = new Kafka({ brokers: [inject("kafkaBrokers")] }).producer()
@@ -87,7 +87,11 @@ const compressed = (topic: string, message: Message) =>
     }),
     (producer) =>
       Effect.promise(() =>
-        producer.send({ topic, compression: CompressionTypes.GZIP, messages: [{ ...message, partition: 0 }] })
+        producer.send({
+          topic,
+          compression: CompressionTypes.GZIP,
+          messages: messages.map((message) => ({ ...message, partition: 0 }))
+        })
       ),
     (producer) => Effect.promise(() => producer.disconnect())
   )
@@ -110,13 +114,9 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
         const dlq = yield* KafkaTest.freshTopic()
         const { inventory, through, topics } = yield* make(dlq)
         const text = "x".repeat(8_000)
-        for (let i = 0; i < 10; i++) {
-          yield* topics.writeAll(
-            inventory,
-            0,
-            Array.from({ length: 100 }, () => ({ value: "no event", headers: { text } }))
-          )
-        }
+        // one batch, which is small on its way, and all for one partition of the dead-letter topic
+        const record = { key: "k", value: "no event", headers: { text } }
+        yield* compressed(inventory, ...Array.from({ length: 1_000 }, () => ({ ...record })))
         yield* topics.writeAll(inventory, 0, [{ value: Topics.reserved(101) }])
         yield* through
         const found = yield* letters(topics, dlq, 1_000)
