@@ -40,7 +40,7 @@ it.scoped("what waits says so once, once a minute, and when it is over; not betw
     const attempts = yield* Ref.make(0)
     const attempt = Ref.update(attempts, (n) => n + 1).pipe(
       Effect.zipRight(Ref.get(there)),
-      Effect.filterOrFail((there) => there, () => new Error("connection refused"))
+      Effect.filterOrFail((there) => there, () => ({ message: "connection refused" }))
     )
     const both = yield* Effect.fork(
       Effect.all([step("a/0", always)(attempt), step("a/1", always)(attempt)], { concurrency: "unbounded" })
