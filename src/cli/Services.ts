@@ -144,12 +144,12 @@ export const layer = (config: Config, running: ReadonlyArray<Part>) => {
 /** What a part may take of the limit for the whole stop; the rest is for closing connections. */
 const drainTimeout = (config: ConfigOf<"shutdownTimeout">) => Duration.times(config.shutdownTimeout, 0.7)
 
-/** How a part says that it works (undefined), or why it does not; with several voices, if each knows of its own only. */
-const reporter = (dependency: string, voice?: string) =>
+/** How a part says that it works (undefined), or why it does not. */
+const reporter = (dependency: string) =>
   Effect.map(
     Readiness,
     (readiness) => (problem: string | undefined) =>
-      readiness.set(dependency, problem === undefined ? "ok" : { reason: problem }, voice)
+      readiness.set(dependency, problem === undefined ? "ok" : { reason: problem })
   )
 
 /** What ended a part: a dependency by its message; of a bug the log has the cause. */
@@ -160,6 +160,7 @@ const why = (cause: Cause.Cause<unknown>) => {
 
 const inventoryConsumer = (config: PartConfig<"consumer">) =>
   Effect.gen(function*() {
+    const readiness = yield* Readiness
     const report = yield* reporter("inventory-consumer")
     const redis = Redis.layer({ url: config.redisUrl, onChange: yield* reporter("redis") })
     return yield* InventoryConsumer.serve({
@@ -171,7 +172,8 @@ const inventoryConsumer = (config: PartConfig<"consumer">) =>
       acceptStatuses: config.inventoryAcceptStatuses,
       drainTimeout: drainTimeout(config),
       onJoin: report(undefined),
-      onProgress: yield* reporter("inventory-consumer", "progress")
+      onWait: (what, problem) =>
+        readiness.set("inventory-consumer", problem === undefined ? "ok" : { reason: problem }, what)
     }).pipe(
       Effect.tapErrorCause((cause) => report(why(cause))),
       Effect.provide(Layer.provide(Dedupe.layer({ ttl: config.dedupeTtl }), redis))

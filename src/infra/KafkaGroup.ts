@@ -4,8 +4,8 @@ import type { Consumer, Kafka } from "kafkajs"
 import { PartitionAssigners } from "kafkajs"
 import type { KafkaOptions } from "./Kafka.js"
 import { client, close, KafkaUnavailable, reason, TopicMissing } from "./Kafka.js"
-import * as KafkaResume from "./KafkaResume.js"
 import type { Skip } from "./KafkaPlaces.js"
+import * as KafkaResume from "./KafkaResume.js"
 import type { Standing } from "./KafkaWait.js"
 
 /** kafkajs gave up on the group or on a broker. A new consumer takes up where the committed offsets are. */

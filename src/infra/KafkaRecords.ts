@@ -70,6 +70,12 @@ const sizeOfRecord = ({ key, value }: Message, headers: ReadonlyArray<Bytes>, of
   return size
 }
 
+/** Bytes of a record in a request, key, value and headers included: at the most, for its place in the batch is not known yet. */
+export const bytesOf = (record: Message) => {
+  const size = sizeOfRecord(record, headersOf(record), 2 ** 30)
+  return sizeOfVarInt(size) + size
+}
+
 class Writer {
   at = 0
   constructor(readonly bytes: Buffer) {}

@@ -22,8 +22,8 @@ export interface Seen {
 /**
  * Remembers the idempotency keys of orders that have their payment.
  *
- * A shortcut only: it may forget, and it may be away. What it does remember is true, because it is told after the
- * commit; whether a payment exists is decided by the unique keys in PostgreSQL.
+ * A shortcut only: it may forget, and it may be away. It may also remember more than the database has, which was restored
+ * or is another one: whether a payment exists is decided by the unique keys in PostgreSQL.
  */
 export class Dedupe extends Context.Tag("payments/Dedupe")<Dedupe, {
   /** The order of each key that is remembered. */
@@ -58,6 +58,10 @@ export class Dedupe extends Context.Tag("payments/Dedupe")<Dedupe, {
           const orders = seen.map((_) => String(_.orderId))
           yield* redis.send((redis) => redis.eval(setAll, keys.length, ...keys, ttlMillis, ...orders))
         }, Trace.span("Dedupe.remember"))
+
+        yield* redis.judgeBy((redis) =>
+          Promise.all([redis.mget(name("probe")), redis.eval(setAll, 1, name("probe"), 1_000, "")])
+        )
 
         return { lookup, remember }
       })

@@ -1,9 +1,9 @@
-import { Effect, Metric, Struct } from "effect"
+import { Clock, Duration, Effect, Metric, Struct } from "effect"
 import * as CrashPoint from "../domain/CrashPoint.js"
 import type { OrderId } from "../domain/Payment.js"
 import * as Trace from "../infra/Trace.js"
 import { Payments } from "../payments/Payments.js"
-import type { Decision, Reservation } from "../payments/Reservation.js"
+import type { Reservation } from "../payments/Reservation.js"
 import { Dedupe } from "./Dedupe.js"
 
 const records = Metric.counter("payments_inventory_records_total", {
@@ -16,6 +16,11 @@ const ignoredRecords = Metric.counter("payments_inventory_ignored_total", {
 })
 const hits = Metric.counter("payments_dedupe_hits_total", {
   description: "Repeats, by the layer that knew them",
+  incremental: true
+})
+
+const stale = Metric.counter("payments_dedupe_stale_total", {
+  description: "Keys that Redis remembered and the database did not have: their payments were created",
   incremental: true
 })
 
@@ -44,49 +49,67 @@ export const countOthers = (ignored: ReadonlyArray<string>, malformed: number) =
     if (malformed > 0) counters.malformed.unsafeUpdate(malformed, [])
   })
 
-const repeatOf = ({ orderId }: Reservation, by: OrderId): Decision =>
-  by === orderId ? { _tag: "Repeated" } : { _tag: "KeyTaken", by }
-
 const warnKeyTaken = ({ idempotentKey, orderId }: Reservation, by: OrderId) =>
   Effect.logWarning("an idempotent_key came with another order: no payment was created").pipe(
     Effect.annotateLogs({ idempotentKey, orderId: String(orderId), belongsTo: String(by) })
   )
 
+const none: ReadonlySet<Reservation> = new Set()
+
 /**
  * Gives each reserved order its payment, once.
  *
- * Redis first, so that repeats cost the database nothing; then one statement; then Redis is told. Redis may be away:
- * the database decides by itself. Fails with `DatabaseUnavailable`, and may be called again with the same.
+ * Redis first: of what it knows, one read of the database confirms that the payments are there. Redis may remember more
+ * than the database, which was restored, or is another one. One statement creates the payments of the rest; then Redis is
+ * told. Redis may be away: the database decides by itself. Fails with `DatabaseUnavailable`; then it may be called again
+ * with the same, and nothing was counted.
  */
 export const make = Effect.gen(function*() {
   const payments = yield* Payments
   const dedupe = yield* Dedupe
+  let [untold, quietUntil] = [0, 0]
+
+  /** One line a minute: a topic that is read again after a restore has thousands of batches. */
+  const tellStale = Effect.fnUntraced(function*(keys: number) {
+    stale.unsafeUpdate(keys, [])
+    untold += keys
+    const now = yield* Clock.currentTimeMillis
+    if (now < quietUntil) return
+    quietUntil = now + Duration.toMillis("1 minute")
+    yield* Effect.logWarning("redis remembered keys that the database did not have: their payments were created").pipe(
+      Effect.annotateLogs({ payments: untold })
+    )
+    untold = 0
+  })
 
   return Effect.fnUntraced(function*(reservations: ReadonlyArray<Reservation>) {
     const seen = yield* dedupe.lookup(reservations.map((_) => _.idempotentKey)).pipe(
       Effect.orElseSucceed(() => new Map<string, OrderId>())
     )
-    const fresh = reservations.filter((_) => !seen.has(_.idempotentKey))
-    const known = reservations.filter((_) => seen.has(_.idempotentKey))
-    const decisions = fresh.length === 0 ? [] : yield* payments.reserve(fresh)
+    const hits = seen.size === 0 ? [] : reservations.filter((_) => seen.get(_.idempotentKey) === _.orderId)
+    const known = hits.length === 0 ? none : yield* payments.confirmed(hits)
+    const rest = known.size === 0 ? reservations : reservations.filter((_) => !known.has(_))
+    const decisions = rest.length === 0 ? [] : yield* payments.reserve(rest)
 
-    // only what the database holds: Redis must never know more than it
-    const committed = fresh.filter((_, i) => decisions[i]!._tag === "Created" || decisions[i]!._tag === "Repeated")
+    // only what the database holds: what Redis remembers beyond it costs a statement each time
+    const committed = rest.filter((_, i) => decisions[i]!._tag === "Created" || decisions[i]!._tag === "Repeated")
     yield* CrashPoint.pass("consumer-committed")
     yield* Effect.ignore(dedupe.remember(committed))
     yield* CrashPoint.pass("consumer-remembered")
 
-    const tally = { Created: 0, Repeated: 0, OrderTaken: 0, KeyTaken: 0 }
+    const tally = { Created: 0, Repeated: known.size, OrderTaken: 0, KeyTaken: 0 }
+    let forgotten = 0
     const keyTaken: Array<readonly [Reservation, by: OrderId]> = []
-    const add = (reservation: Reservation, decision: Decision) => {
+    rest.forEach((reservation, i) => {
+      const decision = decisions[i]!
       tally[decision._tag]++
       if (decision._tag === "KeyTaken") keyTaken.push([reservation, decision.by])
-    }
-    fresh.forEach((reservation, i) => add(reservation, decisions[i]!))
-    for (const reservation of known) add(reservation, repeatOf(reservation, seen.get(reservation.idempotentKey)!))
+      if (decision._tag === "Created" && seen.has(reservation.idempotentKey)) forgotten++
+    })
     for (const tag of Struct.keys(tally)) if (tally[tag] > 0) counters[tag].unsafeUpdate(tally[tag], [])
-    hitsOfPostgres.unsafeUpdate(fresh.length - tally.Created, [])
-    hitsOfRedis.unsafeUpdate(known.length, [])
+    hitsOfPostgres.unsafeUpdate(rest.length - tally.Created, [])
+    hitsOfRedis.unsafeUpdate(known.size, [])
+    if (forgotten > 0) yield* tellStale(forgotten)
     for (const [reservation, by] of keyTaken) yield* warnKeyTaken(reservation, by)
   }, Trace.span("Intake.reserve"))
 })

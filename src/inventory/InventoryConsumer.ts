@@ -4,9 +4,11 @@ import * as CrashPoint from "../domain/CrashPoint.js"
 import type { KafkaOptions } from "../infra/Kafka.js"
 import * as KafkaConsumer from "../infra/KafkaConsumer.js"
 import * as Trace from "../infra/Trace.js"
+import * as Waiting from "../infra/Waiting.js"
 import * as DeadLetters from "./DeadLetters.js"
 import * as Intake from "./Intake.js"
 import * as Lag from "./Lag.js"
+import type { Triage } from "./Triage.js"
 import { triage } from "./Triage.js"
 
 export interface InventoryConsumerOptions extends KafkaOptions {
@@ -17,8 +19,11 @@ export interface InventoryConsumerOptions extends KafkaOptions {
   readonly acceptStatuses: ReadonlyArray<string>
   readonly drainTimeout: Duration.DurationInput
   readonly onJoin?: Effect.Effect<void>
-  /** Told why no progress is made for seconds, and when it is (undefined). */
-  readonly onProgress: (problem: string | undefined) => Effect.Effect<void>
+  /**
+   * Called with the reason while something waits (`the database`, `the dead-letter topic`) or partitions make no `progress`,
+   * and with undefined when that is over.
+   */
+  readonly onWait: (what: string, problem: string | undefined) => Effect.Effect<void>
 }
 
 /** Records that one statement takes at the most: a fetch may hold ten thousand, and the group wants to hear from us. */
@@ -35,24 +40,47 @@ const backoff = Schedule.exponential("100 millis").pipe(Schedule.union(Schedule.
  */
 export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptions) {
   const reserve = yield* Intake.make
-  const sendDeadLetters = DeadLetters.send(options, options.dlqTopic)
   const accepted = new Set(options.acceptStatuses)
+  const waiting = (what: string) =>
+    Waiting.make({
+      service: "inventory-consumer",
+      for: what,
+      report: (problem) => options.onWait(what, problem)
+    }, backoff)
+  const [database, deadLetterTopic] = yield* Effect.all([
+    waiting("the database"),
+    waiting("the dead-letter topic")
+  ])
 
+  const sendDeadLetters = Effect.fnUntraced(
+    function*(batch: KafkaConsumer.Batch, place: string, malformed: Triage["malformed"]) {
+      const { partition, topic } = batch
+      const letters = malformed.map(({ reason, record: { headers, key, offset, unread, value } }) => ({
+        key,
+        value,
+        headers,
+        unread,
+        reason,
+        topic,
+        partition,
+        offset
+      }))
+      const { send } = yield* DeadLetters.make(options, options.dlqTopic, letters, batch.mayContinue)
+      yield* deadLetterTopic.step(place, batch.mayContinue)(send)
+    },
+    Trace.span("DeadLetters.send"),
+    Effect.scoped
+  )
+
+  /** Each step is done once: one that fails is tried again by itself, until it is done or the batch is to be left. */
   const take = Effect.fnUntraced(
     function*(batch: KafkaConsumer.Batch, records: ReadonlyArray<KafkaConsumer.IncomingRecord>) {
+      const place = `${batch.topic}/${batch.partition}`
       const { ignored, malformed, reservations } = triage(records, accepted)
       yield* CrashPoint.pass("consumer-decoded")
-      if (reservations.length > 0) yield* reserve(reservations)
+      if (reservations.length > 0) yield* database.step(place, batch.mayContinue)(reserve(reservations))
       if (malformed.length > 0) {
-        yield* sendDeadLetters(malformed.map(({ reason, record }) => ({
-          key: record.key,
-          value: record.value,
-          headers: record.headers,
-          reason,
-          topic: batch.topic,
-          partition: batch.partition,
-          offset: record.offset
-        })))
+        yield* sendDeadLetters(batch, place, malformed)
         yield* CrashPoint.pass("consumer-dead-lettered")
       }
       yield* Intake.countOthers(ignored, malformed.length)
@@ -65,12 +93,6 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
     for (const records of Arr.chunksOf(batch.records, chunkSize)) {
       if (!batch.mayContinue()) return
       const taken = yield* take(batch, records).pipe(
-        Effect.catchAll((error) =>
-          Effect.zipRight(
-            Effect.logWarning("waiting with a batch in hand", error),
-            Effect.retry(take(batch, records), { schedule: backoff, while: batch.mayContinue })
-          )
-        ),
         Effect.as(true),
         // not ours any more: whoever gets the batch finds its offset where it was
         Effect.orElseSucceed(() => false)
@@ -83,7 +105,7 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
   return yield* KafkaConsumer.consume({
     ...options,
     concurrency: 4,
-    onStanding: Lag.make(options.onProgress),
+    onStanding: Lag.make((problem) => options.onWait("progress", problem)),
     onSkip: Lag.tellSkip
   }, handle)
-})
+}, Effect.scoped)

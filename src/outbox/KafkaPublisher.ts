@@ -1,6 +1,7 @@
-import { Array as Arr, Effect, Exit, Layer, Option, Ref, Scope } from "effect"
+import { Array as Arr, Effect, Layer } from "effect"
 import type { KafkaOptions, KafkaUnavailable } from "../infra/Kafka.js"
 import * as KafkaProducer from "../infra/KafkaProducer.js"
+import * as KafkaProducerSlot from "../infra/KafkaProducerSlot.js"
 import * as Trace from "../infra/Trace.js"
 import type { Outages, Published, Publisher } from "./EventPublisher.js"
 import { EventPublisher } from "./EventPublisher.js"
@@ -15,35 +16,9 @@ type Decision =
 type Messages = ReadonlyArray<EventRecord.EventRecord>
 type Decided = readonly [Messages, Decision]
 
-/** A producer that is made when it is needed, and again after it was closed. */
-const makeProducerSlot = (options: KafkaOptions) =>
-  Effect.gen(function*() {
-    const slot = yield* Ref.make(Option.none<readonly [KafkaProducer.KafkaProducer, Scope.CloseableScope]>())
-
-    const close = Effect.flatMap(
-      Ref.getAndSet(slot, Option.none()),
-      Option.match({ onNone: () => Effect.void, onSome: ([, scope]) => Scope.close(scope, Exit.void) })
-    )
-    yield* Effect.addFinalizer(() => close)
-
-    const get = Effect.gen(function*() {
-      const open = yield* Ref.get(slot)
-      if (Option.isSome(open)) return open.value[0]
-      const scope = yield* Scope.make()
-      const producer = yield* KafkaProducer.make(options).pipe(
-        Scope.extend(scope),
-        Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
-      )
-      yield* Ref.set(slot, Option.some([producer, scope] as const))
-      return producer
-    })
-
-    return { get, close }
-  })
-
 /** A publisher with an idempotent producer of its own. */
 const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads) {
-  const producer = yield* makeProducerSlot(options)
+  const producer = yield* KafkaProducerSlot.make(options)
   const record = (event: OutboxEvent) => EventRecord.make(event, spreads.of(event))
 
   /** Sends one group of records until the broker has decided on it, or `mayStart` ends it. */

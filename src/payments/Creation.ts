@@ -100,5 +100,20 @@ export const make = Effect.fnUntraced(function*(outbox: Outbox, sequences: Seque
     }))
   }, Trace.span("PaymentRepo.known"))
 
-  return { create, known } as const
+  /**
+   * Which of these are no payment with this very order and key, by their places in the list. One look into the index of
+   * the orders for each, whatever the planner believes.
+   */
+  const missing = Effect.fnUntraced(function*(payments: ReadonlyArray<Known>) {
+    const [row] = yield* sql<{ readonly places: ReadonlyArray<number> | null }>`
+      SELECT array_agg(place::int - 1) AS places FROM unnest(
+        ${plain(payments.map((_) => _.orderId))}::bigint[],
+        ${plain(payments.map((_) => _.inventoryKey ?? "NULL"))}::uuid[]
+      ) WITH ORDINALITY AS t (order_id, inventory_key, place)
+      WHERE (SELECT inventory_key FROM payment WHERE payment.order_id = t.order_id) IS DISTINCT FROM inventory_key
+    `.pipe(run)
+    return new Set(row!.places)
+  }, Trace.span("PaymentRepo.missing"))
+
+  return { create, known, missing } as const
 })

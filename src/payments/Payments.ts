@@ -68,6 +68,17 @@ export class Payments extends Effect.Service<Payments>()("payments/Payments", {
     }, Trace.span("Payments.reserve"))
 
     /**
+     * Those of the reservations that have their payment already, by one read: the payment of that order, created by that
+     * key. Fails with `DatabaseUnavailable`.
+     */
+    const confirmed = (reservations: ReadonlyArray<Reservation.Reservation>) =>
+      Effect.map(
+        repo.missing(reservations.map((_) => ({ orderId: _.orderId, inventoryKey: _.idempotentKey }))),
+        (missing): ReadonlySet<Reservation.Reservation> =>
+          new Set(reservations.filter((_, place) => !missing.has(place)))
+      )
+
+    /**
      * Pays an order, or does not. Asking again for the outcome it has is no failure and writes nothing.
      * Fails with `PaymentNotFound`, `PaymentAlreadySettled` (the other way) or `DatabaseUnavailable`.
      */
@@ -93,6 +104,6 @@ export class Payments extends Effect.Service<Payments>()("payments/Payments", {
       })
     }, Trace.span("Payments.get"))
 
-    return { reserve, settle, get, ping: repo.ping } as const
+    return { reserve, confirmed, settle, get, ping: repo.ping } as const
   })
 }) {}

@@ -210,7 +210,10 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       const url = yield* freshDatabase
       const migrate = (DATABASE_URL: string) => Program.run(["migrate"], { ...env, DATABASE_URL })
       const [first, away] = yield* both(migrate(url), migrate("postgres://payments:hush-hush@127.0.0.1:1/payments"))
-      assert.strictEqual(printed(first), "migrated: payment_and_outbox, adopt_and_index, shards, room_on_pages, topic_spread\n")
+      assert.strictEqual(
+        printed(first),
+        "migrated: payment_and_outbox, adopt_and_index, shards, room_on_pages, topic_spread\n"
+      )
       failed(away, 5, /database is not available/)
       assert.notInclude(away.stderr, "hush-hush")
       assert.strictEqual(printed(yield* migrate(url)), "nothing to migrate\n")

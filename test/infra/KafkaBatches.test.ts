@@ -77,7 +77,10 @@ describe("codecs", () => {
       sums
     ])
     const skipped = Buffer.concat([Buffer.from([0x52, 0x2a, 0x4d, 0x18]), int(3), Buffer.from("xxx")])
-    assert.strictEqual(collect(Lz4.decode(Buffer.concat([frame, skipped, frame]))).toString(), "abcdabcdabcdeyz".repeat(2))
+    assert.strictEqual(
+      collect(Lz4.decode(Buffer.concat([frame, skipped, frame]))).toString(),
+      "abcdabcdabcdeyz".repeat(2)
+    )
   })
 
   it("zstd without node:zlib: what Java wrote, several frames, and a window that is said to be 128 MiB", () => {
@@ -97,7 +100,10 @@ describe("batches", () => {
   it("formats 0 and 1, plain and compressed, with the header's checksum that old clients got wrong", async () => {
     for (const name of ["gzip-0", "gzip-1", "snappy-0", "snappy-1", "lz4-0", "lz4-1"] as const) {
       const messages = await read(Buffer.from(java[name], "base64"))
-      assert.deepStrictEqual(messages.map(({ offset }) => Number(offset)), Array.from({ length: 40 }, (_, i) => i + 100))
+      assert.deepStrictEqual(
+        messages.map(({ offset }) => Number(offset)),
+        Array.from({ length: 40 }, (_, i) => i + 100)
+      )
       assert.strictEqual(messages[39]!.value?.toString().slice(57, 84), "\"order_id\":9007199254741032", name)
       assert.isNull(messages[7]!.value)
       assert.strictEqual(messages[1]!.timestamp, name.endsWith("1") ? "1700000000001" : "-1")

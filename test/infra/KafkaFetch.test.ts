@@ -3,8 +3,8 @@ import { Effect } from "effect"
 import { createHash } from "node:crypto"
 import { createRequire } from "node:module"
 import { monitorEventLoopDelay } from "node:perf_hooks"
-import { inject } from "vitest"
 import * as Zlib from "node:zlib"
+import { inject } from "vitest"
 import * as KafkaOffsets from "../../src/infra/KafkaOffsets.js"
 import type { IncomingRecord } from "../../src/infra/KafkaRecord.js"
 import * as KafkaScan from "../../src/infra/KafkaScan.js"
@@ -40,35 +40,39 @@ const shown = ({ headers, key, offset, timestamp, value }: IncomingRecord) => ({
   value: value?.toString()
 })
 
-it.scopedLive("batches of the Java client in every codec are read by tail, consumer and scan", () =>
-  Effect.gen(function*() {
-    const topic = yield* freshTopic(forEver)
-    const codecs = ["gzip-2", "snappy-2", "lz4-2", "zstd-2"] as const
-    for (const codec of codecs) {
-      const batch = Buffer.from(java[codec], "base64")
-      // the offset is the broker's to give
-      batch.writeBigInt64BE(0n)
-      yield* write(topic, batch)
-    }
-    const followed = yield* read(topic, 160)
-    const scanned = yield* scanAll(topic)
-    for (const found of [followed, scanned]) {
-      assert.deepStrictEqual(found.map(({ offset }) => Number(offset)), Array.from({ length: 160 }, (_, i) => i))
-      const first = found.slice(0, 40).map(shown)
-      assert.strictEqual(first[39]!.value?.slice(57, 84), "\"order_id\":9007199254741032")
-      assert.isUndefined(first[7]!.value)
-      assert.isUndefined(first[3]!.key)
-      assert.deepStrictEqual(Object.keys(first[5]!.headers), ["traceparent", "null", "twice"])
-      assert.deepStrictEqual(first[5]!.headers["twice"], [Buffer.from("1"), Buffer.from("2")])
-      codecs.forEach((codec, n) =>
-        assert.deepStrictEqual(
-          found.slice(n * 40, n * 40 + 40).map((record, i) => ({ ...shown(record), offset: i })),
-          first,
-          codec
+it.scopedLive(
+  "batches of the Java client in every codec are read by tail, consumer and scan",
+  () =>
+    Effect.gen(function*() {
+      const topic = yield* freshTopic(forEver)
+      const codecs = ["gzip-2", "snappy-2", "lz4-2", "zstd-2"] as const
+      for (const codec of codecs) {
+        const batch = Buffer.from(java[codec], "base64")
+        // the offset is the broker's to give
+        batch.writeBigInt64BE(0n)
+        yield* write(topic, batch)
+      }
+      const followed = yield* read(topic, 160)
+      const scanned = yield* scanAll(topic)
+      for (const found of [followed, scanned]) {
+        assert.deepStrictEqual(found.map(({ offset }) => Number(offset)), Array.from({ length: 160 }, (_, i) => i))
+        const first = found.slice(0, 40).map(shown)
+        assert.strictEqual(first[39]!.value?.slice(57, 84), "\"order_id\":9007199254741032")
+        assert.isUndefined(first[7]!.value)
+        assert.isUndefined(first[3]!.key)
+        assert.deepStrictEqual(Object.keys(first[5]!.headers), ["traceparent", "null", "twice"])
+        assert.deepStrictEqual(first[5]!.headers["twice"], [Buffer.from("1"), Buffer.from("2")])
+        codecs.forEach((codec, n) =>
+          assert.deepStrictEqual(
+            found.slice(n * 40, n * 40 + 40).map((record, i) => ({ ...shown(record), offset: i })),
+            first,
+            codec
+          )
         )
-      )
-    }
-  }), 60_000)
+      }
+    }),
+  60_000
+)
 
 it.scopedLive("snappy as librdkafka writes it is read", () =>
   Effect.gen(function*() {
@@ -88,40 +92,51 @@ it.scopedLive("snappy as librdkafka writes it is read", () =>
     assert.strictEqual(record!.value?.toString(), "abcd".repeat(10))
   }), 60_000)
 
-it.scopedLive("a record that inflates to 120 MB is read as its beginning and its hash; the others are all there", () =>
-  Effect.gen(function*() {
-    const topic = yield* freshTopic(forEver)
-    const bytes = 120_000_000
-    const [before, after] = [[Buffer.from([0, 0]), RecordBatch.varint(1), RecordBatch.varint(-1)], RecordBatch.varint(0)]
-    const head = Buffer.concat([...before, RecordBatch.varint(bytes)])
-    const bomb = RecordBatch.zstd(
-      RecordBatch.records(small),
-      Buffer.concat([RecordBatch.varint(head.length + bytes + after.length), head]),
-      { byte: 0x61, times: bytes },
-      Buffer.concat([after, RecordBatch.records([{ value: Buffer.from("behind"), delta: 2 }])])
-    )
-    assert.isBelow(bomb.length, 20_000)
-    yield* writeBody(topic, bomb, { codec: 4, count: 3 })
-    yield* writeBody(topic, RecordBatch.records(small), { count: 1 })
-    const delay = monitorEventLoopDelay({ resolution: 5 })
-    delay.enable()
-    const heap = process.memoryUsage.rss()
-    let most = heap
-    const timer = setInterval(() => (most = Math.max(most, process.memoryUsage.rss())), 20)
-    const [first, large, third, last] = yield* read(topic, 4)
-    clearInterval(timer)
-    delay.disable()
-    assert.deepStrictEqual([first, third, last].map((record) => record!.value?.toString()), ["good", "behind", "good"])
-    assert.deepStrictEqual([first, large, third, last].map((record) => record!.offset), ["0", "1", "2", "3"])
-    assert.include(large!.unread?.reason, "record is too large")
-    assert.strictEqual(large!.unread?.bytes, bytes)
-    const hash = createHash("sha256")
-    for (let left = bytes; left > 0; left -= 1_000_000) hash.update(Buffer.alloc(1_000_000, "a"))
-    assert.strictEqual(large!.unread?.sha256, hash.digest("hex"))
-    assert.isBelow(large!.value!.length, 100_000)
-    assert.isBelow(most - heap, 100e6)
-    assert.isBelow(delay.max / 1e6, 2_000)
-  }), 60_000)
+it.scopedLive(
+  "a record that inflates to 120 MB is read as its beginning and its hash; the others are all there",
+  () =>
+    Effect.gen(function*() {
+      const topic = yield* freshTopic(forEver)
+      const bytes = 120_000_000
+      const [before, after] = [
+        [Buffer.from([0, 0]), RecordBatch.varint(1), RecordBatch.varint(-1)],
+        RecordBatch.varint(0)
+      ]
+      const head = Buffer.concat([...before, RecordBatch.varint(bytes)])
+      const bomb = RecordBatch.zstd(
+        RecordBatch.records(small),
+        Buffer.concat([RecordBatch.varint(head.length + bytes + after.length), head]),
+        { byte: 0x61, times: bytes },
+        Buffer.concat([after, RecordBatch.records([{ value: Buffer.from("behind"), delta: 2 }])])
+      )
+      assert.isBelow(bomb.length, 20_000)
+      yield* writeBody(topic, bomb, { codec: 4, count: 3 })
+      yield* writeBody(topic, RecordBatch.records(small), { count: 1 })
+      const delay = monitorEventLoopDelay({ resolution: 5 })
+      delay.enable()
+      const heap = process.memoryUsage.rss()
+      let most = heap
+      const timer = setInterval(() => (most = Math.max(most, process.memoryUsage.rss())), 20)
+      const [first, large, third, last] = yield* read(topic, 4)
+      clearInterval(timer)
+      delay.disable()
+      assert.deepStrictEqual([first, third, last].map((record) => record!.value?.toString()), [
+        "good",
+        "behind",
+        "good"
+      ])
+      assert.deepStrictEqual([first, large, third, last].map((record) => record!.offset), ["0", "1", "2", "3"])
+      assert.include(large!.unread?.reason, "record is too large")
+      assert.strictEqual(large!.unread?.bytes, bytes)
+      const hash = createHash("sha256")
+      for (let left = bytes; left > 0; left -= 1_000_000) hash.update(Buffer.alloc(1_000_000, "a"))
+      assert.strictEqual(large!.unread?.sha256, hash.digest("hex"))
+      assert.isBelow(large!.value!.length, 100_000)
+      assert.isBelow(most - heap, 100e6)
+      assert.isBelow(delay.max / 1e6, 2_000)
+    }),
+  60_000
+)
 
 it.scopedLive("40,000 records of one batch come in parts, all of them, in their order", () =>
   Effect.gen(function*() {
@@ -142,27 +157,31 @@ it.scopedLive("40,000 records of one batch come in parts, all of them, in their 
     assert.isBelow(Math.max(...sizes), 30_000)
   }), 60_000)
 
-it.scopedLive("10,000 headers are read in time that follows their number, and names that every object knows are names", () =>
-  Effect.gen(function*() {
-    const topic = yield* freshTopic(forEver)
-    const headers = Array.from({ length: 10_000 }, (_, i) => [`name ${i}`, Buffer.of(1)] as const)
-    const odd = [["__proto__", Buffer.of(2)], ["constructor", null], ["__proto__", Buffer.of(3)]] as const
-    const records = RecordBatch.records([
-      { value: Buffer.from("many"), headers },
-      { value: Buffer.from("odd"), headers: odd },
-      ...small
-    ])
-    yield* writeBody(topic, records, { count: 3 })
-    const [many, strange, good] = yield* read(topic, 3)
-    assert.strictEqual(many!.unread?.reason, "record has too many headers to be read: 10000")
-    assert.lengthOf(Object.keys(many!.headers!), 2_000)
-    assert.strictEqual(many!.value?.toString(), "many")
-    assert.deepStrictEqual(Object.entries(strange!.headers!), [
-      ["__proto__", [Buffer.of(2), Buffer.of(3)]],
-      ["constructor", null]
-    ] as never)
-    assert.isUndefined(good!.unread)
-  }), 60_000)
+it.scopedLive(
+  "10,000 headers are read in time that follows their number, and names that every object knows are names",
+  () =>
+    Effect.gen(function*() {
+      const topic = yield* freshTopic(forEver)
+      const headers = Array.from({ length: 10_000 }, (_, i) => [`name ${i}`, Buffer.of(1)] as const)
+      const odd = [["__proto__", Buffer.of(2)], ["constructor", null], ["__proto__", Buffer.of(3)]] as const
+      const records = RecordBatch.records([
+        { value: Buffer.from("many"), headers },
+        { value: Buffer.from("odd"), headers: odd },
+        ...small
+      ])
+      yield* writeBody(topic, records, { count: 3 })
+      const [many, strange, good] = yield* read(topic, 3)
+      assert.strictEqual(many!.unread?.reason, "record has too many headers to be read: 10000")
+      assert.lengthOf(Object.keys(many!.headers!), 2_000)
+      assert.strictEqual(many!.value?.toString(), "many")
+      assert.deepStrictEqual(Object.entries(strange!.headers!), [
+        ["__proto__", [Buffer.of(2), Buffer.of(3)]],
+        ["constructor", null]
+      ] as never)
+      assert.isUndefined(good!.unread)
+    }),
+  60_000
+)
 
 it.scopedLive("whoever takes records slowly has them read slowly", () =>
   Effect.gen(function*() {
@@ -211,17 +230,21 @@ const breakAt = (mark: string) =>
     (send) => Effect.sync(() => void (pool.prototype.send = send))
   )
 
-it.scopedLive("a batch that comes broken each time is told as one record, and what is behind it is read", () =>
-  Effect.gen(function*() {
-    const topic = yield* freshTopic(forEver)
-    yield* writeBody(topic, RecordBatch.records(small), { count: 1 })
-    const marked = [{ value: Buffer.from("marked") }, { value: Buffer.from("second") }]
-    yield* writeBody(topic, RecordBatch.records(marked), { count: 2 })
-    yield* writeBody(topic, RecordBatch.records(small), { count: 1 })
-    yield* breakAt("marked")
-    const told = (records: ReadonlyArray<IncomingRecord>) =>
-      records.map(({ offset, unread, value }) => `${offset} ${unread?.reason ?? value?.toString()}`)
-    const wanted = ["0 good", "1 offsets 1 to 2 cannot be read: its checksum is wrong", "3 good"]
-    assert.deepStrictEqual(told(yield* read(topic, 3)), wanted)
-    assert.deepStrictEqual(told(yield* scanAll(topic)), wanted)
-  }), 60_000)
+it.scopedLive(
+  "a batch that comes broken each time is told as one record, and what is behind it is read",
+  () =>
+    Effect.gen(function*() {
+      const topic = yield* freshTopic(forEver)
+      yield* writeBody(topic, RecordBatch.records(small), { count: 1 })
+      const marked = [{ value: Buffer.from("marked") }, { value: Buffer.from("second") }]
+      yield* writeBody(topic, RecordBatch.records(marked), { count: 2 })
+      yield* writeBody(topic, RecordBatch.records(small), { count: 1 })
+      yield* breakAt("marked")
+      const told = (records: ReadonlyArray<IncomingRecord>) =>
+        records.map(({ offset, unread, value }) => `${offset} ${unread?.reason ?? value?.toString()}`)
+      const wanted = ["0 good", "1 offsets 1 to 2 cannot be read: its checksum is wrong", "3 good"]
+      assert.deepStrictEqual(told(yield* read(topic, 3)), wanted)
+      assert.deepStrictEqual(told(yield* scanAll(topic)), wanted)
+    }),
+  60_000
+)

@@ -1,7 +1,20 @@
 import { NodeContext } from "@effect/platform-node"
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
-import { Deferred, Duration, Effect, Fiber, Layer, Logger, LogLevel, Metric, Option, Redacted, Schedule } from "effect"
+import {
+  Deferred,
+  Duration,
+  Effect,
+  Exit,
+  Fiber,
+  Layer,
+  Logger,
+  LogLevel,
+  Metric,
+  Option,
+  Redacted,
+  Schedule
+} from "effect"
 import { Redis as Client } from "ioredis"
 import { randomUUID } from "node:crypto"
 import { tmpdir } from "node:os"
@@ -184,6 +197,94 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         assert.deepStrictEqual(asked[2], [one, other])
         assert.deepStrictEqual(yield* stored(one, other), once(one, other))
         assert.strictEqual((yield* counted)("payments_dedupe_hits_total postgres"), 3)
+      }))
+
+    it.scoped("the database was restored to an earlier time: what only Redis remembers gets its payment, once", () =>
+      Effect.gen(function*() {
+        const { asked, lines, reserve } = yield* connected(inject("redisUrl"))
+        const sql = yield* SqlClient.SqlClient
+        const counted = yield* counting
+        const [kept, lost] = [[reservation(), reservation()], Array.from({ length: 5 }, () => reservation())]
+        const batch = [kept[0]!, ...lost, kept[1]!]
+        yield* reserve(batch)
+        yield* sql`
+          WITH gone AS (DELETE FROM payment WHERE order_id = ANY(${
+          lost.map((_) => _.orderId)
+        }::bigint[]) RETURNING order_id)
+          DELETE FROM event WHERE order_id IN (SELECT order_id FROM gone)
+        `
+        yield* reserve(batch)
+        assert.deepStrictEqual(asked[1], lost)
+        assert.deepStrictEqual(yield* stored(...batch), once(...kept, ...lost).sort())
+        yield* reserve(batch)
+        assert.lengthOf(asked, 2)
+        const of = yield* counted
+        assert.deepStrictEqual([
+          of("payments_inventory_records_total created"),
+          of("payments_inventory_records_total repeated"),
+          of("payments_dedupe_hits_total redis"),
+          of("payments_dedupe_stale_total")
+        ], [12, 9, 9, 5])
+        // one line a minute, however many batches there are
+        yield* sql`DELETE FROM payment WHERE order_id = ${lost[0]!.orderId}`
+        yield* reserve(batch)
+        assert.deepStrictEqual(others(lines), [
+          "redis remembered keys that the database did not have: their payments were created payments=5"
+        ])
+      }))
+
+    it.scoped("Redis says a payment of another database, another order or another key: the database decides", () =>
+      Effect.gen(function*() {
+        const { reserve } = yield* connected(inject("redisUrl"))
+        const redis = yield* beside(inject("redisUrl"))
+        const counted = yield* counting
+        const set = ({ idempotentKey }: Reservation, order: bigint) =>
+          Effect.promise(() => redis.set(nameOf(idempotentKey), String(order)))
+        const paid = reservation()
+        yield* reserve([paid])
+        // Redis is shared with the services of another database
+        const elsewhere = reservation()
+        yield* set(elsewhere, elsewhere.orderId)
+        // it names an order that has nothing to do with the key, with a payment or without
+        const [misled, astray] = [reservation(), reservation()]
+        yield* set(misled, paid.orderId)
+        yield* set(astray, last++)
+        // the order has its payment, by another key
+        const again = reservation(paid.orderId)
+        yield* set(again, again.orderId)
+        // the key has its payment, of another order
+        const wrong = reservation(undefined, paid.idempotentKey)
+        yield* set(wrong, wrong.orderId)
+        yield* reserve([elsewhere, misled, astray, again, wrong])
+        assert.deepStrictEqual(
+          yield* stored(paid, elsewhere, misled, astray, wrong),
+          once(paid, elsewhere, misled, astray)
+        )
+        const of = yield* counted
+        assert.deepStrictEqual(
+          ["created", "repeated", "order_taken", "key_taken"].map((name) =>
+            of(`payments_inventory_records_total ${name}`)
+          ),
+          [4, 0, 1, 1]
+        )
+        assert.strictEqual(yield* inRedis(redis, misled), String(misled.orderId))
+      }))
+
+    it.scoped("while the database does not answer, what Redis remembers is not passed over", () =>
+      Effect.gen(function*() {
+        const { reserve } = yield* connected(inject("redisUrl"))
+        const sql = yield* SqlClient.SqlClient
+        const counted = yield* counting
+        const one = reservation()
+        yield* reserve([one])
+        yield* Effect.acquireUseRelease(
+          sql`ALTER TABLE payment RENAME TO hidden`,
+          () => Effect.map(Effect.exit(reserve([one])), (exit) => assert.isTrue(Exit.isFailure(exit))),
+          () => Effect.orDie(sql`ALTER TABLE hidden RENAME TO payment`)
+        )
+        assert.strictEqual((yield* counted)("payments_inventory_records_total repeated"), 0)
+        yield* reserve([one])
+        assert.strictEqual((yield* counted)("payments_inventory_records_total repeated"), 1)
       }))
 
     it.scoped("the same key with another order: no second payment, one warning and a counter, by whichever layer knows", () =>

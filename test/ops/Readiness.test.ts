@@ -22,6 +22,23 @@ describe("Readiness", () => {
       assert.strictEqual(yield* since(readiness, "broker"), 3_000)
     }).pipe(Effect.provide(Readiness.Default({ required: ["broker"] }))))
 
+  it.effect("several may say something of one dependency: it is ok when none of them has a reason why not", () =>
+    Effect.gen(function*() {
+      const readiness = yield* Readiness
+      const reason = Effect.map(readiness.current, ({ dependencies }) => dependencies["consumer"]?.reason)
+      yield* readiness.set("consumer", "ok", "batches")
+      assert.strictEqual(yield* reason, "starting")
+      yield* readiness.set("consumer", "ok")
+      assert.isUndefined(yield* reason)
+      yield* readiness.set("consumer", { reason: "no database" }, "batches")
+      yield* readiness.set("consumer", "ok")
+      assert.strictEqual(yield* reason, "no database")
+      yield* readiness.set("consumer", { reason: "no group" })
+      assert.strictEqual(yield* reason, "no database; no group")
+      yield* readiness.set("consumer", "ok", "batches")
+      assert.strictEqual(yield* reason, "no group")
+    }).pipe(Effect.provide(Readiness.Default({ required: ["consumer"] }))))
+
   it.effect("what nobody named is shown, and not required", () =>
     Effect.gen(function*() {
       const readiness = yield* Readiness

@@ -29,7 +29,7 @@ interface Pair {
 /** A TCP proxy before the server of a URL. Default port: any free one. */
 export const make = (server: string, port = 0) =>
   Effect.gen(function*() {
-    const target = new URL(server)
+    let target = new URL(server)
     const pairs = new Set<Pair>()
     const listening = yield* Deferred.make<number>()
     let mode: Mode = "pass"
@@ -112,6 +112,11 @@ export const make = (server: string, port = 0) =>
               pair.flush()
             )
           }
+        }),
+      /** From now on the proxy stands before this server; open connections stay where they are. */
+      lead: (server: string) =>
+        Effect.sync(() => {
+          target = new URL(server)
         }),
       /** Ends the connections that are open. */
       cut: Effect.sync(cut),

@@ -49,7 +49,10 @@ export interface Head {
 }
 
 /** A batch of format 2 with this body, which is what the codec makes of its records. */
-export const batch = (body: Buffer, { codec = 0, count, firstOffset = 0, lastOffsetDelta = count - 1 }: Head): Buffer => {
+export const batch = (
+  body: Buffer,
+  { codec = 0, count, firstOffset = 0, lastOffsetDelta = count - 1 }: Head
+): Buffer => {
   const head = Buffer.alloc(61)
   head.writeBigInt64BE(BigInt(firstOffset))
   head.writeInt32BE(49 + body.length, 8)

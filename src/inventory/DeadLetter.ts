@@ -1,0 +1,156 @@
+import { createHash } from "node:crypto"
+import { writable } from "../infra/KafkaNullHeader.js"
+import type { OutgoingRecord } from "../infra/KafkaProducer.js"
+import type { IncomingHeaders, Unread } from "../infra/KafkaRecord.js"
+import { bytesOf } from "../infra/KafkaRecords.js"
+
+/** A record that nobody can read, where it came from and why. */
+export interface DeadLetter {
+  readonly key: Buffer | null
+  readonly value: Buffer | null
+  readonly headers: IncomingHeaders | undefined
+  readonly topic: string
+  readonly partition: number
+  readonly offset: string
+  readonly reason: string
+  /** What was not kept of the record when it was read. */
+  readonly unread?: Unread | undefined
+}
+
+/** How a letter is written. Each of these flags is a part of the record that the topic did not take. */
+interface Form {
+  readonly withoutHeaders: boolean
+  /** Bytes of the value that are kept. */
+  readonly valueBytes: number
+  readonly withoutLongKey: boolean
+  /** A record without a key gets one. */
+  readonly keyed: boolean
+}
+
+/** A letter, and the record that is to be written for it now. */
+export interface Draft {
+  readonly letter: DeadLetter
+  readonly form: Form
+  readonly record: OutgoingRecord
+  /** Bytes of the record in a request. */
+  readonly bytes: number
+}
+
+/** Our own headers. What a record brings under these names is of an earlier letter, which somebody has sent back. */
+const own = new Set([
+  "dlq-reason",
+  "dlq-topic",
+  "dlq-partition",
+  "dlq-offset",
+  "dlq-key",
+  "dlq-cut",
+  "dlq-refusal",
+  "dlq-headers",
+  "dlq-value-bytes",
+  "dlq-value-sha256",
+  "dlq-key-bytes",
+  "dlq-key-sha256",
+  "dlq-unread-bytes",
+  "dlq-unread-sha256"
+])
+
+/** What is kept of a value that is cut, in bytes: the most of them that the topic takes. */
+const beginnings = [64 * 1024, 1024]
+/** A key up to here is part of every letter. */
+const shortKey = 1024
+/** Headers below this are not what makes a record too large. */
+const fewHeaders = 1024
+/**
+ * A broker closes the connection on a request of 100 MiB (its default), and says nothing of the cause: a larger record is
+ * never sent as it came.
+ */
+const largest = 32 * 1024 * 1024
+
+const sha256 = (bytes: Buffer) => createHash("sha256").update(bytes).digest("hex")
+
+const whole: Form = { withoutHeaders: false, valueBytes: Infinity, withoutLongKey: false, keyed: false }
+
+const headersOf = ({ headers }: DeadLetter) =>
+  Object.fromEntries(Object.entries(writable(headers)).filter(([name]) => !own.has(name)))
+
+const countOf = (headers: OutgoingRecord["headers"]) =>
+  Object.values(headers ?? {}).reduce((sum, value) => sum + (Array.isArray(value) ? value.length : 1), 0)
+
+const draft = (letter: DeadLetter, dlqTopic: string, form: Form, refusal?: string): Draft => {
+  const { key, offset, partition, reason, topic, unread, value } = letter
+  const headers = headersOf(letter)
+  const cut: Array<string> = unread === undefined ? [] : ["unread"]
+  const more: Record<string, string> = {}
+  if (unread !== undefined) {
+    more["dlq-unread-bytes"] = String(unread.bytes)
+    more["dlq-unread-sha256"] = unread.sha256
+  }
+  if (form.withoutHeaders && Object.keys(headers).length > 0) {
+    cut.push("headers")
+    more["dlq-headers"] = String(countOf(headers))
+  }
+  const valueIsCut = value !== null && value.length > form.valueBytes
+  if (valueIsCut) {
+    cut.push("value")
+    more["dlq-value-bytes"] = String(value.length)
+    more["dlq-value-sha256"] = sha256(value)
+  }
+  const keyIsCut = form.withoutLongKey && key !== null && key.length > shortKey
+  if (keyIsCut) {
+    cut.push("key")
+    more["dlq-key-bytes"] = String(key.length)
+    more["dlq-key-sha256"] = sha256(key)
+  }
+  const place = keyIsCut || (form.keyed && key === null) ? `${topic}/${partition}@${offset}` : undefined
+  if (place !== undefined) more["dlq-key"] = "synthetic"
+  if (cut.length > 0) more["dlq-cut"] = cut.join(",")
+  if (refusal !== undefined) more["dlq-refusal"] = refusal
+  const record = {
+    topic: dlqTopic,
+    key: place ?? key,
+    // not null: on a compacted topic that would delete the letter
+    value: valueIsCut ? value.subarray(0, form.valueBytes) : value,
+    headers: {
+      ...(form.withoutHeaders ? {} : headers),
+      "dlq-reason": reason,
+      "dlq-topic": topic,
+      "dlq-partition": String(partition),
+      "dlq-offset": offset,
+      ...more
+    }
+  }
+  return { letter, form, record, bytes: bytesOf(record) }
+}
+
+/** The letter as it came, with headers that say why and from where; what no broker takes is left out. */
+export const make = (letter: DeadLetter, dlqTopic: string): Draft => {
+  const first = draft(letter, dlqTopic, whole)
+  if (first.bytes <= largest) return first
+  return shorter(first) ?? first
+}
+
+/** The same letter with a key; undefined when it has one. */
+export const withKey = ({ form, letter, record }: Draft, refusal: string): Draft | undefined =>
+  record.key === null ? draft(letter, record.topic, { ...form, keyed: true }, refusal) : undefined
+
+/**
+ * The same letter with less of the record: without its headers, then with the beginning of its value, then with its place,
+ * sizes and hashes only. Undefined when there is nothing left to leave out.
+ */
+export const shorter = (refused: Draft, refusal?: string): Draft | undefined => {
+  const { form, letter, record } = refused
+  const again = (part: Partial<Form>) => {
+    const next = draft(letter, record.topic, { ...form, ...part }, refusal)
+    return next.bytes > largest ? shorter(next, refusal) : next
+  }
+  const value = letter.value?.length ?? 0
+  const headers = headersOf(letter)
+  if (!form.withoutHeaders && bytesOf({ ...record, key: null, value: null, headers }) > fewHeaders) {
+    return again({ withoutHeaders: true })
+  }
+  const beginning = beginnings.find((bytes) => bytes < Math.min(value, form.valueBytes))
+  if (beginning !== undefined) return again({ valueBytes: beginning })
+  const stub = { withoutHeaders: true, valueBytes: 0, withoutLongKey: true }
+  const isStub = form.withoutHeaders && form.valueBytes === 0 && form.withoutLongKey
+  return isStub ? undefined : again(stub)
+}
