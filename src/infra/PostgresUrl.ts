@@ -146,7 +146,8 @@ export const setting: Parse<Redacted.Redacted> = (text) => {
 /** The URL as an operator may see it: without its passwords. */
 export const show = (url: Redacted.Redacted): string => {
   const [, scheme, userinfo, hosts, database, query] = form.exec(Redacted.value(url)) ?? []
-  if (scheme === undefined) return "<redacted>"
+  // an @ behind the host may belong to a password that is not percent-encoded
+  if (scheme === undefined || `${hosts}${database ?? ""}${query ?? ""}`.includes("@")) return "<redacted>"
   const parameters = query?.split("&").map((pair) => {
     const [name = ""] = pair.split("=", 1)
     const decoded = Option.getOrElse(Option.liftThrowable(decodeURIComponent)(name), () => "password")

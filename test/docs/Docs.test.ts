@@ -45,7 +45,7 @@ describe.each(pages)("%s", (name) => {
       ...[...read("compose.yml").matchAll(/\$\{(\w+)/g)].map(([, variable]) => variable!)
     ])
     // words of protocols and of log messages, which look like variables
-    const words = /^(FAILED_PRECONDITION|NOT_SERVING|MESSAGE_TOO_LARGE|POLICY_VIOLATION|TOPIC_AUTHORIZATION_FAILED)$/
+    const words = /^(FAILED_PRECONDITION|NOT_SERVING|MESSAGE_TOO_LARGE|POLICY_VIOLATION|TOPIC_AUTHORIZATION_FAILED|NOT_FOUND)$/
     for (const snippet of snippets(page)) {
       for (const [variable] of snippet.matchAll(/\b[A-Z][A-Z0-9]*(_[A-Z0-9]+)+\b/g)) {
         assert.isTrue(known.has(variable) || words.test(variable), variable)

@@ -225,7 +225,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       const nowhere = { GRPC_ADDR: `127.0.0.1:${port}`, KAFKA_BROKERS: `127.0.0.1:${port}` }
       const [pay, reserve] = yield* both(
         Program.run(["pay", "1"], nowhere),
-        Program.run(["reserve", "1", "--json"], nowhere)
+        Program.run(["reserve", "1"], nowhere)
       )
       failed(pay, 5, new RegExp(`127.0.0.1:${port}`))
       failed(reserve, 5, /kafka is not available/)

@@ -45,7 +45,8 @@ const query = Pg.Client.prototype.query as (this: Pg.Client, ...args: Array<unkn
 const explaining = new WeakSet<Pg.Client>()
 /** The plans with which they really ran: what is prepared keeps the one that was made for it at first. */
 const explained: typeof query = function(...args) {
-  if (!explaining.has(this)) {
+  // the settings of a session come before: they set what is sent to the client
+  if (heard !== undefined && !explaining.has(this)) {
     explaining.add(this)
     this.on("notice", ({ message }) => {
       const [, plan] = /^duration: .* plan:\n(.*)$/s.exec(message ?? "") ?? []

@@ -112,7 +112,7 @@ describe("PostgreSQL as providers set it", () => {
         yield* PgTest.admin(`ALTER DATABASE ${name} SET ${setting} = '${value}'`)
       }
       yield* Effect.gen(function*() {
-        assert.lengthOf(yield* Migrations.migrate(migrations), 4)
+        assert.lengthOf(yield* Migrations.migrate(migrations), 5)
         const payments = yield* Payments
         const outbox = yield* Outbox
         const sql = yield* SqlClient.SqlClient
@@ -202,7 +202,7 @@ describe("PostgreSQL as providers set it", () => {
         yield* grant(`GRANT SELECT ON payments_migrations TO ${app.name}`)
         assert.deepStrictEqual(yield* Migrations.migrate(migrations), [])
         yield* grant(
-          `GRANT SELECT, INSERT ON payment TO ${app.name}; GRANT ALL ON outbox_shard, outbox_relay TO ${app.name}`
+          `GRANT SELECT, INSERT ON payment TO ${app.name}; GRANT ALL ON outbox_shard, outbox_relay, outbox_topic TO ${app.name}`
         )
         const missing = yield* flipped(PostgresRights.check(rights))
         assert.include(
@@ -251,7 +251,7 @@ describe("PostgreSQL as providers set it", () => {
       // where the URL says so, it is what is wanted
       const chosen = `${url}?options=-c%20search_path%3Delsewhere`
       const made = Migrations.migrate(migrations).pipe(Effect.provide(Layer.merge(on(chosen), NodeContext.layer)))
-      assert.lengthOf(yield* made, 4)
+      assert.lengthOf(yield* made, 5)
     }))
 
   it.scopedLive("fewer connections than the pool may have: nobody is refused, all wait for what there is", () =>

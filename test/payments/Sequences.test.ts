@@ -270,6 +270,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
         yield* run(
           `CREATE ROLE ${role} LOGIN PASSWORD 'secret'`,
           `GRANT SELECT, INSERT, UPDATE, DELETE ON payment, event TO ${role}`,
+          `GRANT SELECT ON outbox_topic TO ${role}`,
           `GRANT USAGE ON SEQUENCE payment_id_seq, event_id_seq TO ${role}`
         )
         yield* Effect.addFinalizer(() => Effect.orDie(run(`DROP OWNED BY ${role}`, `DROP ROLE ${role}`)))
