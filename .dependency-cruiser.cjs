@@ -1,9 +1,9 @@
-/** Imports only go down: main → inventory | grpc | relay | ops → payments → repositories → domain. */
+/** Imports only go down: main → cli → inventory | grpc | ops → payments → outbox → drills | domain; everything may use infra. */
 const from = (path) => ({ path })
 const foreign = (library, ...homes) => ({
   name: `${library}-stays-in-infra`,
   severity: "error",
-  from: { path: "^src", pathNot: homes.map((home) => `^src/infra/${home}`) },
+  from: { path: "^src", pathNot: homes.map((home) => `^src/infra/${home}/`) },
   to: { path: `^node_modules/${library}/` }
 })
 
@@ -17,10 +17,41 @@ module.exports = {
       to: { pathNot: ["^src/domain", "^node_modules/effect/"] }
     },
     {
+      name: "drills-import-only-effect",
+      severity: "error",
+      from: from("^src/drills"),
+      to: { pathNot: ["^src/drills", "^node_modules/effect/"] }
+    },
+    {
       name: "infra-knows-nothing-of-payments",
       severity: "error",
       from: from("^src/infra"),
       to: { path: "^src", pathNot: "^src/infra" }
+    },
+    { name: "infra-has-rooms", severity: "error", from: {}, to: { path: "^src/infra/[^/]+$" } },
+    {
+      name: "patches-stay-behind-the-client",
+      severity: "error",
+      from: { path: "^src", pathNot: "^src/infra/kafka/" },
+      to: { path: "^src/infra/kafka/(patches|decode)/" }
+    },
+    {
+      name: "patches-know-only-what-they-patch",
+      severity: "error",
+      from: from("^src/infra/kafka/patches/"),
+      to: { path: "^src", pathNot: "^src/infra/kafka/(patches|decode)/|^src/infra/kafka/(RecordTime|KafkaRecord)\\.ts$" }
+    },
+    {
+      name: "tuning-knows-nothing-of-us",
+      severity: "error",
+      from: from("^src/infra/runtime/tuning/"),
+      to: { path: "^src", pathNot: "^src/infra/runtime/tuning/" }
+    },
+    {
+      name: "deliveries-do-not-know-each-other",
+      severity: "error",
+      from: from("^src/outbox/(leased|sharded)/"),
+      to: { path: "^src/outbox/(leased|sharded)/", pathNot: "^src/outbox/$1/" }
     },
     {
       name: "outbox-is-below-payments",
@@ -54,11 +85,11 @@ module.exports = {
     },
     { name: "local-stands-alone", severity: "error", from: from("^src/local"), to: { path: "^src", pathNot: "^src/local" } },
     { name: "src-never-imports-tests", severity: "error", from: from("^src"), to: { path: "^(test|bench)" } },
-    foreign("kafkajs", "Kafka"),
-    foreign("ioredis", "Redis"),
-    foreign("pg", "Postgres", "Notifications"),
-    foreign("@grpc/(grpc-js|proto-loader|reflection)", "Grpc"),
-    foreign("grpc-health-check", "Grpc")
+    foreign("kafkajs", "kafka"),
+    foreign("ioredis", "redis"),
+    foreign("pg", "postgres"),
+    foreign("@grpc/(grpc-js|proto-loader|reflection)", "grpc"),
+    foreign("grpc-health-check", "grpc")
   ],
   options: {
     doNotFollow: { path: "node_modules" },

@@ -12,11 +12,11 @@ class ProofsFirst extends BaseSequencer {
 }
 
 /** Servers of their own, for each of the two. */
-const servers = ["test/utils/Servers.ts"]
+const servers = ["test/harness/Servers.ts"]
 
 export default defineConfig({
   test: {
-    reporters: ["default", "./test/utils/Total.ts"],
+    reporters: ["default", "./test/harness/Total.ts"],
     // the tests wait for servers and processes more than they compute
     maxWorkers: 4,
     minWorkers: 1,

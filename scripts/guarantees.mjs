@@ -1,4 +1,4 @@
-// Writes docs/guarantees.md, from test/proof/Promises.ts and src/domain/CrashPoint.ts: npx tsx scripts/guarantees.mjs
+// Writes docs/guarantees.md, from test/proof/Promises.ts and src/drills/CrashPoint.ts: npx tsx scripts/guarantees.mjs
 // Exits 1 when a test that is named there does not exist. With --check nothing is written: exits 1 when it is not current.
 import { existsSync, readFileSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
@@ -28,7 +28,7 @@ const testsOf = (tests) =>
 export const pageOf = (promises, crashPoints) => `# Guarantees
 
 What is promised, how it is kept, and who would notice. This page is made from
-[test/proof/Promises.ts](../test/proof/Promises.ts) and [src/domain/CrashPoint.ts](../src/domain/CrashPoint.ts) by
+[test/proof/Promises.ts](../test/proof/Promises.ts) and [src/drills/CrashPoint.ts](../src/drills/CrashPoint.ts) by
 \`npx tsx scripts/guarantees.mjs\`; a test named here exists.
 
 The proofs break a running installation at its worst moments, under load, and let [the audit](#the-audit) decide:
@@ -109,7 +109,7 @@ after \`instance killed\`, of 81,991 records.
 
 const main = async () => {
   const { promises } = await import("../test/proof/Promises.ts")
-  const { crashPoints } = await import("../src/domain/CrashPoint.ts")
+  const { crashPoints } = await import("../src/drills/CrashPoint.ts")
   const read = (file) => {
     const path = join(root, "test", file)
     return existsSync(path) ? readFileSync(path, "utf8") : undefined

@@ -1,9 +1,9 @@
 import type { Effect } from "effect"
 import { Either, Redacted } from "effect"
-import type { CrashPointName } from "./domain/CrashPoint.js"
-import { crashPoints } from "./domain/CrashPoint.js"
-import * as PostgresUrl from "./infra/PostgresUrl.js"
-import type { ConfigProblems, Parse, Setting, Values } from "./infra/Setting.js"
+import type { CrashPointName } from "./drills/CrashPoint.js"
+import { crashPoints } from "./drills/CrashPoint.js"
+import * as PostgresUrl from "./infra/postgres/PostgresUrl.js"
+import type { ConfigProblems, Parse, Setting, Values } from "./infra/runtime/Setting.js"
 import {
   address,
   brokers,
@@ -24,7 +24,7 @@ import {
   text,
   url,
   word
-} from "./infra/Setting.js"
+} from "./infra/runtime/Setting.js"
 
 /** `point` or `point:n`. */
 const drill: Parse<{ readonly point: CrashPointName; readonly passage: number }> = (text) => {

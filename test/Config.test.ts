@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Effect, Either, Option, Redacted } from "effect"
 import { readSettings, settings } from "../src/Config.js"
-import type { Setting } from "../src/infra/Setting.js"
+import type { Setting } from "../src/infra/runtime/Setting.js"
 
 const all: ReadonlyArray<Setting<any>> = Object.values(settings)
 

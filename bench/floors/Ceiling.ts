@@ -3,7 +3,7 @@ import * as ProtoLoader from "@grpc/proto-loader"
 import { Effect } from "effect"
 import { randomUUID } from "node:crypto"
 import * as Pg from "pg"
-import * as Garbage from "../../src/infra/Garbage.js"
+import * as Garbage from "../../src/infra/runtime/tuning/Garbage.js"
 
 const env = process.env as Record<string, string>
 const pool = new Pg.Pool({

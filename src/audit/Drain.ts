@@ -1,10 +1,10 @@
 import { SqlClient } from "@effect/sql"
 import type { Duration } from "effect"
 import { Effect, Option, Schedule } from "effect"
-import type { KafkaOptions } from "../infra/Kafka.js"
-import * as KafkaOffsets from "../infra/KafkaOffsets.js"
-import * as KafkaScan from "../infra/KafkaScan.js"
-import * as Postgres from "../infra/Postgres.js"
+import type { KafkaOptions } from "../infra/kafka/KafkaClient.js"
+import * as KafkaOffsets from "../infra/kafka/KafkaOffsets.js"
+import * as KafkaScan from "../infra/kafka/KafkaScan.js"
+import * as Postgres from "../infra/postgres/Postgres.js"
 
 export interface DrainOptions {
   readonly kafka: KafkaOptions

@@ -1,7 +1,7 @@
 import { SqlClient, SqlError } from "@effect/sql"
 import { Duration, Effect, Option } from "effect"
 import type { PaymentStatus } from "../domain/Payment.js"
-import * as Postgres from "../infra/Postgres.js"
+import * as Postgres from "../infra/postgres/Postgres.js"
 import * as Decode from "./Decode.js"
 import type { EventState, Seconds } from "./Facts.js"
 import type { Ledger } from "./Ledger.js"

@@ -1,8 +1,8 @@
 import { Command } from "@effect/cli"
 import { Console, Effect, Layer, Option, Ref } from "effect"
 import { readSettings } from "../Config.js"
-import { crashPoints, Drill } from "../domain/CrashPoint.js"
-import { ConfigProblems } from "../infra/Setting.js"
+import { crashPoints, Drill } from "../drills/CrashPoint.js"
+import { ConfigProblems } from "../infra/runtime/Setting.js"
 import { json, print } from "./Output.js"
 
 /** Kills this very process when it is there: no finalizer runs, nothing is flushed. */

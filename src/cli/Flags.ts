@@ -1,7 +1,7 @@
 import { Args, HelpDoc, Options, ValidationError } from "@effect/cli"
 import { Either, Option, Schema } from "effect"
 import { OrderId } from "../domain/Payment.js"
-import type { Parse } from "../infra/Setting.js"
+import type { Parse } from "../infra/runtime/Setting.js"
 
 const decodeOrder = Schema.decodeOption(OrderId)
 

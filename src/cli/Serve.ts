@@ -1,7 +1,7 @@
 import type { Duration } from "effect"
 import { Effect, Fiber, Layer, Schema } from "effect"
 import { readSettings } from "../Config.js"
-import * as DatabaseClock from "../infra/DatabaseClock.js"
+import * as DatabaseClock from "../infra/postgres/DatabaseClock.js"
 import * as Telemetry from "../ops/Telemetry.js"
 import { Sequences } from "../payments/Sequences.js"
 import * as Drills from "./Drills.js"

@@ -2,8 +2,8 @@ import type { Duration } from "effect"
 import { Effect } from "effect"
 import type { Outcome, PaymentStatus } from "../domain/Payment.js"
 import { OrderId, Payment } from "../domain/Payment.js"
-import * as GrpcClient from "../infra/GrpcClient.js"
-import type { Address } from "../infra/Setting.js"
+import * as GrpcClient from "../infra/grpc/GrpcClient.js"
+import type { Address } from "../infra/runtime/Setting.js"
 import * as Proto from "./PaymentsProto.js"
 
 export interface PaymentsClientOptions {

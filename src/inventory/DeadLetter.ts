@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto"
-import { writable } from "../infra/KafkaNullHeader.js"
-import type { OutgoingRecord } from "../infra/KafkaProducer.js"
-import type { IncomingHeaders, Unread } from "../infra/KafkaRecord.js"
-import { bytesOf } from "../infra/KafkaRecords.js"
+import { writable } from "../infra/kafka/KafkaNullHeader.js"
+import type { OutgoingRecord } from "../infra/kafka/KafkaProducer.js"
+import { bytesOf } from "../infra/kafka/KafkaProducer.js"
+import type { IncomingHeaders, Unread } from "../infra/kafka/KafkaRecord.js"
 
 /** A record that nobody can read, where it came from and why. */
 export interface DeadLetter {

@@ -1,8 +1,8 @@
 import { Effect, Metric, Schema } from "effect"
-import type { KafkaOptions } from "../infra/Kafka.js"
-import { reason } from "../infra/Kafka.js"
-import type { OutgoingRecord, SendError } from "../infra/KafkaProducer.js"
-import * as KafkaProducerSlot from "../infra/KafkaProducerSlot.js"
+import type { KafkaOptions } from "../infra/kafka/KafkaClient.js"
+import { reason } from "../infra/kafka/KafkaClient.js"
+import type { OutgoingRecord, SendError } from "../infra/kafka/KafkaProducer.js"
+import * as KafkaProducerSlot from "../infra/kafka/KafkaProducerSlot.js"
 import type { DeadLetter, Draft } from "./DeadLetter.js"
 import * as Letter from "./DeadLetter.js"
 

@@ -1,8 +1,8 @@
 import { Context, Duration, Effect, Layer, Option, Schema } from "effect"
 import { OrderId } from "../domain/Payment.js"
-import type { RedisUnavailable } from "../infra/Redis.js"
-import { Redis } from "../infra/Redis.js"
-import * as Trace from "../infra/Trace.js"
+import type { RedisUnavailable } from "../infra/redis/Redis.js"
+import { Redis } from "../infra/redis/Redis.js"
+import * as Trace from "../infra/runtime/Trace.js"
 
 const readOrderId = Schema.decodeUnknownOption(
   Schema.String.pipe(Schema.pattern(/^[1-9]\d{0,18}$/), Schema.compose(Schema.BigInt), Schema.compose(OrderId))

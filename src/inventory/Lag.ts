@@ -1,6 +1,6 @@
 import { Clock, Duration, Effect, Metric } from "effect"
-import type { Skip } from "../infra/KafkaPlaces.js"
-import type { Standing } from "../infra/KafkaWait.js"
+import type { Skip } from "../infra/kafka/KafkaPlaces.js"
+import type { Standing } from "../infra/kafka/KafkaWait.js"
 
 const lag = Metric.gauge("payments_consumer_lag_records", {
   description:

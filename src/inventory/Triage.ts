@@ -1,8 +1,8 @@
 import { Either, Option } from "effect"
 import * as InventoryEvent from "../domain/InventoryEvent.js"
 import * as InventoryLimits from "../domain/InventoryLimits.js"
-import type { IncomingHeaders, IncomingRecord } from "../infra/KafkaConsumer.js"
-import * as Trace from "../infra/Trace.js"
+import type { IncomingHeaders, IncomingRecord } from "../infra/kafka/KafkaConsumer.js"
+import * as Trace from "../infra/runtime/Trace.js"
 import type { Reservation } from "../payments/Reservation.js"
 
 /** What there is to do with the records of a batch. */

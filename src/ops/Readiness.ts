@@ -1,8 +1,8 @@
 import { Effect, Layer } from "effect"
-import * as Postgres from "../infra/Postgres.js"
-import type { Rights } from "../infra/PostgresRights.js"
-import * as PostgresRights from "../infra/PostgresRights.js"
-import { Readiness } from "../infra/Readiness.js"
+import * as Postgres from "../infra/postgres/Postgres.js"
+import type { Rights } from "../infra/postgres/PostgresRights.js"
+import * as PostgresRights from "../infra/postgres/PostgresRights.js"
+import { Readiness } from "../infra/runtime/Readiness.js"
 import { Sequences } from "../payments/Sequences.js"
 
 /** What the services of this process depend on. */

@@ -1,6 +1,6 @@
 import type { SqlClient, Statement } from "@effect/sql"
 import { Duration, Effect } from "effect"
-import type { DatabaseUnavailable } from "../infra/Postgres.js"
+import type { DatabaseUnavailable } from "../infra/postgres/Postgres.js"
 import type { Advance, Handed } from "./Handover.js"
 import type { Claim } from "./OutboxEvent.js"
 import * as OutboxWake from "./OutboxWake.js"

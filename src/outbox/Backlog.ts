@@ -1,7 +1,7 @@
 import { SqlClient } from "@effect/sql"
 import { Effect, Metric } from "effect"
-import { fresh } from "../infra/Fresh.js"
-import * as Postgres from "../infra/Postgres.js"
+import { cached } from "../infra/runtime/Cached.js"
+import * as Postgres from "../infra/postgres/Postgres.js"
 
 /** Counting stops here: a backlog of any size costs little to measure. */
 const countLimit = 1_000_000
@@ -60,7 +60,7 @@ export class Backlog extends Effect.Service<Backlog>()("payments/Backlog", {
         onFailure: () => publish({ waiting: Number.NaN, dead: Number.NaN, oldest: Number.NaN }, 0),
         onSuccess: ([measured]) => publish(measured!, 1)
       }),
-      fresh("5 seconds")
+      cached("5 seconds")
     )
 
     return { measure } as const

@@ -1,5 +1,5 @@
-import type { Spread } from "../infra/KafkaPartitioner.js"
-import type { OutgoingRecord } from "../infra/KafkaProducer.js"
+import type { Spread } from "../infra/kafka/KafkaPartitioner.js"
+import type { OutgoingRecord } from "../infra/kafka/KafkaProducer.js"
 import type { OutboxEvent } from "./OutboxEvent.js"
 
 /** An event as it goes onto its topic. */

@@ -1,5 +1,5 @@
 import { Context, Effect, Layer } from "effect"
-import * as Bell from "../infra/Bell.js"
+import * as Signal from "../infra/runtime/Signal.js"
 import * as Handover from "./Handover.js"
 
 /** The channel on which a process without a relay tells the others that events wait. */
@@ -27,7 +27,7 @@ export class OutboxWake extends Context.Tag("payments/OutboxWake")<OutboxWake, {
   static readonly layerLocal = Layer.effect(
     OutboxWake,
     Effect.gen(function*() {
-      const { ring, rung } = Bell.make()
+      const { ring, rung } = Signal.make()
       let announced = false
       return {
         notifies: false,

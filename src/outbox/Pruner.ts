@@ -1,6 +1,6 @@
 import { SqlClient } from "@effect/sql"
 import { Duration, Effect, Metric } from "effect"
-import * as Postgres from "../infra/Postgres.js"
+import * as Postgres from "../infra/postgres/Postgres.js"
 
 const pruned = Metric.counter("payments_events_pruned_total", {
   description: "DONE events deleted after their retention",

@@ -1,10 +1,10 @@
 import { SqlClient } from "@effect/sql"
 import { Clock, Effect } from "effect"
-import * as Bell from "../infra/Bell.js"
-import type { KafkaOptions } from "../infra/Kafka.js"
-import type { Spread } from "../infra/KafkaPartitioner.js"
-import * as KafkaPartitions from "../infra/KafkaPartitions.js"
-import * as Postgres from "../infra/Postgres.js"
+import * as Signal from "../infra/runtime/Signal.js"
+import type { KafkaOptions } from "../infra/kafka/KafkaClient.js"
+import type { Spread } from "../infra/kafka/KafkaPartitioner.js"
+import * as KafkaPartitions from "../infra/kafka/KafkaPartitions.js"
+import * as Postgres from "../infra/postgres/Postgres.js"
 import type { OutboxEvent } from "./OutboxEvent.js"
 
 /** So often a relay asks how many partitions there are: new orders use a new partition that much later. */
@@ -38,7 +38,7 @@ export class Spreads extends Effect.Service<Spreads>()("payments/Spreads", {
     const sql = yield* SqlClient.SqlClient
     const run = yield* Postgres.runner("5 seconds")
     const topics = new Map<string, Map<number, Known>>()
-    const missing = Bell.make()
+    const missing = Signal.make()
 
     /** Over how many partitions the orders of this event's generation are spread. It may change. */
     const of = ({ generation, topic }: OutboxEvent): Spread => {

@@ -2,11 +2,11 @@ import type { Statement } from "@effect/sql"
 import { SqlClient, SqlError } from "@effect/sql"
 import type { Duration } from "effect"
 import { Clock, Effect, Schedule, Schema } from "effect"
-import * as Postgres from "../infra/Postgres.js"
-import * as PostgresFault from "../infra/PostgresFault.js"
-import type { Sequence } from "../infra/PostgresSequence.js"
-import * as PostgresSequence from "../infra/PostgresSequence.js"
-import * as PostgresStatement from "../infra/PostgresStatement.js"
+import * as Postgres from "../infra/postgres/Postgres.js"
+import * as PostgresFault from "../infra/postgres/PostgresFault.js"
+import type { Sequence } from "../infra/postgres/PostgresSequence.js"
+import * as PostgresSequence from "../infra/postgres/PostgresSequence.js"
+import * as PostgresStatement from "../infra/postgres/PostgresStatement.js"
 
 /** Tables whose ids a sequence may make. Where an adopted table has uuids, there is none. */
 const tables = ["payment", "event"] as const

@@ -1,8 +1,8 @@
 import type { Fiber } from "effect"
 import { Effect, Exit, Metric, MetricBoundaries, Option } from "effect"
 import type { OrderId, PaymentStatus } from "../domain/Payment.js"
-import * as Bell from "../infra/Bell.js"
-import type { DatabaseUnavailable } from "../infra/Postgres.js"
+import * as Signal from "../infra/runtime/Signal.js"
+import type { DatabaseUnavailable } from "../infra/postgres/Postgres.js"
 import type { Before, Settlement } from "./PaymentRepo.js"
 import { PaymentRepo } from "./PaymentRepo.js"
 
@@ -60,7 +60,7 @@ const firstOfEach = (group: ReadonlyArray<Waiting>): ReadonlyArray<Settlement> =
 export const make = Effect.gen(function*() {
   const repo = yield* PaymentRepo
   const waiting: Array<Waiting> = []
-  const { ring, rung } = Bell.make()
+  const { ring, rung } = Signal.make()
   const aloneOnly = yield* Effect.makeSemaphore(aloneLimit)
 
   const commit = (group: ReadonlyArray<Waiting>) =>

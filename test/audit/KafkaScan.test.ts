@@ -1,12 +1,12 @@
 import { assert, it } from "@effect/vitest"
 import { Effect, Exit } from "effect"
 import { inject } from "vitest"
-import { KafkaUnavailable } from "../../src/infra/Kafka.js"
-import * as KafkaOffsets from "../../src/infra/KafkaOffsets.js"
-import * as KafkaScan from "../../src/infra/KafkaScan.js"
+import { KafkaUnavailable } from "../../src/infra/kafka/KafkaClient.js"
+import * as KafkaOffsets from "../../src/infra/kafka/KafkaOffsets.js"
+import * as KafkaScan from "../../src/infra/kafka/KafkaScan.js"
 import * as Ports from "../../src/local/Ports.js"
-import * as Topics from "../e2e/Topics.js"
-import { freshTopic, kafka } from "../utils/KafkaTest.js"
+import * as Topics from "../harness/Topics.js"
+import { freshTopic, kafka } from "../harness/KafkaTest.js"
 import * as Client from "./Client.js"
 
 /** What a scan of the spans gives, as `partition/offset`. */

@@ -1,5 +1,5 @@
 import { Duration, Effect } from "effect"
-import type { Mode, Proxy } from "../utils/Proxy.js"
+import type { Mode, Proxy } from "../harness/Proxy.js"
 import type { Ground } from "./Ground.js"
 
 /** What the seed decides of a fault. */

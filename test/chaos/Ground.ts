@@ -1,11 +1,11 @@
 import { Effect, Exit, Scope } from "effect"
 import { Redis } from "ioredis"
-import { freePort } from "../e2e/FreePort.js"
-import type { Services } from "../e2e/Program.js"
-import * as Program from "../e2e/Program.js"
-import * as Restartable from "../e2e/Restartable.js"
+import { freePort } from "../harness/FreePort.js"
+import type { Services } from "../harness/Program.js"
+import * as Program from "../harness/Program.js"
+import * as Restartable from "../harness/Restartable.js"
 import * as Saga from "../proof/Saga.js"
-import * as Proxy from "../utils/Proxy.js"
+import * as Proxy from "../harness/Proxy.js"
 
 export interface Instance {
   readonly program: Services

@@ -1,7 +1,7 @@
 import { Effect } from "effect"
 import { strict as assert } from "node:assert"
-import { eventually } from "../e2e/Eventually.js"
-import type { Topics } from "../e2e/Topics.js"
+import { eventually } from "../harness/Eventually.js"
+import type { Topics } from "../harness/Topics.js"
 
 /** When each record was written whose event was on the topic before, in milliseconds of the epoch. */
 export const times = (topics: Topics, topic: string) =>

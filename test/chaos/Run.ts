@@ -1,6 +1,6 @@
 import { Clock, Console, Data, Duration, Effect, Exit } from "effect"
 import { strict as assert } from "node:assert"
-import { eventually } from "../e2e/Eventually.js"
+import { eventually } from "../harness/Eventually.js"
 import type { Kind } from "./Faults.js"
 import { faults } from "./Faults.js"
 import type { Ground } from "./Ground.js"

@@ -5,8 +5,8 @@ import { fileURLToPath } from "node:url"
 import { parse } from "yaml"
 import { parts } from "../../src/cli/Services.js"
 import { settings } from "../../src/Config.js"
-import type { Parse, Setting } from "../../src/infra/Setting.js"
-import { address, duration } from "../../src/infra/Setting.js"
+import type { Parse, Setting } from "../../src/infra/runtime/Setting.js"
+import { address, duration } from "../../src/infra/runtime/Setting.js"
 
 const inCheckout = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
 const text = (path: string) => readFileSync(inCheckout(path), "utf8")

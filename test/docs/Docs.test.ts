@@ -7,7 +7,7 @@ import { dirname, join, resolve } from "node:path"
 import { fileURLToPath } from "node:url"
 import { exitCodes } from "../../src/cli/Output.js"
 import { settings } from "../../src/Config.js"
-import * as PgTest from "../utils/PgTest.js"
+import * as PgTest from "../harness/PgTest.js"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 const read = (path: string) => readFileSync(join(root, path), "utf8")

@@ -1,13 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Fiber } from "effect"
 import { randomUUID } from "node:crypto"
-import * as Proxy from "../utils/Proxy.js"
-import * as Calls from "./Calls.js"
-import { eventually } from "./Eventually.js"
-import * as Program from "./Program.js"
-import * as Tables from "./Tables.js"
-import * as Topics from "./Topics.js"
-import * as World from "./World.js"
+import * as Proxy from "../harness/Proxy.js"
+import * as Calls from "../harness/Calls.js"
+import { eventually } from "../harness/Eventually.js"
+import * as Program from "../harness/Program.js"
+import * as Tables from "../harness/Tables.js"
+import * as Topics from "../harness/Topics.js"
+import * as World from "../harness/World.js"
 
 interface Written extends Topics.Written {
   readonly orderId: number

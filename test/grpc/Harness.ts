@@ -4,13 +4,13 @@ import { Deferred, Effect, Fiber, Layer, Logger, Redacted, Schedule } from "effe
 import type { OrderId } from "../../src/domain/Payment.js"
 import * as PaymentsApi from "../../src/grpc/PaymentsApi.js"
 import * as PaymentsClient from "../../src/grpc/PaymentsClient.js"
-import * as Postgres from "../../src/infra/Postgres.js"
+import * as Postgres from "../../src/infra/postgres/Postgres.js"
 import * as Readiness from "../../src/ops/Readiness.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
 import { Payments } from "../../src/payments/Payments.js"
-import * as PgTest from "../utils/PgTest.js"
+import * as PgTest from "../harness/PgTest.js"
 
 const outbox = Outbox.Default({ topic: "payment", lease: "30 seconds", maxAttempts: 10 })
 

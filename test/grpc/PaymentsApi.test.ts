@@ -3,8 +3,8 @@ import { assert, layer } from "@effect/vitest"
 import { Effect, Fiber, Layer, Logger, LogLevel, Schedule } from "effect"
 import * as Http2 from "node:http2"
 import { Payments } from "../../src/payments/Payments.js"
-import * as PgTest from "../utils/PgTest.js"
-import * as Proxy from "../utils/Proxy.js"
+import * as PgTest from "../harness/PgTest.js"
+import * as Proxy from "../harness/Proxy.js"
 import * as Harness from "./Harness.js"
 
 const live = Harness.services.pipe(Layer.provideMerge(PgTest.layer))

@@ -8,11 +8,11 @@ import NodeHttp2 from "node:http2"
 import { createRequire } from "node:module"
 import Descriptor from "protobufjs/ext/descriptor/index.js"
 import * as PaymentsApi from "../../src/grpc/PaymentsApi.js"
-import { AddressInUse } from "../../src/infra/AddressInUse.js"
-import { Numbered } from "../../src/infra/Numbered.js"
+import { AddressInUse } from "../../src/infra/runtime/AddressInUse.js"
+import { NumberMap } from "../../src/infra/runtime/tuning/NumberMap.js"
 import * as Prometheus from "../../src/ops/Prometheus.js"
-import * as PgTest from "../utils/PgTest.js"
-import * as Proxy from "../utils/Proxy.js"
+import * as PgTest from "../harness/PgTest.js"
+import * as Proxy from "../harness/Proxy.js"
 import * as Harness from "./Harness.js"
 
 const live = Harness.services.pipe(Layer.provideMerge(PgTest.layer))
@@ -64,7 +64,7 @@ layer(live, { excludeTestServices: true })("gRPC server", (it) => {
       yield* client.getPing
       const session = yield* Deferred.await(opened)
       const states = Object.getOwnPropertySymbols(session).map((symbol) => (session as any)[symbol]?.streams)
-      assert.isTrue(states.some((streams) => streams instanceof Numbered))
+      assert.isTrue(states.some((streams) => streams instanceof NumberMap))
     }))
 
   it.scoped("a message over the limit is refused, and the server goes on", () =>

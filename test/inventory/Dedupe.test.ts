@@ -9,11 +9,11 @@ import { fileURLToPath } from "node:url"
 import { inject } from "vitest"
 import { settings } from "../../src/Config.js"
 import { OrderId } from "../../src/domain/Payment.js"
-import type { RedisUnavailable } from "../../src/infra/Redis.js"
-import { Redis } from "../../src/infra/Redis.js"
+import type { RedisUnavailable } from "../../src/infra/redis/Redis.js"
+import { Redis } from "../../src/infra/redis/Redis.js"
 import { Dedupe } from "../../src/inventory/Dedupe.js"
 import * as Stack from "../../src/local/Stack.js"
-import * as Proxy from "../utils/Proxy.js"
+import * as Proxy from "../harness/Proxy.js"
 
 const ttl = Either.getOrThrow(settings.dedupeTtl.parse(settings.dedupeTtl.default))
 const nameOf = (key: string) => `payments:inventory:${key}`

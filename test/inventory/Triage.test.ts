@@ -3,7 +3,7 @@ import { Option } from "effect"
 import { randomUUID } from "node:crypto"
 import * as InventoryEvent from "../../src/domain/InventoryEvent.js"
 import { OrderId } from "../../src/domain/Payment.js"
-import type { IncomingRecord } from "../../src/infra/KafkaConsumer.js"
+import type { IncomingRecord } from "../../src/infra/kafka/KafkaConsumer.js"
 import { triage } from "../../src/inventory/Triage.js"
 
 const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

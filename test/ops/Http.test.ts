@@ -2,14 +2,14 @@ import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
 import { Context, Deferred, Effect, Fiber, Layer, Logger, Metric, MetricBoundaries, Ref, Schedule } from "effect"
 import * as Net from "node:net"
-import { AddressInUse } from "../../src/infra/AddressInUse.js"
-import { Readiness } from "../../src/infra/Readiness.js"
+import { AddressInUse } from "../../src/infra/runtime/AddressInUse.js"
+import { Readiness } from "../../src/infra/runtime/Readiness.js"
 import * as Http from "../../src/ops/Http.js"
 import { layer as readiness } from "../../src/ops/Readiness.js"
 import { Backlog } from "../../src/outbox/Backlog.js"
 import * as Harness from "../grpc/Harness.js"
-import * as PgTest from "../utils/PgTest.js"
-import * as Proxy from "../utils/Proxy.js"
+import * as PgTest from "../harness/PgTest.js"
+import * as Proxy from "../harness/Proxy.js"
 
 const services = Layer.mergeAll(
   Backlog.Default,

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Ref, TestClock } from "effect"
-import { fresh } from "../../src/infra/Fresh.js"
-import { Readiness } from "../../src/infra/Readiness.js"
+import { cached } from "../../src/infra/runtime/Cached.js"
+import { Readiness } from "../../src/infra/runtime/Readiness.js"
 
 const since = (readiness: Readiness, name: string) =>
   Effect.map(readiness.current, ({ dependencies }) => Date.parse(dependencies[name]!.since))
@@ -55,7 +55,7 @@ describe("fresh", () => {
   it.effect("shares a run until it is too old, failure included", () =>
     Effect.gen(function*() {
       const runs = yield* Ref.make(0)
-      const shared = yield* fresh("1 second")(Effect.flip(Ref.updateAndGet(runs, (n) => n + 1)))
+      const shared = yield* cached("1 second")(Effect.flip(Ref.updateAndGet(runs, (n) => n + 1)))
       const ask = Effect.flip(shared)
       assert.deepStrictEqual(yield* Effect.all([ask, ask, ask], { concurrency: "unbounded" }), [1, 1, 1])
       yield* TestClock.adjust("999 millis")
@@ -68,7 +68,7 @@ describe("fresh", () => {
     Effect.gen(function*() {
       const begun = yield* Deferred.make<void>()
       const first = yield* Ref.make(true)
-      const shared = yield* fresh("1 second")(
+      const shared = yield* cached("1 second")(
         Effect.flatMap(Ref.getAndSet(first, false), (first) =>
           first ? Effect.zipRight(Deferred.succeed(begun, undefined), Effect.never) : Effect.succeed("answer"))
       )

@@ -2,14 +2,14 @@ import { SqlClient } from "@effect/sql"
 import { Duration, Effect, Layer, Logger, Schedule } from "effect"
 import { OrderId } from "../../src/domain/Payment.js"
 import * as PaymentEvent from "../../src/domain/PaymentEvent.js"
-import * as RecordTime from "../../src/infra/RecordTime.js"
+import * as RecordTime from "../../src/infra/kafka/RecordTime.js"
 import * as EventRecord from "../../src/outbox/EventRecord.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
 import type { OutboxEvent } from "../../src/outbox/OutboxEvent.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import { Spreads } from "../../src/outbox/Spreads.js"
-import * as KafkaAnswers from "../utils/KafkaAnswers.js"
-import * as PgTest from "../utils/PgTest.js"
+import * as KafkaAnswers from "../harness/KafkaAnswers.js"
+import * as PgTest from "../harness/PgTest.js"
 
 export const options = { topic: "payment", lease: "30 seconds", maxAttempts: 3 } as const
 

@@ -7,7 +7,7 @@ import { Outbox } from "../../src/outbox/Outbox.js"
 import { channel, OutboxWake } from "../../src/outbox/OutboxWake.js"
 import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
 import { Payments } from "../../src/payments/Payments.js"
-import * as PgTest from "../utils/PgTest.js"
+import * as PgTest from "../harness/PgTest.js"
 
 const payments = Payments.Default.pipe(
   Layer.provide(PaymentRepo.Default),

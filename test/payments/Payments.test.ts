@@ -5,14 +5,14 @@ import { Cause, Data, Deferred, Effect, Exit, FastCheck as fc, Fiber, Layer, Opt
 import { randomUUID } from "node:crypto"
 import type { Outcome, PaymentStatus } from "../../src/domain/Payment.js"
 import { OrderId } from "../../src/domain/Payment.js"
-import * as Postgres from "../../src/infra/Postgres.js"
+import * as Postgres from "../../src/infra/postgres/Postgres.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
 import { Payments } from "../../src/payments/Payments.js"
 import type { Decision, Reservation } from "../../src/payments/Reservation.js"
-import * as PgTest from "../utils/PgTest.js"
-import * as Proxy from "../utils/Proxy.js"
+import * as PgTest from "../harness/PgTest.js"
+import * as Proxy from "../harness/Proxy.js"
 
 const payments = Payments.Default.pipe(
   Layer.provide(PaymentRepo.Default),

@@ -4,12 +4,12 @@ import { Cause, Deferred, Effect, Exit, Fiber, Layer, Option, Queue, Redacted } 
 import { randomUUID } from "node:crypto"
 import type { Outcome } from "../../src/domain/Payment.js"
 import { OrderId } from "../../src/domain/Payment.js"
-import * as Postgres from "../../src/infra/Postgres.js"
+import * as Postgres from "../../src/infra/postgres/Postgres.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
 import { Payments } from "../../src/payments/Payments.js"
-import * as PgTest from "../utils/PgTest.js"
+import * as PgTest from "../harness/PgTest.js"
 
 let last = 9007199254740993n
 

@@ -1,5 +1,5 @@
 import { Effect } from "effect"
-import * as World from "../e2e/World.js"
+import * as World from "../harness/World.js"
 
 /** A broker of one's own, for the life of the scope. */
 export const make = Effect.gen(function*() {

@@ -1,9 +1,9 @@
 import { assert, describe, it, layer } from "@effect/vitest"
 import { Effect } from "effect"
 import { Redis } from "ioredis"
-import { type CrashPointName, crashPoints } from "../../src/domain/CrashPoint.js"
-import { eventually } from "../e2e/Eventually.js"
-import type * as Program from "../e2e/Program.js"
+import { type CrashPointName, crashPoints } from "../../src/drills/CrashPoint.js"
+import { eventually } from "../harness/Eventually.js"
+import type * as Program from "../harness/Program.js"
 import * as Broker from "./Broker.js"
 import * as Saga from "./Saga.js"
 

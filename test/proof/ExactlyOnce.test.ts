@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { eventually } from "../e2e/Eventually.js"
-import * as Program from "../e2e/Program.js"
+import { eventually } from "../harness/Eventually.js"
+import * as Program from "../harness/Program.js"
 import * as Saga from "./Saga.js"
 
 // nobody dies here: a lease that runs out on a busy machine would be a resend

@@ -1,10 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { type CrashPointName, crashPoints } from "../../src/domain/CrashPoint.js"
+import { type CrashPointName, crashPoints } from "../../src/drills/CrashPoint.js"
 import type { Kind } from "../chaos/Faults.js"
 import { faults } from "../chaos/Faults.js"
 import * as Ground from "../chaos/Ground.js"
-import { eventually } from "../e2e/Eventually.js"
+import { eventually } from "../harness/Eventually.js"
 import * as Saga from "./Saga.js"
 
 const limit = 400_000

@@ -1,7 +1,7 @@
 import { Effect } from "effect"
 import { Kafka, logLevel } from "kafkajs"
 import { createRequire } from "node:module"
-import type { Read } from "../e2e/Topics.js"
+import type { Read } from "../harness/Topics.js"
 
 const Broker = createRequire(import.meta.url)("kafkajs/src/broker") as {
   readonly prototype: { initProducerId: () => Promise<{ readonly producerId: string; readonly producerEpoch: number }> }

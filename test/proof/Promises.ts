@@ -39,7 +39,7 @@ export const promises: Readonly<Record<string, Promised>> = {
       ["proof/Redis.test.ts", "Redis is gone, and comes back", "Redis restarts"],
       ["inventory/Intake.test.ts", "Redis is told after the commit, and not at all when it fails"],
       [
-        "infra/KafkaConsumer.test.ts",
+        "infra/kafka/KafkaConsumer.test.ts",
         "a batch that is worked on holds up its partition alone, and no offset moves over it",
         "an offset that was not committed is committed later, also when no further record comes"
       ]
@@ -81,7 +81,7 @@ export const promises: Readonly<Record<string, Promised>> = {
         "a broker refuses a record: what others have taken is not sent again when the rest is"
       ],
       [
-        "outbox/Relay.test.ts",
+        "outbox/leased/Relay.test.ts",
         "one refused record holds up nobody else, and nobody else is sent twice for it",
         "holds its lease until what it has sent is marked, however long the mark is on its way",
         "a look that fails takes nothing from what was sent and is being marked, and is made again"
@@ -153,7 +153,7 @@ export const promises: Readonly<Record<string, Promised>> = {
         "a lease that is dead is taken, a refusal backs off for seconds, and only what is old is pruned"
       ],
       ["outbox/Outbox.test.ts", "a live lease is never taken, a dead one is, and who lost it changes nothing"],
-      ["outbox/Relay.test.ts", "a lease that nobody can renew ends here too"],
+      ["outbox/leased/Relay.test.ts", "a lease that nobody can renew ends here too"],
       [
         "outbox/Handover.test.ts",
         "a payment and a settlement hand over their events, under a lease that nobody else can take",
@@ -178,7 +178,7 @@ export const promises: Readonly<Record<string, Promised>> = {
         "a record that is no inventory event is a dead letter, byte for byte, and holds nobody up"
       ],
       ["outbox/Outbox.test.ts", "a dead event blocks its own order and no other"],
-      ["outbox/Relay.test.ts", "a topic that does not exist holds up no other, and burns no attempt"]
+      ["outbox/leased/Relay.test.ts", "a topic that does not exist holds up no other, and burns no attempt"]
     ],
     breaks: "A batch that fails as a whole for one of its records."
   },
@@ -211,7 +211,7 @@ export const promises: Readonly<Record<string, Promised>> = {
         "a relay alone in its process: nothing is kept back, and nothing is sent twice",
         "a process that cannot stop in time ends at the limit, not with 0, and says so"
       ],
-      ["outbox/Relay.test.ts", "a stop lets the send in hand finish, and gives back what was not sent"],
+      ["outbox/leased/Relay.test.ts", "a stop lets the send in hand finish, and gives back what was not sent"],
       ["outbox/Handover.test.ts", "a stop gives back what was handed over and not sent"],
       ["grpc/Server.test.ts", "a stop: health says so, streams end, calls in hand finish"]
     ],
@@ -231,7 +231,7 @@ export const promises: Readonly<Record<string, Promised>> = {
         "outbox/Outbox.test.ts",
         "many workers at once: each event is claimed once, no claim is over its limit, all are oldest first"
       ],
-      ["infra/Migrations.test.ts", "by four at once: one applies them, all succeed"],
+      ["infra/postgres/Migrations.test.ts", "by four at once: one applies them, all succeed"],
       [
         "payments/Payments.test.ts",
         "many at once over the same orders and keys: one payment for each, one event, and no deadlock is seen"
@@ -257,7 +257,7 @@ export const promises: Readonly<Record<string, Promised>> = {
       ],
       ["e2e/Start.test.ts", "a bad configuration ends it with 2, and all problems are told at once, without secrets"],
       ["domain/InventoryEvent.test.ts", "names what is wrong, and quotes nothing of the payload"],
-      ["infra/Setting.test.ts", "nothing of any password that a URL can hold"]
+      ["infra/runtime/Setting.test.ts", "nothing of any password that a URL can hold"]
     ],
     breaks: "An error that is passed on with its cause; a URL that is logged as it was given."
   }

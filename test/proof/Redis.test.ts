@@ -1,9 +1,9 @@
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Layer } from "effect"
 import { Redis } from "ioredis"
-import { eventually } from "../e2e/Eventually.js"
-import * as Restartable from "../e2e/Restartable.js"
-import * as Proxy from "../utils/Proxy.js"
+import { eventually } from "../harness/Eventually.js"
+import * as Restartable from "../harness/Restartable.js"
+import * as Proxy from "../harness/Proxy.js"
 import * as Saga from "./Saga.js"
 
 /** Redis of our own, behind a proxy, and services that are ready. */

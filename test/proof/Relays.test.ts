@@ -1,9 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Array as Arr, Effect } from "effect"
-import { eventually } from "../e2e/Eventually.js"
-import { partitionOf } from "../e2e/Murmur2.js"
-import * as Program from "../e2e/Program.js"
-import * as Topics from "../e2e/Topics.js"
+import { eventually } from "../harness/Eventually.js"
+import { partitionOf } from "../harness/Murmur2.js"
+import * as Program from "../harness/Program.js"
+import * as Topics from "../harness/Topics.js"
 import * as Saga from "./Saga.js"
 
 const limit = 120_000

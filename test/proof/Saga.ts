@@ -1,12 +1,12 @@
 import { Duration, Effect, Fiber, Schedule } from "effect"
 import { strict as assert } from "node:assert"
 import { randomUUID } from "node:crypto"
-import * as Calls from "../e2e/Calls.js"
-import { eventually } from "../e2e/Eventually.js"
-import * as Program from "../e2e/Program.js"
-import * as Tables from "../e2e/Tables.js"
-import * as Topics from "../e2e/Topics.js"
-import * as World from "../e2e/World.js"
+import * as Calls from "../harness/Calls.js"
+import { eventually } from "../harness/Eventually.js"
+import * as Program from "../harness/Program.js"
+import * as Tables from "../harness/Tables.js"
+import * as Topics from "../harness/Topics.js"
+import * as World from "../harness/World.js"
 
 export interface SagaOptions {
   /** Servers of one's own, as a stranger reaches them. Default: the shared ones. */

@@ -1,8 +1,8 @@
 import { assert, describe, it, layer } from "@effect/vitest"
 import { Array as Arr, Context, Effect, Layer } from "effect"
 import { randomUUID } from "node:crypto"
-import { eventually } from "../e2e/Eventually.js"
-import type * as Program from "../e2e/Program.js"
+import { eventually } from "../harness/Eventually.js"
+import type * as Program from "../harness/Program.js"
 import * as Broker from "./Broker.js"
 import * as Saga from "./Saga.js"
 

@@ -1,0 +1,150 @@
+import * as Grpc from "@grpc/grpc-js"
+import type { Clock, Fiber } from "effect"
+import { Cause, Duration, Effect, Exit, FiberId, Metric, MetricBoundaries, MetricLabel, Option } from "effect"
+import * as Trace from "../runtime/Trace.js"
+
+/** A gRPC status code other than OK. */
+export type Code = Exclude<keyof typeof Grpc.status, "OK">
+
+/** The status that a refused client receives. */
+export interface Refusal {
+  readonly code: Code
+  readonly details: string
+}
+
+/** A method of a service, `<service>/<name>`, and its handler. */
+export interface Method<E, R> {
+  readonly service: string
+  readonly name: string
+  readonly handle: (request: never) => Effect.Effect<object, E, R>
+  readonly refuse: (error: E) => Refusal
+  readonly limit: Limit
+}
+
+/** Longest duration of a call, and the status after it. */
+export interface Limit {
+  readonly duration: Duration.DurationInput
+  readonly refusal: Refusal
+}
+
+const calls = Metric.counter("payments_grpc_calls_total", {
+  description: "gRPC calls by method and status code",
+  incremental: true
+})
+const duration = Metric.histogram(
+  "payments_grpc_call_duration_seconds",
+  MetricBoundaries.fromIterable([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5]),
+  "Time from the complete request to the reply, by method"
+)
+
+/** Counts the calls of a method. Reuses the label arrays, which the metric registry looks up by identity. */
+const counting = (name: string) => {
+  const method = MetricLabel.make("method", name)
+  const byMethod = [method]
+  const byCode = new Map<Code | "OK", ReadonlyArray<MetricLabel.MetricLabel>>()
+  return (code: Code | "OK", seconds: number) => {
+    let labels = byCode.get(code)
+    if (labels === undefined) byCode.set(code, labels = [method, MetricLabel.make("code", code)])
+    calls.unsafeUpdate(1, labels)
+    duration.unsafeUpdate(seconds, byMethod)
+  }
+}
+
+const internal: Refusal = { code: "INTERNAL", details: "internal error" }
+const stopping: Refusal = { code: "UNAVAILABLE", details: "the server is stopping" }
+
+const parentOf = (metadata: Grpc.Metadata) => {
+  const [traceparent] = metadata.get("traceparent")
+  return traceparent === undefined ? undefined : Option.getOrUndefined(Trace.parse(traceparent.toString()))
+}
+
+/** Runs a call in a server span when a collector is set; otherwise in the client's span, so that its events carry that trace. */
+const inSpan =
+  <E, R>(method: Method<E, R>, metadata: Grpc.Metadata, traced: boolean) => (effect: Effect.Effect<object, E, R>) => {
+    const parent = parentOf(metadata)
+    if (!traced) return parent === undefined ? effect : Effect.withParentSpan(effect, parent)
+    return Effect.withSpan(effect, `${method.service}/${method.name}`, {
+      ...(parent === undefined ? { root: true } : { parent }),
+      kind: "server",
+      captureStackTrace: false,
+      attributes: { "rpc.system": "grpc", "rpc.service": method.service, "rpc.method": method.name }
+    })
+  }
+
+/** The status for a failed call; an interrupted call gets `interruption`. */
+const refusalOf = <E>(method: Method<E, any>, cause: Cause.Cause<E>, interruption: Refusal): Refusal =>
+  Option.match(Cause.failureOption(cause), {
+    onNone: () => Cause.isInterruptedOnly(cause) ? interruption : internal,
+    onSome: method.refuse
+  })
+
+const answer = <E, R>(
+  method: Method<E, R>,
+  call: Grpc.ServerUnaryCall<any, any>,
+  traced: boolean
+): Effect.Effect<object, E, R> =>
+  Effect.suspend(() => method.handle(call.request as never)).pipe(
+    Effect.tapErrorCause((cause) =>
+      Effect.annotateLogs(
+        Option.isSome(Cause.failureOption(cause))
+          ? Effect.logDebug("call refused", cause)
+          : Cause.isInterruptedOnly(cause)
+          ? Effect.logDebug("call interrupted")
+          : Effect.logError("call failed", cause),
+        { rpc: method.name }
+      )
+    ),
+    inSpan(method, call.metadata, traced)
+  )
+
+/** State that all calls of a server share. */
+export interface Calls<E, R> {
+  readonly clock: Clock.Clock
+  readonly runFork: (effect: Effect.Effect<object, E, R>) => Fiber.RuntimeFiber<object, E>
+  /** True when a collector is set. */
+  readonly traced: boolean
+}
+
+/**
+ * A unary handler for grpc-js: one fiber a call.
+ *
+ * The fiber is interrupted when the client cancels, when the deadline passes by this process's clock, and after the
+ * limit. The limit is a timer, because `Effect.timeout` takes two more fibers a call. A typed failure is answered as
+ * `refuse` says and logged at debug level. A defect is answered `INTERNAL`; only the log has its cause.
+ */
+export const unary = <E, R>(
+  method: Method<E, R>,
+  { clock, runFork, traced }: Calls<E, R>
+) => {
+  const counted = counting(method.name)
+  const limitMillis = Duration.toMillis(method.limit.duration)
+  return (call: Grpc.ServerUnaryCall<any, any>, callback: Grpc.sendUnaryData<any>) => {
+    const since = clock.unsafeCurrentTimeNanos()
+    const count = (code: Code | "OK") => counted(code, Number(clock.unsafeCurrentTimeNanos() - since) / 1e9)
+    let interruption = stopping
+    let answered = false
+    const fiber = runFork(answer(method, call, traced))
+    const timer = setTimeout(() => {
+      interruption = method.limit.refusal
+      fiber.unsafeInterruptAsFork(FiberId.none)
+    }, limitMillis)
+    // an observer also sees the interruption of a fiber that never started
+    fiber.addObserver((exit) => {
+      clearTimeout(timer)
+      answered = true
+      if (Exit.isSuccess(exit)) {
+        callback(null, exit.value)
+        return count("OK")
+      }
+      const { code, details } = refusalOf(method, exit.cause, interruption)
+      // a client that left gets no answer; the metric counts why it left
+      const late = Number(call.getDeadline()) <= clock.unsafeCurrentTimeMillis()
+      count(!call.cancelled ? code : late ? "DEADLINE_EXCEEDED" : "CANCELLED")
+      callback({ code: Grpc.status[code], details })
+    })
+    // grpc-js emits `cancelled` for a passed deadline too, and at the end of every call
+    call.on("cancelled", () => {
+      if (!answered) fiber.unsafeInterruptAsFork(FiberId.none)
+    })
+  }
+}

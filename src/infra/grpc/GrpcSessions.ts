@@ -1,0 +1,40 @@
+import type * as Grpc from "@grpc/grpc-js"
+import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from "node:http2"
+import { constants } from "node:http2"
+import { NumberMap } from "../runtime/tuning/NumberMap.js"
+
+/** The private state of a node:http2 session, under a symbol with the description `state`. Other Node versions may not have it. */
+interface State {
+  streams?: Map<number, ServerHttp2Stream>
+}
+
+const stateOf = (session: ServerHttp2Session): State | undefined => {
+  const symbol = Object.getOwnPropertySymbols(session).find(({ description }) => description === "state")
+  return symbol === undefined ? undefined : (session as unknown as Record<symbol, State>)[symbol]
+}
+
+/** The listeners of a grpc-js 1.14 server, with their open sessions. */
+const listenersOf = (server: Grpc.Server) =>
+  (server as unknown as {
+    readonly http2Servers: ReadonlyMap<Http2Server, { readonly sessions: ReadonlySet<ServerHttp2Session> }>
+  }).http2Servers
+
+/** Closes all connections with their calls. `forceShutdown` finds no connection when channelz is off. */
+export const destroy = (server: Grpc.Server) => {
+  for (const { sessions } of listenersOf(server).values()) {
+    for (const session of sessions) session.destroy(undefined, constants.NGHTTP2_CANCEL)
+  }
+}
+
+/**
+ * Replaces the `Map` of streams of each new session by `NumberMap`, so that finished streams and the objects of their
+ * calls stay collectable while young. Call it after the server is bound.
+ */
+export const numberStreams = (server: Grpc.Server) => {
+  for (const listening of listenersOf(server).keys()) {
+    listening.prependListener("session", (session: ServerHttp2Session) => {
+      const state = stateOf(session)
+      if (state?.streams?.size === 0) state.streams = new NumberMap()
+    })
+  }
+}

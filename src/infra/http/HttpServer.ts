@@ -1,0 +1,85 @@
+import type { HttpApp } from "@effect/platform"
+import { HttpMiddleware } from "@effect/platform"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import { Deferred, Effect, Schema } from "effect"
+import * as Http from "node:http"
+import { AddressInUse } from "../runtime/AddressInUse.js"
+import type { Address } from "../runtime/Setting.js"
+import { showAddress } from "../runtime/Setting.js"
+
+/** The server cannot listen at the address (for another reason than a taken port), or stopped listening. */
+export class HttpServerError extends Schema.TaggedError<HttpServerError>()("HttpServerError", {
+  address: Schema.String,
+  variable: Schema.String,
+  cause: Schema.Defect
+}) {
+  override get message() {
+    const reason = this.cause instanceof Error ? this.cause.message : String(this.cause)
+    return `HTTP cannot listen at ${this.address}, which ${this.variable} names: ${reason}`
+  }
+}
+
+export interface ServerOptions {
+  /** Port 0 takes a free one. */
+  readonly address: Address
+  /** Environment variable that sets the address, for error messages. */
+  readonly variable: string
+  readonly app: HttpApp.Default
+  /** Called once with the port. */
+  readonly listening?: (port: number) => Effect.Effect<unknown>
+}
+
+/** Limits for small requests: the server closes connections that send slowly or send large headers. */
+const limits: Http.ServerOptions = {
+  headersTimeout: 5_000,
+  requestTimeout: 10_000,
+  keepAliveTimeout: 5_000,
+  connectionsCheckingInterval: 1_000,
+  maxHeaderSize: 8 * 1024
+}
+
+const stop = (server: Http.Server) =>
+  Effect.async<void>((resume) => {
+    server.close(() => resume(Effect.void))
+  }).pipe(
+    Effect.interruptible,
+    Effect.timeoutOption("1 second"),
+    Effect.ensuring(Effect.sync(() => server.closeAllConnections()))
+  )
+
+/** Serves `app` for ever. On interruption open requests have one second to finish. Requests make no spans. */
+export const serve = (
+  { address, app, listening, variable }: ServerOptions
+): Effect.Effect<never, AddressInUse | HttpServerError> =>
+  Effect.gen(function*() {
+    const failed = yield* Deferred.make<never, AddressInUse | HttpServerError>()
+    const handler = yield* NodeHttpServer.makeHandler(app).pipe(
+      HttpMiddleware.withTracerDisabledWhenEffect(() => true)
+    )
+    const server = yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        const server = Http.createServer(limits, handler)
+        server.maxConnections = 256
+        return server
+      }),
+      stop
+    )
+    const shown = showAddress(address)
+    server.on("error", (cause: NodeJS.ErrnoException) =>
+      Deferred.unsafeDone(
+        failed,
+        Effect.fail(
+          cause.code === "EADDRINUSE"
+            ? new AddressInUse({ address: shown, variable })
+            : new HttpServerError({ address: shown, variable, cause })
+        )
+      ))
+    yield* Effect.async<void>((resume) => {
+      server.listen(address, () => resume(Effect.void))
+    }).pipe(Effect.raceFirst(Deferred.await(failed)))
+    const bound = server.address()
+    const port = typeof bound === "object" && bound !== null ? bound.port : address.port
+    yield* Effect.logInfo("HTTP listens").pipe(Effect.annotateLogs({ address: shown, port }))
+    if (listening !== undefined) yield* listening(port)
+    return yield* Deferred.await(failed)
+  }).pipe(Effect.scoped)

@@ -1,0 +1,181 @@
+import type { Scope } from "effect"
+import { Cause, Deferred, Duration, Effect, Exit, FiberSet, Schedule } from "effect"
+import type { EachBatchPayload } from "kafkajs"
+import type { KafkaUnavailable } from "./KafkaClient.js"
+import { attempt, connecting } from "./KafkaClient.js"
+import type { Batch } from "./KafkaBatch.js"
+import * as KafkaCommits from "./KafkaCommits.js"
+import type { ConsumerOptions } from "./KafkaGroup.js"
+import * as KafkaGroup from "./KafkaGroup.js"
+import { untilSettled } from "./KafkaOffsets.js"
+import type { LastSeen } from "./KafkaStart.js"
+import * as KafkaStart from "./KafkaStart.js"
+import * as KafkaTopic from "./KafkaTopic.js"
+import * as KafkaWait from "./KafkaWait.js"
+import type { Assignment } from "./KafkaWork.js"
+import * as KafkaWork from "./KafkaWork.js"
+
+export type { Batch } from "./KafkaBatch.js"
+export type { IncomingHeaders, IncomingRecord } from "./KafkaRecord.js"
+
+/** How often the brokers are asked for the ends of the partitions, and for new partitions. */
+const lookEvery = Duration.seconds(2)
+
+/**
+ * Consumes `topic` until interrupted, or until the handler or the consumer fails.
+ *
+ * The committed offset of a partition moves only over records that the handler has resolved. While it has one batch of
+ * a partition, the next is fetched and waits, and other partitions go on. A topic that is away is waited for; where the
+ * committed offset is not one of the topic any more, reading goes on at its first record, and `onSkip` is told.
+ */
+export const consume = <E, R>(
+  options: ConsumerOptions,
+  handle: (batch: Batch) => Effect.Effect<void, E, R>
+): Effect.Effect<never, KafkaUnavailable | KafkaGroup.ConsumerCrashed | E, Exclude<R, Scope.Scope>> =>
+  Effect.gen(function*() {
+    const topic = yield* KafkaTopic.make(options, options.topic, options.groupId)
+    const clock = yield* Effect.clock
+    const now = () => clock.unsafeCurrentTimeMillis()
+    const wait = KafkaWait.make(options.groupId, now())
+    if (options.onStanding !== undefined) yield* KafkaWait.tell(wait, options.onStanding)
+    let lastSeen: LastSeen | undefined
+    const look = Effect.tapBoth(topic.look, {
+      onFailure: (error) => Effect.sync(() => wait.failed(error.message)),
+      onSuccess: (look) => Effect.sync(() => wait.looked(now(), look))
+    })
+
+    const session = Effect.gen(function*() {
+      // subscribing to a topic that is not there would fail, and create it where brokers do that
+      let { partitions: knownPartitions } = yield* untilSettled(look)
+      const workers = yield* FiberSet.make<void, unknown>()
+      const fork = yield* FiberSet.runtime(workers)<R>()
+      const chores = yield* FiberSet.makeRuntime<never, unknown, unknown>()
+      const ended = yield* Deferred.make<never, KafkaGroup.ConsumerCrashed | KafkaUnavailable | E>()
+      const { consumer, kafka, lookForPartitions } = yield* KafkaGroup.member(options)
+      /** It is a member, and may begin something. */
+      let open = false
+      let failed = false
+      let newest: EachBatchPayload | undefined
+
+      const at = (partitions: ReadonlyArray<number>) => [{ topic: options.topic, partitions: [...partitions] }]
+      const work = KafkaWork.make<E, R>({
+        topic: options.topic,
+        handle,
+        places: yield* Effect.makeSemaphore(options.concurrency),
+        fork,
+        now,
+        pause: (partitions) => open && consumer.pause(at(partitions)),
+        resume: (partitions) => open && consumer.resume(at(partitions)),
+        onDone: () => commits.due(),
+        onFailure: (cause) => fail(cause),
+        limit: KafkaCommits.policy.limit
+      })
+      const commits = yield* KafkaCommits.make({ ...work, topic: options.topic, consumer, newest: () => newest })
+
+      const fail = (cause: Cause.Cause<KafkaGroup.ConsumerCrashed | KafkaUnavailable | E>) => {
+        work.take()
+        open = false
+        failed = true
+        Deferred.unsafeDone(ended, Exit.failCause(cause))
+      }
+
+      /** Finds the positions of what was given, and begins to read there. */
+      const start = (given: Assignment) => {
+        const isCurrent = () => open && given === work.assignment()
+        return Effect.gen(function*() {
+          const { cells, skips, topicId } = yield* KafkaStart.find({ ...topic, look }, given.partitions, lastSeen, now)
+          if (!isCurrent()) return
+          given.topicId = topicId
+          for (const cell of cells) {
+            const { partition, progress } = cell
+            given.cells.set(partition, cell)
+            consumer.seek({ topic: options.topic, partition, offset: String(progress.done) })
+          }
+          wait.joined(given.cells)
+          consumer.resume(at(given.partitions))
+          commits.due()
+          for (const skip of skips) yield* options.onSkip?.(skip) ?? Effect.void
+          yield* options.onJoin ?? Effect.void
+        }).pipe(
+          Effect.tapError((error) => Effect.sync(() => wait.failed(error.message))),
+          Effect.retry({ schedule: Schedule.spaced("500 millis"), while: isCurrent }),
+          Effect.ignore
+        )
+      }
+
+      consumer.on(
+        consumer.events.END_BATCH_PROCESS,
+        ({ payload: { lastOffset, partition } }) => work.pass(partition, lastOffset)
+      )
+      consumer.on(consumer.events.FETCH, () => wait.fetched(now()))
+      // what is in hand is somebody else's from now on
+      consumer.on(consumer.events.REBALANCING, () => {
+        work.take()
+        wait.left(now())
+        fork(commits.commit)
+        chores(work.interruptAll)
+      })
+      consumer.on(consumer.events.GROUP_JOIN, ({ payload: { memberAssignment } }) => {
+        if (failed) return
+        open = true
+        const given = work.assign(memberAssignment[options.topic] ?? [])
+        chores(work.interruptAll)
+        chores(start(given))
+      })
+      consumer.on(consumer.events.CRASH, ({ payload }) => {
+        open = false
+        wait.left(now())
+        fail(Cause.fail(new KafkaGroup.ConsumerCrashed({ cause: payload.error })))
+      })
+
+      const lookAgain = Effect.gen(function*() {
+        const { partitions, topicId } = yield* look
+        const { cells, topicId: before } = work.assignment()
+        if (before !== "" && topicId !== before) return fail(Cause.fail(KafkaGroup.topicChanged(options.topic)))
+        lastSeen = { topicId, unread: new Map(Array.from(cells.keys(), (_) => [_, wait.unread(_) ?? 0n])) }
+        if (partitions <= knownPartitions) return
+        yield* attempt(lookForPartitions)
+        knownPartitions = partitions
+      }).pipe(Effect.catchAll((error) => Effect.logDebug("a look at the topic failed", error)))
+      yield* Effect.sleep(lookEvery).pipe(Effect.zipRight(lookAgain), Effect.forever, Effect.forkScoped)
+
+      yield* Effect.addFinalizer(() => {
+        work.take()
+        open = false
+        return FiberSet.awaitEmpty(workers).pipe(
+          Effect.interruptible,
+          // no member any more, or a bug: nobody waits for what is in hand
+          Effect.timeoutOption(failed ? "100 millis" : options.drainTimeout),
+          Effect.zipRight(FiberSet.clear(workers)),
+          Effect.zipRight(commits.commit.pipe(Effect.interruptible, Effect.timeoutOption("2 seconds")))
+        )
+      })
+
+      yield* connecting(kafka, () => consumer.connect())
+      // a new group begins at the earliest record
+      yield* connecting(kafka, () => consumer.subscribe({ topics: [options.topic], fromBeginning: true }))
+      yield* connecting(kafka, () =>
+        consumer.run({
+          partitionsConsumedConcurrently: options.concurrency,
+          autoCommit: false,
+          eachBatchAutoResolve: false,
+          eachBatch: (payload) => {
+            newest = payload
+            work.give(payload)
+            return Promise.resolve()
+          }
+        }))
+      return yield* Deferred.await(ended)
+    }).pipe(Effect.scoped)
+
+    return yield* session.pipe(
+      Effect.retry({
+        while: KafkaGroup.isMoving,
+        schedule: Schedule.intersect(Schedule.spaced("100 millis"), Schedule.recurs(50))
+      }),
+      Effect.retry({
+        while: (error) => KafkaGroup.hasLostItsPlace(error, options.onStanding !== undefined),
+        schedule: Schedule.spaced("500 millis")
+      })
+    )
+  }).pipe(Effect.scoped)

@@ -1,0 +1,44 @@
+import { Deferred, Effect } from "effect"
+import type { KafkaOptions } from "./KafkaClient.js"
+import { attempt, client, close, connecting, KafkaUnavailable } from "./KafkaClient.js"
+
+/** The record of a partition that a group reads next. */
+export interface Position {
+  readonly partition: number
+  readonly offset: string
+}
+
+/**
+ * Sets where a group without members reads on. kafkajs's own call does it by a fetch that waits for records, with a
+ * time-out of five seconds that cannot be changed: on a quiet topic it takes all of them.
+ */
+export const set = (options: KafkaOptions, groupId: string, topic: string, positions: ReadonlyArray<Position>) =>
+  Effect.gen(function*() {
+    const joined = yield* Deferred.make<void, KafkaUnavailable>()
+    const kafka = client(options)
+    const consumer = yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        kafka.consumer({
+          groupId,
+          allowAutoTopicCreation: false,
+          // nothing is to be read, and the consumer ends with its open fetch
+          maxWaitTimeInMs: 10,
+          retry: { retries: 3, restartOnFailure: () => Promise.resolve(false) }
+        })
+      ),
+      (consumer) => close(kafka, consumer, "5 seconds")
+    )
+    consumer.on(consumer.events.GROUP_JOIN, () => {
+      consumer.pause([{ topic }])
+      Deferred.unsafeDone(joined, Effect.void)
+    })
+    consumer.on(
+      consumer.events.CRASH,
+      ({ payload }) => Deferred.unsafeDone(joined, Effect.fail(new KafkaUnavailable({ cause: payload.error })))
+    )
+    yield* connecting(kafka, () => consumer.connect())
+    yield* attempt(() => consumer.subscribe({ topics: [topic] }))
+    yield* attempt(() => consumer.run({ autoCommit: false, eachBatch: () => Promise.resolve() }))
+    yield* Deferred.await(joined)
+    yield* attempt(() => consumer.commitOffsets(positions.map((position) => ({ topic, ...position }))))
+  }).pipe(Effect.scoped)

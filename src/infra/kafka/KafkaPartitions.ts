@@ -1,0 +1,29 @@
+import { Effect } from "effect"
+import type { KafkaOptions, KafkaUnavailable } from "./KafkaClient.js"
+import { attempt, reason, withAdmin } from "./KafkaClient.js"
+
+/** What a broker answers for a topic that is not there, or not for us. */
+const hidden = new Set(["UNKNOWN_TOPIC_OR_PARTITION", "TOPIC_AUTHORIZATION_FAILED", "INVALID_TOPIC_EXCEPTION"])
+
+/**
+ * Asks how many partitions topics have, over and over with a `pause` in between, and tells it. A topic that is missing is
+ * passed over. Fails when no broker answers, or when `tell` does.
+ */
+export const follow = <E>(
+  options: KafkaOptions,
+  topics: () => Iterable<string>,
+  pause: Effect.Effect<void>,
+  tell: (topic: string, partitions: number) => Effect.Effect<void, E>
+): Effect.Effect<never, E | KafkaUnavailable> =>
+  withAdmin(options, (admin) => {
+    const one = (topic: string) =>
+      attempt(() => admin.fetchTopicMetadata({ topics: [topic] })).pipe(
+        Effect.map(({ topics: [found] }) => found?.partitions.length),
+        Effect.catchIf(({ cause }) => hidden.has(reason(cause)), () => Effect.succeed(undefined)),
+        Effect.flatMap((partitions) => partitions === undefined ? Effect.void : tell(topic, partitions))
+      )
+    return Effect.suspend(() => Effect.forEach([...topics()], one, { discard: true })).pipe(
+      Effect.zipRight(pause),
+      Effect.forever
+    )
+  })

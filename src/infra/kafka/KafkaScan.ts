@@ -1,0 +1,147 @@
+import type { Scope } from "effect"
+import { Deferred, Duration, Effect, FiberSet } from "effect"
+import type { Consumer, EachBatchPayload, Kafka } from "kafkajs"
+import { randomUUID } from "node:crypto"
+import type { KafkaOptions } from "./KafkaClient.js"
+import { attempt, client, close, connecting, finish, KafkaUnavailable, withAdmin } from "./KafkaClient.js"
+import type { IncomingRecord } from "./KafkaConsumer.js"
+import type { Span } from "./KafkaOffsets.js"
+import { untilSettled } from "./KafkaOffsets.js"
+import { passedOver } from "./decode/KafkaParts.js"
+
+/** A partition with no more to fetch below its end: compaction or retention took the rest. Fetches that found nothing. */
+const quiet = { rounds: 3, time: Duration.seconds(3) }
+/** Without any answer of a broker for this long, the scan is over. */
+const silence = Duration.seconds(60)
+
+const acquire = (
+  options: KafkaOptions,
+  kafka: Kafka,
+  groupId: string
+): Effect.Effect<Consumer, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() =>
+      kafka.consumer({
+        groupId,
+        sessionTimeout: 60_000,
+        allowAutoTopicCreation: false,
+        maxWaitTimeInMs: 250,
+        readUncommitted: false,
+        retry: { retries: 3, restartOnFailure: () => Promise.resolve(false) }
+      })
+    ),
+    (consumer) =>
+      Effect.zipRight(
+        close(kafka, consumer, "5 seconds"),
+        Effect.ignore(withAdmin(options, (admin) => finish(() => admin.deleteGroups([groupId]), "2 seconds")))
+      )
+  )
+
+/** Reads what is open, and moves it on: who is called again with the same goes on from there. */
+const read = <E>(
+  options: KafkaOptions,
+  topic: string,
+  wanted: ReadonlyArray<Span>,
+  open: Map<number, { start: number; readonly end: number }>,
+  handle: (partition: number, records: ReadonlyArray<IncomingRecord>) => Effect.Effect<void, E>
+): Effect.Effect<void, KafkaUnavailable | E> =>
+  Effect.gen(function*() {
+    const clock = yield* Effect.clock
+    const handlers = yield* FiberSet.make<void, E>()
+    const fork = yield* FiberSet.runtime(handlers)<never>()
+    const ended = yield* Deferred.make<"all" | "quiet", KafkaUnavailable | E>()
+    const kafka = client(options)
+    const consumer = yield* acquire(options, kafka, `payments-scan-${randomUUID()}`)
+    const finish = (how: "all" | "quiet") => Deferred.unsafeDone(ended, Effect.succeed(how))
+
+    const fetches = new Map<number, number>()
+    let answered = clock.unsafeCurrentTimeMillis()
+    let progressed = answered
+    let seen = passedOver.bytes
+    const progress = () => {
+      fetches.clear()
+      progressed = answered = clock.unsafeCurrentTimeMillis()
+    }
+
+    consumer.on(
+      consumer.events.CRASH,
+      ({ payload }) => Deferred.unsafeDone(ended, Effect.fail(new KafkaUnavailable({ cause: payload.error })))
+    )
+    // a group that is joined again knows no positions: it has committed none
+    consumer.on(consumer.events.GROUP_JOIN, () => {
+      progress()
+      for (const { partition } of wanted) {
+        const span = open.get(partition)
+        if (span === undefined) consumer.pause([{ topic, partitions: [partition] }])
+        else consumer.seek({ topic, partition, offset: String(span.start) })
+      }
+    })
+    // also of batches that hold nothing but control records, which never come to the handler
+    consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload: { lastOffset, partition } }) => {
+      progress()
+      const span = open.get(partition)
+      if (span === undefined) return
+      span.start = Math.max(span.start, Number(lastOffset) + 1)
+      if (span.start < span.end) return
+      open.delete(partition)
+      consumer.pause([{ topic, partitions: [partition] }])
+      if (open.size === 0) finish("all")
+    })
+    consumer.on(consumer.events.FETCH, ({ payload }) => {
+      answered = clock.unsafeCurrentTimeMillis()
+      // a record of hundreds of megabytes takes several fetches
+      if (passedOver.bytes !== seen) progress()
+      seen = passedOver.bytes
+      const { nodeId } = payload as unknown as { readonly nodeId: number }
+      fetches.set(nodeId, (fetches.get(nodeId) ?? 0) + 1)
+      const rounds = Math.min(...fetches.values())
+      if (rounds >= quiet.rounds && answered - progressed >= Duration.toMillis(quiet.time)) finish("quiet")
+    })
+
+    const eachBatch = ({ batch }: EachBatchPayload) =>
+      new Promise<void>((resolve, reject) => {
+        const span = open.get(batch.partition)
+        const records = span === undefined ?
+          [] :
+          batch.messages.filter(({ offset }) => Number(offset) >= span.start && Number(offset) < span.end)
+        if (records.length === 0) return resolve()
+        fork(handle(batch.partition, records)).addObserver((exit) => {
+          if (exit._tag === "Success") {
+            span!.start = Number(records.at(-1)!.offset) + 1
+            return resolve()
+          }
+          Deferred.unsafeDone(ended, Effect.failCause(exit.cause))
+          reject(new Error("the scan was stopped"))
+        })
+      })
+
+    yield* connecting(kafka, () => consumer.connect())
+    yield* attempt(() => consumer.subscribe({ topics: [topic], fromBeginning: true }))
+    yield* attempt(() => consumer.run({ autoCommit: false, partitionsConsumedConcurrently: 1, eachBatch }))
+    const watch = Effect.suspend(() =>
+      clock.unsafeCurrentTimeMillis() - answered > Duration.toMillis(silence)
+        ? new KafkaUnavailable({ cause: new Error("no answer to a fetch") })
+        : Effect.sleep("1 second")
+    ).pipe(Effect.forever)
+    const how = yield* Effect.raceFirst(Deferred.await(ended), watch)
+    // a partition without a leader is quiet too: asking for its offsets fails
+    if (how === "quiet") yield* withAdmin(options, (admin) => attempt(() => admin.fetchTopicOffsets(topic)))
+  }).pipe(Effect.scoped)
+
+/**
+ * Reads the spans of a topic and ends with the last of them. Records come in the order of their partition, a fetch at a
+ * time; nothing more is fetched of a broker before `handle` has ended. Aborted records and control records are left
+ * out. Reads as a group of its own, which commits nothing and is deleted.
+ */
+export const scan = <E = never>(
+  options: KafkaOptions,
+  topic: string,
+  wanted: ReadonlyArray<Span>,
+  handle: (partition: number, records: ReadonlyArray<IncomingRecord>) => Effect.Effect<void, E>
+): Effect.Effect<void, KafkaUnavailable | E> =>
+  Effect.suspend(() => {
+    const open = new Map(
+      wanted.flatMap(({ end, partition, start }) => start < end ? [[partition, { start, end }] as const] : [])
+    )
+    return open.size === 0 ? Effect.void : untilSettled(read(options, topic, wanted, open, handle))
+  }).pipe(Effect.withSpan("KafkaScan.scan"))

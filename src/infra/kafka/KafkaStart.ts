@@ -1,0 +1,50 @@
+import { Effect } from "effect"
+import type { EachBatchPayload } from "kafkajs"
+import { KafkaUnavailable } from "./KafkaClient.js"
+import type { Skip } from "./KafkaPlaces.js"
+import * as KafkaPlaces from "./KafkaPlaces.js"
+import type { KafkaTopic, Look } from "./KafkaTopic.js"
+import type { Cell } from "./KafkaWork.js"
+import * as PartitionProgress from "./PartitionProgress.js"
+
+/** What a topic had when it was seen last: it may be gone by now. */
+export interface LastSeen {
+  readonly topicId: string
+  /** Records that were not done with, by partition. */
+  readonly unread: ReadonlyMap<number, bigint>
+}
+
+/** Where partitions are to be read from, as cells of an assignment, and what was skipped. */
+export interface Starts {
+  readonly topicId: string
+  readonly cells: ReadonlyArray<Cell>
+  readonly skips: ReadonlyArray<Skip>
+}
+
+/** Finds where these partitions are to be read from. */
+export const find = Effect.fnUntraced(function*(
+  topic: Pick<KafkaTopic, "committed"> & { readonly look: Effect.Effect<Look, KafkaUnavailable> },
+  partitions: ReadonlyArray<number>,
+  lastSeen: LastSeen | undefined,
+  now: () => number
+) {
+  const { ends, topicId } = yield* topic.look
+  const committed = yield* topic.committed(partitions)
+  const skips: Array<Skip> = []
+  const cells: Array<Cell> = []
+  for (const partition of partitions) {
+    const known = committed.get(partition)
+    const end = ends.get(partition)
+    if (end === undefined) return yield* new KafkaUnavailable({ cause: `partition ${partition} has no leader` })
+    const { at, committed: from, skip } = KafkaPlaces.start(partition, known, end, topicId)
+    const records = skip?.records ??
+      (lastSeen !== undefined && lastSeen.topicId === known?.note.topicId ? lastSeen.unread.get(partition) : undefined)
+    if (skip !== undefined) skips.push({ ...skip, records })
+    cells.push({
+      partition,
+      skipped: (known?.note.skipped ?? 0n) + (skip === undefined ? 0n : records ?? 0n),
+      progress: PartitionProgress.assigned<EachBatchPayload>(at, from, now())
+    })
+  }
+  return { topicId, cells, skips } satisfies Starts
+})

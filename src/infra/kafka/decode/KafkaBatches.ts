@@ -1,0 +1,167 @@
+import { Corrupt } from "./Corrupt.js"
+import { crc32c } from "./Crc32c.js"
+import { recall, remember } from "./KafkaBegun.js"
+import { decompress } from "./KafkaCodecs.js"
+import * as KafkaLegacy from "./KafkaLegacy.js"
+import { noContext, parked, passed } from "./KafkaParked.js"
+import type { BatchContext, Message } from "../KafkaRecord.js"
+import { RecordReader } from "./KafkaRecordReader.js"
+import type { Room } from "./KafkaRoom.js"
+
+/** Where things stand in a batch of format 2. The first two fields, and the format, stand there in every format. */
+const at = {
+  length: 8,
+  body: 12,
+  magic: 16,
+  checksum: 17,
+  attributes: 21,
+  lastOffsetDelta: 23,
+  firstTimestamp: 27,
+  maxTimestamp: 35,
+  producerId: 43,
+  count: 57,
+  records: 61
+}
+
+/** What was fetched of a partition. */
+export interface Fetched {
+  readonly topic: string
+  readonly partition: number
+  /** The offset that was asked for. */
+  readonly from: number
+  /** The offset after the last record that may be read. */
+  readonly end: number
+  readonly bytes: Buffer
+}
+
+/** A smaller batch that is not compressed is not remembered: to skip what was handed out takes a millisecond. */
+const large = 256 * 1024
+
+/**
+ * Batches whose checksum was wrong in the last fetch, by place: what the checksum was. What is wrong twice in the same
+ * way is so on the broker, and not on the way here.
+ */
+const suspects = new Map<string, string>()
+
+const readContext = (bytes: Buffer): BatchContext => {
+  const attributes = bytes.readInt16BE(at.attributes)
+  return {
+    firstOffset: String(bytes.readBigInt64BE(0)),
+    lastOffsetDelta: bytes.readInt32BE(at.lastOffsetDelta),
+    firstTimestamp: String(bytes.readBigInt64BE(at.firstTimestamp)),
+    maxTimestamp: String(bytes.readBigInt64BE(at.maxTimestamp)),
+    timestampType: (attributes & 8) !== 0 ? 1 : 0,
+    producerId: String(bytes.readBigInt64BE(at.producerId)),
+    inTransaction: (attributes & 0x10) !== 0,
+    isControlBatch: (attributes & 0x20) !== 0,
+    magicByte: 2
+  }
+}
+
+/**
+ * Decodes what was fetched of a partition, as much as there is room for, and appends it to `out`. What there was no room
+ * for comes with the next fetch.
+ *
+ * A batch that cannot be decoded is read as one record without a value, which says which offsets it stands for, and why.
+ */
+export const read = async ({ bytes, end, from, partition, topic }: Fetched, out: Array<Message>, room: Room) => {
+  const place = `${topic}/${partition}`
+  let next = from
+  // what comes last may be cut off
+  for (let start = 0; start + at.checksum <= bytes.length;) {
+    if (room.isFull() || room.isLate()) return
+    const length = bytes.readInt32BE(start + at.length)
+    const stop = start + at.body + length
+    const first = Number(bytes.readBigInt64BE(start))
+    const magic = bytes[start + at.magic]!
+    if (stop > bytes.length) return
+    const batch = bytes.subarray(start, Math.max(stop, start + at.checksum))
+    /** Where the next batch begins, if it is there. */
+    const following = stop > start && stop + 8 <= bytes.length ? Number(bytes.readBigInt64BE(stop)) : -1
+    if (following > first && following <= next) {
+      start = stop
+      continue
+    }
+    /** The last offset of the batch: the next one tells, and if there is none, what the batch itself says. */
+    const lastOf = (claimed: number) => Math.max(next, Math.min(following > first ? following - 1 : claimed, end - 1))
+    /** True where the same bytes came before. */
+    const isSure = (sum: number) => {
+      const seen = `${first}:${length}:${sum}`
+      const sure = suspects.get(place) === seen
+      suspects.delete(place)
+      if (!sure) suspects.set(place, seen)
+      return sure
+    }
+    if (length < at.checksum - at.body || (magic === 2 && length < at.records - at.body)) {
+      // the end of it is not known: one offset after the other is given up
+      if (isSure(0)) out.push(...parked(next, next, noContext, batch, "a batch has a wrong size"))
+      return
+    }
+    if (magic === 2) {
+      const claimed = bytes.readInt32BE(start + at.lastOffsetDelta)
+      const header = batch.subarray(0, at.records)
+      let reader = recall(place, header, next)
+      if (reader === undefined) {
+        const sum = crc32c(batch.subarray(at.attributes))
+        if (sum !== batch.readUInt32BE(at.checksum)) {
+          const count = batch.readInt32BE(at.count)
+          const last = lastOf(claimed === count - 1 ? first + claimed : next)
+          if (isSure(sum)) {
+            out.push(...parked(Math.min(last, Math.max(first, next)), last, noContext, batch, "its checksum is wrong"))
+          }
+          // whose transaction ends in it is not known: the broker says it with the next fetch
+          return
+        }
+      }
+      const context = readContext(batch)
+      if (claimed < 0) {
+        out.push(...parked(Math.max(first, next), lastOf(first), context, batch, "it has a negative number of offsets"))
+        return
+      }
+      // not beyond the end, where reading would begin anew; and never nothing, where no other batch follows
+      const last = Math.max(Math.min(first + claimed, end - 1), following > first ? 0 : next)
+      if (last >= next) {
+        const codec = bytes.readInt16BE(start + at.attributes) & 7
+        const lives = codec !== 0 || length > large
+        const records = batch.subarray(at.records)
+        try {
+          // a copy: the reader may live on, and the answer of which this is a part is not to
+          reader ??= new RecordReader(
+            context,
+            batch.readInt32BE(at.count),
+            decompress(codec, lives ? Buffer.from(records) : records)
+          )
+          const ended = await reader.read(next, out, room)
+          if (!ended) return lives ? remember(place, { header: Buffer.from(header), reader }) : reader.close()
+          if (reader.next <= last) out.push(passed(last, context))
+        } catch (error) {
+          reader?.close()
+          if (!(error instanceof Corrupt)) throw error
+          const begin = Math.max(first, next, reader?.next ?? 0)
+          out.push(...parked(begin, Math.max(begin, last), context, batch, error.reason))
+          return
+        }
+        next = last + 1
+      }
+    } else if (magic > 2) {
+      const last = lastOf(next)
+      out.push(...parked(next, last, noContext, batch, `format ${magic} of records is unknown`))
+      return
+    } else {
+      try {
+        const messages = await KafkaLegacy.read(batch, next)
+        for (const message of messages) {
+          out.push(message)
+          room.take((message.key?.length ?? 0) + (message.value?.length ?? 0))
+        }
+        next = Math.max(next, Number(messages.at(-1)?.offset ?? next - 1) + 1)
+      } catch (error) {
+        if (!(error instanceof Corrupt)) throw error
+        // in format 0 and 1 it is the last offset of several that stands first
+        out.push(...parked(next, Math.max(next, first), noContext, batch, error.reason))
+        return
+      }
+    }
+    start = stop
+  }
+}

@@ -1,0 +1,77 @@
+import { Effect, Option, Schema } from "effect"
+import type { KafkaOptions } from "../../infra/kafka/KafkaClient.js"
+import type { TransactionsOptions } from "../../infra/kafka/KafkaTransactions.js"
+import * as KafkaTransactions from "../../infra/kafka/KafkaTransactions.js"
+import { ShardBatches } from "./ShardBatches.js"
+import type { OwnedShard } from "./ShardOwners.js"
+import { ShardOwners } from "./ShardOwners.js"
+import * as TopicTail from "./TopicTail.js"
+
+export interface ShardOptions {
+  readonly kafka: KafkaOptions
+  /** Topic written, to which the shards' groups commit the numbers of their batches. */
+  readonly topic: string
+  readonly batchSize: number
+  /** How long a transaction may stay open. */
+  readonly lease: TransactionsOptions["timeout"]
+}
+
+/** Another relay has taken over the shard. */
+export class ShardLost extends Schema.TaggedError<ShardLost>()("ShardLost", { shard: Schema.Number }) {}
+
+/** Nobody can tell whether the events of a batch are on the topic: sending them again may double them. */
+export class ShardStuck extends Schema.TaggedError<ShardStuck>()("ShardStuck", {
+  shard: Schema.Number,
+  events: Schema.Number
+}) {
+  override get message() {
+    return `the brokers have lost the number of shard ${this.shard}, and topic and database do not tell whether ${this.events} ` +
+      `events are on the topic: see payments shards, then payments shards --sent or --unsent ${this.shard}`
+  }
+}
+
+/**
+ * Fences all earlier producers of the shard, and writes down what they have committed. What they left undone waits
+ * again. Only what is claimed after this, under the same token, may be sent by the producer that it answers.
+ */
+export const takeOver = Effect.fn("ShardTakeover.takeOver")(function*(owned: OwnedShard, options: ShardOptions) {
+  const batches = yield* ShardBatches
+  const { shard } = owned
+  const lost = () => new ShardLost({ shard })
+  yield* Effect.filterOrFail((yield* ShardOwners).refresh(owned), (mine) => mine, lost)
+  const transactions = yield* KafkaTransactions.open({
+    ...options.kafka,
+    name: owned.name,
+    topic: options.topic,
+    timeout: options.lease
+  })
+  // after the fence, never before it: the number may still move until then
+  const committed = yield* transactions.committed
+  const ledger = yield* Effect.flatMap(batches.ledger(owned), Effect.mapError(lost))
+  const reconcile = (number: bigint) => Effect.filterOrFail(batches.reconcile(owned, number), (mine) => mine, lost)
+  const { batch, done, leasedAt, open } = ledger
+
+  if (Option.isSome(committed) && committed.value >= done && committed.value <= batch) {
+    yield* reconcile(committed.value)
+    return transactions
+  }
+  // the number is lost, or that of another database: a new shard, an expired group, a restored backup
+  let last = batch
+  if (open.length > 0) {
+    const topics = new Set(open.map(({ topic }) => topic))
+    const [topic] = topics
+    const tail = topics.size === 1
+      ? yield* TopicTail.find(options.kafka, topic!, new Map(open.map(({ id, payload }) => [id, payload])), leasedAt)
+      : "unknown"
+    if (tail === "unknown") return yield* new ShardStuck({ shard, events: open.length })
+    yield* Effect.logWarning("the brokers had lost the number of a shard: the topic itself told").pipe(
+      Effect.annotateLogs({ shard, events: open.length, onTopic: tail })
+    )
+    yield* reconcile(tail === "all" ? batch : open.reduce((low, { number }) => number < low ? number : low, batch) - 1n)
+  }
+  if (Option.isSome(committed) && committed.value > last) last = committed.value
+  yield* reconcile(last)
+  yield* transactions.send([], last)
+  yield* transactions.commit
+  return transactions
+})

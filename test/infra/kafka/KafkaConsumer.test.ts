@@ -1,0 +1,136 @@
+import { assert, it } from "@effect/vitest"
+import { Deferred, Duration, Effect, Fiber, Queue } from "effect"
+import { randomUUID } from "node:crypto"
+import * as KafkaConsumer from "../../../src/infra/kafka/KafkaConsumer.js"
+import * as KafkaOffsets from "../../../src/infra/kafka/KafkaOffsets.js"
+import * as KafkaProducer from "../../../src/infra/kafka/KafkaProducer.js"
+import { eventually } from "../../harness/Eventually.js"
+import * as KafkaAnswers from "../../harness/KafkaAnswers.js"
+import * as KafkaTest from "../../harness/KafkaTest.js"
+
+const consumerOf = (topic: string, groupId: string) => ({
+  ...KafkaTest.kafka(),
+  groupId,
+  topic,
+  sessionTimeout: Duration.seconds(10),
+  concurrency: 4,
+  drainTimeout: "5 seconds" as const
+})
+
+it.scopedLive(
+  "an offset that was not committed is committed later, also when no further record comes",
+  () =>
+    Effect.gen(function*() {
+      const topic = yield* KafkaTest.freshTopic()
+      const { send } = yield* KafkaProducer.make(KafkaTest.kafka())
+      const [placed] = yield* send([{ topic, key: "1", value: "1" }], () => true)
+      let refused = 0
+      yield* KafkaAnswers.between((request, ask) =>
+        request === "OffsetCommit" && refused++ === 0
+          ? Promise.reject(Object.assign(new Error("no"), { retriable: false }))
+          : ask()
+      )
+      const groupId = `test-${randomUUID()}`
+      const consumer = yield* Effect.fork(KafkaConsumer.consume(
+        consumerOf(topic, groupId),
+        ({ records, resolve }) => Effect.sync(() => resolve(records.at(-1)!.offset))
+      ))
+      yield* KafkaOffsets.committed(KafkaTest.kafka(), topic, groupId).pipe(
+        Effect.tap((offsets) => assert.strictEqual(String(offsets.get(placed!.partition)), "1")),
+        eventually()
+      )
+      assert.isAbove(refused, 1)
+      yield* Fiber.interrupt(consumer)
+    }),
+  60_000
+)
+
+it.scopedLive(
+  "a batch that is worked on holds up its partition alone, and no offset moves over it",
+  () =>
+    Effect.gen(function*() {
+      const topic = yield* KafkaTest.freshTopic()
+      const { send } = yield* KafkaProducer.make(KafkaTest.kafka())
+      const [held] = yield* send([{ topic, key: "1", value: "held" }], () => true)
+      const groupId = `test-${randomUUID()}`
+      const begun = yield* Deferred.make<void>()
+      const release = yield* Deferred.make<void>()
+      const handled: Array<string> = []
+      yield* KafkaConsumer.consume(
+        consumerOf(topic, groupId),
+        ({ records, resolve }) =>
+          Effect.gen(function*() {
+            const values = records.map(({ value }) => String(value))
+            handled.push(...values)
+            yield* Deferred.succeed(begun, undefined)
+            if (values.includes("held")) yield* Deferred.await(release)
+            resolve(records.at(-1)!.offset)
+          })
+      ).pipe(Effect.forkScoped)
+      yield* Deferred.await(begun)
+
+      const placed = yield* send(
+        ["1", "2", "3", "4", "5"].map((key) => ({ topic, key, value: `after ${key}` })),
+        () => true
+      )
+      const elsewhere = placed.filter(({ partition }) => partition !== held!.partition)
+      assert.isNotEmpty(elsewhere)
+      const committed = KafkaOffsets.committed(KafkaTest.kafka(), topic, groupId)
+      yield* committed.pipe(
+        Effect.tap((offsets) => {
+          for (const { partition } of elsewhere) assert.isAbove(offsets.get(partition) ?? 0, 0)
+        }),
+        eventually()
+      )
+      assert.isFalse((yield* committed).has(held!.partition))
+      assert.notInclude(handled, "after 1")
+
+      yield* Deferred.succeed(release, undefined)
+      yield* committed.pipe(
+        Effect.tap((offsets) => assert.isAbove(offsets.get(held!.partition) ?? 0, 1)),
+        eventually()
+      )
+      assert.include(handled, "after 1")
+    }),
+  60_000
+)
+
+it.scopedLive(
+  "the group hears from who works for long, and what it takes away is let go",
+  () =>
+    Effect.gen(function*() {
+      const topic = yield* KafkaTest.freshTopic()
+      const { send } = yield* KafkaProducer.make(KafkaTest.kafka())
+      // both of all partitions, so that there is nothing left to fetch
+      const wave = Array.from({ length: 40 }, (_, i) => ({ topic, key: String(i), value: "" }))
+      yield* send(wave, () => true)
+      let heard = 0
+      let keeps = true
+      yield* KafkaAnswers.between((request, ask) => {
+        if (request !== "Heartbeat") return ask()
+        heard++
+        return keeps ? ask() : Promise.reject(KafkaAnswers.errors.unknownMember())
+      })
+      const begun = yield* Queue.unbounded<number>()
+      const left = yield* Queue.unbounded<number>()
+      yield* KafkaConsumer.consume(
+        { ...consumerOf(topic, `test-${randomUUID()}`), sessionTimeout: Duration.seconds(6) },
+        ({ partition }) =>
+          Queue.offer(begun, partition).pipe(
+            Effect.zipRight(Effect.never),
+            Effect.onInterrupt(() => Queue.offer(left, partition))
+          )
+      ).pipe(Effect.forkScoped)
+      yield* Queue.takeN(begun, 4)
+      yield* send(wave.map((record) => ({ ...record })), () => true)
+
+      const since = heard
+      yield* Effect.sync(() => assert.isAbove(heard, since + 2)).pipe(eventually())
+      keeps = false
+      assert.sameMembers([...(yield* Queue.takeN(left, 4))], [0, 1, 2, 3])
+      keeps = true
+      // it joins again, and begins where nothing was committed
+      assert.sameMembers([...(yield* Queue.takeN(begun, 4))], [0, 1, 2, 3])
+    }),
+  60_000
+)

@@ -1,0 +1,250 @@
+import { assert, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { createHash } from "node:crypto"
+import { createRequire } from "node:module"
+import { monitorEventLoopDelay } from "node:perf_hooks"
+import * as Zlib from "node:zlib"
+import { inject } from "vitest"
+import * as KafkaOffsets from "../../../../src/infra/kafka/KafkaOffsets.js"
+import type { IncomingRecord } from "../../../../src/infra/kafka/KafkaRecord.js"
+import * as KafkaScan from "../../../../src/infra/kafka/KafkaScan.js"
+import * as KafkaTail from "../../../../src/infra/kafka/KafkaTail.js"
+import { eventually } from "../../../harness/Eventually.js"
+import { freshTopic, kafka, read } from "../../../harness/KafkaTest.js"
+import type { Head } from "../../../harness/RecordBatch.js"
+import * as RecordBatch from "../../../harness/RecordBatch.js"
+import { java } from "../fixtures/JavaBatches.js"
+
+/** The times in the batches are old. */
+const forEver = { "retention.ms": "-1" }
+
+/** Writes a batch to partition 0; the broker checks it, and keeps it as it is. */
+const write = Effect.fnUntraced(function*(topic: string, batch: Buffer) {
+  assert.strictEqual(yield* RecordBatch.produce(inject("kafkaBrokers"), topic, 0, batch), 0)
+})
+const writeBody = (topic: string, body: Buffer, head: Head) => write(topic, RecordBatch.batch(body, head))
+
+const scanAll = Effect.fnUntraced(function*(topic: string) {
+  const found: Array<IncomingRecord> = []
+  const spans = yield* KafkaOffsets.spans(kafka(), topic, undefined)
+  yield* KafkaScan.scan(kafka(), topic, spans, (_, records) => Effect.sync(() => void found.push(...records)))
+  return found
+})
+
+const small = [{ value: Buffer.from("good") }]
+const shown = ({ headers, key, offset, timestamp, value }: IncomingRecord) => ({
+  headers: { ...headers },
+  key: key?.toString(),
+  offset: Number(offset),
+  timestamp,
+  value: value?.toString()
+})
+
+it.scopedLive(
+  "batches of the Java client in every codec are read by tail, consumer and scan",
+  () =>
+    Effect.gen(function*() {
+      const topic = yield* freshTopic(forEver)
+      const codecs = ["gzip-2", "snappy-2", "lz4-2", "zstd-2"] as const
+      for (const codec of codecs) {
+        const batch = Buffer.from(java[codec], "base64")
+        // the offset is the broker's to give
+        batch.writeBigInt64BE(0n)
+        yield* write(topic, batch)
+      }
+      const followed = yield* read(topic, 160)
+      const scanned = yield* scanAll(topic)
+      for (const found of [followed, scanned]) {
+        assert.deepStrictEqual(found.map(({ offset }) => Number(offset)), Array.from({ length: 160 }, (_, i) => i))
+        const first = found.slice(0, 40).map(shown)
+        assert.strictEqual(first[39]!.value?.slice(57, 84), "\"order_id\":9007199254741032")
+        assert.isUndefined(first[7]!.value)
+        assert.isUndefined(first[3]!.key)
+        assert.deepStrictEqual(Object.keys(first[5]!.headers), ["traceparent", "null", "twice"])
+        assert.deepStrictEqual(first[5]!.headers["twice"], [Buffer.from("1"), Buffer.from("2")])
+        codecs.forEach((codec, n) =>
+          assert.deepStrictEqual(
+            found.slice(n * 40, n * 40 + 40).map((record, i) => ({ ...shown(record), offset: i })),
+            first,
+            codec
+          )
+        )
+      }
+    }),
+  60_000
+)
+
+it.scopedLive("snappy as librdkafka writes it is read", () =>
+  Effect.gen(function*() {
+    const topic = yield* freshTopic(forEver)
+    const plain = RecordBatch.records([{ value: Buffer.from("abcd".repeat(10)) }])
+    const literal = plain.length - 36
+    // four letters, and then 36 bytes that stand 4 before
+    const snappy = Buffer.concat([
+      Buffer.of(plain.length, (literal - 2) << 2),
+      plain.subarray(0, literal - 1),
+      Buffer.of((35 << 2) | 2, 4, 0),
+      Buffer.of(0 << 2),
+      plain.subarray(-1)
+    ])
+    yield* writeBody(topic, snappy, { codec: 2, count: 1 })
+    const [record] = yield* read(topic, 1)
+    assert.strictEqual(record!.value?.toString(), "abcd".repeat(10))
+  }), 60_000)
+
+it.scopedLive(
+  "a record that inflates to 120 MB is read as its beginning and its hash; the others are all there",
+  () =>
+    Effect.gen(function*() {
+      const topic = yield* freshTopic(forEver)
+      const bytes = 120_000_000
+      const [before, after] = [
+        [Buffer.from([0, 0]), RecordBatch.varint(1), RecordBatch.varint(-1)],
+        RecordBatch.varint(0)
+      ]
+      const head = Buffer.concat([...before, RecordBatch.varint(bytes)])
+      const bomb = RecordBatch.zstd(
+        RecordBatch.records(small),
+        Buffer.concat([RecordBatch.varint(head.length + bytes + after.length), head]),
+        { byte: 0x61, times: bytes },
+        Buffer.concat([after, RecordBatch.records([{ value: Buffer.from("behind"), delta: 2 }])])
+      )
+      assert.isBelow(bomb.length, 20_000)
+      yield* writeBody(topic, bomb, { codec: 4, count: 3 })
+      yield* writeBody(topic, RecordBatch.records(small), { count: 1 })
+      const delay = monitorEventLoopDelay({ resolution: 5 })
+      delay.enable()
+      const heap = process.memoryUsage.rss()
+      let most = heap
+      const timer = setInterval(() => (most = Math.max(most, process.memoryUsage.rss())), 20)
+      const [first, large, third, last] = yield* read(topic, 4)
+      clearInterval(timer)
+      delay.disable()
+      assert.deepStrictEqual([first, third, last].map((record) => record!.value?.toString()), [
+        "good",
+        "behind",
+        "good"
+      ])
+      assert.deepStrictEqual([first, large, third, last].map((record) => record!.offset), ["0", "1", "2", "3"])
+      assert.include(large!.unread?.reason, "record is too large")
+      assert.strictEqual(large!.unread?.bytes, bytes)
+      const hash = createHash("sha256")
+      for (let left = bytes; left > 0; left -= 1_000_000) hash.update(Buffer.alloc(1_000_000, "a"))
+      assert.strictEqual(large!.unread?.sha256, hash.digest("hex"))
+      assert.isBelow(large!.value!.length, 100_000)
+      assert.isBelow(most - heap, 100e6)
+      assert.isBelow(delay.max / 1e6, 2_000)
+    }),
+  60_000
+)
+
+it.scopedLive("40,000 records of one batch come in parts, all of them, in their order", () =>
+  Effect.gen(function*() {
+    const topic = yield* freshTopic(forEver)
+    const count = 40_000
+    const value = Buffer.alloc(120, "x")
+    const body = Zlib.gzipSync(RecordBatch.records(Array.from({ length: count }, () => ({ value }))), { level: 1 })
+    yield* writeBody(topic, body, { codec: 1, count })
+    const sizes: Array<number> = []
+    let next = 0
+    const spans = yield* KafkaOffsets.spans(kafka(), topic, undefined)
+    yield* KafkaScan.scan(kafka(), topic, spans, (_, records) =>
+      Effect.sync(() => {
+        sizes.push(records.length)
+        for (const { offset } of records) assert.strictEqual(Number(offset), next++)
+      }))
+    assert.strictEqual(next, count)
+    assert.isBelow(Math.max(...sizes), 30_000)
+  }), 60_000)
+
+it.scopedLive(
+  "10,000 headers are read in time that follows their number, and names that every object knows are names",
+  () =>
+    Effect.gen(function*() {
+      const topic = yield* freshTopic(forEver)
+      const headers = Array.from({ length: 10_000 }, (_, i) => [`name ${i}`, Buffer.of(1)] as const)
+      const odd = [["__proto__", Buffer.of(2)], ["constructor", null], ["__proto__", Buffer.of(3)]] as const
+      const records = RecordBatch.records([
+        { value: Buffer.from("many"), headers },
+        { value: Buffer.from("odd"), headers: odd },
+        ...small
+      ])
+      yield* writeBody(topic, records, { count: 3 })
+      const [many, strange, good] = yield* read(topic, 3)
+      assert.strictEqual(many!.unread?.reason, "record has too many headers to be read: 10000")
+      assert.lengthOf(Object.keys(many!.headers!), 2_000)
+      assert.strictEqual(many!.value?.toString(), "many")
+      assert.deepStrictEqual(Object.entries(strange!.headers!), [
+        ["__proto__", [Buffer.of(2), Buffer.of(3)]],
+        ["constructor", null]
+      ] as never)
+      assert.isUndefined(good!.unread)
+    }),
+  60_000
+)
+
+it.scopedLive("whoever takes records slowly has them read slowly", () =>
+  Effect.gen(function*() {
+    const topic = yield* freshTopic(forEver)
+    const count = 5_000
+    yield* writeBody(topic, RecordBatch.records(Array.from({ length: count }, () => small[0]!)), { count })
+    const tail = yield* KafkaTail.open({ ...kafka(), topic, from: "beginning" })
+    const waiting = eventually()(
+      Effect.map(tail.size, (size) => {
+        if (size._tag === "None" || size.value < 1_000) throw new Error("not read yet")
+        return size.value
+      })
+    )
+    assert.isAtMost(yield* waiting, 1_000)
+    for (let i = 0; i < count; i++) assert.strictEqual((yield* tail.take).offset, String(i))
+  }), 60_000)
+
+interface Fetch {
+  readonly request: { readonly apiName: string }
+  readonly response: { readonly decode: (bytes: Buffer) => Promise<unknown> }
+}
+const pool = createRequire(import.meta.url)("kafkajs/src/network/connectionPool") as {
+  readonly prototype: { send: (this: unknown, protocol: Fetch) => Promise<unknown> }
+}
+/** Changes a byte of each answer to a fetch, where this text stands. */
+const breakAt = (mark: string) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const { send } = pool.prototype
+      pool.prototype.send = function(protocol) {
+        const decode = (bytes: Buffer) => {
+          const broken = Buffer.from(bytes)
+          const at = broken.indexOf(mark)
+          if (at >= 0) broken[at]! ^= 1
+          return protocol.response.decode(broken)
+        }
+        return send.call(
+          this,
+          protocol.request.apiName === "Fetch"
+            ? { ...protocol, response: { ...protocol.response, decode } }
+            : protocol
+        )
+      }
+      return send
+    }),
+    (send) => Effect.sync(() => void (pool.prototype.send = send))
+  )
+
+it.scopedLive(
+  "a batch that comes broken each time is told as one record, and what is behind it is read",
+  () =>
+    Effect.gen(function*() {
+      const topic = yield* freshTopic(forEver)
+      yield* writeBody(topic, RecordBatch.records(small), { count: 1 })
+      const marked = [{ value: Buffer.from("marked") }, { value: Buffer.from("second") }]
+      yield* writeBody(topic, RecordBatch.records(marked), { count: 2 })
+      yield* writeBody(topic, RecordBatch.records(small), { count: 1 })
+      yield* breakAt("marked")
+      const told = (records: ReadonlyArray<IncomingRecord>) =>
+        records.map(({ offset, unread, value }) => `${offset} ${unread?.reason ?? value?.toString()}`)
+      const wanted = ["0 good", "1 offsets 1 to 2 cannot be read: its checksum is wrong", "3 good"]
+      assert.deepStrictEqual(told(yield* read(topic, 3)), wanted)
+      assert.deepStrictEqual(told(yield* scanAll(topic)), wanted)
+    }),
+  60_000
+)

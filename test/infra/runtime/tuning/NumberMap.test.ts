@@ -1,0 +1,42 @@
+import { assert, describe, it } from "@effect/vitest"
+import { NumberMap } from "../../../../src/infra/runtime/tuning/NumberMap.js"
+import * as Heap from "../../../harness/Heap.js"
+
+/** Values of two kilobytes come, and go when a hundred more have come. */
+const passThrough = async (map: Map<number, unknown>) => {
+  const come = (n: number) => {
+    map.set(n, Array.from({ length: 32 }, (_, i) => ({ n, i })))
+    map.delete(n - 100)
+  }
+  for (let n = 0; n < 1_000; n++) come(n)
+  const bytes = await Heap.grownOld(40_000, (n) => come(1_000 + n))
+  assert.strictEqual(map.size, 100)
+  return bytes
+}
+
+describe("NumberMap", () => {
+  it("is a Map", () => {
+    const numbered = new NumberMap<string>()
+    numbered.set(7, "seven").set(2 ** 31 - 1, "last").set(7, "again")
+    assert.strictEqual(numbered.size, 2)
+    assert.strictEqual(numbered.get(7), "again")
+    assert.isUndefined(numbered.get(8))
+    assert.deepStrictEqual([...numbered], [[7, "again"], [2 ** 31 - 1, "last"]])
+    assert.deepStrictEqual([...numbered.keys()], [7, 2 ** 31 - 1])
+    assert.deepStrictEqual([...numbered.values()], ["again", "last"])
+    assert.isTrue(numbered.has(7))
+    assert.isTrue(numbered.delete(7))
+    assert.isFalse(numbered.delete(7))
+    assert.isFalse(numbered.has(7))
+    assert.strictEqual(numbered.size, 1)
+    numbered.set(1, "one").forEach((_, key) => numbered.delete(key))
+    assert.strictEqual(numbered.size, 0)
+    numbered.set(3, "three").clear()
+    assert.strictEqual(numbered.size, 0)
+  })
+
+  it("lets what has gone be collected while it is young, as a Map does not", async () => {
+    const [numbered, map] = [await passThrough(new NumberMap()), await passThrough(new Map())]
+    assert.isBelow(numbered, map / 4)
+  })
+})

@@ -1,0 +1,374 @@
+import { SqlClient } from "@effect/sql"
+import { assert, layer } from "@effect/vitest"
+import { Array as Arr, Deferred, Effect, Fiber, Layer, Queue, Redacted } from "effect"
+import * as Kafka from "../../../src/infra/kafka/KafkaClient.js"
+import { DatabaseUnavailable } from "../../../src/infra/postgres/Postgres.js"
+import type { Published } from "../../../src/outbox/leased/EventPublisher.js"
+import { EventPublisher } from "../../../src/outbox/leased/EventPublisher.js"
+import * as KafkaPublisher from "../../../src/outbox/leased/KafkaPublisher.js"
+import { Outbox } from "../../../src/outbox/Outbox.js"
+import type { OutboxEvent } from "../../../src/outbox/OutboxEvent.js"
+import { OutboxWake } from "../../../src/outbox/OutboxWake.js"
+import * as Relay from "../../../src/outbox/leased/Relay.js"
+import * as KafkaAnswers from "../../harness/KafkaAnswers.js"
+import * as KafkaTest from "../../harness/KafkaTest.js"
+import * as PgTest from "../../harness/PgTest.js"
+import * as Fixtures from "../Fixtures.js"
+
+const TestLayer = Layer.merge(Fixtures.layer, OutboxWake.layerLocal)
+
+const publisher = Layer.suspend(() => KafkaPublisher.layer(KafkaTest.kafka()))
+
+/** A publisher of the test's own, for what the real broker cannot be made to show on cue. */
+const publishing = (
+  publish: (events: ReadonlyArray<OutboxEvent>, mayStart: () => boolean) => Effect.Effect<Published>
+) => Layer.succeed(EventPublisher, { open: Effect.succeed({ publish }) })
+
+const nothing: Published = { sent: [], unsent: [], undecided: [], refused: [] }
+
+const run = (options: Partial<Relay.RelayOptions> = {}) =>
+  Effect.flatMap(PgTest.DatabaseUrl, (url) =>
+    Relay.serve({
+      batchSize: 500,
+      lease: "30 seconds",
+      pollInterval: "20 millis",
+      notifications: Redacted.make(url),
+      drainTimeout: "10 seconds",
+      onTurn: () => Effect.void,
+      ...options
+    }))
+
+const count = (status: string) =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) =>
+    Effect.map(
+      sql<{ readonly n: number }>`SELECT count(*)::int AS n FROM event WHERE status = ${status}::event_status`,
+      ([row]) => row!.n
+    ))
+
+const leased = Effect.flatMap(SqlClient.SqlClient, (sql) =>
+  Effect.map(
+    sql<{ readonly n: number }>`SELECT count(*)::int AS n FROM event WHERE lease_token IS NOT NULL`,
+    ([row]) => row!.n
+  ))
+
+layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", (it) => {
+  it.scoped("publishes the exact body under the order's key, with headers, the orders' events in their order", () =>
+    Effect.gen(function*() {
+      yield* Fixtures.clear
+      const sql = yield* SqlClient.SqlClient
+      const topic = yield* KafkaTest.freshTopic()
+      const orders = Arr.range(1, 40)
+      const created = yield* Fixtures.append(orders, { topic })
+      yield* Fixtures.append(orders, { topic, status: "COMPLETED" })
+      const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+      yield* sql`UPDATE event SET traceparent = ${traceparent} WHERE id = ${created[0]!}`
+      const rows = yield* sql<{ readonly id: string; readonly payload: string }>`SELECT id, payload FROM event`
+
+      yield* Effect.forkScoped(Effect.provide(run(), publisher))
+      const records = yield* KafkaTest.read(topic, 80)
+      yield* Fixtures.until(count("DONE"), (n) => n === 80)
+
+      const bodies = new Map(rows.map(({ id, payload }) => [id, payload]))
+      for (const { headers, key, value } of records) {
+        assert.strictEqual(value!.toString(), bodies.get(headers!["event-id"]!.toString()))
+        assert.strictEqual(headers!["content-type"]!.toString(), "application/json")
+        assert.include(value!.toString(), `"order_id":${key!.toString()},`)
+      }
+      const first = records.find(({ headers }) => headers!["event-id"]!.toString() === created[0])
+      assert.strictEqual(first!.headers!["traceparent"]!.toString(), traceparent)
+      for (const order of orders) {
+        const ofOrder = records.filter(({ key }) => key!.toString() === String(order))
+        assert.deepStrictEqual(ofOrder.map(({ value }) => JSON.parse(value!.toString()).status), [
+          "CREATED",
+          "COMPLETED"
+        ])
+        assert.strictEqual(new Set(ofOrder.map((_) => _.partition)).size, 1)
+      }
+    }))
+
+  it.scoped("one refused record holds up nobody else, and nobody else is sent twice for it", () =>
+    Effect.gen(function*() {
+      yield* Fixtures.clear
+      const sql = yield* SqlClient.SqlClient
+      const topic = yield* KafkaTest.freshTopic({ "max.message.bytes": "20000" })
+      const ids = yield* Fixtures.append(Arr.range(1, 50), { topic })
+      yield* sql`UPDATE event SET payload = repeat('x', 30000) WHERE id = ${ids[20]!}`
+
+      const relay = yield* Effect.forkScoped(Effect.provide(run(), publisher))
+      yield* Fixtures.until(count("DONE"), (n) => n === 49)
+      yield* Fixtures.until(Fixtures.statusOf(ids[20]!), ({ attempts }) => attempts >= 1)
+      yield* Fiber.interrupt(relay)
+      const { last_error, status } = yield* Fixtures.statusOf(ids[20]!)
+      assert.deepStrictEqual([status, last_error], ["WAIT", "MESSAGE_TOO_LARGE"])
+      assert.strictEqual(yield* KafkaTest.size(topic), 49)
+    }))
+
+  it.scoped("a topic that does not exist holds up no other, and burns no attempt", () =>
+    Effect.gen(function*() {
+      yield* Fixtures.clear
+      const topic = yield* KafkaTest.freshTopic()
+      const [stuck] = yield* Fixtures.append([1], { topic: "no-such-topic" })
+      yield* Fixtures.append([2, 3], { topic })
+      yield* Effect.forkScoped(Effect.provide(run(), publisher))
+      yield* Fixtures.until(count("DONE"), (n) => n === 2)
+      yield* Fixtures.until(Fixtures.statusOf(stuck!), ({ delay }) => delay !== null && delay > 0 && delay <= 5)
+      assert.strictEqual((yield* Fixtures.statusOf(stuck!)).attempts, 0)
+    }))
+
+  it.scoped("an announcement wakes it at once, from this process and from another", () =>
+    Effect.gen(function*() {
+      yield* Fixtures.clear
+      const sql = yield* SqlClient.SqlClient
+      const wake = yield* OutboxWake
+      const idle = yield* Deferred.make<void>()
+      const listening = sql`
+        SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'
+      `
+      yield* Effect.forkScoped(
+        Effect.provide(
+          run({ pollInterval: "1 hour", onTurn: () => Deferred.succeed(idle, undefined) }),
+          publishing((events) => Effect.succeed({ ...nothing, sent: events }))
+        )
+      )
+      yield* Deferred.await(idle)
+      yield* Fixtures.append([1])
+      yield* wake.announce
+      yield* Fixtures.until(count("DONE"), (n) => n === 1)
+
+      yield* Fixtures.until(listening, (rows) => rows.length === 1)
+      yield* Fixtures.append([2])
+      yield* sql`SELECT pg_notify('payments_outbox', '')`
+      yield* Fixtures.until(count("DONE"), (n) => n === 2)
+    }))
+
+  it.scoped("a stop lets the send in hand finish, and gives back what was not sent", () =>
+    Effect.gen(function*() {
+      yield* Fixtures.clear
+      const ids = yield* Fixtures.append([1, 2, 3])
+      const sending = yield* Deferred.make<() => boolean>()
+      const answer = yield* Deferred.make<void>()
+      const relay = yield* Effect.fork(Effect.provide(
+        run(),
+        publishing((events, mayStart) =>
+          mayStart()
+            ? Deferred.succeed(sending, mayStart).pipe(
+              Effect.zipRight(Deferred.await(answer)),
+              // several lanes may have claimed some of them
+              Effect.as({
+                ...nothing,
+                sent: events.filter(({ id }) => id === ids[0]),
+                unsent: events.filter(({ id }) => id !== ids[0])
+              })
+            )
+            : Effect.succeed({ ...nothing, unsent: events })
+        )
+      ))
+      const mayStart = yield* Deferred.await(sending)
+      const stopping = yield* Effect.fork(Fiber.interrupt(relay))
+      yield* Fixtures.until(Effect.sync(mayStart), (may) => !may)
+      yield* Deferred.succeed(answer, undefined)
+      yield* Fiber.join(stopping)
+      assert.strictEqual((yield* Fixtures.statusOf(ids[0]!)).status, "DONE")
+      assert.strictEqual(yield* count("WAIT"), 2)
+      assert.strictEqual(yield* leased, 0)
+    }))
+
+  it.scoped("a stop does not wait for who has nothing to do", () =>
+    Effect.gen(function*() {
+      yield* Fixtures.clear
+      const looks = yield* Queue.unbounded<void>()
+      const relay = yield* Effect.fork(Effect.provide(
+        run({ pollInterval: "1 hour", drainTimeout: "1 hour", onTurn: () => Queue.offer(looks, undefined) }),
+        publishing(() => Effect.succeed(nothing))
+      ))
+      // one for each lane
+      yield* Queue.takeN(looks, 3)
+      yield* Fiber.interrupt(relay)
+    }))
+
+  it.scoped("no attempt starts once the stop has begun", () =>
+    Effect.gen(function*() {
+      yield* Fixtures.clear
+      yield* Fixtures.append([1])
+      const looked = yield* Deferred.make<() => boolean>()
+      const relay = yield* Effect.fork(Effect.provide(
+        run(),
+        publishing((events, mayStart) =>
+          Deferred.succeed(looked, mayStart).pipe(
+            Effect.zipRight(Fixtures.until(Effect.sync(mayStart), (may) => !may)),
+            Effect.as({ ...nothing, unsent: events })
+          ) as Effect.Effect<Published>
+        )
+      ))
+      const mayStart = yield* Deferred.await(looked)
+      assert.isTrue(mayStart())
+      yield* Fiber.interrupt(relay)
+      assert.isFalse(mayStart())
+      assert.strictEqual(yield* leased, 0)
+    }))
+
+  it.scoped("renews its lease while it publishes, and stops sending when another took over", () =>
+    Effect.gen(function*() {
+      yield* Fixtures.clear
+      const sql = yield* SqlClient.SqlClient
+      const [id] = yield* Fixtures.append([1])
+      const looked = yield* Deferred.make<() => boolean>()
+      const release = yield* Deferred.make<void>()
+      const relay = yield* Effect.forkScoped(Effect.provide(
+        run({ lease: "1 second" }),
+        publishing((events, mayStart) =>
+          Deferred.succeed(looked, mayStart).pipe(
+            Effect.zipRight(Deferred.await(release)),
+            Effect.as({ ...nothing, sent: events })
+          )
+        )
+      ))
+      const mayStart = yield* Deferred.await(looked)
+      const lease = sql<{ readonly reserved_to: Date }>`SELECT reserved_to FROM event WHERE id = ${id!}`
+      const [before] = yield* lease
+      yield* Fixtures.until(lease, ([now]) => now!.reserved_to > before!.reserved_to)
+      assert.isTrue(mayStart())
+
+      yield* sql`UPDATE event SET lease_token = gen_random_uuid(), reserved_to = clock_timestamp() + interval '1 hour'`
+      yield* Fixtures.until(Effect.sync(mayStart), (may) => !may)
+      yield* Deferred.succeed(release, undefined)
+      yield* Fiber.interrupt(relay)
+      assert.strictEqual((yield* Fixtures.statusOf(id!)).status, "WAIT", "it marked what was not its own")
+    }))
+
+  it.scoped("holds its lease until what it has sent is marked, however long the mark is on its way", () =>
+    Effect.gen(function*() {
+      yield* Fixtures.clear
+      const sql = yield* SqlClient.SqlClient
+      const outbox = yield* Outbox
+      const [id] = yield* Fixtures.append([1])
+      const marking = yield* Deferred.make<void>()
+      const arrive = yield* Deferred.make<void>()
+      const markDone: typeof outbox.markDone = (claim, events) =>
+        Deferred.succeed(marking, undefined).pipe(
+          Effect.zipRight(Deferred.await(arrive)),
+          Effect.zipRight(outbox.markDone(claim, events))
+        )
+      yield* run({ lease: "1 second" }).pipe(
+        Effect.provide(publishing((events) => Effect.succeed({ ...nothing, sent: events }))),
+        Effect.provideService(Outbox, Outbox.make({ ...outbox, markDone })),
+        Effect.forkScoped
+      )
+      yield* Deferred.await(marking)
+      const [first] = yield* sql<{ readonly ends: Date }>`SELECT reserved_to AS ends FROM event WHERE id = ${id!}`
+      yield* Fixtures.until(
+        sql<{ readonly over: boolean }>`SELECT clock_timestamp() > ${first!.ends} AS over`,
+        ([now]) => now!.over
+      )
+      assert.isEmpty((yield* outbox.claim(500)).events, "another relay would send it again")
+      yield* Deferred.succeed(arrive, undefined)
+      yield* Fixtures.until(count("DONE"), (n) => n === 1)
+    }).pipe(Effect.provide(Outbox.Default({ ...Fixtures.options, lease: "1 second" }))))
+
+  it.scoped("a look that fails takes nothing from what was sent and is being marked, and is made again", () =>
+    Effect.gen(function*() {
+      yield* Fixtures.clear
+      const outbox = yield* Outbox
+      yield* Fixtures.append([1])
+      const marking = yield* Deferred.make<void>()
+      const failed = yield* Queue.unbounded<string>()
+      let away = false
+      const whenThere = <A>(effect: Effect.Effect<A, DatabaseUnavailable>) =>
+        Effect.suspend(() => away ? new DatabaseUnavailable({ cause: new Error("away") }) : effect)
+      const claim: typeof outbox.claim = (limit, from) => whenThere(outbox.claim(limit, from))
+      const markDone: typeof outbox.markDone = (claim, events) =>
+        Effect.zipRight(Deferred.succeed(marking, undefined), whenThere(outbox.markDone(claim, events)))
+      const sent: Array<string> = []
+      const relay = yield* run({
+        onTurn: (problem) => problem === undefined ? Effect.void : Queue.offer(failed, problem)
+      }).pipe(
+        Effect.provide(publishing((events) => {
+          sent.push(...events.map(({ id }) => id))
+          away = sent.length === 1
+          return Effect.succeed({ ...nothing, sent: events })
+        })),
+        Effect.provideService(Outbox, Outbox.make({ ...outbox, claim, markDone })),
+        Effect.fork
+      )
+      yield* Deferred.await(marking)
+      assert.include(yield* Queue.take(failed), "away")
+      away = false
+      yield* Fixtures.until(count("DONE"), (n) => n === 1)
+      yield* Fixtures.append([2])
+      yield* Fixtures.until(count("DONE"), (n) => n === 2)
+      assert.lengthOf(sent, 2)
+      yield* Fiber.interrupt(relay)
+    }))
+
+  it.scoped("a lease that nobody can renew ends here too", () =>
+    Effect.gen(function*() {
+      yield* Fixtures.clear
+      const sql = yield* SqlClient.SqlClient
+      yield* Fixtures.append([1])
+      const looked = yield* Deferred.make<() => boolean>()
+      yield* Effect.forkScoped(Effect.provide(
+        run({ lease: "1 second", drainTimeout: "100 millis" }),
+        publishing((_, mayStart) => Effect.zipRight(Deferred.succeed(looked, mayStart), Effect.never))
+      ))
+      const mayStart = yield* Deferred.await(looked)
+      // renewals wait for the row, as they would wait for a database that has stopped
+      const locked = yield* Deferred.make<void>()
+      const unlock = yield* Deferred.make<void>()
+      yield* Effect.forkScoped(sql.withTransaction(
+        sql`SELECT * FROM event FOR UPDATE`.pipe(
+          Effect.zipRight(Deferred.succeed(locked, undefined)),
+          Effect.zipRight(Deferred.await(unlock))
+        )
+      ))
+      yield* Deferred.await(locked)
+      yield* Fixtures.until(Effect.sync(mayStart), (may) => !may)
+      yield* Deferred.succeed(unlock, undefined)
+    }))
+
+  it.scoped("the database's clock is two hours ahead of the brokers': records go without a time, and no event is at fault", () =>
+    Effect.gen(function*() {
+      yield* Fixtures.clear
+      const topic = yield* KafkaTest.freshTopic()
+      yield* Fixtures.databaseAhead("2 hours")
+      yield* Fixtures.append(Arr.range(1, 20), { topic })
+      const [lines, logger] = Fixtures.logs()
+      yield* Effect.forkScoped(Effect.provide(run(), Layer.merge(publisher, logger)))
+      yield* Fixtures.until(count("DONE"), (n) => n === 20)
+      const sql = yield* SqlClient.SqlClient
+      assert.isEmpty(yield* sql`SELECT FROM event WHERE attempts > 0`)
+      const records = yield* KafkaTest.read(topic, 20)
+      assert.isTrue(records.every(({ timestamp }) => timestamp === "-1"))
+      assert.lengthOf(lines.filter((line) => line.includes("refuses the time of our records")), 1)
+    }))
+
+  for (const [request, fault] of Fixtures.refusals) {
+    it.scoped(`a broker answers ${request} with ${fault().name}: told once with its word, no attempt, then over`, () =>
+      Effect.gen(function*() {
+        yield* Fixtures.clear
+        const topic = yield* KafkaTest.freshTopic()
+        let refuses = true
+        yield* KafkaAnswers.between((asked, ask) => refuses && asked === request ? Promise.reject(fault()) : ask())
+        yield* Fixtures.append(Arr.range(1, 20), { topic })
+        const [lines, logger] = Fixtures.logs()
+        let problem: string | undefined
+        yield* Effect.forkScoped(Effect.provide(
+          run({ onTurn: (now) => Effect.sync(() => void (problem = now)) }),
+          Layer.merge(publisher, logger)
+        ))
+        const word = Kafka.reason(fault())
+        const told = (line: string) => line.startsWith("not publishing: ")
+        yield* Fixtures.until(Effect.sync(() => lines.filter(told).length), (n) => n === 1)
+        // other lanes look meanwhile, and do not say that all is well
+        for (let look = 0; look < 30; look++) {
+          assert.include(problem, word)
+          yield* Effect.sleep("50 millis")
+        }
+        refuses = false
+        yield* Fixtures.until(count("DONE"), (n) => n === 20)
+        yield* Fixtures.until(Effect.sync(() => problem), (now) => now === undefined)
+        assert.strictEqual(lines.filter(told).length, 1)
+        const sql = yield* SqlClient.SqlClient
+        assert.isEmpty(yield* sql`SELECT FROM event WHERE attempts > 0`)
+      }))
+  }
+})
