@@ -27,7 +27,8 @@ class Alone extends Effect.Service<Alone>()("test/Alone", {
 
 /** Services that are ready. They give up early, and take few events at a time. */
 class Together extends Effect.Service<Together>()("test/Together", {
-  scoped: start({ env: { OUTBOX_BATCH_SIZE: "10", OUTBOX_MAX_ATTEMPTS: "2" } })
+  // a topic that a test deletes stays away until the test creates it
+  scoped: start({ env: { OUTBOX_BATCH_SIZE: "10", OUTBOX_MAX_ATTEMPTS: "2", KAFKA_CREATE_TOPICS: "false" } })
 }) {}
 
 /** An outage of any length sends nothing to the dead but what is malformed, and is no attempt of any event. */

@@ -112,7 +112,7 @@ layer(ground, { timeout: "60 seconds", excludeTestServices: true })("PostgreSQL"
       yield* saga.outlives(Effect.scoped(Effect.gen(function*() {
         yield* sabotage(saga, "RAISE EXCEPTION 'not now'")
         yield* refused(saga, 800_000_001)
-        yield* Effect.sync(() => assert.include(program.stderr().slice(said), "waiting with a batch in hand")).pipe(
+        yield* Effect.sync(() => assert.include(program.stderr().slice(said), "waiting for the database")).pipe(
           eventually()
         )
       })))

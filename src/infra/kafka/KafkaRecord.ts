@@ -28,6 +28,7 @@ export interface BatchContext {
   /** 1 when the batch has one time, which the broker gave it. */
   readonly timestampType: 0 | 1
   readonly producerId: string
+  readonly producerEpoch: number
   readonly inTransaction: boolean
   readonly isControlBatch: boolean
   readonly magicByte: number

@@ -88,7 +88,8 @@ const checkSchema = Effect.fnUntraced(function*(table: string) {
     SELECT current_user AS role, current_setting('search_path') AS path, current_schema() AS schema,
            has_schema_privilege(current_schema(), 'CREATE') AS may, (
              SELECT min(quote_ident(nspname)) FROM pg_class JOIN pg_namespace AS schema ON schema.oid = relnamespace
-             WHERE relname = ${table} AND has_schema_privilege(schema.oid, 'USAGE') AND has_table_privilege(pg_class.oid, 'SELECT')
+             WHERE relname = ${table} AND nspname IS DISTINCT FROM current_schema()
+               AND has_schema_privilege(schema.oid, 'USAGE') AND has_table_privilege(pg_class.oid, 'SELECT')
                AND (SELECT source FROM pg_settings WHERE name = 'search_path') <> 'client'
            ) AS elsewhere
   `.pipe(Postgres.run("5 seconds"))
@@ -146,7 +147,11 @@ export const migrate = Effect.fn("Migrations.migrate")(function*(options: Migrat
   const sql = yield* SqlClient.SqlClient
   const before = yield* notDone(options, Postgres.run("5 seconds"))
   if (before.steps.length === 0) return []
-  if (!before.exists) yield* checkSchema(options.table)
+  if (!before.exists) {
+    yield* Effect.catchAll(checkSchema(options.table), (refusal) =>
+      // another process may have made the tables since
+      Effect.flatMap(notDone(options, Postgres.run("5 seconds")), ({ exists }) => exists ? Effect.void : refusal))
+  }
   return yield* sql.withTransaction(apply(options)).pipe(
     Effect.mapError(judge),
     // COMMIT and ROLLBACK that fail are defects

@@ -19,6 +19,7 @@ const at = {
   firstTimestamp: 27,
   maxTimestamp: 35,
   producerId: 43,
+  producerEpoch: 51,
   count: 57,
   records: 61
 }
@@ -52,6 +53,7 @@ const readContext = (bytes: Buffer): BatchContext => {
     maxTimestamp: String(bytes.readBigInt64BE(at.maxTimestamp)),
     timestampType: (attributes & 8) !== 0 ? 1 : 0,
     producerId: String(bytes.readBigInt64BE(at.producerId)),
+    producerEpoch: bytes.readInt16BE(at.producerEpoch),
     inTransaction: (attributes & 0x10) !== 0,
     isControlBatch: (attributes & 0x20) !== 0,
     magicByte: 2

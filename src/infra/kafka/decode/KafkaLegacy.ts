@@ -16,6 +16,7 @@ const context = (firstOffset: number, magicByte: number): BatchContext => ({
   maxTimestamp: "-1",
   timestampType: 0,
   producerId: "-1",
+  producerEpoch: -1,
   inTransaction: false,
   isControlBatch: false,
   magicByte

@@ -9,6 +9,7 @@ export const noContext: BatchContext = {
   maxTimestamp: "-1",
   timestampType: 0,
   producerId: "-1",
+  producerEpoch: -1,
   inTransaction: false,
   isControlBatch: false,
   magicByte: 2
