@@ -15,9 +15,9 @@ import * as Paths from "./cli/Paths.js"
 import * as Saga from "./cli/Saga.js"
 import * as Shards from "./cli/Shards.js"
 import * as Start from "./cli/Start.js"
-import * as Garbage from "./infra/runtime/tuning/Garbage.js"
 import * as NameLookups from "./infra/grpc/NameLookups.js"
 import * as StandardStreams from "./infra/runtime/StandardStreams.js"
+import * as Garbage from "./infra/runtime/tuning/Garbage.js"
 
 NameLookups.bounded()
 Garbage.staysYoung()

@@ -1,7 +1,7 @@
 import type { Duration } from "effect"
 import { Effect, Match, Schema } from "effect"
-import * as CrashPoint from "../drills/CrashPoint.js"
 import type { OrderId, PaymentAlreadySettled, PaymentNotFound } from "../domain/Payment.js"
+import * as CrashPoint from "../drills/CrashPoint.js"
 import * as Grpc from "../infra/grpc/Grpc.js"
 import type { Limit, Refusal } from "../infra/grpc/GrpcCall.js"
 import { DatabaseUnavailable } from "../infra/postgres/Postgres.js"

@@ -1,6 +1,6 @@
 import { Clock, Duration, Effect, Metric, Struct } from "effect"
-import * as CrashPoint from "../drills/CrashPoint.js"
 import type { OrderId } from "../domain/Payment.js"
+import * as CrashPoint from "../drills/CrashPoint.js"
 import * as Trace from "../infra/runtime/Trace.js"
 import { Payments } from "../payments/Payments.js"
 import type { Reservation } from "../payments/Reservation.js"

@@ -1,7 +1,7 @@
 import { SqlClient } from "@effect/sql"
 import { Effect, Metric } from "effect"
-import { cached } from "../infra/runtime/Cached.js"
 import * as Postgres from "../infra/postgres/Postgres.js"
+import { cached } from "../infra/runtime/Cached.js"
 
 /** Counting stops here: a backlog of any size costs little to measure. */
 const countLimit = 1_000_000

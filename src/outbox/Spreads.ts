@@ -1,10 +1,10 @@
 import { SqlClient } from "@effect/sql"
 import { Clock, Effect } from "effect"
-import * as Signal from "../infra/runtime/Signal.js"
 import type { KafkaOptions } from "../infra/kafka/KafkaClient.js"
 import type { Spread } from "../infra/kafka/KafkaPartitioner.js"
 import * as KafkaPartitions from "../infra/kafka/KafkaPartitions.js"
 import * as Postgres from "../infra/postgres/Postgres.js"
+import * as Signal from "../infra/runtime/Signal.js"
 import type { OutboxEvent } from "./OutboxEvent.js"
 
 /** So often a relay asks how many partitions there are: new orders use a new partition that much later. */

@@ -1,8 +1,8 @@
 import type { Fiber } from "effect"
 import { Effect, Exit, Metric, MetricBoundaries, Option } from "effect"
 import type { OrderId, PaymentStatus } from "../domain/Payment.js"
-import * as Signal from "../infra/runtime/Signal.js"
 import type { DatabaseUnavailable } from "../infra/postgres/Postgres.js"
+import * as Signal from "../infra/runtime/Signal.js"
 import type { Before, Settlement } from "./PaymentRepo.js"
 import { PaymentRepo } from "./PaymentRepo.js"
 

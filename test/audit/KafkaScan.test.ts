@@ -5,8 +5,8 @@ import { KafkaUnavailable } from "../../src/infra/kafka/KafkaClient.js"
 import * as KafkaOffsets from "../../src/infra/kafka/KafkaOffsets.js"
 import * as KafkaScan from "../../src/infra/kafka/KafkaScan.js"
 import * as Ports from "../../src/local/Ports.js"
-import * as Topics from "../harness/Topics.js"
 import { freshTopic, kafka } from "../harness/KafkaTest.js"
+import * as Topics from "../harness/Topics.js"
 import * as Client from "./Client.js"
 
 /** What a scan of the spans gives, as `partition/offset`. */

@@ -3,8 +3,8 @@ import { assert, layer } from "@effect/vitest"
 import { Duration, Effect } from "effect"
 import * as Ledger from "../../src/audit/Ledger.js"
 import * as Tables from "../../src/audit/Tables.js"
-import * as Stranger from "../harness/Tables.js"
 import * as PgTest from "../harness/PgTest.js"
+import * as Stranger from "../harness/Tables.js"
 
 layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Tables", (it) => {
   it.scoped("both are read at one moment: what is committed between the two is in neither", () =>

@@ -3,9 +3,9 @@ import { Redis } from "ioredis"
 import { freePort } from "../harness/FreePort.js"
 import type { Services } from "../harness/Program.js"
 import * as Program from "../harness/Program.js"
+import * as Proxy from "../harness/Proxy.js"
 import * as Restartable from "../harness/Restartable.js"
 import * as Saga from "../proof/Saga.js"
-import * as Proxy from "../harness/Proxy.js"
 
 export interface Instance {
   readonly program: Services

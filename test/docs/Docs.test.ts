@@ -14,7 +14,7 @@ const read = (path: string) => readFileSync(join(root, path), "utf8")
 const documents = readdirSync(join(root, "docs"), { encoding: "utf8", recursive: true }).filter((_) =>
   _.endsWith(".md")
 )
-const pages = ["README.md", "CHANGELOG.md", ...documents.map((name) => `docs/${name}`)]
+const pages = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", ...documents.map((name) => `docs/${name}`)]
 
 const code = (page: string) => [...page.matchAll(/^```(\w*)\n([\s\S]*?)^```$|`([^`\n]+)`/gm)]
 const blocks = (page: string, language: string) => code(page).flatMap((_) => _[1] === language ? [_[2]!] : [])
@@ -45,7 +45,8 @@ describe.each(pages)("%s", (name) => {
       ...[...read("compose.yml").matchAll(/\$\{(\w+)/g)].map(([, variable]) => variable!)
     ])
     // words of protocols and of log messages, which look like variables
-    const words = /^(FAILED_PRECONDITION|NOT_SERVING|MESSAGE_TOO_LARGE|POLICY_VIOLATION|TOPIC_AUTHORIZATION_FAILED|NOT_FOUND)$/
+    const words =
+      /^(FAILED_PRECONDITION|NOT_SERVING|MESSAGE_TOO_LARGE|POLICY_VIOLATION|TOPIC_AUTHORIZATION_FAILED|NOT_FOUND)$/
     for (const snippet of snippets(page)) {
       for (const [variable] of snippet.matchAll(/\b[A-Z][A-Z0-9]*(_[A-Z0-9]+)+\b/g)) {
         assert.isTrue(known.has(variable) || words.test(variable), variable)

@@ -13,10 +13,10 @@ import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
 import { Payments } from "../../src/payments/Payments.js"
 import { eventually } from "../harness/Eventually.js"
-import type { Read } from "../harness/Topics.js"
-import * as Topics from "../harness/Topics.js"
 import * as KafkaTest from "../harness/KafkaTest.js"
 import * as PgTest from "../harness/PgTest.js"
+import type { Read } from "../harness/Topics.js"
+import * as Topics from "../harness/Topics.js"
 
 const services = Layer.merge(
   Payments.Default.pipe(

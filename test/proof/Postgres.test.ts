@@ -1,9 +1,9 @@
 import { assert, it, layer } from "@effect/vitest"
 import { Context, Effect, Fiber, Layer } from "effect"
 import { eventually } from "../harness/Eventually.js"
+import * as Proxy from "../harness/Proxy.js"
 import * as Restartable from "../harness/Restartable.js"
 import * as Topics from "../harness/Topics.js"
-import * as Proxy from "../harness/Proxy.js"
 import * as Rival from "./Rival.js"
 import * as Saga from "./Saga.js"
 

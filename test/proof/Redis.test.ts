@@ -2,8 +2,8 @@ import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Layer } from "effect"
 import { Redis } from "ioredis"
 import { eventually } from "../harness/Eventually.js"
-import * as Restartable from "../harness/Restartable.js"
 import * as Proxy from "../harness/Proxy.js"
+import * as Restartable from "../harness/Restartable.js"
 import * as Saga from "./Saga.js"
 
 /** Redis of our own, behind a proxy, and services that are ready. */

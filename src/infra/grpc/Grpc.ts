@@ -3,12 +3,12 @@ import { ReflectionService } from "@grpc/reflection"
 import { Deferred, Duration, Effect, Fiber, FiberRef, Option, Record, Schema } from "effect"
 import { AddressInUse } from "../runtime/AddressInUse.js"
 import { runFork } from "../runtime/tuning/Fork.js"
+import { NumberMap } from "../runtime/tuning/NumberMap.js"
 import * as GrpcCall from "./GrpcCall.js"
 import * as GrpcDefinition from "./GrpcDefinition.js"
 import * as GrpcHealth from "./GrpcHealth.js"
 import * as GrpcSessions from "./GrpcSessions.js"
 import * as GrpcStreams from "./GrpcStreams.js"
-import { NumberMap } from "../runtime/tuning/NumberMap.js"
 
 /** The server cannot listen at the address, for another reason than a taken port. */
 export class GrpcServerError extends Schema.TaggedError<GrpcServerError>()("GrpcServerError", {

@@ -1,10 +1,10 @@
 import * as Grpc from "@grpc/grpc-js"
 import { Clock, Duration, Effect, Option, Schema } from "effect"
-import type { Code } from "./GrpcCall.js"
-import * as GrpcDefinition from "./GrpcDefinition.js"
 import type { Address } from "../runtime/Setting.js"
 import { showAddress } from "../runtime/Setting.js"
 import * as Trace from "../runtime/Trace.js"
+import type { Code } from "./GrpcCall.js"
+import * as GrpcDefinition from "./GrpcDefinition.js"
 
 /** A call was not answered with OK. */
 export class GrpcCallError extends Schema.TaggedError<GrpcCallError>()("GrpcCallError", {

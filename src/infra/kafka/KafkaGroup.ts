@@ -5,8 +5,8 @@ import { PartitionAssigners } from "kafkajs"
 import type { KafkaOptions } from "./KafkaClient.js"
 import { client, close, KafkaUnavailable, reason, TopicMissing } from "./KafkaClient.js"
 import type { Skip } from "./KafkaPlaces.js"
-import * as ConsumerGroupSeek from "./patches/ConsumerGroupSeek.js"
 import type { Standing } from "./KafkaWait.js"
+import * as ConsumerGroupSeek from "./patches/ConsumerGroupSeek.js"
 
 /** kafkajs gave up on the group or on a broker. A new consumer takes up where the committed offsets are. */
 export class ConsumerCrashed extends Schema.TaggedError<ConsumerCrashed>()("ConsumerCrashed", {

@@ -1,13 +1,13 @@
 import type { Scope } from "effect"
 import { Array as Arr, Effect, Either, Schedule, Schema } from "effect"
 import type { IHeaders, PartitionerArgs, ProducerBatch } from "kafkajs"
+import { retry } from "../runtime/Retry.js"
 import type { KafkaOptions, KafkaUnavailable } from "./KafkaClient.js"
 import { attempt, client, close, connecting, reason, TopicMissing } from "./KafkaClient.js"
 import type { Spread } from "./KafkaPartitioner.js"
 import { javaCompatible, partitionOf } from "./KafkaPartitioner.js"
 import { answerTo, forget } from "./patches/ProduceAnswers.js"
 import * as RecordTime from "./RecordTime.js"
-import { retry } from "../runtime/Retry.js"
 
 export { bytesOf } from "./patches/RecordEncoder.js"
 

@@ -2,12 +2,12 @@ import type { Scope } from "effect"
 import { Deferred, Duration, Effect, FiberSet } from "effect"
 import type { Consumer, EachBatchPayload, Kafka } from "kafkajs"
 import { randomUUID } from "node:crypto"
+import { passedOver } from "./decode/KafkaParts.js"
 import type { KafkaOptions } from "./KafkaClient.js"
 import { attempt, client, close, connecting, finish, KafkaUnavailable, withAdmin } from "./KafkaClient.js"
 import type { IncomingRecord } from "./KafkaConsumer.js"
 import type { Span } from "./KafkaOffsets.js"
 import { untilSettled } from "./KafkaOffsets.js"
-import { passedOver } from "./decode/KafkaParts.js"
 
 /** A partition with no more to fetch below its end: compaction or retention took the rest. Fetches that found nothing. */
 const quiet = { rounds: 3, time: Duration.seconds(3) }

@@ -1,7 +1,7 @@
 import { SqlClient } from "@effect/sql"
 import { Clock, Effect, Metric } from "effect"
-import * as Postgres from "./Postgres.js"
 import * as RecordTime from "../kafka/RecordTime.js"
+import * as Postgres from "./Postgres.js"
 
 const offset = Metric.gauge("payments_clock_offset_seconds", {
   description: "How far the clock of this host is ahead of the database's; negative when it is behind"

@@ -2,11 +2,11 @@ import type { SqlError, Statement } from "@effect/sql"
 import { SqlClient } from "@effect/sql"
 import { PgClient } from "@effect/sql-pg"
 import { Duration, Effect, Exit, FiberId, Layer, Redacted, Runtime, Schedule, Schema } from "effect"
+import { retry } from "../runtime/Retry.js"
 import * as PostgresFault from "./PostgresFault.js"
 import { Pool } from "./PostgresPool.js"
 import * as PostgresStatement from "./PostgresStatement.js"
 import * as PostgresUrl from "./PostgresUrl.js"
-import { retry } from "../runtime/Retry.js"
 
 /**
  * The database does not do what it is asked: it is away, too slow, read-only, all connections are taken, or it refuses us.
@@ -44,9 +44,9 @@ export interface PostgresOptions {
 const acquirePool = (options: PostgresOptions) =>
   Effect.gen(function*() {
     const fork = Runtime.runFork(yield* Effect.runtime<never>())
-    const target = yield* Effect.mapError(
+    const target = yield* Effect.catchAll(
       PostgresUrl.parse(Redacted.value(options.url)),
-      (problem) => new Error(`the URL of the database ${problem}`)
+      (problem) => Effect.dieMessage(`the URL of the database ${problem}`)
     )
     return yield* Effect.acquireRelease(
       Effect.sync(() =>

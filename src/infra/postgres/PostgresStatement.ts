@@ -2,8 +2,8 @@ import type { Statement } from "@effect/sql"
 import { SqlClient, SqlError } from "@effect/sql"
 import { Cause, Context, Duration, Effect } from "effect"
 import type * as Pg from "pg"
-import type { Pool } from "./PostgresPool.js"
 import * as Trace from "../runtime/Trace.js"
+import type { Pool } from "./PostgresPool.js"
 
 /** The connections below the `SqlClient`. */
 export class PostgresPool extends Context.Tag("payments/PostgresPool")<PostgresPool, Pool>() {}

@@ -1,8 +1,8 @@
 import { Either, Option, Redacted } from "effect"
 import { userInfo } from "node:os"
+import type { Parse } from "../runtime/Setting.js"
 import type { Host } from "./PostgresUrlParts.js"
 import { fail, form, hostsOf, ignored, known, Problem, split, unsupported } from "./PostgresUrlParts.js"
-import type { Parse } from "../runtime/Setting.js"
 
 const sslModes = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] as const
 const sessions = ["any", "read-write", "read-only", "primary", "standby", "prefer-standby"] as const

@@ -3,11 +3,11 @@ import type { KafkaOptions, KafkaUnavailable } from "../../infra/kafka/KafkaClie
 import * as KafkaProducer from "../../infra/kafka/KafkaProducer.js"
 import * as KafkaProducerSlot from "../../infra/kafka/KafkaProducerSlot.js"
 import * as Trace from "../../infra/runtime/Trace.js"
-import type { Outages, Published, Publisher } from "./EventPublisher.js"
-import { EventPublisher } from "./EventPublisher.js"
 import * as EventRecord from "../EventRecord.js"
 import type { OutboxEvent } from "../OutboxEvent.js"
 import { Spreads } from "../Spreads.js"
+import type { Outages, Published, Publisher } from "./EventPublisher.js"
+import { EventPublisher } from "./EventPublisher.js"
 
 type Decision =
   | { readonly _tag: "Sent" | "Unsent" | "Undecided" }

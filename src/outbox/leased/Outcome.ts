@@ -3,10 +3,10 @@ import * as CrashPoint from "../../drills/CrashPoint.js"
 import type { DatabaseUnavailable } from "../../infra/postgres/Postgres.js"
 import { retry } from "../../infra/runtime/Retry.js"
 import * as Trace from "../../infra/runtime/Trace.js"
-import type { Published } from "./EventPublisher.js"
 import { Outbox } from "../Outbox.js"
 import type { Claim } from "../OutboxEvent.js"
 import * as RelayMetrics from "../RelayMetrics.js"
+import type { Published } from "./EventPublisher.js"
 
 /** Topics are made by hand, if they are made at all. */
 const missingTopicDelay = Duration.seconds(5)

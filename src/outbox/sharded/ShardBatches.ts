@@ -3,9 +3,9 @@ import { Effect, Option } from "effect"
 import * as Postgres from "../../infra/postgres/Postgres.js"
 import { Outbox } from "../Outbox.js"
 import type { OutboxEvent } from "../OutboxEvent.js"
+import * as Turn from "../Turn.js"
 import * as ShardOf from "./ShardOf.js"
 import type { OwnedShard } from "./ShardOwners.js"
-import * as Turn from "../Turn.js"
 
 /** Events under the number with which they are committed to the broker. */
 export interface Batch {

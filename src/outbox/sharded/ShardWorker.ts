@@ -1,16 +1,16 @@
 import type { Duration } from "effect"
 import { Effect, Metric, Option } from "effect"
 import * as CrashPoint from "../../drills/CrashPoint.js"
-import type * as Signal from "../../infra/runtime/Signal.js"
 import type { Transactions } from "../../infra/kafka/KafkaTransactions.js"
+import type * as Signal from "../../infra/runtime/Signal.js"
 import * as EventRecord from "../EventRecord.js"
 import * as RelayMetrics from "../RelayMetrics.js"
+import { Spreads } from "../Spreads.js"
 import type { Batch } from "./ShardBatches.js"
 import { ShardBatches } from "./ShardBatches.js"
 import type { OwnedShard } from "./ShardOwners.js"
 import type { ShardOptions } from "./ShardTakeover.js"
 import { ShardLost, takeOver } from "./ShardTakeover.js"
-import { Spreads } from "../Spreads.js"
 
 /** Writes a batch and its number into a transaction. */
 const send = Effect.fnUntraced(function*(transactions: Transactions, batch: Batch, spreads: Spreads) {

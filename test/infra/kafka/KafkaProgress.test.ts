@@ -9,9 +9,9 @@ import type { Skip } from "../../../src/infra/kafka/KafkaPlaces.js"
 import * as KafkaTopic from "../../../src/infra/kafka/KafkaTopic.js"
 import type { Standing } from "../../../src/infra/kafka/KafkaWait.js"
 import { eventually } from "../../harness/Eventually.js"
-import * as Topics from "../../harness/Topics.js"
 import * as KafkaAnswers from "../../harness/KafkaAnswers.js"
 import * as KafkaTest from "../../harness/KafkaTest.js"
+import * as Topics from "../../harness/Topics.js"
 
 /** What a broker answers of the offsets of a group. */
 interface Offsets {

@@ -5,11 +5,11 @@ import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Layer, Redacted, Schedule } from "effect"
 import * as Postgres from "../../../src/infra/postgres/Postgres.js"
 import * as PostgresPooler from "../../../src/infra/postgres/PostgresPooler.js"
+import * as Certificate from "../../harness/Certificate.js"
 import { freePort } from "../../harness/FreePort.js"
+import * as NoOptions from "../../harness/NoOptions.js"
 import * as World from "../../harness/World.js"
 import * as Rival from "../../proof/Rival.js"
-import * as Certificate from "../../harness/Certificate.js"
-import * as NoOptions from "../../harness/NoOptions.js"
 
 /** A server of our own that does TLS, with a certificate that nobody else trusts. */
 const make = Effect.gen(function*() {

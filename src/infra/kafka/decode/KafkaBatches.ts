@@ -1,10 +1,10 @@
+import type { BatchContext, Message } from "../KafkaRecord.js"
 import { Corrupt } from "./Corrupt.js"
 import { crc32c } from "./Crc32c.js"
 import { recall, remember } from "./KafkaBegun.js"
 import { decompress } from "./KafkaCodecs.js"
 import * as KafkaLegacy from "./KafkaLegacy.js"
 import { noContext, parked, passed } from "./KafkaParked.js"
-import type { BatchContext, Message } from "../KafkaRecord.js"
 import { RecordReader } from "./KafkaRecordReader.js"
 import type { Room } from "./KafkaRoom.js"
 

@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto"
+import type { IncomingHeaders } from "../KafkaRecord.js"
 import { Corrupt } from "./Corrupt.js"
 import { addHeader } from "./KafkaHeaders.js"
 import type { PartsReader } from "./KafkaParts.js"
-import type { IncomingHeaders } from "../KafkaRecord.js"
 
 /** What is kept of a record that is too large to be kept, in bytes of its key, of its value and of all its headers. */
 export const keptBytes = 64 * 1024

@@ -1,7 +1,7 @@
 import * as Zlib from "node:zlib"
+import type { BatchContext, Message } from "../KafkaRecord.js"
 import { Corrupt } from "./Corrupt.js"
 import { decompress } from "./KafkaCodecs.js"
-import type { BatchContext, Message } from "../KafkaRecord.js"
 
 /** Messages that were compressed together are decompressed at once, if they are no larger than this, in bytes. */
 const limit = 16 * 1024 * 1024

@@ -1,10 +1,10 @@
 import { createHash } from "node:crypto"
+import type { BatchContext, IncomingHeaders, Message, Unread } from "../KafkaRecord.js"
 import { Corrupt } from "./Corrupt.js"
 import type { Parts } from "./KafkaCodecs.js"
 import { addHeader } from "./KafkaHeaders.js"
 import * as KafkaLargeRecord from "./KafkaLargeRecord.js"
 import { PartsReader, passedOver } from "./KafkaParts.js"
-import type { BatchContext, IncomingHeaders, Message, Unread } from "../KafkaRecord.js"
 import { Room } from "./KafkaRoom.js"
 
 /** What is kept of one record. Whoever reads records may want less: a longer one is not kept whole, nor are more headers. */

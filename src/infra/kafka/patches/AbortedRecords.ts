@@ -50,12 +50,12 @@ const Broker = createRequire(import.meta.url)("kafkajs/src/broker") as {
 }
 
 const install = () => {
-const fetch = Broker.prototype.fetch
-Broker.prototype.fetch = async function(request) {
-  const answer = await fetch.call(this, request)
-  for (const { partitions } of answer.responses) partitions.forEach(takeOut)
-  return answer
-}
+  const fetch = Broker.prototype.fetch
+  Broker.prototype.fetch = async function(request) {
+    const answer = await fetch.call(this, request)
+    for (const { partitions } of answer.responses) partitions.forEach(takeOut)
+    return answer
+  }
 }
 
 export const patch: Patch = { module: "kafkajs/src/broker", members: { fetch: 1 }, install }

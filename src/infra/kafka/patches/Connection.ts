@@ -69,95 +69,101 @@ const isStranger = (connection: Connection, head: Buffer) =>
   end(connection, connectionError(`${connection.broker} answered, but not as Kafka: ${whatIs(head)}`))
 
 const install = () => {
-const connect = prototype.connect
-/**
- * kafkajs connects the same object again, and puts the first bytes that come behind the half of an answer in which the
- * last connection broke: from then on it understands nothing, and no request is ever answered.
- */
-prototype.connect = function() {
-  if (!this.isConnected()) {
-    this.chunks = []
-    this.bytesBuffered = 0
-    this.bytesNeeded = lengthBytes
-    onTrial.delete(this)
+  const connect = prototype.connect
+  /**
+   * kafkajs connects the same object again, and puts the first bytes that come behind the half of an answer in which the
+   * last connection broke: from then on it understands nothing, and no request is ever answered.
+   */
+  prototype.connect = function() {
+    if (!this.isConnected()) {
+      this.chunks = []
+      this.bytesBuffered = 0
+      this.bytesNeeded = lengthBytes
+      onTrial.delete(this)
+    }
+    return connect.call(this)
   }
-  return connect.call(this)
-}
 
-/**
- * Waits for the first answer. Some servers answer only a whole line: they get one, for they tell what they are. A broker
- * that is only slow closes the connection then.
- */
-const watchFirst = (connection: Connection) => {
-  let timer = setTimeout(() => {
-    connection.socket?.write("\r\n\r\n")
-    timer = setTimeout(() =>
-      end(
-        connection,
-        connectionError(`${connection.broker} took the connection, and did not answer: is it Kafka?`)
-      ), patience.text)
-  }, patience.kafka)
-  return () => clearTimeout(timer)
-}
+  /**
+   * Waits for the first answer. Some servers answer only a whole line: they get one, for they tell what they are. A broker
+   * that is only slow closes the connection then.
+   */
+  const watchFirst = (connection: Connection) => {
+    let timer = setTimeout(() => {
+      connection.socket?.write("\r\n\r\n")
+      timer = setTimeout(() =>
+        end(
+          connection,
+          connectionError(`${connection.broker} took the connection, and did not answer: is it Kafka?`)
+        ), patience.text)
+    }, patience.kafka)
+    return () => clearTimeout(timer)
+  }
 
-const send = prototype.send
-/** kafkajs repeats a request that got no answer in time on the same connection, though its other end may be long gone. */
-prototype.send = function(protocol) {
-  const isFirst = protocol.request.apiName === firstQuestion && this.isConnected()
-  if (isFirst) onTrial.set(this, Buffer.alloc(0))
-  const stop = isFirst ? watchFirst(this) : undefined
-  return send.call(this, protocol).catch((error: unknown) => {
-    if (error instanceof Error && error.name === "KafkaJSRequestTimeoutError") {
-      this.requestQueue.rejectAll(error)
-      void this.disconnect().catch(() => {})
+  const send = prototype.send
+  /** kafkajs repeats a request that got no answer in time on the same connection, though its other end may be long gone. */
+  prototype.send = function(protocol) {
+    const isFirst = protocol.request.apiName === firstQuestion && this.isConnected()
+    if (isFirst) onTrial.set(this, Buffer.alloc(0))
+    const stop = isFirst ? watchFirst(this) : undefined
+    return send.call(this, protocol).catch((error: unknown) => {
+      if (error instanceof Error && error.name === "KafkaJSRequestTimeoutError") {
+        this.requestQueue.rejectAll(error)
+        void this.disconnect().catch(() => {})
+      }
+      throw error
+    }).finally(stop)
+  }
+
+  const processData = prototype.processData
+  /**
+   * kafkajs believes in any length of an answer, and lets bytes that are no answer of Kafka (another server has the port)
+   * end the process; they end the connection.
+   */
+  prototype.processData = function(data) {
+    const before = onTrial.get(this)
+    const head = before === undefined
+      ? data
+      : Buffer.concat([before, data.subarray(0, headBytes)]).subarray(0, headBytes)
+    const begins = before !== undefined || this.bytesBuffered === 0
+    if (begins && head.length >= lengthBytes) {
+      const length = head.readInt32BE(0)
+      if (length < lengthBytes || length > (before === undefined ? answerBytes : firstAnswerBytes)) {
+        return isStranger(this, head)
+      }
     }
-    throw error
-  }).finally(stop)
-}
-
-const processData = prototype.processData
-/**
- * kafkajs believes in any length of an answer, and lets bytes that are no answer of Kafka (another server has the port)
- * end the process; they end the connection.
- */
-prototype.processData = function(data) {
-  const before = onTrial.get(this)
-  const head = before === undefined ? data : Buffer.concat([before, data.subarray(0, headBytes)]).subarray(0, headBytes)
-  const begins = before !== undefined || this.bytesBuffered === 0
-  if (begins && head.length >= lengthBytes) {
-    const length = head.readInt32BE(0)
-    if (length < lengthBytes || length > (before === undefined ? answerBytes : firstAnswerBytes)) {
-      return isStranger(this, head)
+    if (before !== undefined) onTrial.set(this, head)
+    const asked = this.requestQueue.inflight.size
+    try {
+      const result = processData.call(this, data)
+      if (before !== undefined && this.requestQueue.inflight.size < asked) onTrial.delete(this)
+      // a whole answer, but to nothing that was asked
+      else if (before !== undefined && head.length > lengthBytes && this.bytesBuffered < lengthBytes) {
+        return isStranger(this, head)
+      }
+      return result
+    } catch (error) {
+      return end(
+        this,
+        connectionError(`${this.broker} answered, but not as Kafka: ${error instanceof Error ? error.message : "?"}`)
+      )
     }
   }
-  if (before !== undefined) onTrial.set(this, head)
-  const asked = this.requestQueue.inflight.size
-  try {
-    const result = processData.call(this, data)
-    if (before !== undefined && this.requestQueue.inflight.size < asked) onTrial.delete(this)
-    // a whole answer, but to nothing that was asked
-    else if (before !== undefined && head.length > lengthBytes && this.bytesBuffered < lengthBytes) {
-      return isStranger(this, head)
-    }
-    return result
-  } catch (error) {
-    return end(
+
+  const rejectRequests = prototype.rejectRequests
+  /** The other end closed the connection. */
+  prototype.rejectRequests = function(error) {
+    rejectRequests.call(
       this,
-      connectionError(`${this.broker} answered, but not as Kafka: ${error instanceof Error ? error.message : "?"}`)
+      !onTrial.has(this) || error.name !== "KafkaJSConnectionClosedError"
+        ? error
+        : connectionError(`${this.broker} closed the connection without an answer: is it a port for TLS?`)
     )
   }
 }
 
-const rejectRequests = prototype.rejectRequests
-/** The other end closed the connection. */
-prototype.rejectRequests = function(error) {
-  rejectRequests.call(
-    this,
-    !onTrial.has(this) || error.name !== "KafkaJSConnectionClosedError"
-      ? error
-      : connectionError(`${this.broker} closed the connection without an answer: is it a port for TLS?`)
-  )
+export const patch: Patch = {
+  module: "kafkajs/src/network/connection",
+  members: { connect: 0, send: 1, processData: 1, rejectRequests: 1 },
+  install
 }
-}
-
-export const patch: Patch = { module: "kafkajs/src/network/connection", members: { connect: 0, send: 1, processData: 1, rejectRequests: 1 }, install }

@@ -56,44 +56,48 @@ export const choosesPositions = (groupId: string) => {
 }
 
 const install = () => {
-const seekOffsets = prototype.seekOffsets
-/** kafkajs sleeps for as long as a fetch may take when all partitions are paused, though one is resumed meanwhile. */
-prototype.seekOffsets = async function(partitions) {
-  await seekOffsets.call(this, partitions)
-  if (partitions.some(({ partitions, topic }) => partitions.some((_) => !this.isPaused(topic, _)))) return
-  await resumed(this)
-  // who resumes a partition may have told first where it is to be read
-  await seekOffsets.call(this, partitions)
-}
-
-const resume = prototype.resume
-prototype.resume = function(partitions) {
-  resume.call(this, partitions)
-  const wakes = waiting.get(this)
-  waiting.delete(this)
-  wakes?.forEach((wake) => wake())
-}
-
-const recoverFromFetch = prototype.recoverFromFetch
-/**
- * kafkajs goes on at the first record when its position is not there any more, tells nobody, and commits offset -2. Who
- * chooses positions is told instead: the consumer crashes with that error.
- */
-prototype.recoverFromFetch = function(error) {
-  if (error === nothingToFetch) return Promise.resolve()
-  if (error.name === "KafkaJSOffsetOutOfRange" && (choosing.get(this.groupId) ?? 0) > 0) {
-    return Promise.reject(Object.assign(error, { retriable: false }))
+  const seekOffsets = prototype.seekOffsets
+  /** kafkajs sleeps for as long as a fetch may take when all partitions are paused, though one is resumed meanwhile. */
+  prototype.seekOffsets = async function(partitions) {
+    await seekOffsets.call(this, partitions)
+    if (partitions.some(({ partitions, topic }) => partitions.some((_) => !this.isPaused(topic, _)))) return
+    await resumed(this)
+    // who resumes a partition may have told first where it is to be read
+    await seekOffsets.call(this, partitions)
   }
-  return recoverFromFetch.call(this, error)
+
+  const resume = prototype.resume
+  prototype.resume = function(partitions) {
+    resume.call(this, partitions)
+    const wakes = waiting.get(this)
+    waiting.delete(this)
+    wakes?.forEach((wake) => wake())
+  }
+
+  const recoverFromFetch = prototype.recoverFromFetch
+  /**
+   * kafkajs goes on at the first record when its position is not there any more, tells nobody, and commits offset -2. Who
+   * chooses positions is told instead: the consumer crashes with that error.
+   */
+  prototype.recoverFromFetch = function(error) {
+    if (error === nothingToFetch) return Promise.resolve()
+    if (error.name === "KafkaJSOffsetOutOfRange" && (choosing.get(this.groupId) ?? 0) > 0) {
+      return Promise.reject(Object.assign(error, { retriable: false }))
+    }
+    return recoverFromFetch.call(this, error)
+  }
+
+  const joinAndSync = prototype.joinAndSync
+  /** kafkajs tells that the group is shared anew only in one of the cases in which it joins again. */
+  prototype.joinAndSync = function() {
+    const { generationId, groupId, instrumentationEmitter } = this
+    if (generationId !== null) instrumentationEmitter.emit(events.REBALANCING, { groupId })
+    return joinAndSync.call(this)
+  }
 }
 
-const joinAndSync = prototype.joinAndSync
-/** kafkajs tells that the group is shared anew only in one of the cases in which it joins again. */
-prototype.joinAndSync = function() {
-  const { generationId, groupId, instrumentationEmitter } = this
-  if (generationId !== null) instrumentationEmitter.emit(events.REBALANCING, { groupId })
-  return joinAndSync.call(this)
+export const patch: Patch = {
+  module: "kafkajs/src/consumer/consumerGroup",
+  members: { joinAndSync: 0, seekOffsets: 1, recoverFromFetch: 1, resume: 1 },
+  install
 }
-}
-
-export const patch: Patch = { module: "kafkajs/src/consumer/consumerGroup", members: { joinAndSync: 0, seekOffsets: 1, recoverFromFetch: 1, resume: 1 }, install }

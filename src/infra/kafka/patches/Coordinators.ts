@@ -20,23 +20,23 @@ const transaction = 1
 const found = new WeakMap<Cluster, Map<string, Promise<unknown>>>()
 
 const install = () => {
-const find = prototype.findGroupCoordinatorMetadata
-/**
- * kafkajs asks who coordinates a transaction, and who the group of its offsets, four times a transaction: nearly half of
- * all its requests. A transactional producer is ours for as long as nothing fails, and then another one is made, which
- * asks anew.
- */
-prototype.findGroupCoordinatorMetadata = function(wanted) {
-  const known = found.get(this)
-  if (known === undefined && wanted.coordinatorType !== transaction) return find.call(this, wanted)
-  const place = `${wanted.coordinatorType} ${wanted.groupId}`
-  const earlier = known?.get(place)
-  if (earlier !== undefined) return earlier
-  const asked = find.call(this, wanted)
-  found.set(this, (known ?? new Map<string, Promise<unknown>>()).set(place, asked))
-  asked.catch(() => found.get(this)!.delete(place))
-  return asked
-}
+  const find = prototype.findGroupCoordinatorMetadata
+  /**
+   * kafkajs asks who coordinates a transaction, and who the group of its offsets, four times a transaction: nearly half of
+   * all its requests. A transactional producer is ours for as long as nothing fails, and then another one is made, which
+   * asks anew.
+   */
+  prototype.findGroupCoordinatorMetadata = function(wanted) {
+    const known = found.get(this)
+    if (known === undefined && wanted.coordinatorType !== transaction) return find.call(this, wanted)
+    const place = `${wanted.coordinatorType} ${wanted.groupId}`
+    const earlier = known?.get(place)
+    if (earlier !== undefined) return earlier
+    const asked = find.call(this, wanted)
+    found.set(this, (known ?? new Map<string, Promise<unknown>>()).set(place, asked))
+    asked.catch(() => found.get(this)!.delete(place))
+    return asked
+  }
 }
 
 export const patch: Patch = { module: "kafkajs/src/cluster", members: { findGroupCoordinatorMetadata: 1 }, install }

@@ -1,7 +1,7 @@
 import { createRequire } from "node:module"
 import * as KafkaBatches from "../decode/KafkaBatches.js"
-import type { Message } from "../KafkaRecord.js"
 import { Room } from "../decode/KafkaRoom.js"
+import type { Message } from "../KafkaRecord.js"
 import type { Patch } from "./Patch.js"
 
 /** What is handed out of one answer: in bytes of all partitions, and of each at the least and at the most. */
@@ -135,20 +135,20 @@ const decode = async (bytes: Buffer, version: number, { topics }: Fetch): Promis
 }
 
 const install = () => {
-const protocol = fetch.protocol
-/**
- * Decodes the records of an answer, in place of kafkajs 2.2.4.
- *
- * kafkajs knows gzip only, and stops the consumer at any other codec. It copies all headers of a record for each of them,
- * so that 10,000 hold the event loop for minutes. It inflates a batch as a whole, whatever its size, compares no checksum,
- * and ends with a batch that it cannot decode.
- */
-fetch.protocol = (chosen) => (args) => {
-  const made = protocol(chosen)(args)
-  return chosen.version < 4
-    ? made
-    : { ...made, response: { ...made.response, decode: (bytes) => decode(bytes, chosen.version, args) } }
-}
+  const protocol = fetch.protocol
+  /**
+   * Decodes the records of an answer, in place of kafkajs 2.2.4.
+   *
+   * kafkajs knows gzip only, and stops the consumer at any other codec. It copies all headers of a record for each of them,
+   * so that 10,000 hold the event loop for minutes. It inflates a batch as a whole, whatever its size, compares no checksum,
+   * and ends with a batch that it cannot decode.
+   */
+  fetch.protocol = (chosen) => (args) => {
+    const made = protocol(chosen)(args)
+    return chosen.version < 4
+      ? made
+      : { ...made, response: { ...made.response, decode: (bytes) => decode(bytes, chosen.version, args) } }
+  }
 }
 
 export const patch: Patch = { module: "kafkajs/src/protocol/requests/fetch", members: { protocol: 1 }, install }

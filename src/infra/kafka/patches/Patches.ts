@@ -35,7 +35,9 @@ export const mismatches = ({ members, module }: Patch, load: Load): ReadonlyArra
   return Object.entries(members).flatMap(([name, parameters]) => {
     const member = target[name]
     if (typeof member !== "function") return [`${module} has no function ${name}`]
-    return member.length === parameters ? [] : [`${name} of ${module} takes ${member.length} parameters, not ${parameters}`]
+    return member.length === parameters
+      ? []
+      : [`${name} of ${module} takes ${member.length} parameters, not ${parameters}`]
   })
 }
 

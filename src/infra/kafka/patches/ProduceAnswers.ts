@@ -30,14 +30,14 @@ export const answerTo = (record: object) => answers.get(record)
 export const forget = (record: object) => answers.delete(record)
 
 const install = () => {
-const produce = Broker.prototype.produce
-Broker.prototype.produce = function(request) {
-  const answer = produce.call(this, request)
-  for (const { partitions } of request.topicData) {
-    for (const { messages } of partitions) answers.set(messages[0]!, answer)
+  const produce = Broker.prototype.produce
+  Broker.prototype.produce = function(request) {
+    const answer = produce.call(this, request)
+    for (const { partitions } of request.topicData) {
+      for (const { messages } of partitions) answers.set(messages[0]!, answer)
+    }
+    return answer
   }
-  return answer
-}
 }
 
 export const patch: Patch = { module: "kafkajs/src/broker", members: { produce: 1 }, install }

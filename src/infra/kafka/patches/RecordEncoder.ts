@@ -169,28 +169,28 @@ const encode = (args: Produce) => {
 }
 
 const install = () => {
-const protocol = produce.protocol
-/**
- * Encodes the records of a request into one buffer a partition.
- *
- * kafkajs 2.2.4 makes one of 512 bytes for each record and each of its headers, and counts small integers with BigInt:
- * that was half of the time that sending takes. What it does not read back, a header whose value is null, is written
- * here too. The time of the records is that of `RecordTime`, not that of this host. Compressed records, those with a time
- * of their own, and old versions are left to it.
- */
-produce.protocol = (chosen) => (args) => {
-  const made = protocol(chosen)(args)
-  const plain = chosen.version >= 3 && !args.compression && args.producerId != null &&
-    args.topicData.every(({ partitions }) =>
-      partitions.every(({ messages }) => messages.every(({ timestamp }) => timestamp === undefined))
-    )
-  if (!plain) return made
-  const encoded = () => {
-    const buf = encode(args)
-    return Promise.resolve(Object.assign(new Encoder(1), { buf, offset: buf.length }))
+  const protocol = produce.protocol
+  /**
+   * Encodes the records of a request into one buffer a partition.
+   *
+   * kafkajs 2.2.4 makes one of 512 bytes for each record and each of its headers, and counts small integers with BigInt:
+   * that was half of the time that sending takes. What it does not read back, a header whose value is null, is written
+   * here too. The time of the records is that of `RecordTime`, not that of this host. Compressed records, those with a time
+   * of their own, and old versions are left to it.
+   */
+  produce.protocol = (chosen) => (args) => {
+    const made = protocol(chosen)(args)
+    const plain = chosen.version >= 3 && !args.compression && args.producerId != null &&
+      args.topicData.every(({ partitions }) =>
+        partitions.every(({ messages }) => messages.every(({ timestamp }) => timestamp === undefined))
+      )
+    if (!plain) return made
+    const encoded = () => {
+      const buf = encode(args)
+      return Promise.resolve(Object.assign(new Encoder(1), { buf, offset: buf.length }))
+    }
+    return { ...made, request: { ...made.request, encode: encoded } }
   }
-  return { ...made, request: { ...made.request, encode: encoded } }
-}
 }
 
 export const patch: Patch = { module: "kafkajs/src/protocol/requests/produce", members: { protocol: 1 }, install }
