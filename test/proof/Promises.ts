@@ -93,7 +93,7 @@ export const promises: Readonly<Record<string, Promised>> = {
     promise:
       "For one order, CREATED comes before the terminal event on the topic, also with many relays, retries, crashes and rebalances. A resend (same key) can come late only from a worker that froze between its last look at the lease and the bytes leaving it; delivery `exactly-once` excludes that too.",
     kept:
-      "An event is claimed, or leased when it is written, only when all before it of its order are DONE. Ids rise in commit order within an order. Events of an order have one key, so one partition. A worker looks at its lease right before each attempt.",
+      "An event is claimed, or leased when it is written, only when all before it of its order are DONE. The body tells which comes first, not an id: a sequence may be set back. An order keeps the number of partitions that the topic had when its payment was created, so its events share one partition. A worker looks at its lease right before each attempt.",
     tests: [
       [
         "proof/ExactlyOnce.test.ts",
@@ -119,8 +119,13 @@ export const promises: Readonly<Record<string, Promised>> = {
         "an event waits in the table while an earlier one of its order is not done, and that is announced"
       ],
       [
-        "payments/Payments.test.ts",
-        "the ids of an order's events rise, also when it is settled while others are reserved"
+        "outbox/SetBack.test.ts",
+        "under a relay at work: CREATED comes first, and what has an id below its floor is found",
+        "under an exactly-once relay at work: CREATED comes first, and each comes once"
+      ],
+      [
+        "proof/Relays.test.ts",
+        "a topic gets partitions, with both deliveries at work: orders stay, new ones use them all"
       ]
     ],
     breaks:
@@ -260,5 +265,50 @@ export const promises: Readonly<Record<string, Promised>> = {
       ["infra/runtime/Setting.test.ts", "nothing of any password that a URL can hold"]
     ],
     breaks: "An error that is passed on with its cause; a URL that is logged as it was given."
+  },
+  P12: {
+    promise:
+      "Nothing stands still in silence: what makes no progress is not ready within 10 s, with the reason, in `/readyz`, a metric and one log line.",
+    kept:
+      "Each batch, claim and shard in hand is timed by a clock that never jumps. Lag comes from the ends of the partitions, also while nothing can be read. The database is probed for writes.",
+    tests: [
+      [
+        "infra/runtime/Waiting.test.ts",
+        "what waits says so once, once a minute, and when it is over; not between two attempts, and once for all",
+        "what neither fails nor ends is visible within ten seconds, what is short is not told at all"
+      ],
+      [
+        "payments/Providers.test.ts",
+        "read-only: not ready with the reason, reads go on; when it is writable again it is soon back"
+      ],
+      [
+        "proof/Relays.test.ts",
+        "a statement of an exactly-once relay is broken: it is counted and told, and ends the process"
+      ]
+    ],
+    breaks: "A retry that reports to nobody; a probe that only reads."
+  },
+  P13: {
+    promise:
+      "No record, whatever its bytes, stops the service or another order: it is handled or parked within seconds, in time and memory proportional to its size.",
+    kept:
+      "The decoder takes linear time and hands out at most 8 MiB of a partition. Larger or broken records are parked with size, hash and reason. A refused dead letter is cut until its topic takes it.",
+    tests: [
+      [
+        "infra/kafka/decode/KafkaBatches.test.ts",
+        "whatever the bytes, reading ends, tells or reads each offset, and moves on",
+        "a batch is told as one record when its checksum is wrong twice, and reading goes on behind it"
+      ],
+      [
+        "infra/kafka/patches/FetchDecoder.test.ts",
+        "40,000 records of one batch come in parts, all of them, in their order"
+      ],
+      ["inventory/InventoryConsumer.test.ts", "1,000 malformed records with 8 KB of headers each, then a good one"],
+      [
+        "proof/strangers/Kafka.test.ts",
+        "${strangers} of them, with good ones between: each becomes what it should, and nobody is held up"
+      ]
+    ],
+    breaks: "A decoder that recurses or backtracks; a bound that is checked after decoding."
   }
 }
