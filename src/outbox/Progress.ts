@@ -1,8 +1,7 @@
 import { Duration, Effect, Metric } from "effect"
+import * as Waiting from "../infra/runtime/Waiting.js"
 
-const stalled = Metric.gauge("payments_stalled", {
-  description: "Pieces of work that make no progress now, by the service and by what they wait for"
-}).pipe(Metric.tagged("service", "outbox-relay"), Metric.tagged("for", "publishing"))
+const stalled = Waiting.stalled.pipe(Metric.tagged("service", "outbox-relay"), Metric.tagged("for", "publishing"))
 
 /** Work with a problem is said to wait after this, so that one broken connection is not told. */
 const afterProblem = Duration.toMillis("1 second")

@@ -2,7 +2,8 @@ import type { Schedule, Scope } from "effect"
 import { Clock, Duration, Effect, Metric } from "effect"
 import { retry } from "./Retry.js"
 
-const stalled = Metric.gauge("payments_stalled", {
+/** Work that makes no progress, tagged with its `service` and with what it waits `for`. */
+export const stalled = Metric.gauge("payments_stalled", {
   description: "Pieces of work that make no progress now, by the service and by what they wait for"
 })
 
