@@ -9,6 +9,7 @@ import * as GrpcDefinition from "./GrpcDefinition.js"
 import * as GrpcHealth from "./GrpcHealth.js"
 import * as GrpcSessions from "./GrpcSessions.js"
 import * as GrpcStreams from "./GrpcStreams.js"
+import * as StreamReset from "./patches/StreamReset.js"
 
 /** The server cannot listen at the address, for another reason than a taken port. */
 export class GrpcServerError extends Schema.TaggedError<GrpcServerError>()("GrpcServerError", {
@@ -78,10 +79,14 @@ const stop = (
       Effect.timeoutOption("1 second")
     )
     yield* within("500 millis")
-  }).pipe(Effect.ensuring(Effect.sync(() => {
-    // before `forceShutdown`, which forgets the listeners
-    GrpcSessions.destroy(server)
-    server.forceShutdown()
+  }).pipe(Effect.ensuring(Effect.async<void>((resume) => {
+    // node:http2 aborts when a session is destroyed while it reads (nodejs/node#64850)
+    setImmediate(() => {
+      // before `forceShutdown`, which forgets the listeners
+      GrpcSessions.destroy(server)
+      server.forceShutdown()
+      resume(Effect.void)
+    })
   })))
 
 const bind = (server: Grpc.Server, { address, variable }: { readonly address: string; readonly variable: string }) => {
@@ -108,6 +113,7 @@ export const serve = <E, R>(
 ): Effect.Effect<never, AddressInUse | GrpcServerError, R> =>
   Effect.gen(function*() {
     const { drainLimit = "5 seconds", limit, methods, refuse, service } = options
+    StreamReset.install()
     const calls = new NumberMap<Fiber.RuntimeFiber<object, E>>()
     // `GrpcCall` logs the failure of a call
     const fork = runFork(yield* Effect.withUnhandledErrorLogLevel(Effect.runtime<R>(), Option.none()))

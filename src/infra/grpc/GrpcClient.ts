@@ -5,6 +5,7 @@ import { showAddress } from "../runtime/Setting.js"
 import * as Trace from "../runtime/Trace.js"
 import type { Code } from "./GrpcCall.js"
 import * as GrpcDefinition from "./GrpcDefinition.js"
+import * as StreamReset from "./patches/StreamReset.js"
 
 /** A call was not answered with OK. */
 export class GrpcCallError extends Schema.TaggedError<GrpcCallError>()("GrpcCallError", {
@@ -64,6 +65,7 @@ export const make = Effect.fnUntraced(
     const address = showAddress(target)
     const definition = GrpcDefinition.service(GrpcDefinition.load(protoFile), service)
     Grpc.setLogVerbosity(Grpc.logVerbosity.NONE)
+    StreamReset.install()
     const client = yield* Effect.acquireRelease(
       Effect.sync(() => {
         const Client = Grpc.makeGenericClientConstructor(definition, service)
@@ -91,9 +93,7 @@ export const make = Effect.fnUntraced(
           const code = Grpc.status[error.code] as Code
           resume(Effect.fail(new GrpcCallError({ address, method, code, details: said(error.details) })))
         })
-        // not while the session reads, as where an answer has woken who interrupts: Node 20 may abort on a stream that is
-        // closed then (`CheckAllocatedSize`; nodejs/node#64166 mends later ones)
-        return Effect.sync(() => setImmediate(() => call.cancel()))
+        return Effect.sync(() => call.cancel())
       })
     })
 

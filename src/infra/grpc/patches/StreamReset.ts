@@ -1,0 +1,59 @@
+import * as Http2 from "node:http2"
+import { Duplex } from "node:stream"
+
+/** The native half of a node:http2 stream. */
+interface Handle {
+  /** Sends RST_STREAM with an HTTP/2 error code. */
+  rstStream(code: number): void
+  destroy(): void
+}
+
+const handleOf = (stream: Http2.Http2Stream): Handle | undefined => {
+  const symbol = Object.getOwnPropertySymbols(stream).find(({ description }) => description === "kHandle")
+  return symbol === undefined ? undefined : (stream as unknown as Record<symbol, Handle | undefined>)[symbol]
+}
+
+const cancel = Http2.constants.NGHTTP2_CANCEL
+
+/** Makes the resets of all streams of this process wait until the session has read what it received. */
+const defer = (handles: Handle) => {
+  const { destroy, rstStream } = handles
+  const waiting = new Map<Handle, number>()
+  const flush = () => {
+    for (const [handle, code] of waiting) rstStream.call(handle, code)
+    waiting.clear()
+  }
+  handles.rstStream = function(this: Handle, code: number) {
+    if (waiting.size === 0) setImmediate(flush)
+    waiting.set(this, code)
+  }
+  handles.destroy = function(this: Handle) {
+    // a stream that ends now cannot wait; CANCEL is the one code that node:http2 itself does not send while it reads
+    if (waiting.delete(this)) rstStream.call(this, cancel)
+    destroy.call(this)
+  }
+}
+
+let installed = false
+
+/**
+ * Lets a session finish reading before it resets a stream. Without it, a stream that is reset while its session reads makes
+ * nghttp2 free the same stream twice: the process aborts, or fills its memory in an endless loop. Any peer can cause it.
+ *
+ * nodejs/node#64113; fixed by nodejs/node#64166 of July 2026 in later releases. Takes effect in the next turn of the event
+ * loop, before any session can have read.
+ */
+export const install = () => {
+  if (installed) return
+  installed = true
+  // the class of the native streams is known only by a stream
+  const socket = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() })
+  const session = Http2.connect("http://localhost", { createConnection: () => socket })
+  session.once("connect", () => {
+    const stream = session.request()
+    const handle = handleOf(stream)
+    if (handle !== undefined) defer(Object.getPrototypeOf(handle) as Handle)
+    session.destroy()
+    socket.destroy()
+  })
+}
