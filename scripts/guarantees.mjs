@@ -53,7 +53,7 @@ The moments at which a crash does the most harm. A process can be made to kill i
 ${
   table(
     ["point", "moment", "leaves behind", "then"],
-    Object.entries(crashPoints).map(([point, { leaves, mendedBy, moment }]) => [`\`${point}\``, moment, leaves, mendedBy])
+    Object.entries(crashPoints).map(([point, { leaves, recovery, moment }]) => [`\`${point}\``, moment, leaves, recovery])
   )
 }
 

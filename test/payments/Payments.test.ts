@@ -3,14 +3,14 @@ import { assert, describe, layer } from "@effect/vitest"
 import type { Duration } from "effect"
 import { Cause, Data, Deferred, Effect, Exit, FastCheck as fc, Fiber, Layer, Option, Redacted, Schedule } from "effect"
 import { randomUUID } from "node:crypto"
-import type { Outcome, PaymentStatus } from "../../src/domain/Payment.js"
+import type { PaymentStatus, TerminalStatus } from "../../src/domain/Payment.js"
 import { OrderId } from "../../src/domain/Payment.js"
 import * as Postgres from "../../src/infra/postgres/Postgres.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
 import { Payments } from "../../src/payments/Payments.js"
-import type { Decision, Reservation } from "../../src/payments/Reservation.js"
+import type { Reservation, ReservationResult } from "../../src/payments/Reservation.js"
 import * as PgTest from "../harness/PgTest.js"
 import * as Proxy from "../harness/Proxy.js"
 
@@ -48,7 +48,7 @@ const reservation = (orderId: OrderId, idempotentKey: string = randomUUID()): Re
   idempotentKey,
   traceparent: Option.none()
 })
-const tags = (decisions: ReadonlyArray<Decision>) => decisions.map((_) => _._tag)
+const tags = (decisions: ReadonlyArray<ReservationResult>) => decisions.map((_) => _._tag)
 
 interface EventRow {
   readonly id: string
@@ -142,7 +142,7 @@ const soon = <A, E, R>(effect: Effect.Effect<A, E, R>, limit: Duration.DurationI
 const check = (
   before: ReadonlyMap<bigint, string>,
   after: ReadonlyMap<bigint, string>,
-  decided: ReadonlyArray<readonly [Reservation, Decision]>
+  decided: ReadonlyArray<readonly [Reservation, ReservationResult]>
 ) => {
   const orderOf = new Map([...after].map(([order, key]) => [key, order]))
   assert.strictEqual(orderOf.size, after.size, "a key has two payments")
@@ -174,7 +174,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           const wake = yield* OutboxWake
           const one = reservation(freshOrder())
           assert.deepStrictEqual(yield* payments.reserve([one]), [{ _tag: "Created" }])
-          yield* soon(wake.rung, "1 second")
+          yield* soon(wake.woken, "1 second")
           assert.deepStrictEqual(yield* paymentsOf(one.orderId), [
             { order_id: String(one.orderId), status: "CREATED", inventory_key: one.idempotentKey }
           ])
@@ -376,7 +376,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
     })
 
     describe("settle", () => {
-      const asked = (order: OrderId, outcome: Outcome) =>
+      const asked = (order: OrderId, outcome: TerminalStatus) =>
         Effect.flatMap(Payments, (payments) =>
           payments.settle(order, outcome).pipe(
             Effect.as("OK"),
@@ -438,7 +438,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         Effect.gen(function*() {
           for (let round = 0; round < 20; round++) {
             const order = yield* given("CREATED")
-            const calls: ReadonlyArray<Outcome> = ["COMPLETED", "FAILED", "COMPLETED", "FAILED"]
+            const calls: ReadonlyArray<TerminalStatus> = ["COMPLETED", "FAILED", "COMPLETED", "FAILED"]
             const answers = yield* Effect.forEach(calls, (outcome) => asked(order, outcome), {
               concurrency: "unbounded"
             })

@@ -177,7 +177,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
           yield* anew
           if (at > 1) yield* rows(10)
           yield* run(...given)
-          yield* sequences.mend("payment")
+          yield* sequences.repair("payment")
           assert.strictEqual((yield* positions).payment, at)
           assert.lengthOf(logged(), 0)
         }

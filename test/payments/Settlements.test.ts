@@ -2,7 +2,7 @@ import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Fiber, Layer, Option, Queue, Redacted } from "effect"
 import { randomUUID } from "node:crypto"
-import type { Outcome } from "../../src/domain/Payment.js"
+import type { TerminalStatus } from "../../src/domain/Payment.js"
 import { OrderId } from "../../src/domain/Payment.js"
 import * as Postgres from "../../src/infra/postgres/Postgres.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
@@ -92,13 +92,13 @@ const soon = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.timeoutFail(effect, { duration: "30 seconds", onTimeout: () => new Cause.TimeoutException("took too long") })
 
 /** Calls in the order given, all under way when this ends. */
-const callAll = (payments: Payments, calls: ReadonlyArray<readonly [OrderId, Outcome]>) =>
+const callAll = (payments: Payments, calls: ReadonlyArray<readonly [OrderId, TerminalStatus]>) =>
   Effect.forEach(
     calls,
     ([order, outcome]) => Effect.zipLeft(Effect.fork(answer(payments, order, outcome)), Effect.yieldNow())
   )
 
-const answer = (payments: Payments, order: OrderId, outcome: Outcome) =>
+const answer = (payments: Payments, order: OrderId, outcome: TerminalStatus) =>
   payments.settle(order, outcome).pipe(
     Effect.as("OK"),
     Effect.catchAll((error) =>
@@ -215,7 +215,7 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Settl
       assert.lengthOf(yield* eventsOf(orders.slice(0, 1)), 0)
     }))
 
-  it.scoped("what nobody waits for any more is committed all the same, and announced to the relay", () =>
+  it.scoped("a settlement whose caller was interrupted is committed, and wakes the relay", () =>
     Effect.gen(function*() {
       const { open, payments, sent, wake } = yield* gated
       const [order] = yield* created(1)
@@ -223,7 +223,7 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Settl
       yield* soon(Queue.take(sent))
       yield* soon(Fiber.interrupt(call))
       yield* open
-      yield* soon(wake.rung)
+      yield* soon(wake.woken)
       assert.deepStrictEqual(yield* statusesOf([order!]), ["COMPLETED"])
       assert.deepStrictEqual(yield* toldOf([order!]), ["COMPLETED"])
     }))

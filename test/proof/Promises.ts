@@ -82,9 +82,9 @@ export const promises: Readonly<Record<string, Promised>> = {
       ],
       [
         "outbox/leased/Relay.test.ts",
-        "one refused record holds up nobody else, and nobody else is sent twice for it",
-        "holds its lease until what it has sent is marked, however long the mark is on its way",
-        "a look that fails takes nothing from what was sent and is being marked, and is made again"
+        "a refused record delays no other event, and no other event is sent twice",
+        "keeps its lease until the events that it sent are marked, also when the mark is slow",
+        "a failed claim interrupts no mark of sent events, and is repeated"
       ]
     ],
     breaks: "A mark before the acknowledgement; an attempt that is repeated through another producer."
@@ -115,8 +115,8 @@ export const promises: Readonly<Record<string, Promised>> = {
         "under contention, an order's next event is never claimed before its first is DONE"
       ],
       [
-        "outbox/Handover.test.ts",
-        "an event waits in the table while an earlier one of its order is not done, and that is announced"
+        "outbox/Dispatch.test.ts",
+        "an event waits in the table while an earlier one of its order is not DONE, and the relay is woken"
       ],
       [
         "outbox/SetBack.test.ts",
@@ -158,11 +158,11 @@ export const promises: Readonly<Record<string, Promised>> = {
         "a lease that is dead is taken, a refusal backs off for seconds, and only what is old is pruned"
       ],
       ["outbox/Outbox.test.ts", "a live lease is never taken, a dead one is, and who lost it changes nothing"],
-      ["outbox/leased/Relay.test.ts", "a lease that nobody can renew ends here too"],
+      ["outbox/leased/Relay.test.ts", "a lease that cannot be renewed ends in the worker too"],
       [
-        "outbox/Handover.test.ts",
-        "a payment and a settlement hand over their events, under a lease that nobody else can take",
-        "what was handed over longer ago than its lease is not sent"
+        "outbox/Dispatch.test.ts",
+        "creation and settlement dispatch their events, under a lease that no other relay can take",
+        "events that were dispatched longer ago than their lease are not sent"
       ]
     ],
     breaks: "A statement without the token; a lease that is compared with the clock of a worker."
@@ -183,7 +183,7 @@ export const promises: Readonly<Record<string, Promised>> = {
         "a record that is no inventory event is a dead letter, byte for byte, and holds nobody up"
       ],
       ["outbox/Outbox.test.ts", "a dead event blocks its own order and no other"],
-      ["outbox/leased/Relay.test.ts", "a topic that does not exist holds up no other, and burns no attempt"]
+      ["outbox/leased/Relay.test.ts", "a missing topic delays no other topic, and counts no attempt"]
     ],
     breaks: "A batch that fails as a whole for one of its records."
   },
@@ -216,8 +216,8 @@ export const promises: Readonly<Record<string, Promised>> = {
         "a relay alone in its process: nothing is kept back, and nothing is sent twice",
         "a process that cannot stop in time ends at the limit, not with 0, and says so"
       ],
-      ["outbox/leased/Relay.test.ts", "a stop lets the send in hand finish, and gives back what was not sent"],
-      ["outbox/Handover.test.ts", "a stop gives back what was handed over and not sent"],
+      ["outbox/leased/Relay.test.ts", "a stop finishes the send in hand, and releases unsent events"],
+      ["outbox/Dispatch.test.ts", "a stop releases dispatched events that were not sent"],
       ["grpc/Server.test.ts", "a stop: health says so, streams end, calls in hand finish"]
     ],
     breaks: "A stop that waits for nobody, or that ends the process under a claim."

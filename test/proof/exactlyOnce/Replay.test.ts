@@ -89,7 +89,7 @@ const follow = Effect.fnUntraced(function*(schedule: Schedule, topic: string, un
         return true
       case "reconcile": {
         const committed = yield* hand.transactions!.committed
-        if (Option.isNone(yield* batches.ledger(hand.owned!))) return false
+        if (Option.isNone(yield* batches.stateOf(hand.owned!))) return false
         return yield* batches.reconcile(hand.owned!, Option.getOrElse(committed, () => 0n))
       }
       case "claim": {
