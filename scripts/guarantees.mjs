@@ -11,13 +11,17 @@ const cell = (text) => text.replaceAll("|", "\\|")
 const table = (head, rows) =>
   [head, head.map(() => "---"), ...rows].map((row) => `| ${row.map(cell).join(" | ")} |`).join("\n")
 
-/** The tests named that are not in their files. */
+/** The named tests that are not in their files, and proofs without the id of their promise in a title. */
 export const missing = (promises, read) =>
-  Object.values(promises).flatMap(({ tests }) => tests).flatMap(([file, ...names]) => {
+  Object.entries(promises).flatMap(([id, { tests }]) => tests.map((test) => [id, ...test])).flatMap(([id, file, ...names]) => {
     const source = read(file)
     if (source === undefined) return [`test/${file}`]
-    return names.filter((name) => !source.includes(`"${name}"`) && !source.includes(`\`${name}\``))
-      .map((name) => `test/${file}: ${name}`)
+    const titled = !file.startsWith("proof/") || new RegExp(`"(P\\d+ )*${id}( P\\d+)*: `).test(source)
+    return [
+      ...titled ? [] : [`test/${file}: no title begins with ${id}`],
+      ...names.filter((name) => !source.includes(`"${name}"`) && !source.includes(`\`${name}\``))
+        .map((name) => `test/${file}: ${name}`)
+    ]
   })
 
 const testsOf = (tests) =>

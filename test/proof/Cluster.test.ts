@@ -27,7 +27,7 @@ const writer = Effect.gen(function*() {
   } as const
 })
 
-layer(cluster, { timeout: "120 seconds", excludeTestServices: true })("three brokers", (it) => {
+layer(cluster, { timeout: "120 seconds", excludeTestServices: true })("P1 P3 P8: three brokers", (it) => {
   for (const delivery of ["at-least-once", "exactly-once"]) {
     it.scoped(
       `${delivery}: the broker that coordinates the group and leads a part of the topics is killed`,

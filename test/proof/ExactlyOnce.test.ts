@@ -38,7 +38,7 @@ const change = (saga: Saga.Saga, shards: number) =>
     ({ code, stderr }) => assert.strictEqual(code, 0, stderr)
   )
 
-describe.concurrent("every event once on the topic, under load", () => {
+describe.concurrent("P4: every event once on the topic, under load", () => {
   it.scopedLive("two relays, one killed and another added", () =>
     Effect.gen(function*() {
       const saga = yield* make()

@@ -16,7 +16,7 @@ const pointsOf = (...parts: ReadonlyArray<string>) =>
   (Object.keys(crashPoints) as ReadonlyArray<CrashPointName>)
     .filter((point) => parts.includes(point.split("-")[0]!) && !others.includes(point))
 
-describe.concurrent("every event once on the topic, whatever happens", () => {
+describe.concurrent("P4: every event once on the topic, whatever fails", () => {
   it.scopedLive("a process dies at each of its moments, and another one goes on", () =>
     Effect.gen(function*() {
       const saga = yield* Saga.make({

@@ -39,7 +39,7 @@ const nothingDead = Effect.fnUntraced(function*({ tables, topics, world }: Saga.
   for (const { value } of letters) assert.strictEqual(String(value), "no event")
 }, Effect.scoped)
 
-layer(Alone.Default, options)("a broker", (it) => {
+layer(Alone.Default, options)("P1 P3 P8: a broker", (it) => {
   it.scoped("the broker stands still for 40 s", () =>
     Effect.gen(function*() {
       const { kafka, saga } = yield* Alone
@@ -99,7 +99,7 @@ it.scopedLive(
   limit
 )
 
-layer(Together.Default, options)("a broker of many", (it) => {
+layer(Together.Default, options)("P1 P7: a broker with many worlds", (it) => {
   it.scoped("a topic is missing: its events wait, and count no attempt", () =>
     Effect.gen(function*() {
       const { program, saga } = yield* Together

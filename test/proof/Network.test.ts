@@ -22,7 +22,7 @@ const outlives = Effect.fnUntraced(function*(
   assert.deepStrictEqual(ground.deserted, [])
 })
 
-layer(Layer.scoped(Network, ground), { timeout: "240 seconds", excludeTestServices: true })("the network", (it) => {
+layer(Layer.scoped(Network, ground), { timeout: "240 seconds", excludeTestServices: true })("P1 P3 P8: the network", (it) => {
   it.effect("connections are cut, and refused", () => outlives("cut"), 240_000)
   it.effect("bytes are late", () => outlives("delayed"), 240_000)
   it.effect("bytes stand still", () => outlives("stalls"), 240_000)

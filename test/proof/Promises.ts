@@ -1,8 +1,8 @@
-/** What is promised, how it is kept, the tests that would see it broken, and what breaks it. */
+/** A promise, how it is kept, the tests that fail when it is broken, and what would break it. */
 export interface Promised {
   readonly promise: string
   readonly kept: string
-  /** A file below test/, and names of its tests as they are written there. */
+  /** A file below test/, and names of its tests as written there. A proof has the promise's id in a title. */
   readonly tests: ReadonlyArray<readonly [file: string, ...names: ReadonlyArray<string>]>
   readonly breaks: string
 }
@@ -23,7 +23,7 @@ export const promises: Readonly<Record<string, Promised>> = {
     promise:
       "No accepted record is lost: not by a crash at any point, not by a restart of any dependency, not by a rebalance.",
     kept:
-      "The offset moves only when the database has committed and the dead letters are on their topic. Redis is told after the commit. An infrastructure failure is waited for with the batch in hand.",
+      "The consumer commits an offset only after the database has committed and the dead letters are on their topic. It writes to Redis after the commit. During an infrastructure failure it keeps the batch and repeats the step.",
     tests: [
       ["proof/CrashPoints.test.ts", crashes],
       ["proof/Service.test.ts", "killed and started again: nothing lost, nothing doubled, order kept", instances],
@@ -45,12 +45,12 @@ export const promises: Readonly<Record<string, Promised>> = {
       ]
     ],
     breaks:
-      "An offset that is committed before the transaction, or over a batch that is worked on; a key that is in Redis before its payment is."
+      "An offset that is committed before the transaction, or beyond an unfinished batch; a key in Redis before its payment exists."
   },
   P2: {
     promise: "One payment per order and one event per transition, whatever is redelivered.",
     kept:
-      "Unique keys on the order and on the inventory key: a batch with a repeat is written again without it. A settlement locks the payment row, and writes an event only when it has moved it, in the same statement.",
+      "Unique keys on the order and on the inventory key: a batch with a repeat is written again without it. A settlement locks the payment row, and writes an event only when it changes the status, in the same statement.",
     tests: [
       ["proof/model/Model.test.ts", model],
       ["proof/CrashPoints.test.ts", crashes],
@@ -62,13 +62,13 @@ export const promises: Readonly<Record<string, Promised>> = {
       ],
       ["e2e/Scenario.test.ts", "no duplicate gives a second payment, and the metrics tell each kind"]
     ],
-    breaks: "An event in a transaction of its own; an event for a payment that did not move."
+    breaks: "An event in a transaction of its own; an event for a payment whose status did not change."
   },
   P3: {
     promise:
       "Every committed event reaches `payment` at least once, and exactly once as long as no process or broker dies between the send and the mark.",
     kept:
-      "An event is WAIT until the broker's acknowledgement is in the database. The producer is idempotent: an attempt without an answer is repeated with the same sequence numbers, and of several brokers none gets again what it has answered for. What was sent is held until it is marked, and no failure of another claim ends that.",
+      "An event is WAIT until the database records the broker's acknowledgement. The producer is idempotent: it repeats an attempt without an answer with the same sequence numbers, and sends no broker the records that it has answered for. The relay keeps the lease of sent events until they are marked; no failure of another claim ends that.",
     tests: [
       ["proof/CrashPoints.test.ts", crashes],
       ["proof/Service.test.ts", "two instances, an hour fast and an hour slow: no lease that is alive is taken"],
@@ -87,13 +87,13 @@ export const promises: Readonly<Record<string, Promised>> = {
         "a failed claim interrupts no mark of sent events, and is repeated"
       ]
     ],
-    breaks: "A mark before the acknowledgement; an attempt that is repeated through another producer."
+    breaks: "A mark before the acknowledgement; an attempt repeated through another producer."
   },
   P4: {
     promise:
       "For one order, CREATED comes before the terminal event on the topic, also with many relays, retries, crashes and rebalances. A resend (same key) can come late only from a worker that froze between its last look at the lease and the bytes leaving it; delivery `exactly-once` excludes that too.",
     kept:
-      "An event is claimed, or leased when it is written, only when all before it of its order are DONE. The body tells which comes first, not an id: a sequence may be set back. An order keeps the number of partitions that the topic had when its payment was created, so its events share one partition. A worker looks at its lease right before each attempt.",
+      "An event is claimed, or leased when it is written, only when all earlier events of its order are DONE. The body defines which comes first, not an id: a sequence may be set back. An order keeps the number of partitions that the topic had when its payment was created, so its events share one partition. A worker checks its lease right before each attempt.",
     tests: [
       [
         "proof/ExactlyOnce.test.ts",
@@ -133,7 +133,7 @@ export const promises: Readonly<Record<string, Promised>> = {
   },
   P5: {
     promise: "A resend carries the same key, body and `idempotent_key`.",
-    kept: "The body is made once, when its row is inserted, and is sent as it is stored.",
+    kept: "The body is made once, when its row is inserted, and sent as it is stored.",
     tests: [
       ["proof/CrashPoints.test.ts", crashes],
       ["proof/Service.test.ts", lateAnswer],
@@ -170,7 +170,7 @@ export const promises: Readonly<Record<string, Promised>> = {
   P7: {
     promise: "One bad event or record never holds up another order.",
     kept:
-      "Records that cannot be read become dead letters. What the broker refuses is found event by event, backs off, and is DEAD in the end; a claim passes over its order alone.",
+      "Records that cannot be read become dead letters. The relay isolates a refused event; it backs off, and is DEAD in the end; claims leave out only its order.",
     tests: [
       [
         "proof/strangers/Kafka.test.ts",
@@ -189,7 +189,7 @@ export const promises: Readonly<Record<string, Promised>> = {
   },
   P8: {
     promise: "A broker outage of any length loses nothing and sends nothing to the dead.",
-    kept: "Only a refusal of this very record counts as an attempt. An outage is waited for, for as long as it takes.",
+    kept: "Only a refusal of this record counts as an attempt. The relay waits for the end of an outage, however long it is.",
     tests: [
       ["proof/Kafka.test.ts", "the broker stands still for 40 s"],
       ["proof/Cluster.test.ts", cluster],
@@ -201,13 +201,13 @@ export const promises: Readonly<Record<string, Promised>> = {
         "Kafka arrives later: alive and not ready until then, and nobody has to start the program again"
       ]
     ],
-    breaks: "An attempt that is counted when nobody has answered."
+    breaks: "An attempt that is counted without an answer of the broker."
   },
   P9: {
     promise:
       "SIGTERM or SIGINT: stop taking work, finish what is in hand, give back what was not sent, leave the group, exit 0 within the limit.",
     kept:
-      "Every part drains within 70 % of `SHUTDOWN_TIMEOUT`: statements end, offsets are committed, the answer that the broker owes is marked, the rest is released.",
+      "Every part drains within 70 % of `SHUTDOWN_TIMEOUT`: statements end, offsets are committed, acknowledged events are marked, the other leases are released.",
     tests: [
       ["proof/Service.test.ts", instances],
       [
@@ -220,7 +220,7 @@ export const promises: Readonly<Record<string, Promised>> = {
       ["outbox/Dispatch.test.ts", "a stop releases dispatched events that were not sent"],
       ["grpc/Server.test.ts", "a stop: health says so, streams end, calls in hand finish"]
     ],
-    breaks: "A stop that waits for nobody, or that ends the process under a claim."
+    breaks: "A stop that does not wait for running work."
   },
   P10: {
     promise: "Several instances of every part may run at once.",
@@ -242,13 +242,13 @@ export const promises: Readonly<Record<string, Promised>> = {
         "many at once over the same orders and keys: one payment for each, one event, and no deadlock is seen"
       ]
     ],
-    breaks: "A claim that does not look at leases; rows that are locked in no order."
+    breaks: "A claim that ignores leases; rows that are locked in no order."
   },
   P11: {
     promise:
       "Every failure that a caller can act on is typed, and says what to do. Secrets and payloads never reach a log.",
     kept:
-      "gRPC answers by the table of the contract, commands by their exit codes, settings by name, problem and example. Secrets are redacted where they are read.",
+      "gRPC answers by the table of the contract, commands by their exit codes, settings by name, problem and example. Secrets are redacted where the program reads them.",
     tests: [
       ["proof/strangers/Grpc.test.ts", "${requests} requests: each has an answer, and others are served"],
       [
@@ -264,13 +264,13 @@ export const promises: Readonly<Record<string, Promised>> = {
       ["domain/InventoryEvent.test.ts", "names what is wrong, and quotes nothing of the payload"],
       ["infra/runtime/Setting.test.ts", "nothing of any password that a URL can hold"]
     ],
-    breaks: "An error that is passed on with its cause; a URL that is logged as it was given."
+    breaks: "An error that is answered with its cause; a URL that is logged as given."
   },
   P12: {
     promise:
       "Nothing stands still in silence: what makes no progress is not ready within 10 s, with the reason, in `/readyz`, a metric and one log line.",
     kept:
-      "Each batch, claim and shard in hand is timed by a clock that never jumps. Lag comes from the ends of the partitions, also while nothing can be read. The database is probed for writes.",
+      "The monotonic clock times each batch, claim and shard in hand. Lag comes from the ends of the partitions, also while nothing can be read. A probe checks that the database takes writes.",
     tests: [
       [
         "infra/runtime/Waiting.test.ts",
@@ -286,7 +286,7 @@ export const promises: Readonly<Record<string, Promised>> = {
         "a statement of an exactly-once relay is broken: it is counted and told, and ends the process"
       ]
     ],
-    breaks: "A retry that reports to nobody; a probe that only reads."
+    breaks: "A retry without a report; a probe that only reads."
   },
   P13: {
     promise:

@@ -37,7 +37,7 @@ const times = (program: Program.Program, text: string) => program.stderr().split
 const says = (program: Program.Program, text: string) =>
   Effect.sync(() => assert.include(program.stderr(), text)).pipe(eventually())
 
-describe.concurrent("relays", () => {
+describe.concurrent("P4 P12: relays", () => {
   for (const [delivery, shift] of [["at-least-once", 2 * hour], ["exactly-once", -240 * hour]] as const) {
     it.scopedLive(
       `the clock of the host is ${shift / hour} hours off (${delivery}): records have the database's time`,

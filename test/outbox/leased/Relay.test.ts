@@ -240,6 +240,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       const sql = yield* SqlClient.SqlClient
       const outbox = yield* Outbox
       const [id] = yield* Fixtures.append([1])
+      const sent: Array<string> = []
       const marking = yield* Deferred.make<void>()
       const arrive = yield* Deferred.make<void>()
       const markDone: typeof outbox.markDone = (claim, events) =>
@@ -248,7 +249,10 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
           Effect.zipRight(outbox.markDone(claim, events))
         )
       yield* run({ lease: "1 second" }).pipe(
-        Effect.provide(publishing((events) => Effect.succeed({ ...nothing, sent: events }))),
+        Effect.provide(publishing((events) => {
+          sent.push(...events.map(({ id }) => id))
+          return Effect.succeed({ ...nothing, sent: events })
+        })),
         Effect.provideService(Outbox, Outbox.make({ ...outbox, markDone })),
         Effect.forkScoped
       )
@@ -259,6 +263,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
         ([now]) => now!.over
       )
       assert.isEmpty((yield* outbox.claim(500)).events, "another relay would send it again")
+      assert.deepStrictEqual(sent, [id], "another lane has sent it again")
       yield* Deferred.succeed(arrive, undefined)
       yield* Fixtures.until(count("DONE"), (n) => n === 1)
     }).pipe(Effect.provide(Outbox.Default({ ...Fixtures.options, lease: "1 second" }))))

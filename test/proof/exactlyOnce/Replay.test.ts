@@ -1,5 +1,5 @@
 import { SqlClient } from "@effect/sql"
-import { assert, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import { Array as Arr, Effect, Either, Layer, Option, Queue, Scope } from "effect"
 import { randomUUID } from "node:crypto"
 import * as KafkaOffsets from "../../../src/infra/kafka/KafkaOffsets.js"
@@ -188,6 +188,7 @@ const lane = Effect.fnUntraced(function*(waiting: Queue.Dequeue<Schedule>, topic
   return played.length
 })
 
+describe("P4: exactly-once delivery follows its model", () => {
 it.scopedLive(
   `the real parts follow ${followed} schedules of the model, step by step`,
   () =>
@@ -202,3 +203,4 @@ it.scopedLive(
     }),
   240_000
 )
+})

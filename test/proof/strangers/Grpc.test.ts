@@ -157,7 +157,7 @@ const garbage = (port: number, bytes: Buffer) =>
     })
   })
 
-layer(Layer.empty, { excludeTestServices: true })("gRPC from strangers", (it) => {
+layer(Layer.empty, { excludeTestServices: true })("P11: gRPC from strangers", (it) => {
   it.scoped(`${requests} requests: each has an answer, and others are served`, () =>
     Effect.gen(function*() {
       const seed = Seed.chosen()
