@@ -31,7 +31,7 @@ const testsOf = (tests) =>
 
 export const pageOf = (promises, crashPoints) => `# Guarantees
 
-What is promised, how it is kept, and who would notice. This page is made from
+The promises, how they are kept, and the tests that fail when one is broken. This page is generated from
 [test/proof/Promises.ts](../test/proof/Promises.ts) and [src/drills/CrashPoint.ts](../src/drills/CrashPoint.ts) by
 \`npx tsx scripts/guarantees.mjs\`; a test named here exists.
 
@@ -39,6 +39,7 @@ The proofs break a running installation at its worst moments, under load, and le
 
 \`\`\`sh
 npm run prove
+PROOF_BOUNDS=large npm run prove    # more states, schedules and sequences, in some minutes more
 \`\`\`
 
 ## Promises
@@ -56,7 +57,7 @@ The moments at which a crash does the most harm. A process can be made to kill i
 
 ${
   table(
-    ["point", "moment", "leaves behind", "then"],
+    ["point", "moment", "leaves behind", "recovery"],
     Object.entries(crashPoints).map(([point, { leaves, recovery, moment }]) => [`\`${point}\``, moment, leaves, recovery])
   )
 }

@@ -22,8 +22,8 @@ export class Payment extends Schema.Class<Payment>("Payment")({
 }) {}
 
 /**
- * What a settlement does in each state: `settle` changes the status, `keep` finds the asked status, `refuse` leaves the
- * other terminal status unchanged.
+ * Effect of a settlement, by the status of the payment and the status asked for: `settle` changes the status, `keep` finds the
+ * asked status, `refuse` leaves the other terminal status unchanged.
  */
 export const settlement = {
   CREATED: { COMPLETED: "settle", FAILED: "settle" },

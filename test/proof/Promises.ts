@@ -189,7 +189,8 @@ export const promises: Readonly<Record<string, Promised>> = {
   },
   P8: {
     promise: "A broker outage of any length loses nothing and sends nothing to the dead.",
-    kept: "Only a refusal of this record counts as an attempt. The relay waits for the end of an outage, however long it is.",
+    kept:
+      "Only a refusal of this record counts as an attempt. The relay waits for the end of an outage, however long it is.",
     tests: [
       ["proof/Kafka.test.ts", "the broker stands still for 40 s"],
       ["proof/Cluster.test.ts", cluster],

@@ -189,18 +189,18 @@ const lane = Effect.fnUntraced(function*(waiting: Queue.Dequeue<Schedule>, topic
 })
 
 describe("P4: exactly-once delivery follows its model", () => {
-it.scopedLive(
-  `the real parts follow ${followed} schedules of the model, step by step`,
-  () =>
-    Effect.gen(function*() {
-      const waiting = yield* Queue.unbounded<Schedule>()
-      yield* Queue.offerAll(waiting, schedules(followed))
-      const topics = yield* Effect.replicateEffect(KafkaTest.freshTopic(), lanes)
-      const played = yield* Effect.forEach(topics, (topic) => Effect.provide(lane(waiting, topic), Parts), {
-        concurrency: "unbounded"
-      })
-      assert.strictEqual(Arr.reduce(played, 0, (sum, count) => sum + count), followed)
-    }),
-  240_000
-)
+  it.scopedLive(
+    `the real parts follow ${followed} schedules of the model, step by step`,
+    () =>
+      Effect.gen(function*() {
+        const waiting = yield* Queue.unbounded<Schedule>()
+        yield* Queue.offerAll(waiting, schedules(followed))
+        const topics = yield* Effect.replicateEffect(KafkaTest.freshTopic(), lanes)
+        const played = yield* Effect.forEach(topics, (topic) => Effect.provide(lane(waiting, topic), Parts), {
+          concurrency: "unbounded"
+        })
+        assert.strictEqual(Arr.reduce(played, 0, (sum, count) => sum + count), followed)
+      }),
+    240_000
+  )
 })
