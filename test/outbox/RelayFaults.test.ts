@@ -76,7 +76,9 @@ layer(ShardFixtures.TestLayer, { timeout: "60 seconds", excludeTestServices: tru
 
     for (const [request, fault] of refusals) {
       it.scoped(
-        `${delivery}: a broker answers ${request} with ${Kafka.reason(fault())}: reported once with its word, no attempt, then over`,
+        `${delivery}: a broker answers ${request} with ${
+          Kafka.reason(fault())
+        }: reported once with its word, no attempt, then over`,
         () =>
           Effect.gen(function*() {
             let refuses = true

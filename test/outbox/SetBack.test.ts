@@ -81,7 +81,7 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("the seque
       assert.deepStrictEqual((yield* outbox.claim(10)).events.map(({ id }) => id), ["6"])
     }))
 
-  it.effect("of two rows that say the same of an order the lower id goes first, and both go before what follows", () =>
+  it.effect("of two rows of an order with the same status the lower id goes first, both before later ones", () =>
     Effect.gen(function*() {
       yield* Fixtures.clear
       const outbox = yield* Outbox
@@ -100,7 +100,7 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("the seque
       assert.deepStrictEqual(taken, ["11", "12", "10", "13"])
     }))
 
-  it.scoped("an event is not handed over when it is written while CREATED waits under a higher id", () =>
+  it.scoped("an event is not dispatched while CREATED waits under a higher id", () =>
     Effect.gen(function*() {
       yield* Fixtures.clear
       const { dispatch } = yield* OutboxWake
@@ -119,7 +119,7 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("the seque
       assert.deepStrictEqual((yield* outbox.claim(10)).events.map(({ id }) => id), ["5"])
     }))
 
-  it.scoped("under a relay at work: CREATED comes first, and what has an id below its floor is found", () =>
+  it.scoped("under a running relay: CREATED comes first, and events with ids below its cursor are found", () =>
     Effect.gen(function*() {
       yield* Fixtures.clear
       const published: Array<string> = []
@@ -141,7 +141,7 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("the seque
       inOrder(published, allOrders)
     }))
 
-  it.scoped("under an exactly-once relay at work: CREATED comes first, and each comes once", () =>
+  it.scoped("under a running exactly-once relay: CREATED comes first, and each comes once", () =>
     Effect.gen(function*() {
       yield* Fixtures.clear
       const topic = yield* KafkaTest.freshTopic()

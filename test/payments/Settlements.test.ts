@@ -107,7 +107,7 @@ const answer = (payments: Payments, order: OrderId, outcome: TerminalStatus) =>
   )
 
 layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Settlements", (it) => {
-  it.scoped("calls that wait together are one statement, and each has its own answer", () =>
+  it.scoped("calls that wait together are one statement, and each gets its own answer", () =>
     Effect.gen(function*() {
       const { occupy, open, payments, sent } = yield* gated
       const orders = yield* created(40)
@@ -130,7 +130,7 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Settl
       assert.deepStrictEqual(yield* toldOf(orders), expected)
     }))
 
-  it.scoped("more calls than the groups under way may have are all answered", () =>
+  it.scoped("more calls than fit into the running groups are all answered", () =>
     Effect.gen(function*() {
       const { occupy, open, payments, sent } = yield* gated
       const orders = yield* created(1_600)
@@ -173,7 +173,7 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Settl
       )
     }))
 
-  it.scoped("the same order in one group: the first call wins, the others are told, and there is one event", () =>
+  it.scoped("the same order in one group: the first call settles it, the others get its status, one event", () =>
     Effect.gen(function*() {
       const { occupy, open, payments, sent } = yield* gated
       const [one, two] = yield* created(2)
@@ -264,7 +264,7 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Settl
       }
     }))
 
-  it.scoped("a row that somebody holds holds up its own call only", () =>
+  it.scoped("a locked row delays only its own call", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       const { occupy, open, payments } = yield* gated
@@ -291,7 +291,7 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Settl
       assert.lengthOf(yield* eventsOf(orders), 19)
     }))
 
-  it.scoped("a transaction that takes the same rows in another order: both get on", () =>
+  it.scoped("a transaction that locks the same rows in another order: both finish", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       const { occupy, open, payments } = yield* gated
@@ -317,7 +317,7 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Settl
       assert.strictEqual(yield* soon(Fiber.join(second!)), "OK")
     }))
 
-  it.scoped("groups of several processes and reservations over the same orders: one outcome, one event", () =>
+  it.scoped("groups of several processes and reservations over the same orders: one terminal status, one event", () =>
     Effect.gen(function*() {
       const url = Redacted.make(yield* PgTest.DatabaseUrl)
       const build = Layer.fresh(withSettleAll((real) => real)).pipe(

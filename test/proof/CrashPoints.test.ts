@@ -225,7 +225,7 @@ const ofRelays = points.filter((point) => rehearsals[point].victim === relay.vic
 // what was sent again once is told by every later audit of these services
 const resends = (point: CrashPointName) => rehearsals[point].noResends ? 0 : rehearsals[point].mended ? 1 : 2
 
-describe("a process that is killed at its worst moment, under load, loses and doubles nothing", () => {
+describe("a process that is killed at its worst moment under load loses and doubles nothing", () => {
   layer(Relays.Default, { timeout: "60 seconds", excludeTestServices: true })(
     "P1 P2 P3 P4 P5 P7 P8: relays, one after the other",
     (it) => {

@@ -71,7 +71,7 @@ const lastWords = (records: ReadonlyArray<Topics.Read>) => {
 const producerOf = (record: Topics.Read) => Impostor.authorOf(record).producerId
 
 it.scopedLive(
-  "the broker has forgotten the producer, and begins anew with it: a new producer goes on, nothing is lost",
+  "the broker has forgotten the producer: a new producer goes on, nothing is lost",
   () =>
     Effect.gen(function*() {
       const kafka = yield* Restartable.make("kafka", {
@@ -118,7 +118,7 @@ layer(Together.Default, options)("P1 P7: a broker with many worlds", (it) => {
     }), limit)
 
   it.scoped(
-    "a record is too large: its order alone waits, and goes on when there is room",
+    "a record is too large: only its order waits, and goes on when the topic takes it",
     () =>
       Effect.gen(function*() {
         const { saga } = yield* Together
@@ -164,7 +164,7 @@ layer(Together.Default, options)("P1 P7: a broker with many worlds", (it) => {
   )
 
   it.scoped(
-    "the broker takes the producer for another one: a new producer goes on, in order",
+    "the broker fences the producer: a new producer goes on, in order",
     () =>
       Effect.gen(function*() {
         const { program, saga } = yield* Together

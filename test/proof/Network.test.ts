@@ -33,6 +33,6 @@ layer(Layer.scoped(Network, ground), { timeout: "240 seconds", excludeTestServic
       () => outlives("answers torn", ["postgres", "kafka"]),
       240_000
     )
-    it.effect("what is asked arrives, and the answers are swallowed", () => outlives("answers swallowed"), 240_000)
+    it.effect("requests arrive, and the answers are lost", () => outlives("answers swallowed"), 240_000)
   }
 )

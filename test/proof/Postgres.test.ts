@@ -129,7 +129,7 @@ layer(ground, { timeout: "60 seconds", excludeTestServices: true })("P1: Postgre
     }), limit)
 
   it.scoped(
-    "every third COMMIT meets a rival: the transaction is run again as a whole, and callers are not told",
+    "every third COMMIT conflicts: the transaction is repeated as a whole, and callers get no error",
     () =>
       Effect.gen(function*() {
         const { program, saga } = yield* WithPostgres
@@ -150,7 +150,7 @@ layer(ground, { timeout: "60 seconds", excludeTestServices: true })("P1: Postgre
     limit
   )
 
-  it.scoped("a real deadlock with another session, and we are the victim", () =>
+  it.scoped("a deadlock with another session that the service loses", () =>
     Effect.gen(function*() {
       const { program, saga } = yield* WithPostgres
       const { databaseUrl, inventory } = saga.world

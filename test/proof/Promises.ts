@@ -7,15 +7,15 @@ export interface Promised {
   readonly breaks: string
 }
 
-const crashes = "a process that is killed at its worst moment, under load, loses and doubles nothing"
+const crashes = "a process that is killed at its worst moment under load loses and doubles nothing"
 const instances = "${count} instances, killed, stopped and added in turn: nothing lost, nothing doubled, order kept"
 const zombie = "frozen for longer than the lease and the session: it changes no row, moves no offset, sends nothing"
-const lateAnswer = "a relay whose answer comes late changes nothing of what its heir holds"
-const unsent = "a relay that froze with a claim that it had not sent never sends it, and says what it dropped"
+const lateAnswer = "a relay whose answer comes late changes no event of its successor"
+const unsent = "a relay that was frozen with an unsent claim never sends it, and logs the dropped events"
 const blocked = "an event loop that is blocked for longer than the lease and the session: another instance takes over"
 const brokerCrashes = "the broker is killed, with it the group's coordinator, and comes back"
-const cluster = "${delivery}: the broker that coordinates the group and leads a part of the topics is killed"
-const model = "${sequences} sequences of records, settlements, relays, crashes: every step is as the model says"
+const cluster = "${delivery}: the broker that coordinates the group and leads some partitions is killed"
+const model = "${sequences} sequences of records, settlements, relays, crashes: every step agrees with the model"
 const stops = "${signal}: finishes in time, keeps nothing back, and a second process ends the work without doubles"
 
 export const promises: Readonly<Record<string, Promised>> = {
@@ -57,7 +57,7 @@ export const promises: Readonly<Record<string, Promised>> = {
       [
         "payments/Payments.test.ts",
         "any batches over few orders and keys: as the model says",
-        "opposite outcomes raced: one wins, the other is told, one event",
+        "concurrent opposite settlements: one succeeds, the other fails, one event",
         "a commit that fails is a failure, and leaves neither payment nor event"
       ],
       ["e2e/Scenario.test.ts", "no duplicate gives a second payment, and the metrics tell each kind"]
@@ -76,9 +76,9 @@ export const promises: Readonly<Record<string, Promised>> = {
       [
         "proof/Cluster.test.ts",
         cluster,
-        "a broker gives a partition away while others owe an answer: what they take is not sent to them again",
-        "a broker takes nothing for all attempts: what others have taken is not sent with the next",
-        "a broker refuses a record: what others have taken is not sent again when the rest is"
+        "a broker loses a partition while others have not answered: their records are not sent again",
+        "one broker fails all attempts: records that others took are not sent with the next batch",
+        "a broker refuses a record: records that others took are not sent again with the rest"
       ],
       [
         "outbox/leased/Relay.test.ts",
@@ -98,13 +98,13 @@ export const promises: Readonly<Record<string, Promised>> = {
       [
         "proof/ExactlyOnce.test.ts",
         "two relays, one killed and another added",
-        "a relay stands still for longer than its lease, and believes that it owns what others have",
-        "the delivery is changed on a live system, there and back"
+        "a relay is frozen for longer than its lease, and goes on as if it owned its shards",
+        "the delivery is changed on a running system, and changed back"
       ],
       [
         "proof/ExactlyOnceFaults.test.ts",
-        "a process dies at each of its moments, and another one goes on",
-        "two instances meet every fault of the servers, of the network and of each other"
+        "a process dies at each crash point, and another one goes on",
+        "two instances meet every fault of servers, network and instances"
       ],
       ["proof/exactlyOnce/Replay.test.ts", "the real parts follow ${followed} schedules of the model, step by step"],
       ["proof/CrashPoints.test.ts", crashes],
@@ -120,12 +120,12 @@ export const promises: Readonly<Record<string, Promised>> = {
       ],
       [
         "outbox/SetBack.test.ts",
-        "under a relay at work: CREATED comes first, and what has an id below its floor is found",
-        "under an exactly-once relay at work: CREATED comes first, and each comes once"
+        "under a running relay: CREATED comes first, and events with ids below its cursor are found",
+        "under a running exactly-once relay: CREATED comes first, and each comes once"
       ],
       [
         "proof/Relays.test.ts",
-        "a topic gets partitions, with both deliveries at work: orders stay, new ones use them all"
+        "a topic gets partitions, with both deliveries running: orders stay, new ones use them all"
       ]
     ],
     breaks:
@@ -157,7 +157,7 @@ export const promises: Readonly<Record<string, Promised>> = {
         "two instances, an hour fast and an hour slow: no lease that is alive is taken",
         "a lease that is dead is taken, a refusal backs off for seconds, and only what is old is pruned"
       ],
-      ["outbox/Outbox.test.ts", "a live lease is never taken, a dead one is, and who lost it changes nothing"],
+      ["outbox/Outbox.test.ts", "a live lease is never taken, a dead one is, and its former worker changes nothing"],
       ["outbox/leased/Relay.test.ts", "a lease that cannot be renewed ends in the worker too"],
       [
         "outbox/Dispatch.test.ts",
@@ -174,9 +174,9 @@ export const promises: Readonly<Record<string, Promised>> = {
     tests: [
       [
         "proof/strangers/Kafka.test.ts",
-        "${strangers} of them, with good ones between: each becomes what it should, and nobody is held up"
+        "${strangers} of them, with good ones between: each gets its result, and no order is delayed"
       ],
-      ["proof/Kafka.test.ts", "a record is too large: its order alone waits, and goes on when there is room"],
+      ["proof/Kafka.test.ts", "a record is too large: only its order waits, and goes on when the topic takes it"],
       ["proof/CrashPoints.test.ts", crashes],
       [
         "e2e/Scenario.test.ts",
@@ -231,7 +231,7 @@ export const promises: Readonly<Record<string, Promised>> = {
       [
         "proof/Service.test.ts",
         instances,
-        "killed half-way through the migrations, beside others that start: they migrate, and take the load"
+        "killed in the middle of the migrations, beside other instances that start: they migrate and take the load"
       ],
       [
         "outbox/Outbox.test.ts",
@@ -240,7 +240,7 @@ export const promises: Readonly<Record<string, Promised>> = {
       ["infra/postgres/Migrations.test.ts", "by four at once: one applies them, all succeed"],
       [
         "payments/Payments.test.ts",
-        "many at once over the same orders and keys: one payment for each, one event, and no deadlock is seen"
+        "concurrent reservations of the same orders and keys: one payment and one event each, and no deadlock"
       ]
     ],
     breaks: "A claim that ignores leases; rows that are locked in no order."
@@ -251,10 +251,10 @@ export const promises: Readonly<Record<string, Promised>> = {
     kept:
       "gRPC answers by the table of the contract, commands by their exit codes, settings by name, problem and example. Secrets are redacted where the program reads them.",
     tests: [
-      ["proof/strangers/Grpc.test.ts", "${requests} requests: each has an answer, and others are served"],
+      ["proof/strangers/Grpc.test.ts", "${requests} requests: each gets an answer, and others are served"],
       [
         "proof/strangers/Http.test.ts",
-        "${requests} requests, then clients that are slow: all are sent away, and /livez answers"
+        "${requests} requests, then slow clients: all are disconnected, and /livez answers"
       ],
       [
         "grpc/PaymentsApi.test.ts",
@@ -262,7 +262,7 @@ export const promises: Readonly<Record<string, Promised>> = {
         "a bug: INTERNAL without its cause, which is logged once as an error"
       ],
       ["e2e/Start.test.ts", "a bad configuration ends it with 2, and all problems are told at once, without secrets"],
-      ["domain/InventoryEvent.test.ts", "names what is wrong, and quotes nothing of the payload"],
+      ["domain/InventoryEvent.test.ts", "names the fault, and quotes nothing of the payload"],
       ["infra/runtime/Setting.test.ts", "nothing of any password that a URL can hold"]
     ],
     breaks: "An error that is answered with its cause; a URL that is logged as given."
@@ -280,11 +280,11 @@ export const promises: Readonly<Record<string, Promised>> = {
       ],
       [
         "payments/Providers.test.ts",
-        "read-only: not ready with the reason, reads go on; when it is writable again it is soon back"
+        "read-only: not ready with the reason, reads work; ready within seconds when it is writable again"
       ],
       [
         "proof/Relays.test.ts",
-        "a statement of an exactly-once relay is broken: it is counted and told, and ends the process"
+        "a statement of an exactly-once relay is broken: it is counted and logged, and ends the process"
       ]
     ],
     breaks: "A retry without a report; a probe that only reads."
@@ -307,7 +307,7 @@ export const promises: Readonly<Record<string, Promised>> = {
       ["inventory/InventoryConsumer.test.ts", "1,000 malformed records with 8 KB of headers each, then a good one"],
       [
         "proof/strangers/Kafka.test.ts",
-        "${strangers} of them, with good ones between: each becomes what it should, and nobody is held up"
+        "${strangers} of them, with good ones between: each gets its result, and no order is delayed"
       ]
     ],
     breaks: "A decoder that recurses or backtracks; a bound that is checked after decoding."

@@ -74,7 +74,7 @@ layer(Layer.scoped(WithRedis, make), { timeout: "60 seconds", excludeTestService
       ({ command }) => command("CONFIG", "SET", "maxmemory", "0")
     ), 240_000)
 
-  it.effect("Redis is a read-only replica of a primary that is not there", () =>
+  it.effect("Redis is a read-only replica without its primary", () =>
     outlives(
       ({ command }) => command("REPLICAOF", "127.0.0.1", "1"),
       ({ command }) => command("REPLICAOF", "NO", "ONE")

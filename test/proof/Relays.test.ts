@@ -66,7 +66,7 @@ describe.concurrent("P4 P12: relays", () => {
   }
 
   it.scopedLive(
-    "a topic gets partitions, with both deliveries at work: orders stay, new ones use them all",
+    "a topic gets partitions, with both deliveries running: orders stay, new ones use them all",
     () =>
       Effect.gen(function*() {
         const saga = yield* Saga.make({ env: of("at-least-once") })
@@ -96,7 +96,7 @@ describe.concurrent("P4 P12: relays", () => {
   )
 
   it.scopedLive(
-    "a statement of an exactly-once relay is broken: it is counted and told, and ends the process",
+    "a statement of an exactly-once relay is broken: it is counted and logged, and ends the process",
     () =>
       Effect.gen(function*() {
         const saga = yield* Saga.make({ env: of("exactly-once") })

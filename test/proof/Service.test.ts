@@ -125,7 +125,7 @@ describe.concurrent("P1 P2 P4 P9 P10: instances that die", () => {
   }
 
   it.scopedLive(
-    "killed half-way through the migrations, beside others that start: they migrate, and take the load",
+    "killed in the middle of the migrations, beside other instances that start: they migrate and take the load",
     () =>
       Effect.gen(function*() {
         const saga = yield* Saga.make({ env })
@@ -187,7 +187,7 @@ layer(zombies, { timeout: "60 seconds", excludeTestServices: true })("P4 P5 P6 P
     200_000
   )
 
-  it.scoped("a relay whose answer comes late changes nothing of what its heir holds", () =>
+  it.scoped("a relay whose answer comes late changes no event of its successor", () =>
     Effect.gen(function*() {
       const broker = yield* AtBroker
       const saga = yield* Saga.make({ env, servers: { kafkaBrokers: broker.brokers } })
@@ -221,7 +221,7 @@ layer(zombies, { timeout: "60 seconds", excludeTestServices: true })("P4 P5 P6 P
     }), 120_000)
 
   it.scoped(
-    "a relay that froze with a claim that it had not sent never sends it, and says what it dropped",
+    "a relay that was frozen with an unsent claim never sends it, and logs the dropped events",
     () =>
       Effect.gen(function*() {
         const broker = yield* AtBroker

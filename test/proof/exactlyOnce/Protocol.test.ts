@@ -217,7 +217,7 @@ describe("P4: schedules at random", () => {
     240_000
   )
 
-  it("find what is broken as well", async () => {
+  it("find each broken protocol", async () => {
     const breaks: ReadonlyArray<Partial<Rules>> = [
       { program: ["acquire", "read", "fence", ...program.slice(3)] },
       { marks: "hand", program: [...program.slice(0, 8), "mark", "commit"] },

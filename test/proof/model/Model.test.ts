@@ -58,7 +58,7 @@ const held = Effect.fnUntraced(function*(redis: RedisClient, steps: ReadonlyArra
 
 layer(services, { timeout: "60 seconds", excludeTestServices: true })("P2 P6: the contract as a model", (it) => {
   it.scoped(
-    `${sequences} sequences of records, settlements, relays, crashes: every step is as the model says`,
+    `${sequences} sequences of records, settlements, relays, crashes: every step agrees with the model`,
     () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient

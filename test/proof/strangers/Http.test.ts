@@ -85,7 +85,7 @@ const dribble = (port: number, text: string) =>
 
 layer(Layer.empty, { excludeTestServices: true })("P11: operations HTTP from strangers", (it) => {
   it.scoped(
-    `${requests} requests, then clients that are slow: all are sent away, and /livez answers`,
+    `${requests} requests, then slow clients: all are disconnected, and /livez answers`,
     () =>
       Effect.gen(function*() {
         const seed = Seed.chosen()
