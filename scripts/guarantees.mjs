@@ -11,13 +11,17 @@ const cell = (text) => text.replaceAll("|", "\\|")
 const table = (head, rows) =>
   [head, head.map(() => "---"), ...rows].map((row) => `| ${row.map(cell).join(" | ")} |`).join("\n")
 
-/** The tests named that are not in their files. */
+/** The named tests that are not in their files, and proofs without the id of their promise in a title. */
 export const missing = (promises, read) =>
-  Object.values(promises).flatMap(({ tests }) => tests).flatMap(([file, ...names]) => {
+  Object.entries(promises).flatMap(([id, { tests }]) => tests.map((test) => [id, ...test])).flatMap(([id, file, ...names]) => {
     const source = read(file)
     if (source === undefined) return [`test/${file}`]
-    return names.filter((name) => !source.includes(`"${name}"`) && !source.includes(`\`${name}\``))
-      .map((name) => `test/${file}: ${name}`)
+    const titled = !file.startsWith("proof/") || new RegExp(`"(P\\d+ )*${id}( P\\d+)*: `).test(source)
+    return [
+      ...titled ? [] : [`test/${file}: no title begins with ${id}`],
+      ...names.filter((name) => !source.includes(`"${name}"`) && !source.includes(`\`${name}\``))
+        .map((name) => `test/${file}: ${name}`)
+    ]
   })
 
 const testsOf = (tests) =>
@@ -27,7 +31,7 @@ const testsOf = (tests) =>
 
 export const pageOf = (promises, crashPoints) => `# Guarantees
 
-What is promised, how it is kept, and who would notice. This page is made from
+The promises, how they are kept, and the tests that fail when one is broken. This page is generated from
 [test/proof/Promises.ts](../test/proof/Promises.ts) and [src/drills/CrashPoint.ts](../src/drills/CrashPoint.ts) by
 \`npx tsx scripts/guarantees.mjs\`; a test named here exists.
 
@@ -35,6 +39,7 @@ The proofs break a running installation at its worst moments, under load, and le
 
 \`\`\`sh
 npm run prove
+PROOF_BOUNDS=large npm run prove    # more states, schedules and sequences, in some minutes more
 \`\`\`
 
 ## Promises
@@ -52,8 +57,8 @@ The moments at which a crash does the most harm. A process can be made to kill i
 
 ${
   table(
-    ["point", "moment", "leaves behind", "then"],
-    Object.entries(crashPoints).map(([point, { leaves, mendedBy, moment }]) => [`\`${point}\``, moment, leaves, mendedBy])
+    ["point", "moment", "leaves behind", "recovery"],
+    Object.entries(crashPoints).map(([point, { leaves, recovery, moment }]) => [`\`${point}\``, moment, leaves, recovery])
   )
 }
 

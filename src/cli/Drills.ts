@@ -33,11 +33,11 @@ export const layer = Layer.unwrapEffect(Effect.gen(function*() {
 export const command = Command.make("drills", { json }, ({ json }) =>
   Effect.forEach(
     Object.entries(crashPoints),
-    ([point, { leaves, mendedBy, moment }]) =>
+    ([point, { leaves, recovery, moment }]) =>
       print(
         json,
-        { point, moment, leaves, mendedBy },
-        `${point}\n  ${moment}\n  leaves ${leaves}\n  then ${mendedBy}\n`
+        { point, moment, leaves, recovery },
+        `${point}\n  ${moment}\n  leaves ${leaves}\n  then ${recovery}\n`
       ),
     { discard: true }
   ).pipe(Effect.zipRight(

@@ -3,7 +3,7 @@ import { Effect, Either, Option, Schema } from "effect"
 import { randomUUID } from "node:crypto"
 import { readSettings } from "../Config.js"
 import * as InventoryEvent from "../domain/InventoryEvent.js"
-import type { Outcome } from "../domain/Payment.js"
+import type { TerminalStatus } from "../domain/Payment.js"
 import * as PaymentsClient from "../grpc/PaymentsClient.js"
 import * as KafkaProducer from "../infra/kafka/KafkaProducer.js"
 import * as KafkaTail from "../infra/kafka/KafkaTail.js"
@@ -60,7 +60,7 @@ const reserve = Command.make("reserve", {
     )
   })).pipe(Command.withDescription("Write an inventory record: the order is reserved"))
 
-const settle = (name: string, outcome: Outcome, description: string) =>
+const settle = (name: string, outcome: TerminalStatus, description: string) =>
   Command.make(name, { orderId, json }, ({ json, orderId }) =>
     Effect.gen(function*() {
       const payments = yield* client

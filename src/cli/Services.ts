@@ -204,9 +204,9 @@ const outboxRelay = (config: PartConfig<"relay">) =>
           ...common,
           batchSize: config.outboxBatchSize,
           lease: config.outboxLease,
-          onTurn: report
+          report
         }).pipe(Effect.provide(KafkaPublisher.layer(brokers))),
-        [followPartitions, ShardOrphans.settleOrphans({ ...shards, interval: config.outboxLease })]
+        [followPartitions, ShardOrphans.reconcileOrphans({ ...shards, interval: config.outboxLease })]
       )
     return yield* Effect.tapErrorCause(relay, (cause) => report(why(cause)))
   }).pipe(Effect.provide(relayLayer(config)))

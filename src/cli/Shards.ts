@@ -29,7 +29,7 @@ const shard = (name: string, about: string) =>
 
 const decide = Effect.fn("cli.decideShard")(function*(shard: number, sent: boolean) {
   const batches = yield* ShardBatches
-  const events = yield* batches.decide(shard, sent)
+  const events = yield* batches.resolve(shard, sent)
   if (events === 0) {
     const problem = `shard ${shard} has no open batch, or one that is younger than a minute: nothing was changed`
     return yield* new NothingToDecide({ problem })

@@ -1,27 +1,27 @@
 import { Either, Schema } from "effect"
 import { OrderId } from "./Payment.js"
 
-/** What topic `inventory` says of an order. */
+/** A record of topic `inventory`. */
 export interface InventoryEvent {
-  /** A uuid in lower case; a repeat carries the same one. */
+  /** UUID in lower case; a repeat carries the same one. */
   readonly idempotentKey: string
   readonly orderId: OrderId
   readonly status: string
 }
 
-/** The record is no inventory event. The reason names the fault and quotes nothing of the payload. */
+/** The record is not an inventory event. The reason names the fault and quotes nothing of the payload. */
 export class MalformedRecord extends Schema.TaggedError<MalformedRecord>()("MalformedRecord", {
   reason: Schema.String
 }) {}
 
-/** The fields of an event; the order as it is written. */
+/** The fields of an event; the order id as its digits. */
 interface Fields {
   readonly idempotentKey: string
   readonly order: string
   readonly status: string
 }
 
-/** Those of the largest int64. */
+/** Digits of the largest int64. */
 const maxDigits = 19
 
 const utf8 = new TextDecoder("utf-8", { fatal: true })
@@ -32,7 +32,7 @@ const malformed = (reason: string) => Either.left(new MalformedRecord({ reason }
 const isObject = (json: unknown): json is Record<string, unknown> =>
   typeof json === "object" && json !== null && !Array.isArray(json)
 
-/** Where the text in quotes ends that begins at `from`, in valid JSON. */
+/** Index behind the string that begins at `from`, in valid JSON. */
 const endOfText = (json: string, from: number): number => {
   let end = from
   do {
@@ -43,14 +43,13 @@ const endOfText = (json: string, from: number): number => {
   } while (true)
 }
 
-/** Digits, and the characters of "+-.eE". */
+/** Whether the character is a digit or one of "+-.eE". */
 const isOfNumber = (code: number) =>
   (code >= 0x30 && code <= 0x39) || code === 0x2b || code === 0x2d || code === 0x2e || code === 0x45 || code === 0x65
 
 /**
- * The number that a field of an object is, as it is written, in (valid) JSON: JSON.parse rounds an int64. Of a field that
- * comes several times the last one counts, as for JSON.parse. One pass, without recursion and without a pattern, which
- * would go back over a text of megabytes.
+ * The digits of a number field of an object, in valid JSON: JSON.parse rounds an int64. The last of several fields of the same
+ * name counts, as for JSON.parse. One pass, without recursion, and without a pattern that would backtrack over megabytes.
  */
 const numberAsWritten = (json: string, field: string): string => {
   let [depth, found, name] = [0, "", ""]
@@ -58,7 +57,7 @@ const numberAsWritten = (json: string, field: string): string => {
     const char = json[i]!
     if (char === "\"") {
       const end = endOfText(json, i)
-      // names and texts alike: only a name has a value behind it
+      // a name or a value: only a name has a value behind it
       if (depth === 1) name = json.slice(i, end)
       i = end
     } else if (char === "{" || char === "[") {
@@ -78,7 +77,7 @@ const numberAsWritten = (json: string, field: string): string => {
   return found
 }
 
-/** The fields in any JSON. */
+/** Reads the fields from any JSON. */
 const parse = (text: string): Either.Either<Fields, MalformedRecord> => {
   const parsed = Either.try((): unknown => JSON.parse(text))
   if (Either.isLeft(parsed)) return malformed("value is not JSON")
@@ -91,7 +90,7 @@ const parse = (text: string): Either.Either<Fields, MalformedRecord> => {
   return Either.right({ idempotentKey: json["idempotent_key"].toLowerCase(), order, status: json["status"] })
 }
 
-/** What producers write: no white space, no escape, no other field. It is read in a quarter of the time that any JSON takes. */
+/** The form that producers write: no white space, no escape, no other field. Reading it takes a quarter of the time of any JSON. */
 const usual =
   /^\{"idempotent_key":"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})","order_id":([1-9]\d{0,18}),"status":"([A-Z]{0,99})"\}$/
 

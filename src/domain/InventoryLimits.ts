@@ -1,6 +1,6 @@
 type Value = Uint8Array | string | null | undefined
 
-/** What is judged of a record. */
+/** The parts of a record that have limits. */
 interface Sized {
   readonly key: Uint8Array | null
   readonly value: Uint8Array | null
@@ -9,8 +9,8 @@ interface Sized {
 }
 
 /**
- * What a record of topic `inventory` may have, after decompression. An event has about 120 bytes, and a broker takes no
- * batch of more than 1 MiB unless it is told to. Sizes are in bytes.
+ * Limits of a record of topic `inventory`, after decompression, in bytes. An event has about 120 bytes, and a broker takes
+ * batches of at most 1 MiB by default.
  */
 export const limits = {
   value: 1024 * 1024,
@@ -32,7 +32,7 @@ const headersOf = (headers: NonNullable<Sized["headers"]>) => {
   return { count, bytes }
 }
 
-/** Why a record is not to be decoded: it is too large, or was not read whole. */
+/** Why a record becomes a dead letter without decoding: it is too large, or was not read as a whole. Undefined otherwise. */
 export const refusal = ({ headers, key, unread, value }: Sized): string | undefined => {
   if (unread !== undefined) return unread.reason
   if (value !== null && value.length > limits.value) return `value is larger than ${limits.value} bytes`

@@ -11,8 +11,8 @@ export const PaymentStatus = Schema.Literal("CREATED", "COMPLETED", "FAILED")
 export type PaymentStatus = typeof PaymentStatus.Type
 
 /** Terminal status of a payment: paid, or not paid. */
-export const Outcome = Schema.Literal("COMPLETED", "FAILED")
-export type Outcome = typeof Outcome.Type
+export const TerminalStatus = Schema.Literal("COMPLETED", "FAILED")
+export type TerminalStatus = typeof TerminalStatus.Type
 
 export class Payment extends Schema.Class<Payment>("Payment")({
   orderId: OrderId,
@@ -22,14 +22,14 @@ export class Payment extends Schema.Class<Payment>("Payment")({
 }) {}
 
 /**
- * What a settlement does in each state: `settle` changes the status, `keep` finds the asked status, `refuse` leaves the
- * other terminal status unchanged.
+ * Effect of a settlement, by the status of the payment and the status asked for: `settle` changes the status, `keep` finds the
+ * asked status, `refuse` leaves the other terminal status unchanged.
  */
 export const settlement = {
   CREATED: { COMPLETED: "settle", FAILED: "settle" },
   COMPLETED: { COMPLETED: "keep", FAILED: "refuse" },
   FAILED: { COMPLETED: "refuse", FAILED: "keep" }
-} as const satisfies Record<PaymentStatus, Record<Outcome, "settle" | "keep" | "refuse">>
+} as const satisfies Record<PaymentStatus, Record<TerminalStatus, "settle" | "keep" | "refuse">>
 
 /** The order has no payment: it was never reserved, or its record has not been read yet. */
 export class PaymentNotFound extends Schema.TaggedError<PaymentNotFound>()("PaymentNotFound", {
@@ -43,7 +43,7 @@ export class PaymentNotFound extends Schema.TaggedError<PaymentNotFound>()("Paym
 /** The payment has the opposite terminal status, which never changes. */
 export class PaymentAlreadySettled extends Schema.TaggedError<PaymentAlreadySettled>()("PaymentAlreadySettled", {
   orderId: OrderId,
-  status: Outcome
+  status: TerminalStatus
 }) {
   override get message() {
     return `the payment of order ${this.orderId} is ${this.status} already`

@@ -1,94 +1,95 @@
 import { Context, Effect } from "effect"
 
-/** A moment at which a crash does the most harm, and what comes of it. */
+/** A moment at which a crash does the most harm. */
 export interface CrashPoint {
-  /** Where the process is. */
+  /** What the process has done so far. */
   readonly moment: string
-  /** What it leaves behind. */
+  /** What a crash leaves behind. */
   readonly leaves: string
-  /** Who goes on from there. */
-  readonly mendedBy: string
+  /** How the service recovers from it. */
+  readonly recovery: string
 }
 
 /** The worst moments of each part. A drill kills the process at one of them. */
 export const crashPoints = {
   "consumer-decoded": {
-    moment: "a batch was decoded, nothing is written",
-    leaves: "the batch before its committed offset",
-    mendedBy: "whoever gets the partition reads the batch again"
+    moment: "the consumer has decoded a batch and written nothing",
+    leaves: "the batch, after its committed offset",
+    recovery: "the next consumer of the partition reads the batch again"
   },
   "consumer-committed": {
-    moment: "payments and events are committed, Redis does not know",
-    leaves: "payments, and their records before the committed offset",
-    mendedBy: "the records are read again, and the unique keys in PostgreSQL know them"
+    moment: "payments and events are committed, Redis has no keys of them",
+    leaves: "payments, and their records after the committed offset",
+    recovery: "the next consumer reads the records again, and the unique keys in PostgreSQL refuse them"
   },
   "consumer-remembered": {
-    moment: "Redis was told",
-    leaves: "payments and keys, and their records before the committed offset",
-    mendedBy: "the records are read again, and Redis knows them"
+    moment: "payments and events are committed, and Redis has their keys",
+    leaves: "payments and keys, and their records after the committed offset",
+    recovery: "the next consumer reads the records again, and finds their keys in Redis"
   },
   "consumer-dead-lettered": {
     moment: "the dead letters of a batch are on their topic",
-    leaves: "dead letters, and their records before the committed offset",
-    mendedBy:
-      "the records are read again: their dead letters are written a second time, with the same place in the headers"
+    leaves: "dead letters, and their records after the committed offset",
+    recovery:
+      "the next consumer reads the records again and writes their dead letters a second time, with the same partition and offset in the headers"
   },
   "consumer-taken": {
-    moment: "a batch is done with, its offset has not moved",
+    moment: "all records of a batch are handled, its offset is not committed",
     leaves: "everything but the offset",
-    mendedBy: "the records are read again, and Redis knows them"
+    recovery: "the next consumer reads the records again, and finds their keys in Redis"
   },
   "relay-claimed": {
-    moment: "events are leased, nothing is sent",
+    moment: "events are leased and not sent",
     leaves: "leased events",
-    mendedBy: "any relay, when the lease has run out"
+    recovery: "any relay claims them when the lease has ended"
   },
   "relay-sent": {
-    moment: "the broker has acknowledged, the events are not marked",
-    leaves: "events on the topic that are leased and WAIT",
-    mendedBy: "any relay, when the lease has run out: it sends them again with the same key, body and idempotent_key"
+    moment: "the broker has acknowledged events that are not marked",
+    leaves: "leased events in WAIT that are on the topic",
+    recovery:
+      "any relay claims them when the lease has ended, and sends them again with the same key, body and idempotent_key"
   },
   "relay-batch-sent": {
-    moment: "exactly once: a batch and its number are with the broker, nothing is committed there",
-    leaves: "an open transaction, and a batch that the database knows",
-    mendedBy:
-      "the next owner of the shard: its fence aborts the transaction, and the events are sent under a new number"
+    moment: "exactly once: the broker has a batch and its number in an open transaction",
+    leaves: "an open transaction, and a leased batch in the database",
+    recovery:
+      "the next owner of the shard fences the producer, which aborts the transaction, and sends the events under a new number"
   },
   "relay-batch-committed": {
     moment: "exactly once: the broker has committed a batch with its number, the events are not marked",
-    leaves: "events on the topic that are WAIT, and the number of their batch at the broker",
-    mendedBy: "the next owner of the shard: the number tells it that they are DONE, and nothing is sent again"
+    leaves: "events in WAIT that are on the topic, and the number of their batch at the broker",
+    recovery: "the next owner of the shard reads the number and marks the events DONE, without a resend"
   },
   "relay-marked": {
     moment: "events are marked DONE",
     leaves: "nothing of this claim",
-    mendedBy: "nobody has to"
+    recovery: "not needed"
   },
   "relay-renewing": {
-    moment: "a lease is about to be renewed, while its events are on their way",
+    moment: "the relay is about to renew a lease while its events are on their way",
     leaves: "leased events, on the topic or not",
-    mendedBy: "any relay, when the lease has run out: what was on the topic is sent again"
+    recovery: "any relay claims them when the lease has ended; events that were on the topic are sent again"
   },
   "relay-stopping": {
     moment: "a stop has begun, the claim in hand is not finished",
     leaves: "leased events, on the topic or not",
-    mendedBy: "any relay, when the lease has run out: what was on the topic is sent again"
+    recovery: "any relay claims them when the lease has ended; events that were on the topic are sent again"
   },
   "grpc-committed": {
     moment: "a settlement is committed, the client has no answer",
-    leaves: "a settled payment and its event, and a client that does not know",
-    mendedBy: "the client asks again: the same outcome is OK, and writes no second event"
+    leaves: "a settled payment and its event, and a client without an answer",
+    recovery: "the client calls again: the same status answers OK and writes no second event"
   },
   "migration-half-way": {
-    moment: "some of the pending migrations have run, in a transaction that is open",
-    leaves: "nothing: the transaction is rolled back, and its lock is gone with the connection",
-    mendedBy: "the next start migrates from the beginning"
+    moment: "some of the pending migrations have run in an open transaction",
+    leaves: "nothing: the server rolls the transaction back and releases its lock when the connection ends",
+    recovery: "the next start migrates from the beginning"
   }
 } as const satisfies Record<string, CrashPoint>
 
 export type CrashPointName = keyof typeof crashPoints
 
-/** What happens to a process that passes a crash point. By default nothing, and it costs nothing. */
+/** Runs when the process passes a crash point. Does nothing by default, and costs nothing. */
 export class Drill extends Context.Reference<Drill>()("payments/Drill", {
   defaultValue: (): { readonly pass: (point: CrashPointName) => Effect.Effect<void> } => ({ pass: () => Effect.void })
 }) {}

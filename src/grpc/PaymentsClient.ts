@@ -1,6 +1,6 @@
 import type { Duration } from "effect"
 import { Effect } from "effect"
-import type { Outcome, PaymentStatus } from "../domain/Payment.js"
+import type { PaymentStatus, TerminalStatus } from "../domain/Payment.js"
 import { OrderId, Payment } from "../domain/Payment.js"
 import * as GrpcClient from "../infra/grpc/GrpcClient.js"
 import type { Address } from "../infra/runtime/Setting.js"
@@ -29,7 +29,7 @@ export const make = Effect.fnUntraced(function*(address: Address, options: Payme
 
   /** Pays an order, or does not. Any number is sent as it is, so that the server may refuse it. */
   const updatePaymentStatus = Effect.fn("PaymentsClient.updatePaymentStatus")(
-    function*(orderId: bigint, outcome: Outcome) {
+    function*(orderId: bigint, outcome: TerminalStatus) {
       yield* client.call("UpdatePaymentStatus", { order_id: String(orderId), status: outcome === "COMPLETED" })
     }
   )

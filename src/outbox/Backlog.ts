@@ -3,7 +3,7 @@ import { Effect, Metric } from "effect"
 import * as Postgres from "../infra/postgres/Postgres.js"
 import { cached } from "../infra/runtime/Cached.js"
 
-/** Counting stops here: a backlog of any size costs little to measure. */
+/** Counting stops here, so that a backlog of any size costs little to measure. */
 const countLimit = 1_000_000
 
 const eventsWaiting = Metric.gauge("payments_events_waiting", {
@@ -16,7 +16,7 @@ const oldestWaiting = Metric.gauge("payments_oldest_event_waiting_seconds", {
   description: "Age of the first event to be published, 0 when there is none; NaN while not known"
 })
 const backlogKnown = Metric.gauge("payments_backlog_known", {
-  description: "1 when the database told the backlog at the last measurement, else 0"
+  description: "1 when the last measurement of the backlog succeeded, else 0"
 })
 
 interface Measured {
@@ -25,7 +25,7 @@ interface Measured {
   readonly oldest: number
 }
 
-/** How many events wait in the outbox, and how long. */
+/** Measures how many events wait in the outbox, and how long. */
 export class Backlog extends Effect.Service<Backlog>()("payments/Backlog", {
   effect: Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
@@ -37,7 +37,7 @@ export class Backlog extends Effect.Service<Backlog>()("payments/Backlog", {
       )
       SELECT count(*) FILTER (WHERE status = 'WAIT')::float8 AS waiting,
              count(*) FILTER (WHERE status = 'DEAD')::float8 AS dead,
-             -- by its time, because ids may have been set back; by its id, because not all may be counted
+             -- by time, because a sequence may have been set back; by id too, because the count has a limit
              coalesce(greatest(0, extract(epoch FROM clock_timestamp() - least(
                min(created_at) FILTER (WHERE status = 'WAIT'),
                (SELECT created_at FROM event WHERE status = 'WAIT' ORDER BY id LIMIT 1)
@@ -53,10 +53,10 @@ export class Backlog extends Effect.Service<Backlog>()("payments/Backlog", {
         Metric.set(backlogKnown, known)
       ], { discard: true })
 
-    /** Sets the gauges, from a measurement that is 5 seconds old at the most. */
+    /** Sets the gauges, from a measurement at most 5 seconds old. */
     const measure = yield* read.pipe(
       Effect.matchEffect({
-        // an old number would hide the outage, and a missing series is easily overlooked
+        // an old number would hide the outage, and a missing series is easy to overlook
         onFailure: () => publish({ waiting: Number.NaN, dead: Number.NaN, oldest: Number.NaN }, 0),
         onSuccess: ([measured]) => publish(measured!, 1)
       }),

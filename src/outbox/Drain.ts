@@ -1,7 +1,7 @@
 import type { Duration } from "effect"
 import { Effect, Fiber } from "effect"
 
-/** Runs `work`. Interrupted, it first does what is to be done on a stop, and gives the work time to end well. */
+/** Runs `work`. On interruption it runs `onStop`, and then waits for the end of the work `within` a time before it interrupts it. */
 export const finish = <A, E, R, R2>(
   work: Effect.Effect<A, E, R>,
   options: { readonly onStop: Effect.Effect<void, never, R2>; readonly within: Duration.DurationInput }

@@ -2,7 +2,7 @@ import type { Spread } from "../infra/kafka/KafkaPartitioner.js"
 import type { OutgoingRecord } from "../infra/kafka/KafkaProducer.js"
 import type { OutboxEvent } from "./OutboxEvent.js"
 
-/** An event as it goes onto its topic. */
+/** The record of an event for its topic. */
 export interface EventRecord extends OutgoingRecord {
   readonly event: OutboxEvent
 }
@@ -13,8 +13,8 @@ export const idHeader = "event-id"
 const contentType = "application/json"
 
 /**
- * The record of an event: body and key as the contract has them, all else in headers. `spread` tells over how many
- * partitions the orders of its generation are spread.
+ * Makes the record of an event: body and key as the contract defines them, metadata in headers. `spread` has the number of
+ * partitions for the orders of its generation.
  */
 export const make = (event: OutboxEvent, spread: Spread): EventRecord => ({
   event,

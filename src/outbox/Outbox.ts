@@ -4,37 +4,135 @@ import { Duration, Effect } from "effect"
 import { randomUUID } from "node:crypto"
 import * as Postgres from "../infra/postgres/Postgres.js"
 import * as Trace from "../infra/runtime/Trace.js"
-import * as Append from "./Append.js"
+import type { Dispatched, DispatchLease } from "./Dispatch.js"
 import type { Sight } from "./leased/ScanCursor.js"
 import type { Claim, OutboxEvent } from "./OutboxEvent.js"
-import { OutboxWake } from "./OutboxWake.js"
+import * as OutboxWake from "./OutboxWake.js"
 import * as Turn from "./Turn.js"
+
+/** An event to write. */
+export interface NewEvent {
+  readonly orderId: bigint
+  readonly payload: string
+  /** W3C trace context that the event belongs to. */
+  readonly traceparent: string | null
+}
+
+/** What a statement with `append` wrote: the columns of `appended`. */
+export interface Appended {
+  /**
+   * `<id> <order_id> <topic_generation>` of each event that the statement leased, joined by commas; null without any. The
+   * generation may be empty. One value, because the driver takes longer to read a row for each event.
+   */
+  readonly leased: string | null
+  /** Whether it wrote events that it did not lease. */
+  readonly waiting: boolean
+}
 
 /** A claim out of the table. */
 export interface Claimed extends Claim {
-  /** None when none was claimed. */
+  /** Undefined when the claim is empty. */
   readonly sight: Sight | undefined
 }
 
-export interface OutboxOptions extends Append.AppendOptions {
+export interface OutboxOptions {
+  /** Topic of new events. */
+  readonly topic: string
+  /** How long the lease of a claim, or of a writing statement, lasts. */
+  readonly lease: Duration.DurationInput
   /** Refusals after which an event is `DEAD`. */
   readonly maxAttempts: number
 }
 
 const statementLimit = Duration.seconds(15)
 
-/** Events of payments, written with them and published later. The states of an event are in docs/architecture.md. */
+/**
+ * The outbox, table `event`: writes events in the statement that changes their payments, dispatches them after the commit, and
+ * leases them to a relay. docs/architecture.md shows the states of an event.
+ */
 export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
   effect: Effect.fnUntraced(function*(options: OutboxOptions) {
     const sql = yield* SqlClient.SqlClient
+    const { dispatch: queue, notifies, wake } = yield* OutboxWake.OutboxWake
     const run = yield* Postgres.runner(statementLimit)
     const leaseSeconds = Duration.toSeconds(options.lease)
     /**
-     * For rows that are found by their id. As text, so that no partial index says that it knows them: with statistics of
-     * a moment when nothing waited, reading one of those from end to end looks cheap.
+     * For rows that are found by their id. As text, so that the planner matches no partial index: statistics of a moment
+     * without waiting events make a scan of such an index look cheap.
      */
     const stillWaits = sql.literal("status::text = 'WAIT'")
     const { isNext } = Turn.make(sql)
+
+    /**
+     * The part `appended` of a statement: writes an event for each of `rows` (order_id, payload, traceparent,
+     * topic_generation), in their order. The statement must hold the lock of the order's payment row, so that only one
+     * transaction at a time writes events of an order.
+     *
+     * `token` is that of a `DispatchLease`: the statement then leases each event whose earlier events of the order are all
+     * `DONE`. A value null leases none. Neither does undefined, which makes a shorter statement: 1,000 payments with their
+     * events take about 5 % less time.
+     */
+    const append = (rows: Statement.Fragment, token: unknown) =>
+      token === undefined
+        ? sql`
+        INSERT INTO event (topic, order_id, payload, traceparent, topic_generation)
+        SELECT ${options.topic}::text, order_id, payload, traceparent, topic_generation FROM (${rows}) AS written
+        RETURNING id, order_id, topic_generation, false AS leased
+      `
+        : sql`
+        INSERT INTO event (topic, order_id, payload, traceparent, topic_generation, lease_token, reserved_to)
+        SELECT ${options.topic}::text, order_id, payload, traceparent, topic_generation, lease.token, lease.ends
+        FROM (${rows}) AS written
+        LEFT JOIN LATERAL (
+          SELECT ${token}::uuid AS token, clock_timestamp() + make_interval(secs => ${leaseSeconds}) AS ends
+          WHERE ${token}::uuid IS NOT NULL AND NOT EXISTS (
+            SELECT FROM event AS earlier WHERE earlier.order_id = written.order_id AND earlier.status <> 'DONE'
+          )
+        ) AS lease ON true
+        RETURNING id, order_id, topic_generation, lease_token IS NOT NULL AS leased
+      `
+
+    /** Generation of the topic now, for a payment that is created. */
+    const topicGeneration =
+      sql`(SELECT nullif(max(generation), 0) FROM outbox_topic WHERE topic = ${options.topic}::text)`
+
+    const waiting = sql`EXISTS (SELECT FROM appended WHERE NOT leased)`
+
+    /** A commit with a notification fails while the server's queue of them is full, because a listener does not read. */
+    const notified = sql`
+    CASE WHEN ${waiting} AND pg_notification_queue_usage() < 0.5 THEN pg_notify(${OutboxWake.channel}, '') END
+  `
+
+    /** The columns of `Appended`, for a statement with `append`. */
+    const appended = sql`
+    (SELECT string_agg(concat(id, ' ', order_id, ' ', topic_generation), ',') FROM appended WHERE leased) AS leased,
+    ${waiting} AS waiting${notifies ? sql`, ${notified} AS notified` : sql``}
+  `
+
+    const eventsOf = (leased: string, written: ReadonlyArray<NewEvent>): ReadonlyArray<OutboxEvent> => {
+      const byOrder = new Map(written.map((event) => [String(event.orderId), event]))
+      return leased.split(",").map((text) => {
+        const [id, key, generation] = text.split(" ") as [string, string, string]
+        const { payload, traceparent } = byOrder.get(key)!
+        return { id, topic: options.topic, key, payload, traceparent, generation: Number(generation) }
+      })
+    }
+
+    /**
+     * The step after the commit of a statement with `append`: dispatches the events that it leased to the relay of this
+     * process, and wakes the relay for the others. `written` are the events that the statement was to write.
+     */
+    const dispatch = (
+      lease: DispatchLease | undefined,
+      written: ReadonlyArray<NewEvent>,
+      { leased, waiting }: Appended
+    ): Effect.Effect<void> => {
+      if (leased === null) return waiting ? wake : Effect.void
+      const dispatched: Dispatched = { ...lease!, events: eventsOf(leased, written) }
+      const rest = waiting ? wake : Effect.void
+      // the relay stopped meanwhile; where the release fails, the lease ends by itself
+      return queue.dispatch(dispatched) ? rest : Effect.zipRight(Effect.ignoreLogged(releaseAll(dispatched)), rest)
+    }
 
     /** The statement of `claim`. */
     const claimStatement = (token: string, limit: number, from: bigint) =>
@@ -79,17 +177,17 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
       return { token, events, sight: sightOf(events[0]?.sight) } satisfies Claimed
     }, Trace.span("Outbox.claim"))
 
-    /** Extends the lease of a claim. False when somebody else took any of it over. */
+    /** Extends the lease of a claim. False when another worker took any of its events over. */
     const renew = Effect.fnUntraced(function*({ events, token }: Claim) {
-      const held = yield* sql`
+      const renewed = yield* sql`
         UPDATE event SET reserved_to = clock_timestamp() + make_interval(secs => ${leaseSeconds})
         WHERE id = ANY(${ids(events)}::bigint[]) AND lease_token = ${token}::uuid AND ${stillWaits}
         RETURNING id
       `.pipe(run)
-      return held.length === events.length
+      return renewed.length === events.length
     }, Trace.span("Outbox.renew"))
 
-    /** Published: `DONE`. Answers the seconds that each event has waited since its commit, and only of those still held. */
+    /** Marks published events `DONE`. Returns the seconds from commit to mark of each event that the claim still leased. */
     const markDone = Effect.fnUntraced(function*({ token }: Claim, events: ReadonlyArray<OutboxEvent>) {
       const [done] = yield* sql<{ readonly waited: ReadonlyArray<number> }>`
         WITH done AS (
@@ -102,7 +200,7 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
       return done!.waited
     }, Trace.span("Outbox.markDone"))
 
-    /** Not sent, and no fault of the events: due again after `delay`, no attempt counted. Answers how many were still held. */
+    /** Ends the lease of unsent events: due after `delay`, no attempt counted. Returns how many the claim still leased. */
     const release = Effect.fnUntraced(
       function*({ token }: Claim, events: ReadonlyArray<OutboxEvent>, delay: Duration.DurationInput) {
         const released = yield* sql`
@@ -117,12 +215,12 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
     )
 
     /**
-     * The broker refused this event itself: due again after a back-off of 1 s doubled by each attempt, at most 5 min,
-     * shortened at random by up to a half; `DEAD` when the attempts are used up. Answers the status it has now. `held`
-     * is the condition under which the event is still the caller's.
+     * The broker refused this event for its content: due again after a back-off of 1 s doubled by each attempt, at most 5
+     * min, shortened at random by up to a half; `DEAD` after `maxAttempts`. Returns the new status; undefined when
+     * `stillOurs`, the condition under which the caller may change the row, does not hold.
      */
-    const refuseHeld = Effect.fnUntraced(
-      function*(event: OutboxEvent, error: string, held: Statement.Fragment) {
+    const refuseIf = Effect.fnUntraced(
+      function*(event: OutboxEvent, error: string, stillOurs: Statement.Fragment) {
         const [row] = yield* sql<{ readonly status: "WAIT" | "DEAD" }>`
           UPDATE event
           SET attempts = attempts + 1,
@@ -133,7 +231,7 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
                 + make_interval(secs => least(300, 2 ^ least(attempts, 16)) * (1 - random() / 2)),
               lease_token = NULL,
               batch = NULL
-          WHERE id = ${event.id}::bigint AND ${held} AND ${stillWaits}
+          WHERE id = ${event.id}::bigint AND ${stillOurs} AND ${stillWaits}
           RETURNING status
         `.pipe(run)
         return row?.status
@@ -141,26 +239,29 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
       Trace.span("Outbox.refuse")
     )
 
-    /** `refuseHeld`, for an event of a claim. */
+    /** `refuseIf`, for an event of a claim. */
     const refuse = ({ token }: Claim, event: OutboxEvent, error: string) =>
-      refuseHeld(event, error, sql`lease_token = ${token}::uuid`)
+      refuseIf(event, error, sql`lease_token = ${token}::uuid`)
 
-    /** The whole claim is anybody's again. */
-    const giveBack = (claim: Claim) => release(claim, claim.events, 0)
-
-    const append = Append.make(sql, yield* OutboxWake, options, giveBack)
+    /** Ends the lease of a whole claim: any relay may claim its events at once. */
+    const releaseAll = (claim: Claim) => release(claim, claim.events, 0)
 
     return {
-      ...append,
+      /** The lease for a statement with `append` that is about to be sent; undefined when no relay here takes its events. */
+      lease: queue.lease,
+      append,
+      topicGeneration,
+      appended,
+      dispatch,
       stillWaits,
       claimStatement,
       claim,
       renew,
       markDone,
       release,
-      giveBack,
+      releaseAll,
       refuse,
-      refuseHeld
+      refuseIf
     } as const
   })
 }) {}

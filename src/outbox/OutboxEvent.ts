@@ -1,4 +1,4 @@
-/** An event as the relay sees it: what to send, and where it stands in its order. */
+/** An event for the relay to send. */
 export interface OutboxEvent {
   readonly id: string
   readonly topic: string
@@ -6,13 +6,13 @@ export interface OutboxEvent {
   readonly key: string
   readonly payload: string
   readonly traceparent: string | null
-  /** Tells over how many partitions of the topic the orders were spread when the payment was created: see `Spreads`. */
+  /** Generation of the topic when the payment was created; it defines the number of partitions for the key: see `Spreads`. */
   readonly generation: number
 }
 
-/** Events that one worker holds until the lease runs out by the database's clock. */
+/** Events that one worker leases, until the lease ends by the database's clock. */
 export interface Claim {
-  /** Fences every later statement: who took the events over has another token. */
+  /** Fences every later statement: a worker that takes the events over has another token. */
   readonly token: string
   readonly events: ReadonlyArray<OutboxEvent>
 }

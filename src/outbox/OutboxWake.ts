@@ -1,45 +1,45 @@
 import { Context, Effect, Layer } from "effect"
 import * as Signal from "../infra/runtime/Signal.js"
-import * as Handover from "./Handover.js"
+import * as Dispatch from "./Dispatch.js"
 
-/** The channel on which a process without a relay tells the others that events wait. */
+/** PostgreSQL notification channel on which a process without a relay wakes the relays of other processes. */
 export const channel = "payments_outbox"
 
 /**
- * From those who write events to the relay.
+ * From the writers of events to the relay.
  *
- * An announcement is a hint that saves the relay from waiting for its next poll: it may be lost, and never fails. What
- * is handed over needs no announcement.
+ * A wake-up is a hint that saves the relay from waiting for its next poll: it may be lost, and never fails. Dispatched
+ * events need none.
  */
 export class OutboxWake extends Context.Tag("payments/OutboxWake")<OutboxWake, {
-  /** Whether the statement that writes events notifies those who have a relay. */
+  /** Whether the writing statement itself notifies the processes that run a relay. */
   readonly notifies: boolean
-  /** Call it after the commit of events that are leased to nobody. */
-  readonly announce: Effect.Effect<void>
-  /** For events that the statement which writes them leases to the relay of this process. */
-  readonly handover: Handover.Handover
-  /** Ends at the next announcement or hand-over, at once when there was one since the last call. */
-  readonly rung: Effect.Effect<void>
-  /** Whether there was an announcement since the last call. */
-  readonly announced: () => boolean
+  /** Wakes the relay of this process. For events that are committed without a lease. */
+  readonly wake: Effect.Effect<void>
+  /** Queue of events that their writing statement leased to the relay of this process. */
+  readonly dispatch: Dispatch.Dispatch
+  /** Waits for the next wake-up or dispatch; returns at once when one is pending. */
+  readonly woken: Effect.Effect<void>
+  /** Whether `wake` ran since the last call. */
+  readonly wakeRequested: () => boolean
 }>() {
   /** For a process that runs the relay itself. */
   static readonly layerLocal = Layer.effect(
     OutboxWake,
     Effect.gen(function*() {
-      const { ring, rung } = Signal.make()
-      let announced = false
+      const signal = Signal.make()
+      let requested = false
       return {
         notifies: false,
-        announce: Effect.sync(() => {
-          announced = true
-          ring()
+        wake: Effect.sync(() => {
+          requested = true
+          signal.notify()
         }),
-        handover: Handover.make(yield* Effect.clock, ring),
-        rung,
-        announced: () => {
-          const was = announced
-          announced = false
+        dispatch: Dispatch.make(yield* Effect.clock, signal.notify),
+        woken: signal.wait,
+        wakeRequested: () => {
+          const was = requested
+          requested = false
           return was
         }
       }
@@ -51,10 +51,10 @@ export class OutboxWake extends Context.Tag("payments/OutboxWake")<OutboxWake, {
     OutboxWake,
     Effect.map(Effect.clock, (clock) => ({
       notifies: true,
-      announce: Effect.void,
-      handover: Handover.make(clock, () => {}),
-      rung: Effect.never,
-      announced: () => false
+      wake: Effect.void,
+      dispatch: Dispatch.make(clock, () => {}),
+      woken: Effect.never,
+      wakeRequested: () => false
     }))
   )
 }

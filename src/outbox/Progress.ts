@@ -3,38 +3,38 @@ import * as Waiting from "../infra/runtime/Waiting.js"
 
 const stalled = Waiting.stalled.pipe(Metric.tagged("service", "outbox-relay"), Metric.tagged("for", "publishing"))
 
-/** Work with a problem is said to wait after this, so that one broken connection is not told. */
+/** Work with a problem is reported after this, so that one broken connection is not. */
 const afterProblem = Duration.toMillis("1 second")
-/** The same for work that has no problem and does not go on: half of the time within which a stall has to be visible. */
+/** The same for work without a problem and without progress: half of the time within which a stall has to be visible (P12). */
 const withoutProgress = Duration.toMillis("5 seconds")
 const sayEvery = Duration.toMillis("1 minute")
 
-/** Something that the relay has in hand. */
+/** A piece of work of the relay. */
 export interface Work {
-  /** Said of it when it does not go on. */
+  /** What it does, for the report of a stall. */
   doing: string
-  /** Milliseconds of a clock that never jumps: when it went on last. */
+  /** Time of the last progress, in milliseconds of the monotonic clock. */
   since: number
-  /** Why it does not go on. */
+  /** Why it makes no progress. */
   problem: string | undefined
 }
 
 const rounded = (millis: number) => Duration.format(Duration.seconds(Math.round(millis / 1_000)))
 
 /**
- * What the relay has in hand, and whether it goes on. `report` is told why something does not go on, and undefined when
- * everything does.
+ * The work of the relay, and whether it makes progress. `report` receives why some work makes none, and undefined when all of it
+ * does.
  */
 export const make = (report: (problem: string | undefined) => Effect.Effect<void>) =>
   Effect.map(Effect.clock, (clock) => {
     const now = () => Number(clock.unsafeCurrentTimeNanos() / 1_000_000n)
-    /** In the order in which it began. */
+    /** In the order in which the work began. */
     const inHand = new Set<Work>()
-    /** What is tried again later, and is in nobody's hand meanwhile: by what it waits for, and until when that is true. */
+    /** Attempts that failed and are due again later: by what they wait for, with the time until which that holds. */
     const later = new Map<string, { readonly work: Work; until: number }>()
-    let told: { readonly since: number; at: number; reason: string } | undefined
+    let reported: { readonly since: number; at: number; reason: string } | undefined
 
-    /** The work goes on, or begins: what was said of it is over. */
+    /** The work makes progress, or begins: its problem is over. */
     const moved = (work: Work, doing: string) => {
       work.doing = doing
       work.since = now()
@@ -42,7 +42,7 @@ export const make = (report: (problem: string | undefined) => Effect.Effect<void
       inHand.add(work)
     }
 
-    /** The work cannot go on now. */
+    /** The work has a problem. */
     const stuck = (work: Work, problem: string) => {
       if (!inHand.has(work)) moved(work, work.doing)
       work.problem = problem
@@ -55,10 +55,10 @@ export const make = (report: (problem: string | undefined) => Effect.Effect<void
       return work
     }
 
-    /** The work has ended, or rests. */
+    /** The work has ended, or waits for more to do. */
     const end = (work: Work) => void inHand.delete(work)
 
-    /** `name` could not be reached, and is tried again within `millis`, for as long as which this is true. */
+    /** `name` could not be reached; the next attempt is within `millis`, and the problem holds until then. */
     const postponed = (name: string, problem: string, millis: number) => {
       const until = now() + millis
       const known = later.get(name)
@@ -69,13 +69,13 @@ export const make = (report: (problem: string | undefined) => Effect.Effect<void
       }
     }
 
-    /** It was reached. */
+    /** `name` was reached: its problem is over. */
     const reached = (name: string) => {
       if (later.size > 0) later.delete(name)
     }
 
-    /** Asks the database for something that is asked again within seconds, whatever comes of it. */
-    const asking = <A, E extends { readonly message: string }>(doing: string, effect: Effect.Effect<A, E>) =>
+    /** Runs a query that is repeated within seconds, also after a failure. */
+    const query = <A, E extends { readonly message: string }>(doing: string, effect: Effect.Effect<A, E>) =>
       Effect.suspend(() => {
         const work = begin(doing)
         return Effect.ensuring(effect, Effect.sync(() => end(work)))
@@ -99,26 +99,26 @@ export const make = (report: (problem: string | undefined) => Effect.Effect<void
       stalled.unsafeUpdate(waiting.length, [])
       const first = waiting.find(({ problem }) => problem !== undefined) ?? waiting[0]
       if (first === undefined) {
-        if (told === undefined) return
-        yield* Effect.logInfo(`publishing again, after ${rounded(at - told.since)}`)
-        told = undefined
+        if (reported === undefined) return
+        yield* Effect.logInfo(`publishing again, after ${rounded(at - reported.since)}`)
+        reported = undefined
         return yield* report(undefined)
       }
       const reason = first.problem ?? `${first.doing} for ${rounded(at - first.since)}`
-      if (told === undefined) {
-        told = { since: first.since, at, reason }
+      if (reported === undefined) {
+        reported = { since: first.since, at, reason }
         yield* Effect.logWarning(`not publishing: ${reason}`)
-      } else if (at - told.at >= sayEvery) {
-        told.at = at
-        yield* Effect.logWarning(`still not publishing, for ${rounded(at - told.since)}: ${reason}`)
+      } else if (at - reported.at >= sayEvery) {
+        reported.at = at
+        yield* Effect.logWarning(`still not publishing, for ${rounded(at - reported.since)}: ${reason}`)
       }
-      told.reason = reason
+      reported.reason = reason
       yield* report(reason)
     })
 
     /**
-     * Tells what does not go on, for ever: readiness and the metric within seconds; the log when it begins, once a minute,
-     * and when it is over.
+     * Reports work without progress, for ever: to readiness and the metric within seconds, to the log when it begins, once a
+     * minute, and when it is over.
      */
     const watch: Effect.Effect<never> = look.pipe(
       Effect.zipRight(Effect.sleep("1 second")),
@@ -133,10 +133,10 @@ export const make = (report: (problem: string | undefined) => Effect.Effect<void
       end,
       postponed,
       reached,
-      asking,
+      query,
       watch,
-      /** What was told last, and is not over. */
-      problem: () => told?.reason
+      /** The problem that was reported last and is not over. */
+      problem: () => reported?.reason
     } as const
   })
 

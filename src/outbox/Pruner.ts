@@ -13,12 +13,12 @@ export interface PrunerOptions {
   readonly interval?: Duration.DurationInput
 }
 
-/** Events that one statement looks at: it stays short, and locks little. */
+/** Events that one statement reads: it stays short, and locks few rows. */
 const window = 1_000
 
 /**
- * Deletes what is `DONE` and old among the `window` events after `cursor`, and answers the next cursor. Ids rise with
- * time: the round ends at the first window whose last event is too young to be deleted.
+ * Deletes the old `DONE` events among the `window` events after id `cursor`. Returns the next cursor; null at the end of a round,
+ * which is the first window whose youngest event is too young to be deleted: ids rise with time.
  */
 export const prune = Effect.fn("Pruner.prune")(function*(retention: Duration.DurationInput, cursor: string) {
   const sql = yield* SqlClient.SqlClient
@@ -27,7 +27,7 @@ export const prune = Effect.fn("Pruner.prune")(function*(retention: Duration.Dur
       SELECT id, status, created_at, done_at FROM event WHERE id > ${cursor}::bigint ORDER BY id LIMIT ${window}
     ), old AS (
       DELETE FROM event
-      -- an array, and no join: how many were seen the planner cannot know
+      -- an array instead of a join: the planner cannot estimate how many rows were seen
       WHERE id = ANY(ARRAY(SELECT id FROM seen)) AND status = 'DONE'
         AND done_at < clock_timestamp() - make_interval(secs => ${Duration.toSeconds(retention)})
       RETURNING id
@@ -42,7 +42,7 @@ export const prune = Effect.fn("Pruner.prune")(function*(retention: Duration.Dur
   return row!
 })
 
-/** Deletes `DONE` events older than the retention, and never anything else. Never ends by itself. */
+/** Deletes `DONE` events older than the retention, and no other. Never ends by itself. */
 export const serve = (options: PrunerOptions) =>
   Effect.gen(function*() {
     let cursor: string | null = "0"

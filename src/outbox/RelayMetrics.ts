@@ -5,10 +5,10 @@ const published = Metric.counter("payments_events_published_total", {
   incremental: true
 })
 const retried = Metric.counter("payments_events_retried_total", {
-  description: "Events given back to be sent later, by reason",
+  description: "Events to be sent again later, by reason",
   incremental: true
 })
-/** By reason. */
+/** Counters by reason. */
 export const retriedAs = {
   refused: Metric.tagged(retried, "reason", "refused"),
   unsent: Metric.tagged(retried, "reason", "unsent"),
@@ -24,7 +24,7 @@ const latency = Metric.histogram(
   "From the commit of an event until it is marked DONE, after the broker's acknowledgement"
 )
 
-/** Events are `DONE`, so many seconds after their commits. */
+/** Counts events that were marked `DONE`; `waited` has the seconds from commit to mark of each. */
 export const done = (waited: ReadonlyArray<number>) => {
   published.unsafeUpdate(waited.length, [])
   for (const seconds of waited) latency.unsafeUpdate(seconds, [])

@@ -47,7 +47,7 @@ export class Spreads extends Effect.Service<Spreads>()("payments/Spreads", {
       let spread = generations.get(generation)
       if (spread === undefined) {
         generations.set(generation, spread = { partitions: unknown })
-        missing.ring()
+        missing.notify()
       }
       return spread
     }
@@ -109,7 +109,7 @@ export class Spreads extends Effect.Service<Spreads>()("payments/Spreads", {
     /** Follows the numbers of partitions, for ever; `main` is the topic that new events go to. */
     const watch = (kafka: KafkaOptions, main: string): Effect.Effect<never> => {
       if (!topics.has(main)) topics.set(main, new Map())
-      const pause = Effect.raceFirst(Effect.sleep(interval), missing.rung)
+      const pause = Effect.raceFirst(Effect.sleep(interval), missing.wait)
       return KafkaPartitions.follow(kafka, () => topics.keys(), pause, look).pipe(
         // the relay itself tells what it has to wait for
         Effect.catchAll((error) => Effect.logDebug("nobody tells how many partitions there are", error)),

@@ -1,6 +1,6 @@
 import { Effect, Option } from "effect"
 import { randomUUID } from "node:crypto"
-import type { OrderId, Outcome, PaymentStatus } from "../domain/Payment.js"
+import type { OrderId, PaymentStatus, TerminalStatus } from "../domain/Payment.js"
 import { PaymentAlreadySettled, PaymentNotFound, settlement } from "../domain/Payment.js"
 import * as PaymentEvent from "../domain/PaymentEvent.js"
 import { DatabaseUnavailable } from "../infra/postgres/Postgres.js"
@@ -12,31 +12,32 @@ import * as Settlements from "./Settlements.js"
 /** Rounds of a reservation in which the database may refuse payments that it does not have. */
 const maxRefusals = 3
 
-/** What may be done with payments. Every change is one transaction with its event, of which the relay is told. */
+/** Use cases of payments. Each change and its event are one transaction; the event is dispatched after the commit. */
 export class Payments extends Effect.Service<Payments>()("payments/Payments", {
   scoped: Effect.gen(function*() {
     const repo = yield* PaymentRepo
     const settleTogether = yield* Settlements.make
 
-    const announcement = (orderId: OrderId, status: PaymentStatus, traceparent: Option.Option<string>) => ({
+    const newEvent = (orderId: OrderId, status: PaymentStatus, traceparent: Option.Option<string>) => ({
+      orderId,
       payload: PaymentEvent.encode({ idempotentKey: randomUUID(), orderId, status }),
       traceparent: Option.getOrElse(traceparent, Trace.begin)
     })
 
     /**
-     * Creates the payments of reserved orders, and answers what became of each reservation, in their order.
-     * One payment an order and one an idempotency key, whatever is repeated and by whomever.
-     * Fails with `DatabaseUnavailable`; then it may be called again with the same reservations.
+     * Creates the payments of reserved orders. Returns a result for each reservation, in their order. An order and an
+     * idempotency key get one payment each, also when reservations are repeated or run at the same time. Fails with
+     * `DatabaseUnavailable`; then the caller may repeat it with the same reservations.
      */
     const reserve = Effect.fnUntraced(function*(reservations: ReadonlyArray<Reservation.Reservation>) {
-      // one for all: to begin a trace for each would cost as much as to decode its record
+      // one trace for all: to begin one for each costs as much as to decode its record
       const here = Option.getOrElse(yield* Trace.current, Trace.begin)
-      const decided = new Map<Reservation.Reservation, Reservation.Decision>()
+      const results = new Map<Reservation.Reservation, Reservation.ReservationResult>()
       let open = reservations
       let refusals = 0
-      /** Payments that are not there were refused: for their ids, which can be mended, or for somebody else's rule. */
-      const mend = Effect.fnUntraced(function*(count: number) {
-        yield* Effect.catchTag(repo.mendIds, "IdsStuck", (cause) => new DatabaseUnavailable({ cause }))
+      /** The database refused payments that it does not have: their ids are taken, which is repaired, or a foreign rule refuses. */
+      const repairIds = Effect.fnUntraced(function*(count: number) {
+        yield* Effect.catchTag(repo.repairIds, "IdsStuck", (cause) => new DatabaseUnavailable({ cause }))
         if (++refusals < maxRefusals) return
         return yield* new DatabaseUnavailable({
           cause: new Error(
@@ -48,28 +49,27 @@ export class Payments extends Effect.Service<Payments>()("payments/Payments", {
       while (open.length > 0) {
         const first = Reservation.firstOfEach(open)
         const refused = yield* repo.create(first.map((reservation) => ({
-          orderId: reservation.orderId,
           inventoryKey: reservation.idempotentKey,
-          ...announcement(reservation.orderId, "CREATED", Option.orElseSome(reservation.traceparent, () => here))
+          ...newEvent(reservation.orderId, "CREATED", Option.orElseSome(reservation.traceparent, () => here))
         })))
         for (const reservation of first) {
-          if (!refused.has(reservation.orderId)) decided.set(reservation, Reservation.created)
+          if (!refused.has(reservation.orderId)) results.set(reservation, Reservation.created)
         }
-        const rest = open.filter((reservation) => !decided.has(reservation))
+        const rest = open.filter((reservation) => !results.has(reservation))
         if (rest.length === 0) break
-        const known = yield* repo.known(rest.map((_) => ({ orderId: _.orderId, inventoryKey: _.idempotentKey })))
-        for (const [reservation, decision] of Reservation.repeats(rest, known)) decided.set(reservation, decision)
-        const unknown = first.filter((reservation) => !decided.has(reservation))
-        if (unknown.length > 0) yield* mend(unknown.length)
-        // its rival of this batch was itself a repeat: the next round creates it
-        open = rest.filter((reservation) => !decided.has(reservation))
+        const existing = yield* repo.existing(rest.map((_) => ({ orderId: _.orderId, inventoryKey: _.idempotentKey })))
+        for (const [reservation, result] of Reservation.repeats(rest, existing)) results.set(reservation, result)
+        const refusedOnly = first.filter((reservation) => !results.has(reservation))
+        if (refusedOnly.length > 0) yield* repairIds(refusedOnly.length)
+        // the reservation before them with the same order or key was itself a repeat: the next round creates them
+        open = rest.filter((reservation) => !results.has(reservation))
       }
-      return reservations.map((reservation) => decided.get(reservation)!)
+      return reservations.map((reservation) => results.get(reservation)!)
     }, Trace.span("Payments.reserve"))
 
     /**
-     * Those of the reservations that have their payment already, by one read: the payment of that order, created by that
-     * key. Fails with `DatabaseUnavailable`.
+     * The reservations whose payment exists, by one read: the payment of that order, created by that key. Fails with
+     * `DatabaseUnavailable`.
      */
     const confirmed = (reservations: ReadonlyArray<Reservation.Reservation>) =>
       Effect.map(
@@ -79,18 +79,18 @@ export class Payments extends Effect.Service<Payments>()("payments/Payments", {
       )
 
     /**
-     * Pays an order, or does not. Asking again for the outcome it has is no failure and writes nothing.
-     * Fails with `PaymentNotFound`, `PaymentAlreadySettled` (the other way) or `DatabaseUnavailable`.
+     * Settles the payment of an order: `COMPLETED` pays it, `FAILED` refuses it. The status that it has already is no failure
+     * and writes nothing. Fails with `PaymentNotFound`, `PaymentAlreadySettled` (the other status) or `DatabaseUnavailable`.
      */
-    const settle = (orderId: OrderId, outcome: Outcome) =>
+    const settle = (orderId: OrderId, status: TerminalStatus) =>
       Effect.withFiberRuntime<void, PaymentNotFound | PaymentAlreadySettled | DatabaseUnavailable>((fiber) =>
         Effect.flatMap(
-          settleTogether({ orderId, outcome, ...announcement(orderId, outcome, Trace.of(fiber)) }),
+          settleTogether({ status, ...newEvent(orderId, status, Trace.of(fiber)) }),
           (before): Effect.Effect<void, PaymentNotFound | PaymentAlreadySettled> =>
-            Option.isNone(before)
+            before === "absent"
               ? new PaymentNotFound({ orderId })
-              : settlement[before.value][outcome] === "refuse"
-              ? new PaymentAlreadySettled({ orderId, status: outcome === "COMPLETED" ? "FAILED" : "COMPLETED" })
+              : settlement[before][status] === "refuse"
+              ? new PaymentAlreadySettled({ orderId, status: status === "COMPLETED" ? "FAILED" : "COMPLETED" })
               : Effect.void
         )
       )

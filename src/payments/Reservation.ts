@@ -1,26 +1,26 @@
 import type { Option } from "effect"
 import type { OrderId } from "../domain/Payment.js"
-import type { Known } from "./Creation.js"
+import type { OrderKey } from "./PaymentRepo.js"
 
-/** An order whose stock is reserved, so that it can be paid. */
+/** An order whose stock is reserved: it gets a payment. */
 export interface Reservation {
   readonly orderId: OrderId
   readonly idempotentKey: string
-  /** W3C trace context of the record that said so. */
+  /** W3C trace context of its inventory record. */
   readonly traceparent: Option.Option<string>
 }
 
-/** What became of a reservation. */
-export type Decision =
+/** Result of a reservation. */
+export type ReservationResult =
   | { readonly _tag: "Created" }
-  /** The same record again. */
+  /** The payment of this order was created by this key before. */
   | { readonly _tag: "Repeated" }
   /** The order has a payment that another key created. */
   | { readonly _tag: "OrderTaken" }
   /** The key belongs to another order. */
   | { readonly _tag: "KeyTaken"; readonly by: OrderId }
 
-export const created: Decision = { _tag: "Created" }
+export const created: ReservationResult = { _tag: "Created" }
 
 /** The first reservation of each order and of each key. */
 export const firstOfEach = (reservations: ReadonlyArray<Reservation>): ReadonlyArray<Reservation> => {
@@ -34,14 +34,14 @@ export const firstOfEach = (reservations: ReadonlyArray<Reservation>): ReadonlyA
   })
 }
 
-/** Decides the reservations whose order or key is known already; leaves out the others. */
+/** Results of the reservations whose order or key has a payment in `existing`; leaves out the others. */
 export const repeats = (
   reservations: ReadonlyArray<Reservation>,
-  known: ReadonlyArray<Known>
-): ReadonlyArray<readonly [Reservation, Decision]> => {
-  const keyOf = new Map(known.map((_) => [_.orderId, _.inventoryKey]))
-  const orderOf = new Map(known.map((_) => [_.inventoryKey, _.orderId]))
-  return reservations.flatMap((reservation): ReadonlyArray<readonly [Reservation, Decision]> => {
+  existing: ReadonlyArray<OrderKey>
+): ReadonlyArray<readonly [Reservation, ReservationResult]> => {
+  const keyOf = new Map(existing.map((_) => [_.orderId, _.inventoryKey]))
+  const orderOf = new Map(existing.map((_) => [_.inventoryKey, _.orderId]))
+  return reservations.flatMap((reservation): ReadonlyArray<readonly [Reservation, ReservationResult]> => {
     const { idempotentKey, orderId } = reservation
     const by = orderOf.get(idempotentKey)
     if (by !== undefined && by !== orderId) return [[reservation, { _tag: "KeyTaken", by }]]

@@ -127,7 +127,7 @@ const accepts = (text: string, event: InventoryEvent.InventoryEvent) =>
   assert.deepStrictEqual(decode(text), Either.right(event))
 
 describe("InventoryEvent", () => {
-  it("reads an event however it is written", () =>
+  it("reads an event in any valid JSON form", () =>
     fc.assert(
       fc.property(fc.oneof(said, usual), ({ event, text }) => {
         assert.deepStrictEqual(expected(text), event)
@@ -136,7 +136,7 @@ describe("InventoryEvent", () => {
       { numRuns: 500 }
     ))
 
-  it("agrees with a strict parser on texts that are nearly events", () => {
+  it("agrees with a strict parser on almost valid events", () => {
     const mutation = fc.tuple(
       fc.nat(),
       fc.constantFrom(0, 1, 2),
@@ -213,7 +213,7 @@ describe("InventoryEvent", () => {
     }
   })
 
-  it("names what is wrong, and quotes nothing of the payload", () => {
+  it("names the fault, and quotes nothing of the payload", () => {
     const fields = { idempotent_key: `"${key}"`, order_id: "42", status: "\"COMPLETED\"" }
     const with_ = (change: Partial<Record<keyof typeof fields, string | undefined>>) =>
       `{${
@@ -281,7 +281,7 @@ describe("InventoryEvent", () => {
     assert.strictEqual(Either.getOrThrow(Either.flip(InventoryEvent.decode(value))).reason, "value is not JSON")
   })
 
-  it("takes time that follows the size, whatever is in a value, and never the whole stack", () => {
+  it("takes time in proportion to the size, and a bounded stack, for any value", () => {
     const long = 4_000_000
     const order = (number: string) => `{"idempotent_key":"${key}","order_id":${number},"status":"COMPLETED"}`
     const beside = (value: string) => `{"other":${value},"idempotent_key":"${key}","order_id":7,"status":"COMPLETED"}`
@@ -308,7 +308,7 @@ describe("InventoryEvent", () => {
     }
   }, 30_000)
 
-  it("takes values as large as a broker hands out", () => {
+  it("takes values of the largest size that a broker allows", () => {
     const event = { idempotentKey: key, orderId: OrderId.make(9007199254740993n), status: "COMPLETED" }
     const with_ = (value: string) => InventoryEvent.encode(event).replace("{", `{"note":${value},`)
     accepts(with_(`"${"x".repeat(8_000_000)}"`), event)

@@ -1,10 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Either, FastCheck as fc, Schema } from "effect"
-import type { Outcome, PaymentStatus } from "../../src/domain/Payment.js"
+import type { PaymentStatus, TerminalStatus } from "../../src/domain/Payment.js"
 import { OrderId, PaymentAlreadySettled, PaymentNotFound, settlement } from "../../src/domain/Payment.js"
 
 describe("settlement", () => {
-  const table: ReadonlyArray<readonly [PaymentStatus, Outcome, "settle" | "keep" | "refuse"]> = [
+  const table: ReadonlyArray<readonly [PaymentStatus, TerminalStatus, "settle" | "keep" | "refuse"]> = [
     ["CREATED", "COMPLETED", "settle"],
     ["CREATED", "FAILED", "settle"],
     ["COMPLETED", "COMPLETED", "keep"],

@@ -8,7 +8,6 @@ import { Outbox } from "../../src/outbox/Outbox.js"
 import type { OutboxEvent } from "../../src/outbox/OutboxEvent.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import { Spreads } from "../../src/outbox/Spreads.js"
-import * as KafkaAnswers from "../harness/KafkaAnswers.js"
 import * as PgTest from "../harness/PgTest.js"
 
 export const options = { topic: "payment", lease: "30 seconds", maxAttempts: 3 } as const
@@ -65,13 +64,13 @@ export const statusOf = Effect.fn(function*(id: string) {
   return row!
 })
 
-/** As if the leases had run out. */
+/** Ends all leases. */
 export const expireLeases = Effect.flatMap(
   SqlClient.SqlClient,
   (sql) => sql`UPDATE event SET reserved_to = clock_timestamp() - interval '1 second' WHERE reserved_to IS NOT NULL`
 )
 
-/** Waits until what is looked at is as it should be. */
+/** Repeats `look` until its result holds. */
 export const until = <A>(look: Effect.Effect<A, unknown, SqlClient.SqlClient>, holds: (a: A) => boolean) =>
   look.pipe(
     Effect.filterOrFail(holds),
@@ -80,7 +79,7 @@ export const until = <A>(look: Effect.Effect<A, unknown, SqlClient.SqlClient>, h
     Effect.orDie
   )
 
-/** The lines that are logged through the layer. */
+/** Lines that the layer logs, but for debug. */
 export const logs = () => {
   const lines: Array<string> = []
   const logger = Logger.make(({ logLevel, message }) => {
@@ -91,16 +90,9 @@ export const logs = () => {
 
 const now = Effect.sync(() => RecordTime.follow(Date.now(), performance.now()))
 
-/** For the life of the scope the clock of the database is so far ahead of the brokers'. */
+/** The clock of the database is so far ahead of the clocks of the brokers, until the scope closes. */
 export const databaseAhead = (time: Duration.DurationInput) =>
   Effect.acquireRelease(
     Effect.sync(() => RecordTime.follow(Date.now() + Duration.toMillis(time), performance.now())),
     () => now
   )
-
-/** Requests that a broker may refuse through no fault of an event. */
-export const refusals = [
-  ["Produce", KafkaAnswers.errors.notEnoughReplicas],
-  ["Produce", KafkaAnswers.errors.topicAuthorizationFailed],
-  ["InitProducerId", KafkaAnswers.errors.transactionalIdAuthorizationFailed]
-] as const

@@ -96,7 +96,7 @@ layer(Fixtures.layer, { timeout: "60 seconds", excludeTestServices: true })("Out
       }
     }))
 
-  it.effect("a live lease is never taken, a dead one is, and who lost it changes nothing", () =>
+  it.effect("a live lease is never taken, a dead one is, and its former worker changes nothing", () =>
     Effect.gen(function*() {
       yield* Fixtures.clear
       const outbox = yield* Outbox
@@ -139,7 +139,7 @@ layer(Fixtures.layer, { timeout: "60 seconds", excludeTestServices: true })("Out
       assert.isAbove(delay!, 25)
     }))
 
-  it.effect("what is given back is due again after its delay, with no attempt counted", () =>
+  it.effect("released events are due after their delay, with no attempt counted", () =>
     Effect.gen(function*() {
       yield* Fixtures.clear
       const outbox = yield* Outbox

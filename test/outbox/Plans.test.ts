@@ -105,9 +105,9 @@ const past = Effect.gen(function*() {
 
 const orders = { next: 10_000_000 }
 const some = (count: number) => Arr.makeBy(count, () => OrderId.make(BigInt(orders.next++)))
-const announced = { payload: "{}", traceparent: null }
-const payment = (orderId: OrderId) => ({ orderId, inventoryKey: randomUUID(), ...announced })
-const settlement = (orderId: OrderId) => ({ orderId, outcome: "COMPLETED" as const, ...announced })
+const event = { payload: "{}", traceparent: null }
+const payment = (orderId: OrderId) => ({ orderId, inventoryKey: randomUUID(), ...event })
+const settlement = (orderId: OrderId) => ({ orderId, status: "COMPLETED" as const, ...event })
 
 layer(services, { timeout: "60 seconds", excludeTestServices: true })("plans after a million events", (it) => {
   it.effect(
@@ -151,13 +151,13 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("plans aft
           yield* check("due shards", owners.due([shard!]))
           const owned = Option.getOrThrow(yield* batches.claim(shard!, 10))
           yield* check("claim of a shard", batches.claim(shard!, 10))
-          yield* check("ledger of a shard", batches.ledger(shard!))
+          yield* check("state of a shard", batches.stateOf(shard!))
           yield* check("mark of a batch", batches.mark(shard!, owned))
           yield* check("reconcile", batches.reconcile(shard!, owned.number))
 
           const payments = some(batch).map(payment)
           yield* check("create", repo.create(payments))
-          yield* check("known", repo.known(payments))
+          yield* check("existing", repo.existing(payments))
           const [held, alone, ...together] = payments.map(({ orderId }) => settlement(orderId))
           yield* check("settle", repo.settle(held!))
           yield* check("settleAll for one", repo.settleAll([alone!]))

@@ -5,7 +5,7 @@ import * as Pruner from "../../src/outbox/Pruner.js"
 import * as Fixtures from "./Fixtures.js"
 
 layer(Fixtures.layer, { timeout: "60 seconds", excludeTestServices: true })("Pruner", (it) => {
-  it.effect("deletes DONE events past their retention in bounded steps, and never anything else", () =>
+  it.effect("deletes DONE events past their retention in bounded steps, and no other", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       yield* Fixtures.append(Arr.range(1, 3_500))

@@ -81,7 +81,7 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("the seque
       assert.deepStrictEqual((yield* outbox.claim(10)).events.map(({ id }) => id), ["6"])
     }))
 
-  it.effect("of two rows that say the same of an order the lower id goes first, and both go before what follows", () =>
+  it.effect("of two rows of an order with the same status the lower id goes first, both before later ones", () =>
     Effect.gen(function*() {
       yield* Fixtures.clear
       const outbox = yield* Outbox
@@ -100,26 +100,26 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("the seque
       assert.deepStrictEqual(taken, ["11", "12", "10", "13"])
     }))
 
-  it.scoped("an event is not handed over when it is written while CREATED waits under a higher id", () =>
+  it.scoped("an event is not dispatched while CREATED waits under a higher id", () =>
     Effect.gen(function*() {
       yield* Fixtures.clear
-      const { handover } = yield* OutboxWake
-      yield* Effect.acquireRelease(Effect.sync(() => handover.open(100)), () => Effect.sync(handover.close))
+      const { dispatch } = yield* OutboxWake
+      yield* Effect.acquireRelease(Effect.sync(() => dispatch.open(100)), () => Effect.sync(dispatch.close))
       const payments = yield* Payments
       const outbox = yield* Outbox
       const orderId = OrderId.make(77n)
       yield* setTo(1_000)
       yield* payments.reserve([{ orderId, idempotentKey: randomUUID(), traceparent: Option.none() }])
-      const created = handover.take(10)!
+      const created = dispatch.take(10)!
       yield* setTo(5)
       yield* payments.settle(orderId, "COMPLETED")
-      assert.isUndefined(handover.take(10))
+      assert.isUndefined(dispatch.take(10))
       assert.lengthOf((yield* outbox.claim(10)).events, 0)
       yield* outbox.markDone(created, created.events)
       assert.deepStrictEqual((yield* outbox.claim(10)).events.map(({ id }) => id), ["5"])
     }))
 
-  it.scoped("under a relay at work: CREATED comes first, and what has an id below its floor is found", () =>
+  it.scoped("under a running relay: CREATED comes first, and events with ids below its cursor are found", () =>
     Effect.gen(function*() {
       yield* Fixtures.clear
       const published: Array<string> = []
@@ -134,14 +134,14 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("the seque
         pollInterval: "20 millis",
         notifications: Redacted.make(yield* PgTest.DatabaseUrl),
         drainTimeout: "10 seconds",
-        onTurn: () => Effect.void
+        report: () => Effect.void
       }).pipe(Effect.provideService(EventPublisher, { open: Effect.succeed({ publish }) }), Effect.forkScoped)
       yield* traffic("payment")
       yield* allDone
       inOrder(published, allOrders)
     }))
 
-  it.scoped("under an exactly-once relay at work: CREATED comes first, and each comes once", () =>
+  it.scoped("under a running exactly-once relay: CREATED comes first, and each comes once", () =>
     Effect.gen(function*() {
       yield* Fixtures.clear
       const topic = yield* KafkaTest.freshTopic()
@@ -184,7 +184,7 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("the seque
       yield* Fixtures.append([3, 4])
       const second = yield* claim
       const open = Effect.map(
-        batches.ledger(owned!),
+        batches.stateOf(owned!),
         (ledger) => Option.getOrThrow(ledger).open.map(({ id }) => id).sort()
       )
       assert.deepStrictEqual(yield* open, ["1000", "1001", "5", "6"])

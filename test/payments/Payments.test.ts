@@ -3,14 +3,14 @@ import { assert, describe, layer } from "@effect/vitest"
 import type { Duration } from "effect"
 import { Cause, Data, Deferred, Effect, Exit, FastCheck as fc, Fiber, Layer, Option, Redacted, Schedule } from "effect"
 import { randomUUID } from "node:crypto"
-import type { Outcome, PaymentStatus } from "../../src/domain/Payment.js"
+import type { PaymentStatus, TerminalStatus } from "../../src/domain/Payment.js"
 import { OrderId } from "../../src/domain/Payment.js"
 import * as Postgres from "../../src/infra/postgres/Postgres.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
 import { Payments } from "../../src/payments/Payments.js"
-import type { Decision, Reservation } from "../../src/payments/Reservation.js"
+import type { Reservation, ReservationResult } from "../../src/payments/Reservation.js"
 import * as PgTest from "../harness/PgTest.js"
 import * as Proxy from "../harness/Proxy.js"
 
@@ -48,7 +48,7 @@ const reservation = (orderId: OrderId, idempotentKey: string = randomUUID()): Re
   idempotentKey,
   traceparent: Option.none()
 })
-const tags = (decisions: ReadonlyArray<Decision>) => decisions.map((_) => _._tag)
+const tags = (decisions: ReadonlyArray<ReservationResult>) => decisions.map((_) => _._tag)
 
 interface EventRow {
   readonly id: string
@@ -142,7 +142,7 @@ const soon = <A, E, R>(effect: Effect.Effect<A, E, R>, limit: Duration.DurationI
 const check = (
   before: ReadonlyMap<bigint, string>,
   after: ReadonlyMap<bigint, string>,
-  decided: ReadonlyArray<readonly [Reservation, Decision]>
+  decided: ReadonlyArray<readonly [Reservation, ReservationResult]>
 ) => {
   const orderOf = new Map([...after].map(([order, key]) => [key, order]))
   assert.strictEqual(orderOf.size, after.size, "a key has two payments")
@@ -174,7 +174,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           const wake = yield* OutboxWake
           const one = reservation(freshOrder())
           assert.deepStrictEqual(yield* payments.reserve([one]), [{ _tag: "Created" }])
-          yield* soon(wake.rung, "1 second")
+          yield* soon(wake.woken, "1 second")
           assert.deepStrictEqual(yield* paymentsOf(one.orderId), [
             { order_id: String(one.orderId), status: "CREATED", inventory_key: one.idempotentKey }
           ])
@@ -188,7 +188,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           assert.instanceOf(payment.createdAt, Date)
         }))
 
-      it.effect("the same record, the same order, the same key: each has its own answer", () =>
+      it.effect("the same record, the same order, the same key: each gets its own result", () =>
         Effect.gen(function*() {
           const payments = yield* Payments
           const [order, other] = [freshOrder(), freshOrder()]
@@ -225,7 +225,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           ])
         }))
 
-      it.effect("a repeat whose rival of the batch was a repeat itself still gets its payment", () =>
+      it.effect("a reservation behind a repeat with the same order in its batch gets its payment", () =>
         Effect.gen(function*() {
           const payments = yield* Payments
           const [order, other] = [freshOrder(), freshOrder()]
@@ -246,7 +246,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           assert.deepStrictEqual(yield* statusesOf(order), ["CREATED", "FAILED"])
         }))
 
-      it.effect("a payment without a key, as the Go service wrote it, has its order", () =>
+      it.effect("a payment without a key, as the Go service wrote it, takes its order", () =>
         Effect.gen(function*() {
           const payments = yield* Payments
           const sql = yield* SqlClient.SqlClient
@@ -300,7 +300,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           )
         }))
 
-      it.scoped("many at once over the same orders and keys: one payment for each, one event, and no deadlock is seen", () =>
+      it.scoped("concurrent reservations of the same orders and keys: one payment and one event each, and no deadlock", () =>
         Effect.gen(function*() {
           // deadlocks are found by time: found soon, the test takes less of it
           const { payments } = yield* over({ settings: { deadlock_timeout: "20ms" }, maxConnections: 8 })
@@ -376,7 +376,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
     })
 
     describe("settle", () => {
-      const asked = (order: OrderId, outcome: Outcome) =>
+      const asked = (order: OrderId, outcome: TerminalStatus) =>
         Effect.flatMap(Payments, (payments) =>
           payments.settle(order, outcome).pipe(
             Effect.as("OK"),
@@ -395,7 +395,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           ["FAILED", "FAILED", "OK", ["CREATED", "FAILED"]]
         ] as const
       ) {
-        it.effect(`${status}, asked for ${outcome}: ${answer}, and an event only when it moved`, () =>
+        it.effect(`${status}, asked for ${outcome}: ${answer}, and an event only when the status changed`, () =>
           Effect.gen(function*() {
             const payments = yield* Payments
             const order = yield* given(status)
@@ -421,7 +421,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           assert.strictEqual(error._tag, "PaymentNotFound")
         }))
 
-      it.effect("the span that runs is stored with the event", () =>
+      it.effect("the current span is stored with the event", () =>
         Effect.gen(function*() {
           const order = yield* given("CREATED")
           const traceId = yield* Effect.flatMap(
@@ -434,11 +434,11 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           assert.match(event!.traceparent!, new RegExp(`^00-${traceId}-[0-9a-f]{16}-01$`))
         }))
 
-      it.effect("opposite outcomes raced: one wins, the other is told, one event", () =>
+      it.effect("concurrent opposite settlements: one succeeds, the other fails, one event", () =>
         Effect.gen(function*() {
           for (let round = 0; round < 20; round++) {
             const order = yield* given("CREATED")
-            const calls: ReadonlyArray<Outcome> = ["COMPLETED", "FAILED", "COMPLETED", "FAILED"]
+            const calls: ReadonlyArray<TerminalStatus> = ["COMPLETED", "FAILED", "COMPLETED", "FAILED"]
             const answers = yield* Effect.forEach(calls, (outcome) => asked(order, outcome), {
               concurrency: "unbounded"
             })
@@ -448,7 +448,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           }
         }))
 
-      it.scoped("waits for a settlement under way, and then answers by what it left", () =>
+      it.scoped("waits for a running settlement, and answers by the status that it leaves", () =>
         Effect.gen(function*() {
           const sql = yield* SqlClient.SqlClient
           const cases = [
@@ -501,7 +501,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           yield* payments.settle(order, "COMPLETED")
         }))
 
-      it.scoped("a lock that cannot be had in time is asked for again", () =>
+      it.scoped("a lock time-out is attempted again", () =>
         Effect.gen(function*() {
           const { payments } = yield* over({ settings: { lock_timeout: "40ms" } })
           const sql = yield* SqlClient.SqlClient
@@ -515,7 +515,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           assert.deepStrictEqual(yield* statusesOf(order), ["CREATED", "COMPLETED"])
         }))
 
-      it.scoped("the victim of a deadlock is run again", () =>
+      it.scoped("the victim of a deadlock is attempted again", () =>
         Effect.gen(function*() {
           const { payments } = yield* over({ settings: { deadlock_timeout: "500ms" } })
           const sql = yield* SqlClient.SqlClient
@@ -533,7 +533,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           assert.lengthOf(yield* eventsOf(low, high), 2)
         }))
 
-      it.scoped("transactions that cannot be serialized are run again", () =>
+      it.scoped("serialization failures are attempted again", () =>
         Effect.gen(function*() {
           const { payments } = yield* over({ settings: { default_transaction_isolation: "serializable" } })
           const sql = yield* SqlClient.SqlClient
@@ -605,7 +605,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           assert.isAbove(yield* proxy.accepted, held)
         }))
 
-      it.scoped("all connections lost without a word: the pool makes new ones", () =>
+      it.scoped("all connections are cut without an error: the pool opens new ones", () =>
         Effect.gen(function*() {
           const proxy = yield* Proxy.make(yield* PgTest.DatabaseUrl)
           const { sql } = yield* over({ url: proxy.url, maxConnections: 2, connectTimeoutMillis: 300 })

@@ -102,7 +102,7 @@ const hostile: Record<string, string> = {
 }
 
 describe("PostgreSQL as providers set it", () => {
-  it.scopedLive("no setting of the database changes what the service does", () =>
+  it.scopedLive("no setting of the database changes the behaviour of the service", () =>
     Effect.gen(function*() {
       const url = yield* PgTest.freshDatabase
       const name = new URL(url).pathname.slice(1)
@@ -152,7 +152,7 @@ describe("PostgreSQL as providers set it", () => {
       }).pipe(Effect.provide(Layer.merge(all(url), NodeContext.layer)))
     }))
 
-  it.scopedLive("read-only: not ready with the reason, reads go on; when it is writable again it is soon back", () =>
+  it.scopedLive("read-only: not ready with the reason, reads work; ready within seconds when it is writable again", () =>
     Effect.gen(function*() {
       const { database, url } = yield* migrated
       yield* Effect.gen(function*() {
@@ -185,7 +185,7 @@ describe("PostgreSQL as providers set it", () => {
       }).pipe(Effect.provide(all(url)))
     }))
 
-  it.scopedLive("a role may lack rights: all of them are named; with them it needs none to create", () =>
+  it.scopedLive("missing rights of a role are all named; with them the role needs no right to create", () =>
     Effect.gen(function*() {
       const { url } = yield* migrated
       const app = yield* role(url)
@@ -226,7 +226,7 @@ describe("PostgreSQL as providers set it", () => {
       }).pipe(Effect.provide(Layer.merge(all(app.url), NodeContext.layer)))
     }))
 
-  it.scopedLive("tables that are missing: told who may not make them, and where search_path leads away from them", () =>
+  it.scopedLive("missing tables: the error names the role without rights, and a search_path that hides them", () =>
     Effect.gen(function*() {
       const empty = yield* PgTest.freshDatabase
       const refusal = (url: string) =>
@@ -254,7 +254,7 @@ describe("PostgreSQL as providers set it", () => {
       assert.lengthOf(yield* made, 5)
     }))
 
-  it.scopedLive("fewer connections than the pool may have: nobody is refused, all wait for what there is", () =>
+  it.scopedLive("fewer connections than the pool may open: calls wait, none is refused", () =>
     Effect.gen(function*() {
       const { url } = yield* migrated
       const app = yield* role(url, "CONNECTION LIMIT 3")

@@ -87,7 +87,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
   "sequences that are behind their rows",
   (it) => {
     for (const ids of [3, 1_931, 20_000]) {
-      it.effect(`${ids} ids: the next payment and settlement set them forward once, and say so`, () =>
+      it.effect(`${ids} ids behind: the next payment and settlement set the sequences forward once, and log it`, () =>
         Effect.gen(function*() {
           yield* anew
           yield* rows(ids)
@@ -117,7 +117,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
         }))
     }
 
-    it.effect("between repeats, of a settlement alone, and of a batch over both tables", () =>
+    it.effect("collisions between repeats, of a lone settlement, and of a batch over both tables", () =>
       Effect.gen(function*() {
         yield* anew
         const [first, ...more] = orders(10)
@@ -145,7 +145,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
         for (const order of all) assert.strictEqual(yield* stateOf(order), "COMPLETED CREATED,COMPLETED")
       }))
 
-    it.effect("at the start they are found and set forward, before an id collides", () =>
+    it.effect("the start sets sequences forward before an id collides", () =>
       Effect.gen(function*() {
         yield* anew
         yield* rows(1_931)
@@ -177,7 +177,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
           yield* anew
           if (at > 1) yield* rows(10)
           yield* run(...given)
-          yield* sequences.mend("payment")
+          yield* sequences.repair("payment")
           assert.strictEqual((yield* positions).payment, at)
           assert.lengthOf(logged(), 0)
         }
@@ -205,7 +205,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
         yield* run("ALTER SEQUENCE payment_id_seq INCREMENT 1 MINVALUE 1 NO MAXVALUE START 1 RESTART")
       }))
 
-    it.effect("used up: nothing is tried without end, the reason is told where people look, and it ends with its cause", () =>
+    it.effect("used up: no endless retry, the reason in errors, readiness and the log, over when the cause is", () =>
       Effect.gen(function*() {
         yield* anew
         yield* rows(100)
@@ -250,7 +250,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
         yield* soon(reserve([order!]))
       }))
 
-    it.effect("an id near the end of all ids does not take the others with it", () =>
+    it.effect("an id near the largest one does not use up the others", () =>
       Effect.gen(function*() {
         yield* anew
         yield* run("INSERT INTO payment (id, order_id, status) VALUES (9223372036854775800, 3000000000, 'CREATED')")
@@ -262,7 +262,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
         assert.strictEqual(yield* ready, "ok")
       }))
 
-    it.scoped("a role that may not set it gets the statement to run, and goes on when somebody has run it", () =>
+    it.scoped("a role without the right gets the statement to run, and works after it was run", () =>
       Effect.gen(function*() {
         yield* anew
         yield* rows(50)
@@ -289,7 +289,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
         yield* soon(reserveLimited)
       }))
 
-    it.scoped("ids that no sequence makes, one that the table does not own, and rules of somebody else", () =>
+    it.scoped("ids without a sequence, a sequence that the table does not own, and foreign rules", () =>
       Effect.gen(function*() {
         yield* anew
         yield* rows(20)

@@ -2,7 +2,7 @@ import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Fiber, Layer, Option, Queue, Redacted } from "effect"
 import { randomUUID } from "node:crypto"
-import type { Outcome } from "../../src/domain/Payment.js"
+import type { TerminalStatus } from "../../src/domain/Payment.js"
 import { OrderId } from "../../src/domain/Payment.js"
 import * as Postgres from "../../src/infra/postgres/Postgres.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
@@ -92,13 +92,13 @@ const soon = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.timeoutFail(effect, { duration: "30 seconds", onTimeout: () => new Cause.TimeoutException("took too long") })
 
 /** Calls in the order given, all under way when this ends. */
-const callAll = (payments: Payments, calls: ReadonlyArray<readonly [OrderId, Outcome]>) =>
+const callAll = (payments: Payments, calls: ReadonlyArray<readonly [OrderId, TerminalStatus]>) =>
   Effect.forEach(
     calls,
     ([order, outcome]) => Effect.zipLeft(Effect.fork(answer(payments, order, outcome)), Effect.yieldNow())
   )
 
-const answer = (payments: Payments, order: OrderId, outcome: Outcome) =>
+const answer = (payments: Payments, order: OrderId, outcome: TerminalStatus) =>
   payments.settle(order, outcome).pipe(
     Effect.as("OK"),
     Effect.catchAll((error) =>
@@ -107,7 +107,7 @@ const answer = (payments: Payments, order: OrderId, outcome: Outcome) =>
   )
 
 layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Settlements", (it) => {
-  it.scoped("calls that wait together are one statement, and each has its own answer", () =>
+  it.scoped("calls that wait together are one statement, and each gets its own answer", () =>
     Effect.gen(function*() {
       const { occupy, open, payments, sent } = yield* gated
       const orders = yield* created(40)
@@ -130,7 +130,7 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Settl
       assert.deepStrictEqual(yield* toldOf(orders), expected)
     }))
 
-  it.scoped("more calls than the groups under way may have are all answered", () =>
+  it.scoped("more calls than fit into the running groups are all answered", () =>
     Effect.gen(function*() {
       const { occupy, open, payments, sent } = yield* gated
       const orders = yield* created(1_600)
@@ -173,7 +173,7 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Settl
       )
     }))
 
-  it.scoped("the same order in one group: the first call wins, the others are told, and there is one event", () =>
+  it.scoped("the same order in one group: the first call settles it, the others get its status, one event", () =>
     Effect.gen(function*() {
       const { occupy, open, payments, sent } = yield* gated
       const [one, two] = yield* created(2)
@@ -215,7 +215,7 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Settl
       assert.lengthOf(yield* eventsOf(orders.slice(0, 1)), 0)
     }))
 
-  it.scoped("what nobody waits for any more is committed all the same, and announced to the relay", () =>
+  it.scoped("a settlement whose caller was interrupted is committed, and wakes the relay", () =>
     Effect.gen(function*() {
       const { open, payments, sent, wake } = yield* gated
       const [order] = yield* created(1)
@@ -223,7 +223,7 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Settl
       yield* soon(Queue.take(sent))
       yield* soon(Fiber.interrupt(call))
       yield* open
-      yield* soon(wake.rung)
+      yield* soon(wake.woken)
       assert.deepStrictEqual(yield* statusesOf([order!]), ["COMPLETED"])
       assert.deepStrictEqual(yield* toldOf([order!]), ["COMPLETED"])
     }))
@@ -264,7 +264,7 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Settl
       }
     }))
 
-  it.scoped("a row that somebody holds holds up its own call only", () =>
+  it.scoped("a locked row delays only its own call", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       const { occupy, open, payments } = yield* gated
@@ -291,7 +291,7 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Settl
       assert.lengthOf(yield* eventsOf(orders), 19)
     }))
 
-  it.scoped("a transaction that takes the same rows in another order: both get on", () =>
+  it.scoped("a transaction that locks the same rows in another order: both finish", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       const { occupy, open, payments } = yield* gated
@@ -317,7 +317,7 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Settl
       assert.strictEqual(yield* soon(Fiber.join(second!)), "OK")
     }))
 
-  it.scoped("groups of several processes and reservations over the same orders: one outcome, one event", () =>
+  it.scoped("groups of several processes and reservations over the same orders: one terminal status, one event", () =>
     Effect.gen(function*() {
       const url = Redacted.make(yield* PgTest.DatabaseUrl)
       const build = Layer.fresh(withSettleAll((real) => real)).pipe(

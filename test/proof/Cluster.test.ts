@@ -27,10 +27,10 @@ const writer = Effect.gen(function*() {
   } as const
 })
 
-layer(cluster, { timeout: "120 seconds", excludeTestServices: true })("three brokers", (it) => {
+layer(cluster, { timeout: "120 seconds", excludeTestServices: true })("P1 P3 P8: three brokers", (it) => {
   for (const delivery of ["at-least-once", "exactly-once"]) {
     it.scoped(
-      `${delivery}: the broker that coordinates the group and leads a part of the topics is killed`,
+      `${delivery}: the broker that coordinates the group and leads some partitions is killed`,
       () =>
         Effect.gen(function*() {
           const cluster = yield* AtCluster
@@ -70,7 +70,7 @@ layer(cluster, { timeout: "120 seconds", excludeTestServices: true })("three bro
     )
   }
 
-  it.scoped("a broker gives a partition away while others owe an answer: what they take is not sent to them again", () =>
+  it.scoped("a broker loses a partition while others have not answered: their records are not sent again", () =>
     Effect.gen(function*() {
       const { onTopic, records, send } = yield* writer
       let first: number | undefined
@@ -91,7 +91,7 @@ layer(cluster, { timeout: "120 seconds", excludeTestServices: true })("three bro
       assert.strictEqual(yield* onTopic, records.length)
     }))
 
-  it.scoped("a broker takes nothing for all attempts: what others have taken is not sent with the next", () =>
+  it.scoped("one broker fails all attempts: records that others took are not sent with the next batch", () =>
     Effect.gen(function*() {
       const { onTopic, records, send } = yield* writer
       let first: number | undefined
@@ -110,7 +110,7 @@ layer(cluster, { timeout: "120 seconds", excludeTestServices: true })("three bro
       assert.strictEqual(yield* onTopic, records.length)
     }))
 
-  it.scoped("a broker refuses a record: what others have taken is not sent again when the rest is", () =>
+  it.scoped("a broker refuses a record: records that others took are not sent again with the rest", () =>
     Effect.gen(function*() {
       const { byPartition, onTopic, records, send } = yield* writer
       const spoiled = records.map((record, n) => n === 7 ? { ...record, value: "x".repeat(2_000_000) } : record)

@@ -225,14 +225,17 @@ const ofRelays = points.filter((point) => rehearsals[point].victim === relay.vic
 // what was sent again once is told by every later audit of these services
 const resends = (point: CrashPointName) => rehearsals[point].noResends ? 0 : rehearsals[point].mended ? 1 : 2
 
-describe("a process that is killed at its worst moment, under load, loses and doubles nothing", () => {
-  layer(Relays.Default, { timeout: "60 seconds", excludeTestServices: true })("relays, one after the other", (it) => {
-    for (const point of [...ofRelays].sort((a, b) => resends(a) - resends(b))) {
-      it.effect(point, () => Effect.flatMap(Relays, ({ broker, saga }) => rehearse(point, saga, broker)), 120_000)
+describe("a process that is killed at its worst moment under load loses and doubles nothing", () => {
+  layer(Relays.Default, { timeout: "60 seconds", excludeTestServices: true })(
+    "P1 P2 P3 P4 P5 P7 P8: relays, one after the other",
+    (it) => {
+      for (const point of [...ofRelays].sort((a, b) => resends(a) - resends(b))) {
+        it.effect(point, () => Effect.flatMap(Relays, ({ broker, saga }) => rehearse(point, saga, broker)), 120_000)
+      }
     }
-  })
+  )
 
-  describe.concurrent("in a world of its own", () => {
+  describe.concurrent("P1 P2 P3 P4 P5 P7 P8: in a world of its own", () => {
     for (const point of points.filter((point) => !ofRelays.includes(point))) {
       it.scopedLive(point, () =>
         Effect.gen(function*() {

@@ -38,7 +38,7 @@ const change = (saga: Saga.Saga, shards: number) =>
     ({ code, stderr }) => assert.strictEqual(code, 0, stderr)
   )
 
-describe.concurrent("every event once on the topic, under load", () => {
+describe.concurrent("P4: every event once on the topic, under load", () => {
   it.scopedLive("two relays, one killed and another added", () =>
     Effect.gen(function*() {
       const saga = yield* make()
@@ -61,7 +61,7 @@ describe.concurrent("every event once on the topic, under load", () => {
     }), limit)
 
   it.scopedLive(
-    "a relay stands still for longer than its lease, and believes that it owns what others have",
+    "a relay is frozen for longer than its lease, and goes on as if it owned its shards",
     () =>
       Effect.gen(function*() {
         const saga = yield* make()
@@ -85,7 +85,7 @@ describe.concurrent("every event once on the topic, under load", () => {
     limit
   )
 
-  it.scopedLive("the delivery is changed on a live system, there and back", () =>
+  it.scopedLive("the delivery is changed on a running system, and changed back", () =>
     Effect.gen(function*() {
       const saga = yield* make({ env: atLeastOnce })
       yield* saga.serve(["consumer", "grpc"])
@@ -115,7 +115,7 @@ describe.concurrent("every event once on the topic, under load", () => {
     }), limit)
 
   it.scopedLive(
-    "the number of shards is changed, one relay standing still over it and another killed",
+    "the number of shards is changed, while one relay is frozen and another killed",
     () =>
       Effect.gen(function*() {
         const saga = yield* make()

@@ -16,8 +16,8 @@ const pointsOf = (...parts: ReadonlyArray<string>) =>
   (Object.keys(crashPoints) as ReadonlyArray<CrashPointName>)
     .filter((point) => parts.includes(point.split("-")[0]!) && !others.includes(point))
 
-describe.concurrent("every event once on the topic, whatever happens", () => {
-  it.scopedLive("a process dies at each of its moments, and another one goes on", () =>
+describe.concurrent("P4: every event once on the topic, whatever fails", () => {
+  it.scopedLive("a process dies at each crash point, and another one goes on", () =>
     Effect.gen(function*() {
       const saga = yield* Saga.make({
         ordersPerSecond: 15,
@@ -59,7 +59,7 @@ describe.concurrent("every event once on the topic, whatever happens", () => {
     }), limit)
 
   it.scopedLive(
-    "two instances meet every fault of the servers, of the network and of each other",
+    "two instances meet every fault of servers, network and instances",
     () =>
       Effect.gen(function*() {
         const ground = yield* Ground.make({ instances: 2, ordersPerSecond: 20, delivery: "exactly-once" })

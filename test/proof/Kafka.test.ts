@@ -39,7 +39,7 @@ const nothingDead = Effect.fnUntraced(function*({ tables, topics, world }: Saga.
   for (const { value } of letters) assert.strictEqual(String(value), "no event")
 }, Effect.scoped)
 
-layer(Alone.Default, options)("a broker", (it) => {
+layer(Alone.Default, options)("P1 P3 P8: a broker", (it) => {
   it.scoped("the broker stands still for 40 s", () =>
     Effect.gen(function*() {
       const { kafka, saga } = yield* Alone
@@ -71,7 +71,7 @@ const lastWords = (records: ReadonlyArray<Topics.Read>) => {
 const producerOf = (record: Topics.Read) => Impostor.authorOf(record).producerId
 
 it.scopedLive(
-  "the broker has forgotten the producer, and begins anew with it: a new producer goes on, nothing is lost",
+  "the broker has forgotten the producer: a new producer goes on, nothing is lost",
   () =>
     Effect.gen(function*() {
       const kafka = yield* Restartable.make("kafka", {
@@ -99,7 +99,7 @@ it.scopedLive(
   limit
 )
 
-layer(Together.Default, options)("a broker of many", (it) => {
+layer(Together.Default, options)("P1 P7: a broker with many worlds", (it) => {
   it.scoped("a topic is missing: its events wait, and count no attempt", () =>
     Effect.gen(function*() {
       const { program, saga } = yield* Together
@@ -118,7 +118,7 @@ layer(Together.Default, options)("a broker of many", (it) => {
     }), limit)
 
   it.scoped(
-    "a record is too large: its order alone waits, and goes on when there is room",
+    "a record is too large: only its order waits, and goes on when the topic takes it",
     () =>
       Effect.gen(function*() {
         const { saga } = yield* Together
@@ -164,7 +164,7 @@ layer(Together.Default, options)("a broker of many", (it) => {
   )
 
   it.scoped(
-    "the broker takes the producer for another one: a new producer goes on, in order",
+    "the broker fences the producer: a new producer goes on, in order",
     () =>
       Effect.gen(function*() {
         const { program, saga } = yield* Together

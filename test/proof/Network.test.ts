@@ -22,14 +22,17 @@ const outlives = Effect.fnUntraced(function*(
   assert.deepStrictEqual(ground.deserted, [])
 })
 
-layer(Layer.scoped(Network, ground), { timeout: "240 seconds", excludeTestServices: true })("the network", (it) => {
-  it.effect("connections are cut, and refused", () => outlives("cut"), 240_000)
-  it.effect("bytes are late", () => outlives("delayed"), 240_000)
-  it.effect("bytes stand still", () => outlives("stalls"), 240_000)
-  it.effect(
-    "every connection is cut in the middle of an answer",
-    () => outlives("answers torn", ["postgres", "kafka"]),
-    240_000
-  )
-  it.effect("what is asked arrives, and the answers are swallowed", () => outlives("answers swallowed"), 240_000)
-})
+layer(Layer.scoped(Network, ground), { timeout: "240 seconds", excludeTestServices: true })(
+  "P1 P3 P8: the network",
+  (it) => {
+    it.effect("connections are cut, and refused", () => outlives("cut"), 240_000)
+    it.effect("bytes are late", () => outlives("delayed"), 240_000)
+    it.effect("bytes stand still", () => outlives("stalls"), 240_000)
+    it.effect(
+      "every connection is cut in the middle of an answer",
+      () => outlives("answers torn", ["postgres", "kafka"]),
+      240_000
+    )
+    it.effect("requests arrive, and the answers are lost", () => outlives("answers swallowed"), 240_000)
+  }
+)

@@ -90,7 +90,7 @@ const statistic = ({ tables }: Saga.Saga, name: string) =>
 
 const ground = Layer.scoped(WithPostgres, make)
 
-layer(ground, { timeout: "60 seconds", excludeTestServices: true })("PostgreSQL", (it) => {
+layer(ground, { timeout: "60 seconds", excludeTestServices: true })("P1: PostgreSQL", (it) => {
   it.scoped("PostgreSQL crashes and comes back", () =>
     Effect.gen(function*() {
       const { postgres, program, saga } = yield* WithPostgres
@@ -129,7 +129,7 @@ layer(ground, { timeout: "60 seconds", excludeTestServices: true })("PostgreSQL"
     }), limit)
 
   it.scoped(
-    "every third COMMIT meets a rival: the transaction is run again as a whole, and callers are not told",
+    "every third COMMIT conflicts: the transaction is repeated as a whole, and callers get no error",
     () =>
       Effect.gen(function*() {
         const { program, saga } = yield* WithPostgres
@@ -150,7 +150,7 @@ layer(ground, { timeout: "60 seconds", excludeTestServices: true })("PostgreSQL"
     limit
   )
 
-  it.scoped("a real deadlock with another session, and we are the victim", () =>
+  it.scoped("a deadlock with another session that the service loses", () =>
     Effect.gen(function*() {
       const { program, saga } = yield* WithPostgres
       const { databaseUrl, inventory } = saga.world

@@ -1,21 +1,21 @@
-/** What is promised, how it is kept, the tests that would see it broken, and what breaks it. */
+/** A promise, how it is kept, the tests that fail when it is broken, and what would break it. */
 export interface Promised {
   readonly promise: string
   readonly kept: string
-  /** A file below test/, and names of its tests as they are written there. */
+  /** A file below test/, and names of its tests as written there. A proof has the promise's id in a title. */
   readonly tests: ReadonlyArray<readonly [file: string, ...names: ReadonlyArray<string>]>
   readonly breaks: string
 }
 
-const crashes = "a process that is killed at its worst moment, under load, loses and doubles nothing"
+const crashes = "a process that is killed at its worst moment under load loses and doubles nothing"
 const instances = "${count} instances, killed, stopped and added in turn: nothing lost, nothing doubled, order kept"
 const zombie = "frozen for longer than the lease and the session: it changes no row, moves no offset, sends nothing"
-const lateAnswer = "a relay whose answer comes late changes nothing of what its heir holds"
-const unsent = "a relay that froze with a claim that it had not sent never sends it, and says what it dropped"
+const lateAnswer = "a relay whose answer comes late changes no event of its successor"
+const unsent = "a relay that was frozen with an unsent claim never sends it, and logs the dropped events"
 const blocked = "an event loop that is blocked for longer than the lease and the session: another instance takes over"
 const brokerCrashes = "the broker is killed, with it the group's coordinator, and comes back"
-const cluster = "${delivery}: the broker that coordinates the group and leads a part of the topics is killed"
-const model = "${sequences} sequences of records, settlements, relays, crashes: every step is as the model says"
+const cluster = "${delivery}: the broker that coordinates the group and leads some partitions is killed"
+const model = "${sequences} sequences of records, settlements, relays, crashes: every step agrees with the model"
 const stops = "${signal}: finishes in time, keeps nothing back, and a second process ends the work without doubles"
 
 export const promises: Readonly<Record<string, Promised>> = {
@@ -23,7 +23,7 @@ export const promises: Readonly<Record<string, Promised>> = {
     promise:
       "No accepted record is lost: not by a crash at any point, not by a restart of any dependency, not by a rebalance.",
     kept:
-      "The offset moves only when the database has committed and the dead letters are on their topic. Redis is told after the commit. An infrastructure failure is waited for with the batch in hand.",
+      "The consumer commits an offset only after the database has committed and the dead letters are on their topic. It writes to Redis after the commit. During an infrastructure failure it keeps the batch and repeats the step.",
     tests: [
       ["proof/CrashPoints.test.ts", crashes],
       ["proof/Service.test.ts", "killed and started again: nothing lost, nothing doubled, order kept", instances],
@@ -45,30 +45,30 @@ export const promises: Readonly<Record<string, Promised>> = {
       ]
     ],
     breaks:
-      "An offset that is committed before the transaction, or over a batch that is worked on; a key that is in Redis before its payment is."
+      "An offset that is committed before the transaction, or beyond an unfinished batch; a key in Redis before its payment exists."
   },
   P2: {
     promise: "One payment per order and one event per transition, whatever is redelivered.",
     kept:
-      "Unique keys on the order and on the inventory key: a batch with a repeat is written again without it. A settlement locks the payment row, and writes an event only when it has moved it, in the same statement.",
+      "Unique keys on the order and on the inventory key: a batch with a repeat is written again without it. A settlement locks the payment row, and writes an event only when it changes the status, in the same statement.",
     tests: [
       ["proof/model/Model.test.ts", model],
       ["proof/CrashPoints.test.ts", crashes],
       [
         "payments/Payments.test.ts",
         "any batches over few orders and keys: as the model says",
-        "opposite outcomes raced: one wins, the other is told, one event",
+        "concurrent opposite settlements: one succeeds, the other fails, one event",
         "a commit that fails is a failure, and leaves neither payment nor event"
       ],
       ["e2e/Scenario.test.ts", "no duplicate gives a second payment, and the metrics tell each kind"]
     ],
-    breaks: "An event in a transaction of its own; an event for a payment that did not move."
+    breaks: "An event in a transaction of its own; an event for a payment whose status did not change."
   },
   P3: {
     promise:
       "Every committed event reaches `payment` at least once, and exactly once as long as no process or broker dies between the send and the mark.",
     kept:
-      "An event is WAIT until the broker's acknowledgement is in the database. The producer is idempotent: an attempt without an answer is repeated with the same sequence numbers, and of several brokers none gets again what it has answered for. What was sent is held until it is marked, and no failure of another claim ends that.",
+      "An event is WAIT until the database records the broker's acknowledgement. The producer is idempotent: it repeats an attempt without an answer with the same sequence numbers, and sends no broker the records that it has answered for. The relay keeps the lease of sent events until they are marked; no failure of another claim ends that.",
     tests: [
       ["proof/CrashPoints.test.ts", crashes],
       ["proof/Service.test.ts", "two instances, an hour fast and an hour slow: no lease that is alive is taken"],
@@ -76,35 +76,35 @@ export const promises: Readonly<Record<string, Promised>> = {
       [
         "proof/Cluster.test.ts",
         cluster,
-        "a broker gives a partition away while others owe an answer: what they take is not sent to them again",
-        "a broker takes nothing for all attempts: what others have taken is not sent with the next",
-        "a broker refuses a record: what others have taken is not sent again when the rest is"
+        "a broker loses a partition while others have not answered: their records are not sent again",
+        "one broker fails all attempts: records that others took are not sent with the next batch",
+        "a broker refuses a record: records that others took are not sent again with the rest"
       ],
       [
         "outbox/leased/Relay.test.ts",
-        "one refused record holds up nobody else, and nobody else is sent twice for it",
-        "holds its lease until what it has sent is marked, however long the mark is on its way",
-        "a look that fails takes nothing from what was sent and is being marked, and is made again"
+        "a refused record delays no other event, and no other event is sent twice",
+        "keeps its lease until the events that it sent are marked, also when the mark is slow",
+        "a failed claim interrupts no mark of sent events, and is repeated"
       ]
     ],
-    breaks: "A mark before the acknowledgement; an attempt that is repeated through another producer."
+    breaks: "A mark before the acknowledgement; an attempt repeated through another producer."
   },
   P4: {
     promise:
       "For one order, CREATED comes before the terminal event on the topic, also with many relays, retries, crashes and rebalances. A resend (same key) can come late only from a worker that froze between its last look at the lease and the bytes leaving it; delivery `exactly-once` excludes that too.",
     kept:
-      "An event is claimed, or leased when it is written, only when all before it of its order are DONE. The body tells which comes first, not an id: a sequence may be set back. An order keeps the number of partitions that the topic had when its payment was created, so its events share one partition. A worker looks at its lease right before each attempt.",
+      "An event is claimed, or leased when it is written, only when all earlier events of its order are DONE. The body defines which comes first, not an id: a sequence may be set back. An order keeps the number of partitions that the topic had when its payment was created, so its events share one partition. A worker checks its lease right before each attempt.",
     tests: [
       [
         "proof/ExactlyOnce.test.ts",
         "two relays, one killed and another added",
-        "a relay stands still for longer than its lease, and believes that it owns what others have",
-        "the delivery is changed on a live system, there and back"
+        "a relay is frozen for longer than its lease, and goes on as if it owned its shards",
+        "the delivery is changed on a running system, and changed back"
       ],
       [
         "proof/ExactlyOnceFaults.test.ts",
-        "a process dies at each of its moments, and another one goes on",
-        "two instances meet every fault of the servers, of the network and of each other"
+        "a process dies at each crash point, and another one goes on",
+        "two instances meet every fault of servers, network and instances"
       ],
       ["proof/exactlyOnce/Replay.test.ts", "the real parts follow ${followed} schedules of the model, step by step"],
       ["proof/CrashPoints.test.ts", crashes],
@@ -115,17 +115,17 @@ export const promises: Readonly<Record<string, Promised>> = {
         "under contention, an order's next event is never claimed before its first is DONE"
       ],
       [
-        "outbox/Handover.test.ts",
-        "an event waits in the table while an earlier one of its order is not done, and that is announced"
+        "outbox/Dispatch.test.ts",
+        "an event waits in the table while an earlier one of its order is not DONE, and the relay is woken"
       ],
       [
         "outbox/SetBack.test.ts",
-        "under a relay at work: CREATED comes first, and what has an id below its floor is found",
-        "under an exactly-once relay at work: CREATED comes first, and each comes once"
+        "under a running relay: CREATED comes first, and events with ids below its cursor are found",
+        "under a running exactly-once relay: CREATED comes first, and each comes once"
       ],
       [
         "proof/Relays.test.ts",
-        "a topic gets partitions, with both deliveries at work: orders stay, new ones use them all"
+        "a topic gets partitions, with both deliveries running: orders stay, new ones use them all"
       ]
     ],
     breaks:
@@ -133,7 +133,7 @@ export const promises: Readonly<Record<string, Promised>> = {
   },
   P5: {
     promise: "A resend carries the same key, body and `idempotent_key`.",
-    kept: "The body is made once, when its row is inserted, and is sent as it is stored.",
+    kept: "The body is made once, when its row is inserted, and sent as it is stored.",
     tests: [
       ["proof/CrashPoints.test.ts", crashes],
       ["proof/Service.test.ts", lateAnswer],
@@ -157,12 +157,12 @@ export const promises: Readonly<Record<string, Promised>> = {
         "two instances, an hour fast and an hour slow: no lease that is alive is taken",
         "a lease that is dead is taken, a refusal backs off for seconds, and only what is old is pruned"
       ],
-      ["outbox/Outbox.test.ts", "a live lease is never taken, a dead one is, and who lost it changes nothing"],
-      ["outbox/leased/Relay.test.ts", "a lease that nobody can renew ends here too"],
+      ["outbox/Outbox.test.ts", "a live lease is never taken, a dead one is, and its former worker changes nothing"],
+      ["outbox/leased/Relay.test.ts", "a lease that cannot be renewed ends in the worker too"],
       [
-        "outbox/Handover.test.ts",
-        "a payment and a settlement hand over their events, under a lease that nobody else can take",
-        "what was handed over longer ago than its lease is not sent"
+        "outbox/Dispatch.test.ts",
+        "creation and settlement dispatch their events, under a lease that no other relay can take",
+        "events that were dispatched longer ago than their lease are not sent"
       ]
     ],
     breaks: "A statement without the token; a lease that is compared with the clock of a worker."
@@ -170,26 +170,27 @@ export const promises: Readonly<Record<string, Promised>> = {
   P7: {
     promise: "One bad event or record never holds up another order.",
     kept:
-      "Records that cannot be read become dead letters. What the broker refuses is found event by event, backs off, and is DEAD in the end; a claim passes over its order alone.",
+      "Records that cannot be read become dead letters. The relay isolates a refused event; it backs off, and is DEAD in the end; claims leave out only its order.",
     tests: [
       [
         "proof/strangers/Kafka.test.ts",
-        "${strangers} of them, with good ones between: each becomes what it should, and nobody is held up"
+        "${strangers} of them, with good ones between: each gets its result, and no order is delayed"
       ],
-      ["proof/Kafka.test.ts", "a record is too large: its order alone waits, and goes on when there is room"],
+      ["proof/Kafka.test.ts", "a record is too large: only its order waits, and goes on when the topic takes it"],
       ["proof/CrashPoints.test.ts", crashes],
       [
         "e2e/Scenario.test.ts",
         "a record that is no inventory event is a dead letter, byte for byte, and holds nobody up"
       ],
       ["outbox/Outbox.test.ts", "a dead event blocks its own order and no other"],
-      ["outbox/leased/Relay.test.ts", "a topic that does not exist holds up no other, and burns no attempt"]
+      ["outbox/leased/Relay.test.ts", "a missing topic delays no other topic, and counts no attempt"]
     ],
     breaks: "A batch that fails as a whole for one of its records."
   },
   P8: {
     promise: "A broker outage of any length loses nothing and sends nothing to the dead.",
-    kept: "Only a refusal of this very record counts as an attempt. An outage is waited for, for as long as it takes.",
+    kept:
+      "Only a refusal of this record counts as an attempt. The relay waits for the end of an outage, however long it is.",
     tests: [
       ["proof/Kafka.test.ts", "the broker stands still for 40 s"],
       ["proof/Cluster.test.ts", cluster],
@@ -201,13 +202,13 @@ export const promises: Readonly<Record<string, Promised>> = {
         "Kafka arrives later: alive and not ready until then, and nobody has to start the program again"
       ]
     ],
-    breaks: "An attempt that is counted when nobody has answered."
+    breaks: "An attempt that is counted without an answer of the broker."
   },
   P9: {
     promise:
       "SIGTERM or SIGINT: stop taking work, finish what is in hand, give back what was not sent, leave the group, exit 0 within the limit.",
     kept:
-      "Every part drains within 70 % of `SHUTDOWN_TIMEOUT`: statements end, offsets are committed, the answer that the broker owes is marked, the rest is released.",
+      "Every part drains within 70 % of `SHUTDOWN_TIMEOUT`: statements end, offsets are committed, acknowledged events are marked, the other leases are released.",
     tests: [
       ["proof/Service.test.ts", instances],
       [
@@ -216,11 +217,11 @@ export const promises: Readonly<Record<string, Promised>> = {
         "a relay alone in its process: nothing is kept back, and nothing is sent twice",
         "a process that cannot stop in time ends at the limit, not with 0, and says so"
       ],
-      ["outbox/leased/Relay.test.ts", "a stop lets the send in hand finish, and gives back what was not sent"],
-      ["outbox/Handover.test.ts", "a stop gives back what was handed over and not sent"],
+      ["outbox/leased/Relay.test.ts", "a stop finishes the send in hand, and releases unsent events"],
+      ["outbox/Dispatch.test.ts", "a stop releases dispatched events that were not sent"],
       ["grpc/Server.test.ts", "a stop: health says so, streams end, calls in hand finish"]
     ],
-    breaks: "A stop that waits for nobody, or that ends the process under a claim."
+    breaks: "A stop that does not wait for running work."
   },
   P10: {
     promise: "Several instances of every part may run at once.",
@@ -230,7 +231,7 @@ export const promises: Readonly<Record<string, Promised>> = {
       [
         "proof/Service.test.ts",
         instances,
-        "killed half-way through the migrations, beside others that start: they migrate, and take the load"
+        "killed in the middle of the migrations, beside other instances that start: they migrate and take the load"
       ],
       [
         "outbox/Outbox.test.ts",
@@ -239,21 +240,21 @@ export const promises: Readonly<Record<string, Promised>> = {
       ["infra/postgres/Migrations.test.ts", "by four at once: one applies them, all succeed"],
       [
         "payments/Payments.test.ts",
-        "many at once over the same orders and keys: one payment for each, one event, and no deadlock is seen"
+        "concurrent reservations of the same orders and keys: one payment and one event each, and no deadlock"
       ]
     ],
-    breaks: "A claim that does not look at leases; rows that are locked in no order."
+    breaks: "A claim that ignores leases; rows that are locked in no order."
   },
   P11: {
     promise:
       "Every failure that a caller can act on is typed, and says what to do. Secrets and payloads never reach a log.",
     kept:
-      "gRPC answers by the table of the contract, commands by their exit codes, settings by name, problem and example. Secrets are redacted where they are read.",
+      "gRPC answers by the table of the contract, commands by their exit codes, settings by name, problem and example. Secrets are redacted where the program reads them.",
     tests: [
-      ["proof/strangers/Grpc.test.ts", "${requests} requests: each has an answer, and others are served"],
+      ["proof/strangers/Grpc.test.ts", "${requests} requests: each gets an answer, and others are served"],
       [
         "proof/strangers/Http.test.ts",
-        "${requests} requests, then clients that are slow: all are sent away, and /livez answers"
+        "${requests} requests, then slow clients: all are disconnected, and /livez answers"
       ],
       [
         "grpc/PaymentsApi.test.ts",
@@ -261,16 +262,16 @@ export const promises: Readonly<Record<string, Promised>> = {
         "a bug: INTERNAL without its cause, which is logged once as an error"
       ],
       ["e2e/Start.test.ts", "a bad configuration ends it with 2, and all problems are told at once, without secrets"],
-      ["domain/InventoryEvent.test.ts", "names what is wrong, and quotes nothing of the payload"],
+      ["domain/InventoryEvent.test.ts", "names the fault, and quotes nothing of the payload"],
       ["infra/runtime/Setting.test.ts", "nothing of any password that a URL can hold"]
     ],
-    breaks: "An error that is passed on with its cause; a URL that is logged as it was given."
+    breaks: "An error that is answered with its cause; a URL that is logged as given."
   },
   P12: {
     promise:
       "Nothing stands still in silence: what makes no progress is not ready within 10 s, with the reason, in `/readyz`, a metric and one log line.",
     kept:
-      "Each batch, claim and shard in hand is timed by a clock that never jumps. Lag comes from the ends of the partitions, also while nothing can be read. The database is probed for writes.",
+      "The monotonic clock times each batch, claim and shard in hand. Lag comes from the ends of the partitions, also while nothing can be read. A probe checks that the database takes writes.",
     tests: [
       [
         "infra/runtime/Waiting.test.ts",
@@ -279,14 +280,14 @@ export const promises: Readonly<Record<string, Promised>> = {
       ],
       [
         "payments/Providers.test.ts",
-        "read-only: not ready with the reason, reads go on; when it is writable again it is soon back"
+        "read-only: not ready with the reason, reads work; ready within seconds when it is writable again"
       ],
       [
         "proof/Relays.test.ts",
-        "a statement of an exactly-once relay is broken: it is counted and told, and ends the process"
+        "a statement of an exactly-once relay is broken: it is counted and logged, and ends the process"
       ]
     ],
-    breaks: "A retry that reports to nobody; a probe that only reads."
+    breaks: "A retry without a report; a probe that only reads."
   },
   P13: {
     promise:
@@ -306,7 +307,7 @@ export const promises: Readonly<Record<string, Promised>> = {
       ["inventory/InventoryConsumer.test.ts", "1,000 malformed records with 8 KB of headers each, then a good one"],
       [
         "proof/strangers/Kafka.test.ts",
-        "${strangers} of them, with good ones between: each becomes what it should, and nobody is held up"
+        "${strangers} of them, with good ones between: each gets its result, and no order is delayed"
       ]
     ],
     breaks: "A decoder that recurses or backtracks; a bound that is checked after decoding."

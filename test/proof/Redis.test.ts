@@ -51,7 +51,7 @@ const outlives = Effect.fnUntraced(function*(
   }
 })
 
-layer(Layer.scoped(WithRedis, make), { timeout: "60 seconds", excludeTestServices: true })("Redis", (it) => {
+layer(Layer.scoped(WithRedis, make), { timeout: "60 seconds", excludeTestServices: true })("P1: Redis", (it) => {
   it.effect("Redis is gone, and comes back", () => outlives(({ crash }) => crash, ({ start }) => start), 240_000)
 
   it.effect("Redis restarts", () => outlives(({ restart }) => restart), 240_000)
@@ -74,7 +74,7 @@ layer(Layer.scoped(WithRedis, make), { timeout: "60 seconds", excludeTestService
       ({ command }) => command("CONFIG", "SET", "maxmemory", "0")
     ), 240_000)
 
-  it.effect("Redis is a read-only replica of a primary that is not there", () =>
+  it.effect("Redis is a read-only replica without its primary", () =>
     outlives(
       ({ command }) => command("REPLICAOF", "127.0.0.1", "1"),
       ({ command }) => command("REPLICAOF", "NO", "ONE")

@@ -37,7 +37,7 @@ const times = (program: Program.Program, text: string) => program.stderr().split
 const says = (program: Program.Program, text: string) =>
   Effect.sync(() => assert.include(program.stderr(), text)).pipe(eventually())
 
-describe.concurrent("relays", () => {
+describe.concurrent("P4 P12: relays", () => {
   for (const [delivery, shift] of [["at-least-once", 2 * hour], ["exactly-once", -240 * hour]] as const) {
     it.scopedLive(
       `the clock of the host is ${shift / hour} hours off (${delivery}): records have the database's time`,
@@ -66,7 +66,7 @@ describe.concurrent("relays", () => {
   }
 
   it.scopedLive(
-    "a topic gets partitions, with both deliveries at work: orders stay, new ones use them all",
+    "a topic gets partitions, with both deliveries running: orders stay, new ones use them all",
     () =>
       Effect.gen(function*() {
         const saga = yield* Saga.make({ env: of("at-least-once") })
@@ -96,7 +96,7 @@ describe.concurrent("relays", () => {
   )
 
   it.scopedLive(
-    "a statement of an exactly-once relay is broken: it is counted and told, and ends the process",
+    "a statement of an exactly-once relay is broken: it is counted and logged, and ends the process",
     () =>
       Effect.gen(function*() {
         const saga = yield* Saga.make({ env: of("exactly-once") })

@@ -95,7 +95,7 @@ const published = ({ tables }: Saga.Saga, events: number) =>
     eventually()
   )
 
-describe.concurrent("instances that die", () => {
+describe.concurrent("P1 P2 P4 P9 P10: instances that die", () => {
   it.scopedLive("killed and started again: nothing lost, nothing doubled, order kept", () =>
     Effect.gen(function*() {
       const saga = yield* Saga.make({ env })
@@ -125,7 +125,7 @@ describe.concurrent("instances that die", () => {
   }
 
   it.scopedLive(
-    "killed half-way through the migrations, beside others that start: they migrate, and take the load",
+    "killed in the middle of the migrations, beside other instances that start: they migrate and take the load",
     () =>
       Effect.gen(function*() {
         const saga = yield* Saga.make({ env })
@@ -148,7 +148,7 @@ class AtBroker extends Context.Tag("test/AtBroker")<AtBroker, Broker.Broker>() {
 
 const zombies = Layer.scoped(AtBroker, Broker.make)
 
-layer(zombies, { timeout: "60 seconds", excludeTestServices: true })("zombies", (it) => {
+layer(zombies, { timeout: "60 seconds", excludeTestServices: true })("P4 P5 P6 P8: zombies", (it) => {
   it.scoped(
     "frozen for longer than the lease and the session: it changes no row, moves no offset, sends nothing",
     () =>
@@ -187,7 +187,7 @@ layer(zombies, { timeout: "60 seconds", excludeTestServices: true })("zombies", 
     200_000
   )
 
-  it.scoped("a relay whose answer comes late changes nothing of what its heir holds", () =>
+  it.scoped("a relay whose answer comes late changes no event of its successor", () =>
     Effect.gen(function*() {
       const broker = yield* AtBroker
       const saga = yield* Saga.make({ env, servers: { kafkaBrokers: broker.brokers } })
@@ -221,7 +221,7 @@ layer(zombies, { timeout: "60 seconds", excludeTestServices: true })("zombies", 
     }), 120_000)
 
   it.scoped(
-    "a relay that froze with a claim that it had not sent never sends it, and says what it dropped",
+    "a relay that was frozen with an unsent claim never sends it, and logs the dropped events",
     () =>
       Effect.gen(function*() {
         const broker = yield* AtBroker
@@ -248,7 +248,7 @@ layer(zombies, { timeout: "60 seconds", excludeTestServices: true })("zombies", 
   )
 })
 
-describe.concurrent("clocks and event loops", () => {
+describe.concurrent("P3 P6: clocks and event loops", () => {
   it.scopedLive(
     "an event loop that is blocked for longer than the lease and the session: another instance takes over",
     () =>

@@ -25,7 +25,7 @@ export interface CommitOptions {
 /** Commits what is done with, for the life of the scope. */
 export const make = ({ assignment, behind, consumer, newest, topic }: CommitOptions) =>
   Effect.gen(function*() {
-    /** They ring when there is something to commit, and when it is much. */
+    /** Notified when there is something to commit, and when there is much of it. */
     const [begun, enough] = [Signal.make(), Signal.make()]
 
     /** Commits now. Never fails: the next commit has the same offsets, or whoever reads the records again. */
@@ -49,11 +49,11 @@ export const make = ({ assignment, behind, consumer, newest, topic }: CommitOpti
             cell.progress = PartitionProgress.committed(cell.progress, BigInt(offset))
           }
         }),
-        Effect.catchAll((error) => Effect.map(Effect.logDebug("offsets are not committed yet", error), begun.ring))
+        Effect.catchAll((error) => Effect.map(Effect.logDebug("offsets are not committed yet", error), begun.notify))
       )
     })
-    yield* begun.rung.pipe(
-      Effect.zipRight(Effect.raceFirst(Effect.sleep(policy.pause), enough.rung)),
+    yield* begun.wait.pipe(
+      Effect.zipRight(Effect.raceFirst(Effect.sleep(policy.pause), enough.wait)),
       Effect.zipRight(commit),
       Effect.forever,
       Effect.forkScoped
@@ -63,8 +63,8 @@ export const make = ({ assignment, behind, consumer, newest, topic }: CommitOpti
       commit,
       /** More is done with. */
       due: () => {
-        begun.ring()
-        if (enough.awaited() && behind() >= policy.records) enough.ring()
+        begun.notify()
+        if (enough.awaited() && behind() >= policy.records) enough.notify()
       }
     } as const
   })

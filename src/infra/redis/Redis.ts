@@ -79,7 +79,7 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
           if (problem === undefined) pause = now() - backAt < relapse ? Math.min(2 * pause, longest) : shortest
           problem = next
           available.unsafeUpdate(0, [])
-          unknown.ring()
+          unknown.notify()
           if (!told.has(next.code)) yield* Effect.logWarning(`redis is away: ${next.reason}`)
           told.add(next.code)
           if (options.onChange !== undefined) yield* options.onChange(next.reason)
@@ -100,7 +100,7 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
               socketTimeout: 2_000,
               retryStrategy: (times) => Math.min(times * 100, 2_000)
             }, () => runSync(unused))
-            client.on("error", (error) => runSync(away(problemOf(error)))).on("ready", unknown.ring)
+            client.on("error", (error) => runSync(away(problemOf(error)))).on("ready", unknown.notify)
             // a failure is told by the event, and it is tried again
             client.connect().catch(() => {})
             return client
@@ -152,9 +152,9 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
               onFailure: () => Effect.zipRight(Effect.sleep(pause), look),
               onSuccess: () => back
             })
-            : Effect.zipRight(Effect.raceFirst(Effect.sleep(pause), unknown.rung), look)
+            : Effect.zipRight(Effect.raceFirst(Effect.sleep(pause), unknown.wait), look)
         )
-        yield* unknown.rung.pipe(Effect.zipRight(look), Effect.forever, Effect.forkScoped)
+        yield* unknown.wait.pipe(Effect.zipRight(look), Effect.forever, Effect.forkScoped)
 
         const judgeBy = (commands: Command<unknown>) => Effect.sync(() => void (probe = commands))
 

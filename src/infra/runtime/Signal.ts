@@ -1,10 +1,10 @@
 import { Effect } from "effect"
 
-/** Auto-reset signal: each ring wakes one waiter. Rings without a waiter collapse into one pending ring. */
+/** Auto-reset signal: each `notify` wakes one waiter. Notifications without a waiter collapse into one pending one. */
 export interface Signal {
-  readonly ring: () => void
-  /** Waits for the next ring; returns at once when a ring is pending. */
-  readonly rung: Effect.Effect<void>
+  readonly notify: () => void
+  /** Waits for the next notification; returns at once when one is pending. */
+  readonly wait: Effect.Effect<void>
   /** True while a fiber waits. */
   readonly awaited: () => boolean
 }
@@ -14,13 +14,13 @@ export const make = (): Signal => {
   const waiting: Array<() => void> = []
   let pending = false
 
-  const ring = () => {
+  const notify = () => {
     const first = waiting.shift()
     if (first === undefined) pending = true
     else first()
   }
 
-  const rung = Effect.async<void>((resume) => {
+  const wait = Effect.async<void>((resume) => {
     if (pending) {
       pending = false
       return resume(Effect.void)
@@ -30,10 +30,10 @@ export const make = (): Signal => {
     return Effect.sync(() => {
       const place = waiting.indexOf(wake)
       if (place >= 0) waiting.splice(place, 1)
-      // a waiter that was woken and then interrupted passes the ring on
-      else ring()
+      // a waiter that was woken and then interrupted passes the notification on
+      else notify()
     })
   })
 
-  return { ring, rung, awaited: () => waiting.length > 0 }
+  return { notify, wait, awaited: () => waiting.length > 0 }
 }

@@ -2,33 +2,33 @@ import type { Effect, Scope } from "effect"
 import { Context } from "effect"
 import type { OutboxEvent } from "../OutboxEvent.js"
 
-/** What became of the events of a claim. */
+/** Result of publishing a claim: each event is in one of the lists. */
 export interface Published {
   /** On the topic, acknowledged by every in-sync replica. */
   readonly sent: ReadonlyArray<OutboxEvent>
-  /** The broker refused the event for what it is. */
+  /** The broker refused the event for its content. */
   readonly refused: ReadonlyArray<{ readonly event: OutboxEvent; readonly reason: string }>
-  /** Certainly not on the topic: their topic does not exist, or sending was stopped before them. */
+  /** Certainly not on the topic: the topic does not exist, or sending stopped before them. */
   readonly unsent: ReadonlyArray<OutboxEvent>
-  /** Stopped while the broker owed an answer: may be on the topic, or still come to it. */
+  /** Sending stopped before the broker answered: perhaps on the topic, or still on the way to it. */
   readonly undecided: ReadonlyArray<OutboxEvent>
 }
 
-/** Told what the way of a claim has to wait for. */
+/** Receives what delays a claim. */
 export interface Outages {
-  /** It waits, and tries again by itself. */
+  /** The publisher waits for the brokers, and attempts again by itself. */
   readonly waits: (problem: string) => void
-  /** Events of this topic are not sent now. */
+  /** The topic does not exist: its events are not sent now. */
   readonly missing: (topic: string, problem: string) => void
   /** Events of this topic were sent. */
   readonly reached: (topic: string) => void
 }
 
 /**
- * The way of one claim after the other to their topics. A whole claim at a time.
+ * Sends claims to their topics, one after the other.
  *
- * It waits for a broker that is away as long as `mayStart` allows, and asks that right before each attempt. Nothing
- * of a claim is on the topic twice because of it: an attempt without an answer is repeated in a way the broker knows.
+ * It waits for a broker that is away as long as `mayStart` allows, and reads that right before each attempt. It doubles no
+ * record: it repeats an attempt without an answer with the same sequence numbers, and the broker drops what it has.
  */
 export interface Publisher {
   readonly publish: (
@@ -38,7 +38,7 @@ export interface Publisher {
   ) => Effect.Effect<Published>
 }
 
-/** Where events go. Claims that are under way at the same time need a publisher each. */
+/** Opens publishers. Claims that are under way at the same time need a publisher each. */
 export class EventPublisher extends Context.Tag("payments/EventPublisher")<EventPublisher, {
   readonly open: Effect.Effect<Publisher, never, Scope.Scope>
 }>() {}

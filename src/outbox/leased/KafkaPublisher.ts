@@ -9,30 +9,31 @@ import { Spreads } from "../Spreads.js"
 import type { Outages, Published, Publisher } from "./EventPublisher.js"
 import { EventPublisher } from "./EventPublisher.js"
 
-type Decision =
+/** Answer of the broker for a group of records. */
+type Answer =
   | { readonly _tag: "Sent" | "Unsent" | "Undecided" }
   | { readonly _tag: "Refused"; readonly reason: string }
 
 type Messages = ReadonlyArray<EventRecord.EventRecord>
-type Decided = readonly [Messages, Decision]
+type Answered = readonly [Messages, Answer]
 
 /** A publisher with an idempotent producer of its own. */
 const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads) {
   const producer = yield* KafkaProducerSlot.make(options)
   const record = (event: OutboxEvent) => EventRecord.make(event, spreads.of(event))
 
-  /** Sends one group of records until the broker has decided on it, or `mayStart` ends it. */
-  const decide = (
+  /** Sends one group of records until the broker takes or refuses it, or `mayStart` ends it. */
+  const sendGroup = (
     messages: Messages,
     mayStart: () => boolean,
     outages: Outages
-  ): Effect.Effect<Decision> => {
+  ): Effect.Effect<Answer> => {
     const { topic } = messages[0]!
     const waitFor = (error: KafkaUnavailable) =>
       Effect.zipRight(Effect.sync(() => outages.waits(error.message)), Effect.sleep("250 millis"))
     // after an attempt without an answer, only the same records through the same producer are safe
     let attempted = false
-    const send: Effect.Effect<Decision> = Effect.suspend(() =>
+    const send: Effect.Effect<Answer> = Effect.suspend(() =>
       mayStart()
         ? Effect.flatMap(producer.get, ({ send }) =>
           Effect.tapError(send(messages, mayStart), (error) =>
@@ -41,18 +42,18 @@ const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads
             })))
         : Effect.fail(new KafkaProducer.SendStopped({ attempted: false }))
     ).pipe(
-      Effect.map((): Decision => {
+      Effect.map((): Answer => {
         outages.reached(topic)
         return { _tag: "Sent" }
       }),
       Effect.catchTags({
-        RecordsRefused: ({ reason }) => Effect.succeed<Decision>({ _tag: "Refused", reason }),
+        RecordsRefused: ({ reason }) => Effect.succeed<Answer>({ _tag: "Refused", reason }),
         TopicMissing: (error) =>
-          Effect.sync((): Decision => {
+          Effect.sync((): Answer => {
             outages.missing(topic, error.message)
             return { _tag: "Unsent" }
           }),
-        SendStopped: () => Effect.as(producer.close, { _tag: attempted ? "Undecided" : "Unsent" } as Decision),
+        SendStopped: () => Effect.as(producer.close, { _tag: attempted ? "Undecided" : "Unsent" } as Answer),
         ProducerLost: () => Effect.zipRight(producer.close, send),
         KafkaUnavailable: (error) => Effect.zipRight(waitFor(error), send)
       })
@@ -61,39 +62,39 @@ const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads
   }
 
   /**
-   * A refusal concerns one partition of several, and the others may have taken theirs. So the partitions are sent
-   * again one by one (the broker knows those that it has), then the events of the one that refuses.
+   * A refusal concerns one partition of several, and the others may have taken their records. So each partition is sent again
+   * by itself (the broker drops what it has), then each event of the partition that refuses.
    */
   const isolate = Effect.fnUntraced(function*(messages: Messages, mayStart: () => boolean, outages: Outages) {
     const { byPartition } = yield* Effect.orDie(producer.get)
-    const decided: Array<Decided> = []
+    const answered: Array<Answered> = []
     for (const group of byPartition(messages) as ReadonlyArray<Messages>) {
-      const decision = yield* decide(group, mayStart, outages)
-      if (decision._tag !== "Refused" || group.length === 1) decided.push([group, decision])
-      else for (const message of group) decided.push([[message], yield* decide([message], mayStart, outages)])
+      const answer = yield* sendGroup(group, mayStart, outages)
+      if (answer._tag !== "Refused" || group.length === 1) answered.push([group, answer])
+      else for (const message of group) answered.push([[message], yield* sendGroup([message], mayStart, outages)])
     }
-    return decided
+    return answered
   })
 
   const publishTopic = Effect.fnUntraced(function*(messages: Messages, mayStart: () => boolean, outages: Outages) {
-    const decision = yield* decide(messages, mayStart, outages)
-    return decision._tag === "Refused" && messages.length > 1
+    const answer = yield* sendGroup(messages, mayStart, outages)
+    return answer._tag === "Refused" && messages.length > 1
       ? yield* isolate(messages, mayStart, outages)
-      : [[messages, decision] as const]
+      : [[messages, answer] as const]
   })
 
   const publish = Effect.fnUntraced(
     function*(events: ReadonlyArray<OutboxEvent>, mayStart: () => boolean, outages: Outages) {
       const byTopic = Object.values(Arr.groupBy(events.map(record), (message) => message.topic))
-      const decided = (yield* Effect.forEach(byTopic, (messages) => publishTopic(messages, mayStart, outages))).flat()
-      const those = (tag: Decision["_tag"]) =>
-        decided.flatMap(([messages, { _tag }]) => _tag === tag ? messages.map(({ event }) => event) : [])
+      const answered = (yield* Effect.forEach(byTopic, (messages) => publishTopic(messages, mayStart, outages))).flat()
+      const those = (tag: Answer["_tag"]) =>
+        answered.flatMap(([messages, { _tag }]) => _tag === tag ? messages.map(({ event }) => event) : [])
       return {
         sent: those("Sent"),
         unsent: those("Unsent"),
         undecided: those("Undecided"),
-        refused: decided.flatMap(([messages, decision]) =>
-          decision._tag === "Refused" ? messages.map(({ event }) => ({ event, reason: decision.reason })) : []
+        refused: answered.flatMap(([messages, answer]) =>
+          answer._tag === "Refused" ? messages.map(({ event }) => ({ event, reason: answer.reason })) : []
         )
       } satisfies Published
     },
@@ -103,6 +104,6 @@ const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads
   return { publish } satisfies Publisher
 })
 
-/** Publishes with idempotent producers: at least once, and once as long as nobody dies. */
+/** Publishes with idempotent producers: at least once, and exactly once as long as no process or broker dies. */
 export const layer = (options: KafkaOptions) =>
   Layer.effect(EventPublisher, Effect.map(Spreads, (spreads) => ({ open: open(options, spreads) })))

@@ -8,27 +8,27 @@ const lost = Metric.counter("payments_lease_lost_total", {
   incremental: true
 })
 
-/** How long a claim is ours, by a clock of this process that never jumps. */
+/** The lease of a claim, by the monotonic clock of this process. */
 export interface Lease {
-  /** Asked right before bytes leave: true while the lease runs, was not lost, and nobody asked us to stop. */
+  /** Read right before each attempt: true while the lease runs, no worker has taken events over, and the relay does not stop. */
   readonly mayStart: () => boolean
 }
 
-interface Held {
+interface Kept {
   readonly claim: Claim
-  /** Nanoseconds; 0 when it is lost. */
+  /** Nanoseconds of the monotonic clock; 0 when the lease is lost. */
   until: bigint
   renewing: boolean
-  /** Nothing is started any more: what became of it is being written down. */
-  settling: boolean
+  /** Sending is over: the result is being recorded. */
+  recording: boolean
 }
 
-/** Looks at the leases in hand so often while one runs. */
+/** Checks of all leases within the time of one. */
 const looks = 8
 
 /**
- * Holds the leases of claims. `keep` renews each when half of its time is over, for ever: one fiber for all of them, and
- * one for each renewal that is under way.
+ * Keeps the leases of claims. `keep` renews each at half of its time, for ever: one fiber for all of them, and one for each
+ * running renewal.
  */
 export const keeper = Effect.fnUntraced(function*(
   options: { readonly lease: Duration.DurationInput; readonly stopping: () => boolean }
@@ -36,31 +36,31 @@ export const keeper = Effect.fnUntraced(function*(
   const outbox = yield* Outbox
   const clock = yield* Effect.clock
   const length = BigInt(Math.floor(Duration.toMillis(options.lease) * 1e6))
-  const held = new Set<Held>()
+  const leases = new Set<Kept>()
   const renewals = yield* FiberSet.make<void>()
 
-  const renew = Effect.fnUntraced(function*(one: Held) {
+  const renew = Effect.fnUntraced(function*(one: Kept) {
     yield* CrashPoint.pass("relay-renewing")
     const asked = yield* Clock.currentTimeNanos
     const ours = yield* outbox.renew(one.claim)
-    // what is marked meanwhile was not taken over
-    if (!ours && one.settling) return
+    // events that were marked meanwhile have no lease any more, and no other worker took them
+    if (!ours && one.recording) return
     one.until = ours ? asked + length : 0n
-    if (!ours && held.has(one)) {
+    if (!ours && leases.has(one)) {
       yield* Metric.increment(lost)
       yield* Effect.logWarning("another worker took over events of this claim")
     }
   }, (effect, one) =>
     effect.pipe(
-      // the lease simply runs on, and ends in time when the database stays away
-      Effect.catchTag("DatabaseUnavailable", (error) => Effect.logDebug("lease was not renewed", error)),
+      // the lease runs on, and ends in time while the database stays away
+      Effect.catchTag("DatabaseUnavailable", (error) => Effect.logDebug("cannot renew a lease", error)),
       Effect.ensuring(Effect.sync(() => (one.renewing = false)))
     ))
 
-  // one that has run out too: as long as nobody has taken it, it is ours again
+  // also a lease that has ended: it is valid again while no other worker has taken its events
   const round = Effect.suspend(() => {
     const now = clock.unsafeCurrentTimeNanos()
-    const due = [...held].filter(({ renewing, until }) => !renewing && until > 0n && until - now < length / 2n)
+    const due = [...leases].filter(({ renewing, until }) => !renewing && until > 0n && until - now < length / 2n)
     return Effect.forEach(due, (one) => {
       one.renewing = true
       return FiberSet.run(renewals, renew(one))
@@ -73,27 +73,26 @@ export const keeper = Effect.fnUntraced(function*(
   )
 
   /**
-   * Runs `use` with the lease of a claim, and holds it on while `settle` writes down what became of it: a mark that is
-   * slow to arrive must not leave to others what was sent. `since` is a moment (in nanoseconds) before the claim's
-   * statement was sent: the database counts from later on, so the lease ends here before it does there, however the two
-   * wall clocks differ.
+   * Runs `use` with the lease of a claim, and keeps it while `record` writes the result: with a slow mark, another worker would
+   * send the events again. `since` (nanoseconds) was read before the claim's statement was sent. The database counts from a
+   * later moment, so the lease ends here before it ends there, whatever the wall clocks say.
    */
   const hold = <A, B, E, R, R2>(
     claim: Claim,
     since: bigint,
     use: (lease: Lease) => Effect.Effect<A, E, R>,
-    settle: (outcome: A) => Effect.Effect<B, E, R2>
+    record: (result: A) => Effect.Effect<B, E, R2>
   ) =>
     Effect.suspend(() => {
-      const one: Held = { claim, until: since + length, renewing: false, settling: false }
-      held.add(one)
+      const one: Kept = { claim, until: since + length, renewing: false, recording: false }
+      leases.add(one)
       const mayStart = () => clock.unsafeCurrentTimeNanos() < one.until && !options.stopping()
       return use({ mayStart }).pipe(
-        Effect.flatMap((outcome) => {
-          one.settling = true
-          return settle(outcome)
+        Effect.flatMap((result) => {
+          one.recording = true
+          return record(result)
         }),
-        Effect.ensuring(Effect.sync(() => held.delete(one)))
+        Effect.ensuring(Effect.sync(() => leases.delete(one)))
       )
     })
 

@@ -1,29 +1,28 @@
 import type { Clock } from "effect"
 import { Effect } from "effect"
 
-/** What a claim has seen of the outbox. */
+/** What a claim saw of the outbox. */
 export interface Sight {
-  /** The first event that waits, or waited until now: looking before it finds nothing. */
+  /** Id of the first event that waits, or waited before the claim: a scan below it finds nothing. */
   readonly oldest: bigint
-  /** Its transaction. */
+  /** Transaction id of the claim. */
   readonly xid: bigint
-  /** The first transaction that was under way. */
+  /** Id of the oldest transaction that was running. */
   readonly xmin: bigint
 }
 
-/** Transactions that are this much older than their neighbours are not waited for. */
+/** After so many milliseconds a cursor does not wait for older transactions any more. */
 const trail = 200
-/** At least this long after the last look at everything comes the next; and it may take a twentieth of the time. */
+/** Pause in milliseconds between two scans from the beginning; they may take a twentieth of the time. */
 const everything = { period: 1_000, share: 20 }
 
 /**
- * From which event id on a claim looks for work. Milliseconds throughout.
+ * Scan cursor: the event id from which a claim scans the table. Times are milliseconds of the monotonic clock.
  *
- * What was published leaves dead rows behind, and while some foreign transaction is open nobody may clear them away:
- * looking from the beginning would read all of them for each claim. So a claim begins where another has seen the oldest
- * waiting event, as soon as no transaction is under way that was so then: those which begin later write higher ids. One
- * that writes for long is not waited for; what it commits, and what was put off, may lie below, and is found by a look
- * at everything from time to time.
+ * Published events leave dead rows behind, and vacuum cannot remove them while a foreign transaction is open: each scan from
+ * the beginning would read all of them. So a claim starts at the oldest waiting event that an earlier claim saw, as soon as
+ * every transaction of that moment has ended: later ones write higher ids. It does not wait for a long one. Events of such a
+ * transaction, and delayed retries, may lie below the cursor; a scan from the beginning finds them about once a second.
  */
 export const make = Effect.map(Effect.clock, (clock: Clock.Clock) => {
   const millis = () => Number(clock.unsafeCurrentTimeNanos() / 1_000_000n)
@@ -31,7 +30,7 @@ export const make = Effect.map(Effect.clock, (clock: Clock.Clock) => {
   let last = { at: Number.NEGATIVE_INFINITY, took: 0 }
   let underWay = 0n
 
-  /** Where to begin now. */
+  /** The id from which the next claim scans. */
   const begin = () => {
     const now = millis()
     if (now - last.at >= Math.max(everything.period, everything.share * last.took)) {
@@ -44,16 +43,16 @@ export const make = Effect.map(Effect.clock, (clock: Clock.Clock) => {
     return seen[0]!.oldest
   }
 
-  /** A claim that began at `from` when it was `since` has seen this. */
+  /** Records what a claim saw that started at id `from` and time `since` (nanoseconds). */
   const found = (from: bigint, since: bigint, { oldest, xid, xmin }: Sight) => {
     const now = millis()
     if (from === 0n) last = { at: now, took: now - Number(since / 1_000_000n) }
     if (xmin > underWay) underWay = xmin
-    // what came late is no longer passed over
+    // an event with a lower id, which came late, moves the cursor back
     seen = [...seen.map((one) => one.oldest > oldest ? { ...one, oldest } : one), { at: now, xid, oldest }]
   }
 
-  /** A claim that began at `from` has failed: it has seen nothing. */
+  /** A claim that started at `from` has failed and saw nothing. */
   const failed = (from: bigint) => {
     if (from === 0n) last = { at: Number.NEGATIVE_INFINITY, took: 0 }
   }

@@ -7,29 +7,31 @@ import * as Turn from "../Turn.js"
 import * as ShardOf from "./ShardOf.js"
 import type { OwnedShard } from "./ShardOwners.js"
 
-/** Events under the number with which they are committed to the broker. */
+/** Events that are committed to the broker together, under one number. */
 export interface Batch {
   readonly number: bigint
   readonly events: ReadonlyArray<OutboxEvent>
 }
 
-/** A shard as an operator sees it. */
+/** A shard as `payments shards` shows it. */
 export interface ShardState {
   readonly shard: number
   readonly name: string
-  /** Seconds that its owner has it yet; none when it is free. */
+  /** Seconds until the lease of its owner ends; null when it is free. */
   readonly owned_for: number | null
   readonly batch: string
   readonly done: string
-  /** Events of which nobody has written down yet whether they are on the topic. */
+  /** Events of batches that are not reconciled: the database does not know whether they are on the topic. */
   readonly open: number
 }
 
-/** What the database knows of the batches of a shard. */
-export interface Ledger {
+/** The batches of a shard by the database. */
+export interface BatchState {
+  /** Number of the last batch that was leased. */
   readonly batch: bigint
+  /** Number of the last batch that is `DONE`. */
   readonly done: bigint
-  /** Events that were leased under numbers of which nobody has written down what became of them. */
+  /** Events of batches that are not reconciled. */
   readonly open: ReadonlyArray<Pick<OutboxEvent, "id" | "topic" | "payload"> & { readonly number: bigint }>
   /** When the last batch was leased, in whole milliseconds of the epoch. */
   readonly leasedAt: number
@@ -44,12 +46,12 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
     const { ofNow, shardOf } = ShardOf.make(sql)
     const { isNext } = Turn.make(sql)
     const ofShard = ({ shard, shards }: OwnedShard) => sql`${shardOf(shards)} = ${shard}::int`
-    /** Events of batches that are not settled, by what their shard says of them. */
+    /** Condition on events of batches that are not reconciled, given the row of their shard. */
     const isOpen = (shard: string) =>
       sql.literal(`event.status = 'WAIT' AND event.batch IS NOT NULL AND event.id <= ${shard}.leased_to`)
 
-    /** The batches of a shard. None when it is no longer ours. */
-    const ledger = Effect.fn("ShardBatches.ledger")(function*(owned: OwnedShard) {
+    /** The batches of a shard; none when another relay owns it. */
+    const stateOf = Effect.fn("ShardBatches.stateOf")(function*(owned: OwnedShard) {
       const rows = yield* sql<
         Readonly<Record<"last" | "done" | "topic" | "payload" | "number", string>> & {
           readonly leased_at: number
@@ -62,7 +64,7 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
         LEFT JOIN event ON ${ofShard(owned)} AND ${isOpen("shard")}
         WHERE owner = ${owned.token}::uuid
       `.pipe(run)
-      return Option.map(Option.fromNullable(rows[0]), ({ done, last, leased_at }): Ledger => ({
+      return Option.map(Option.fromNullable(rows[0]), ({ done, last, leased_at }): BatchState => ({
         batch: BigInt(last),
         done: BigInt(done),
         leasedAt: leased_at,
@@ -73,14 +75,14 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
     })
 
     /**
-     * Writes down what the broker has committed: batches up to `committed` are `DONE`, the events of later ones wait
-     * again. False when the shard is no longer ours; then nothing has changed.
+     * Brings the database in line with the broker: batches up to `committed` are `DONE`, the events of later ones wait again.
+     * False when another relay owns the shard; then nothing has changed.
      */
     const reconcile = Effect.fn("ShardBatches.reconcile")(function*(owned: OwnedShard, committed: bigint) {
       const mine = yield* sql`
         WITH mine AS MATERIALIZED (
           SELECT shard, leased_to FROM outbox_shard WHERE owner = ${owned.token}::uuid FOR UPDATE
-        ), settled AS (
+        ), reconciled AS (
           UPDATE outbox_shard SET batch = greatest(outbox_shard.batch, ${committed}), done = ${committed}, leased_to = NULL
           FROM mine WHERE outbox_shard.shard = mine.shard
         ), sent AS (
@@ -96,13 +98,13 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
     })
 
     /**
-     * Leases up to `limit` events of the shard under the next number, lowest id first and no more than one of an order. No
-     * events when nothing is due; none at all when the shard is no longer ours.
+     * Leases up to `limit` events of the shard under the next number, lowest id first and at most one of an order. A batch
+     * without events when nothing is due; none when another relay owns the shard.
      */
     const claim = Effect.fn("ShardBatches.claim")(function*(owned: OwnedShard, limit: number) {
       const rows = yield* sql<OutboxEvent & { readonly number: string }>`
         WITH mine AS MATERIALIZED (
-          -- whoever takes the shard over waits for this, and then finds the batch
+          -- a relay that takes the shard over waits for this, and then finds the batch
           SELECT shard FROM outbox_shard WHERE owner = ${owned.token}::uuid FOR UPDATE
         ), due AS MATERIALIZED (
           SELECT id FROM event AS candidate
@@ -134,8 +136,8 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
     })
 
     /**
-     * A batch is on the topic. True for whoever says so: no token is asked for. Answers the seconds that each event has
-     * waited, and whether there are more.
+     * Marks a batch that is on the topic `DONE`. Needs no token: a committed batch is a fact. Returns the seconds from commit
+     * to mark of each event, and whether the shard has more due events.
      */
     const mark = Effect.fn("ShardBatches.mark")(function*(owned: OwnedShard, { events, number }: Batch) {
       const [row] = yield* sql<{ readonly waited: ReadonlyArray<number>; readonly more: boolean }>`
@@ -149,7 +151,7 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
         )
         -- one value: reading a row for each event costs more than marking them
         SELECT coalesce(json_agg(waited), '[]') AS waited, EXISTS (
-          -- also what has waited for these events
+          -- also an event that waited for one of these
           SELECT FROM event
           WHERE ${ofShard(owned)} AND status = 'WAIT' AND batch IS NULL
             AND (reserved_to IS NULL OR reserved_to <= clock_timestamp())
@@ -159,9 +161,9 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
       return row!
     })
 
-    /** The broker refused the only event of a batch, which is not committed. Answers the status it has now. */
+    /** The broker refused the only event of a batch, which is not committed. Returns its new status. */
     const refuse = ({ number }: Batch, event: OutboxEvent, reason: string) =>
-      outbox.refuseHeld(event, reason, sql`batch = ${number}`)
+      outbox.refuseIf(event, reason, sql`batch = ${number}`)
 
     const states = sql<ShardState>`
       SELECT shard::int AS shard, name, batch, done,
@@ -173,10 +175,10 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
     `.pipe(run)
 
     /**
-     * An operator decides on the open batch of a shard: its events are `DONE`, or wait again. Its owner loses it, and
-     * whoever is next begins anew. Answers how many events it concerned; none while a batch is younger than a minute.
+     * Applies an operator's decision on the batches of a shard that are not reconciled: their events are `DONE` (`sent`), or wait
+     * again. The owner loses the shard. Returns how many events changed; 0 while a batch is younger than a minute.
      */
-    const decide = Effect.fn("ShardBatches.decide")(function*(shard: number, sent: boolean) {
+    const resolve = Effect.fn("ShardBatches.resolve")(function*(shard: number, sent: boolean) {
       const rows = yield* sql`
         WITH free AS MATERIALIZED (
           UPDATE outbox_shard SET owner = NULL, owned_to = NULL
@@ -193,6 +195,6 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
       return rows.length
     })
 
-    return { states, decide, ledger, reconcile, claim, mark, refuse } as const
+    return { states, resolve, stateOf, reconcile, claim, mark, refuse } as const
   })
 }) {}

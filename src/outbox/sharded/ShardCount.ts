@@ -7,25 +7,25 @@ import { ShardOwners } from "./ShardOwners.js"
 import type { ShardOptions } from "./ShardTakeover.js"
 import * as ShardTakeover from "./ShardTakeover.js"
 
-/** Numbers of shards that there may be: each is twice the one before. */
+/** Allowed numbers of shards: powers of two. */
 export const counts = [1, 2, 4, 8, 16, 32, 64] as const
 
-/** A shard went to somebody else while all of them were to be brought to rest. Nothing has changed; try again. */
+/** Another relay took a shard over while all were brought to rest. Nothing has changed; the caller may try again. */
 export class ShardsBusy extends Schema.TaggedError<ShardsBusy>()("ShardsBusy", {}) {
   override get message() {
     return "a shard was taken over meanwhile, and nothing has changed: try again, with a longer OUTBOX_LEASE if need be"
   }
 }
 
-/** An index of a large outbox takes its time; nobody waits for it. */
+/** The index of a large outbox takes long, and blocks no writer. */
 const run = Postgres.run("1 hour")
 
 /**
- * Changes how many shards there are, also while relays are at work. Answers how many there were.
+ * Changes the number of shards, also while relays run. Returns the number before.
  *
- * It takes over every shard as a relay does, so that nothing of any of them can be committed any more or is leased, and
- * then puts new ones in the place of all of them, in one statement that needs all their tokens. Relays find theirs gone,
- * and take their share of the new ones.
+ * It takes over every shard as a relay does: then no batch of any shard is leased, and no earlier producer can commit. One
+ * statement, which needs the tokens of all shards, replaces them by new ones. Relays find that their shards are gone, and
+ * acquire their share of the new ones.
  */
 export const change = Effect.fn("ShardCount.change")(function*(count: number, options: ShardOptions) {
   const sql = yield* SqlClient.SqlClient
@@ -37,7 +37,7 @@ export const change = Effect.fn("ShardCount.change")(function*(count: number, op
 
   const [now] = yield* run(sql<{ readonly shards: number }>`SELECT count(*)::int AS shards FROM outbox_shard`)
   if (now!.shards === count) return count
-  // what the new shards need, before there are any: no writer waits for it
+  // the index of the new shards, before they exist: no writer waits for it
   yield* run(Effect.zipRight(
     drop(count),
     sql`CREATE INDEX CONCURRENTLY ${index(count)} ON event (${
@@ -46,7 +46,7 @@ export const change = Effect.fn("ShardCount.change")(function*(count: number, op
   ))
   const takeOver = (owned: OwnedShard) =>
     Effect.scoped(ShardTakeover.takeOver(owned, options)).pipe(
-      // a relay that was about to take it over may fence us; it finds its token gone, and we begin anew
+      // a relay in the middle of its takeover may fence this producer; it then finds its token gone, and this one tries again
       Effect.retry({ while: (error) => error._tag === "TransactionFailed" && !error.tooLong, times: 5 })
     )
   const all = yield* owners.seize

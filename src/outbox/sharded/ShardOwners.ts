@@ -5,7 +5,7 @@ import { randomUUID } from "node:crypto"
 import * as Postgres from "../../infra/postgres/Postgres.js"
 import * as ShardOf from "./ShardOf.js"
 
-/** A shard that is ours as long as its token is the one in the database. */
+/** A shard that this process owns as long as the database has its token. */
 export interface OwnedShard {
   readonly shard: number
   /** How many shards there are: with `shard`, which orders are in it. A power of two. */
@@ -20,7 +20,7 @@ const limit = Duration.seconds(15)
 
 const tokensOf = (owned: ReadonlyArray<OwnedShard>) => owned.map(({ token }) => token)
 
-/** Who relays which orders, by the database. Leases only: what two owners at once may do, the broker decides. */
+/** Owners of shards, in the database. These are leases only: of two owners at once the broker obeys the last one. */
 export class ShardOwners extends Effect.Service<ShardOwners>()("payments/ShardOwners", {
   effect: Effect.fnUntraced(function*(options: { readonly lease: Duration.DurationInput }) {
     const sql = yield* SqlClient.SqlClient
@@ -29,13 +29,13 @@ export class ShardOwners extends Effect.Service<ShardOwners>()("payments/ShardOw
     const { shardOf } = ShardOf.make(sql)
     const leaseEnd = sql.literal(`clock_timestamp() + make_interval(secs => ${leaseSeconds})`)
 
-    /** Tokens of those of these shards in which something is due. */
+    /** Tokens of those of these shards that have due events. */
     const dueOf = (owned: ReadonlyArray<OwnedShard>) =>
       sql`
         SELECT owner::text FROM outbox_shard
         WHERE owner = ANY(${tokensOf(owned)}::uuid[]) AND EXISTS (
           SELECT FROM event
-          -- the newest of them tells how many there are; where they have changed, the others are nobody's
+          -- the newest shard has the present number; after a change of it the others have no owner
           WHERE ${shardOf(owned.at(-1)?.shards ?? 1)} = outbox_shard.shard AND status = 'WAIT' AND event.batch IS NULL
             AND (reserved_to IS NULL OR reserved_to <= clock_timestamp())
         )
@@ -49,11 +49,11 @@ export class ShardOwners extends Effect.Service<ShardOwners>()("payments/ShardOw
       )
 
     /**
-     * Says that this relay is alive, and keeps these shards, the newest last. Answers the tokens that are still good, those
-     * in whose shards something is due, and where the relay stands among those that are alive.
+     * Records that this relay is alive, and renews the leases of these shards, the newest last. Returns the tokens that are
+     * still valid, those of shards with due events, and where the relay stands among those that are alive.
      *
-     * Waits for no statement of a worker, which may hold the row of its shard for long: a shard that is passed over is kept
-     * by a later round, and meanwhile nobody else can take it.
+     * It waits for no statement of a worker, which may lock the row of its shard for long: a later round renews such a shard,
+     * and no other relay can acquire it meanwhile.
      */
     const keep = Effect.fn("ShardOwners.keep")(function*(relay: string, owned: ReadonlyArray<OwnedShard>) {
       const [row] = yield* sql<
@@ -86,7 +86,7 @@ export class ShardOwners extends Effect.Service<ShardOwners>()("payments/ShardOw
       return row!
     })
 
-    /** This relay ends: the others need not wait for it. */
+    /** Records that this relay has ended: the others need not wait until it counts as dead. */
     const leave = (relay: string) => sql`DELETE FROM outbox_relay WHERE id = ${relay}::uuid`.pipe(run, Effect.asVoid)
 
     const columns = sql.literal(
@@ -105,20 +105,20 @@ export class ShardOwners extends Effect.Service<ShardOwners>()("payments/ShardOw
         RETURNING ${columns}
       `.pipe(run)
 
-    /** Takes up to `count` shards that nobody owns, or whose owner has not kept them. */
+    /** Acquires up to `count` shards without an owner, or whose owner let the lease end. */
     const acquire = (count: number) => acquireWhere(count, sql`true`)
 
-    /** The same, of shards with batches that nobody goes on with. */
+    /** The same for shards with batches that are not reconciled. */
     const acquireOrphans = acquireWhere(100, sql`leased_to IS NOT NULL`)
 
-    /** Takes all shards, whoever has them. */
+    /** Acquires all shards, also from their owners. */
     const seize = sql<OwnedShard>`
       UPDATE outbox_shard SET owner = gen_random_uuid(), owned_to = ${leaseEnd} RETURNING ${columns}
     `.pipe(run)
 
     /**
-     * Other shards instead of these, which must be all there are and ours, fenced and reconciled. They have new names, and
-     * their numbers rise from where the old ones ended. False when one is another's; then nothing has changed.
+     * Replaces these shards, which must be all shards, and owned, fenced and reconciled by the caller. The new ones have new
+     * names, and batch numbers above those of the old ones. False when another relay owns one; then nothing has changed.
      */
     const replace = Effect.fn("ShardOwners.replace")(function*(owned: ReadonlyArray<OwnedShard>, count: number) {
       const made = yield* sql`
@@ -139,16 +139,16 @@ export class ShardOwners extends Effect.Service<ShardOwners>()("payments/ShardOw
       return made.length > 0
     })
 
-    /** Gives a shard back: another relay may take it at once. */
+    /** Releases a shard: another relay may acquire it at once. */
     const release = (owned: OwnedShard) =>
-      // the token of the moment in which it runs, not of that in which it was written down what is to be done at the end
+      // reads the token when it runs: `refresh` may have changed it since this effect was made
       Effect.suspend(() =>
         run(sql`UPDATE outbox_shard SET owner = NULL, owned_to = NULL WHERE owner = ${owned.token}::uuid`)
       ).pipe(Effect.asVoid)
 
     /**
-     * Gives a shard that is ours a fresh token. A statement that was given up may still run in the database, whenever it
-     * likes: under the token that it knows it finds nothing then. False when the shard is another's.
+     * Gives a shard a fresh token. A statement that the process gave up may still run in the database at any time; with the
+     * old token it finds nothing. False when another relay owns the shard.
      */
     const refresh = Effect.fn("ShardOwners.refresh")(function*(owned: OwnedShard) {
       const token = randomUUID()

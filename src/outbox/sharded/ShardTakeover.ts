@@ -16,23 +16,23 @@ export interface ShardOptions {
   readonly lease: TransactionsOptions["timeout"]
 }
 
-/** Another relay has taken over the shard. */
+/** Another relay owns the shard. */
 export class ShardLost extends Schema.TaggedError<ShardLost>()("ShardLost", { shard: Schema.Number }) {}
 
-/** Nobody can tell whether the events of a batch are on the topic: sending them again may double them. */
+/** Neither broker, topic nor database shows whether the events of a batch are on the topic: a resend may double them. */
 export class ShardStuck extends Schema.TaggedError<ShardStuck>()("ShardStuck", {
   shard: Schema.Number,
   events: Schema.Number
 }) {
   override get message() {
-    return `the brokers have lost the number of shard ${this.shard}, and topic and database do not tell whether ${this.events} ` +
+    return `the brokers have lost the number of shard ${this.shard}, and topic and database do not show whether ${this.events} ` +
       `events are on the topic: see payments shards, then payments shards --sent or --unsent ${this.shard}`
   }
 }
 
 /**
- * Fences all earlier producers of the shard, and writes down what they have committed. What they left undone waits
- * again. Only what is claimed after this, under the same token, may be sent by the producer that it answers.
+ * Fences all earlier producers of the shard, and marks what they have committed `DONE`. Their other events wait again.
+ * Returns a producer; it may send only what is claimed after this, under the same token.
  */
 export const takeOver = Effect.fn("ShardTakeover.takeOver")(function*(owned: OwnedShard, options: ShardOptions) {
   const batches = yield* ShardBatches
@@ -45,17 +45,16 @@ export const takeOver = Effect.fn("ShardTakeover.takeOver")(function*(owned: Own
     topic: options.topic,
     timeout: options.lease
   })
-  // after the fence, never before it: the number may still move until then
+  // after the fence, never before it: until then an earlier producer may commit another number
   const committed = yield* transactions.committed
-  const ledger = yield* Effect.flatMap(batches.ledger(owned), Effect.mapError(lost))
   const reconcile = (number: bigint) => Effect.filterOrFail(batches.reconcile(owned, number), (mine) => mine, lost)
-  const { batch, done, leasedAt, open } = ledger
+  const { batch, done, leasedAt, open } = yield* Effect.flatMap(batches.stateOf(owned), Effect.mapError(lost))
 
   if (Option.isSome(committed) && committed.value >= done && committed.value <= batch) {
     yield* reconcile(committed.value)
     return transactions
   }
-  // the number is lost, or that of another database: a new shard, an expired group, a restored backup
+  // the number is lost or belongs to another database: a new shard, an expired group, a restored backup
   let last = batch
   if (open.length > 0) {
     const topics = new Set(open.map(({ topic }) => topic))
@@ -64,9 +63,10 @@ export const takeOver = Effect.fn("ShardTakeover.takeOver")(function*(owned: Own
       ? yield* TopicTail.find(options.kafka, topic!, new Map(open.map(({ id, payload }) => [id, payload])), leasedAt)
       : "unknown"
     if (tail === "unknown") return yield* new ShardStuck({ shard, events: open.length })
-    yield* Effect.logWarning("the brokers had lost the number of a shard: the topic itself told").pipe(
-      Effect.annotateLogs({ shard, events: open.length, onTopic: tail })
-    )
+    yield* Effect.logWarning("the brokers had lost the number of a shard: read from the topic which events it has")
+      .pipe(
+        Effect.annotateLogs({ shard, events: open.length, onTopic: tail })
+      )
     yield* reconcile(tail === "all" ? batch : open.reduce((low, { number }) => number < low ? number : low, batch) - 1n)
   }
   if (Option.isSome(committed) && committed.value > last) last = committed.value

@@ -19,7 +19,7 @@ const send = Effect.fnUntraced(function*(transactions: Transactions, batch: Batc
   yield* CrashPoint.pass("relay-batch-sent")
 })
 
-/** Writes down that a batch is committed. Answers whether there are more events. */
+/** Marks the events of a committed batch. Returns whether there are more due events. */
 const mark = Effect.fnUntraced(function*(owned: OwnedShard, batch: Batch) {
   yield* CrashPoint.pass("relay-batch-committed")
   const { more, waited } = yield* (yield* ShardBatches).mark(owned, batch)
@@ -40,46 +40,46 @@ const refuse = Effect.fnUntraced(function*(batch: Batch, reason: string) {
   ).pipe(Effect.annotateLogs({ event: event!.id, orderId: event!.key, reason }))
 })
 
-/** A number that nobody commits for long expires at the broker: 7 days by default. */
+/** Pause after which an idle shard commits its number again: the broker forgets it after 7 days without a commit (default). */
 const renewal = "12 hours"
 
-/** Commits the number that is committed once more. */
+/** Commits the last number once more. */
 const renew = Effect.fnUntraced(function*(owned: OwnedShard, transactions: Transactions) {
   const batches = yield* ShardBatches
-  const ledger = yield* batches.ledger(owned)
-  if (Option.isNone(ledger)) return
-  yield* transactions.send([], ledger.value.done)
+  const state = yield* batches.stateOf(owned)
+  if (Option.isNone(state)) return
+  yield* transactions.send([], state.value.done)
   yield* transactions.commit
 })
 
-/** A batch of nothing. */
+/** The batch when no event is due. */
 const nothing: Batch = { number: 0n, events: [] }
 
 /**
  * Publishes the events of a shard, batch after batch, each in one transaction with its number: while one is committed the
- * next is leased, and while that is sent the last is marked. Fails with `ShardLost` when the shard is another's; after any
- * other failure it begins anew, with a producer that fences the last one.
+ * next is leased, and while that is sent the last is marked. Fails with `ShardLost` when another relay owns the shard; after
+ * any other failure it takes the shard over again, with a producer that fences the last one.
  */
 export const serve = Effect.fnUntraced(function*(
   owned: OwnedShard,
   options: ShardOptions & {
-    /** Rings when something may be due. */
-    readonly bell: Signal.Signal
-    /** Rings when a pause has no more use: the work is to end, or the shard is another's. */
-    readonly rouse: Signal.Signal
-    /** Asked before each batch: true ends the work. */
+    /** Notified when events may be due. */
+    readonly due: Signal.Signal
+    /** Notified when a pause is of no use any more: the worker stops, or its shard may be lost. */
+    readonly endPause: Signal.Signal
+    /** Read before each batch: true ends the work. */
     readonly stopping: () => boolean
-    /** Told what is done now: whatever was in its way is over. Undefined when it waits for something to be due. */
+    /** Receives what the worker does now, without a problem; undefined when it waits for due events. */
     readonly onProgress: (doing: string | undefined) => void
-    /** Told why nothing is published now. */
+    /** Receives why the worker cannot publish now. */
     readonly onOutage: (problem: string) => Effect.Effect<void>
   }
 ) {
   const batches = yield* ShardBatches
   const spreads = yield* Spreads
-  /** Grows with what succeeds and halves with what is refused, until the event at fault is alone. */
+  /** Events of a batch at the most: doubles after a success, halves after a refusal, until the refused event is alone. */
   let size = options.batchSize
-  const pause = (time: Duration.DurationInput) => Effect.raceFirst(Effect.sleep(time), options.rouse.rung)
+  const pause = (time: Duration.DurationInput) => Effect.raceFirst(Effect.sleep(time), options.endPause.wait)
   /** Failures since the last progress. Each doubles the pause before the next takeover, from 50 ms to 2 s. */
   let failures = 0
   const progress = (doing: string | undefined) => {
@@ -121,7 +121,7 @@ export const serve = Effect.fnUntraced(function*(
         last = Option.none()
         if (!more && !options.stopping()) {
           progress(undefined)
-          yield* Effect.raceFirst(options.bell.rung, Effect.delay(renew(owned, transactions), renewal))
+          yield* Effect.raceFirst(options.due.wait, Effect.delay(renew(owned, transactions), renewal))
           options.onProgress(`publishing events of shard ${owned.shard}`)
         }
         batch = yield* claim
@@ -133,13 +133,13 @@ export const serve = Effect.fnUntraced(function*(
     Effect.catchTags({
       DatabaseUnavailable: (error) => Effect.zipRight(options.onOutage(error.message), pause("250 millis")),
       KafkaUnavailable: (error) => Effect.zipRight(options.onOutage(error.message), pause("250 millis")),
-      // an operator decides; until then the others need not try in vain
+      // an operator has to decide; each attempt until then is in vain
       ShardStuck: (error) => Effect.zipRight(options.onOutage(error.message), pause("30 seconds")),
       TopicMissing: (error) => Effect.zipRight(options.onOutage(error.message), pause("5 seconds")),
       TransactionFailed: (error) =>
         error.refused
           ? Effect.void
-          : Effect.logDebug("a transaction did not end well: its number will tell", error).pipe(
+          : Effect.logDebug("a transaction failed: its committed number decides", error).pipe(
             Effect.zipRight(options.onOutage(error.message)),
             Effect.zipRight(Effect.suspend(() => pause(Math.min(2_000, 50 * 2 ** failures++))))
           )

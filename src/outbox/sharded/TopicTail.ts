@@ -4,22 +4,21 @@ import * as KafkaOffsets from "../../infra/kafka/KafkaOffsets.js"
 import * as KafkaScan from "../../infra/kafka/KafkaScan.js"
 import * as EventRecord from "../EventRecord.js"
 
-/** How much earlier than the database's clock the brokers' may be, in milliseconds. */
+/** Milliseconds by which the clock of the brokers may be behind that of the database. */
 const skew = 10 * 60_000
 
 /**
- * So many records of a partition are read before the first that is young: where a broker refused our time, records have
- * none, and are not found by it.
+ * Records of a partition that are read before the first young one: where a broker refused the time of a record, the record
+ * has none, and is not found by its time.
  */
 const margin = 10_000
 
 /**
- * Looks for events, by id and body, among the committed records of a topic that are as young as `since` (milliseconds of
- * the epoch). The id alone does not tell: a sequence that was set back gives ids again that are on the topic already. The
- * body has a key of its own.
+ * Looks for events, by id and body, among the committed records of a topic since `since` (milliseconds of the epoch). The id
+ * alone is not enough: a sequence that was set back gives ids that are on the topic already. Each body has its own key.
  *
- * `all` or `none` of them are there, or it is `unknown`: some are, or the topic does not reach back that far in every
- * partition, so that it may have lost them, or be another topic under the same name; or it has records without a time.
+ * Returns whether the topic has `all` or `none` of them. Else `unknown`: it has some; or a partition does not reach back that
+ * far, so that it may have lost them or be a new topic of the same name; or it has records without a time.
  */
 export const find = Effect.fn("TopicTail.find")(
   function*(options: KafkaOptions, topic: string, events: ReadonlyMap<string, string>, since: number) {

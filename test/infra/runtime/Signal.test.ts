@@ -5,49 +5,49 @@ import * as Signal from "../../../src/infra/runtime/Signal.js"
 const settled = Effect.yieldNow({ priority: 1 }).pipe(Effect.repeatN(10))
 
 describe("Signal", () => {
-  it.effect("remembers one ring while nobody waits", () =>
+  it.effect("keeps one notification while no fiber waits", () =>
     Effect.gen(function*() {
-      const bell = Signal.make()
-      bell.ring()
-      bell.ring()
-      yield* bell.rung
-      const next = yield* Effect.fork(bell.rung)
+      const signal = Signal.make()
+      signal.notify()
+      signal.notify()
+      yield* signal.wait
+      const next = yield* Effect.fork(signal.wait)
       yield* settled
-      assert.isTrue(bell.awaited())
-      bell.ring()
+      assert.isTrue(signal.awaited())
+      signal.notify()
       yield* Fiber.join(next)
-      assert.isFalse(bell.awaited())
+      assert.isFalse(signal.awaited())
     }))
 
-  it.effect("each ring wakes one, who waits longest first", () =>
+  it.effect("each notification wakes the fiber that waits longest", () =>
     Effect.gen(function*() {
-      const bell = Signal.make()
+      const signal = Signal.make()
       const woken: Array<string> = []
-      const waiter = (name: string) => Effect.fork(Effect.map(bell.rung, () => woken.push(name)))
+      const waiter = (name: string) => Effect.fork(Effect.map(signal.wait, () => woken.push(name)))
       const fibers = [yield* waiter("first"), yield* waiter("second"), yield* waiter("third")]
       yield* settled
-      bell.ring()
-      bell.ring()
+      signal.notify()
+      signal.notify()
       yield* settled
       assert.deepStrictEqual(woken, ["first", "second"])
-      bell.ring()
+      signal.notify()
       yield* Fiber.joinAll(fibers)
       assert.deepStrictEqual(woken, ["first", "second", "third"])
     }))
 
-  it.effect("who stops waiting takes no ring with it, even when it has just been woken", () =>
+  it.effect("an interrupted waiter passes its notification on", () =>
     Effect.gen(function*() {
-      const bell = Signal.make()
+      const signal = Signal.make()
       const [gone, woken, last] = [
-        yield* Effect.fork(bell.rung),
-        yield* Effect.fork(bell.rung),
-        yield* Effect.fork(bell.rung)
+        yield* Effect.fork(signal.wait),
+        yield* Effect.fork(signal.wait),
+        yield* Effect.fork(signal.wait)
       ]
       yield* settled
       yield* Fiber.interrupt(gone)
-      // the interruption is in its mailbox before the ring
+      // the interruption is in its mailbox before the notification
       woken.unsafeInterruptAsFork(Fiber.id(last))
-      bell.ring()
+      signal.notify()
       yield* Fiber.join(last)
     }))
 })

@@ -1,5 +1,6 @@
 import { assert, describe, expect, it } from "@effect/vitest"
 import { Effect, FastCheck as fc } from "effect"
+import { bound, large } from "../Bounds.js"
 import type { Counterexample, Graph } from "./Explore.js"
 import { explore, together } from "./Explore.js"
 import type { Act, Rules, Step } from "./Protocol.js"
@@ -14,7 +15,7 @@ const sound = (found: Graph | Counterexample): Graph => {
 /** What changes something where it arrives. */
 const changing = program.filter((act) => act !== "read")
 
-describe("every interleaving, with any number of crashes, lost requests and lost answers", () => {
+describe("P4: every interleaving, with any number of crashes, lost requests and lost answers", () => {
   it("two relays, two shards, three events", async () => {
     const states = together(
       sound(await explore(protocol, start([1, 1], 2))),
@@ -38,12 +39,10 @@ describe("every interleaving, with any number of crashes, lost requests and lost
     assert.strictEqual(sound(await explore(protocol, start([1], 2, 1, 2))).states, 6_448)
   })
 
-  // minutes of one core on a slow machine
-  it(
-    "their number changed while requests may be late",
-    async () => assert.strictEqual(sound(await explore(protocol, start([1, 1], 2, 1, 1), changing)).states, 206_429),
-    300_000
-  )
+  it("their number changed while requests may be late", async () => {
+    const [orders, states] = large ? [[1, 1], 206_429] : [[1], 73_362]
+    assert.strictEqual(sound(await explore(protocol, start(orders, 2, 1, 1), changing)).states, states)
+  }, 300_000)
 
   // they are sent side by side, and the commit waits for both
   it("the number before the events", async () => {
@@ -69,7 +68,7 @@ describe("every interleaving, with any number of crashes, lost requests and lost
     assert.strictEqual(sound(await explore(protocol, start([1, 1], 2), changing)).states, 39_725))
 })
 
-describe("the protocol broken: the shortest way to harm", () => {
+describe("P4: the protocol broken, the shortest way to harm", () => {
   const broken = async (change: Partial<Rules>, { changes = 0, late = [], orders = [1] }: {
     readonly late?: ReadonlyArray<Act>
     readonly orders?: ReadonlyArray<number>
@@ -94,12 +93,12 @@ describe("the protocol broken: the shortest way to harm", () => {
       `"A acquire, A fence, A read, A reconcile, A claim, A send, A sendOffsets, A claim, B acquire, B fence, B read, A commit, B reconcile, B claim, B send => event 0 is on the topic and sent again"`
     ))
 
-  it("reconciled by one who is not the owner", async () =>
+  it("reconciled by a relay that is not the owner", async () =>
     expect(await broken({ guarded: ["claim"] })).toMatchInlineSnapshot(
       `"A acquire, A fence, A read, B acquire, B fence, B read, B reconcile, B claim, A reconcile, B send, B sendOffsets, B claim, B commit, B mark, B send => event 0 is on the topic and sent again"`
     ))
 
-  it("claimed by one who is not the owner", async () =>
+  it("claimed by a relay that is not the owner", async () =>
     expect(await broken({ guarded: ["reconcile"] }, { orders: [1, 2] })).toMatchInlineSnapshot(
       `"A acquire, A fence, A read, A reconcile, B acquire, B fence, B read, B reconcile, A claim, B claim, B send, B sendOffsets, B claim, B commit (answer lost), B acquire, B fence, B read, B reconcile => event 0 is DONE and not on the topic"`
     ))
@@ -119,7 +118,7 @@ describe("the protocol broken: the shortest way to harm", () => {
       `"A fence, A read, B fence, B read, B acquire, B reconcile, B claim, B send, B sendOffsets, B claim, A acquire, A reconcile, B commit (answer lost), B fence, B read, B acquire, B reconcile, B claim, B send => event 0 is on the topic and sent again"`
     ))
 
-  it("a claim without an answer, and claimed again: the next commit covers the batch that nobody sent", async () =>
+  it("a claim without an answer, and claimed again: the next commit covers a batch that was not sent", async () =>
     expect(await broken({ afterError: "claim again" }, { orders: [1, 2] })).toMatchInlineSnapshot(
       `"A acquire, A fence, A read, A reconcile, A claim (answer lost), A claim, A send, A sendOffsets, A claim, A commit (answer lost), A fence, A read, A reconcile => event 0 is DONE and not on the topic"`
     ))
@@ -140,12 +139,12 @@ describe("the protocol broken: the shortest way to harm", () => {
       `"A acquire, A fence, A read, A reconcile, A claim (late), A fence, A read, A reconcile, the late claim of A arrives, A claim, A send, A sendOffsets, A claim, A commit (answer lost), A fence, A read, A reconcile => event 0 is DONE and not on the topic"`
     ))
 
-  it("their number changed by who once had the shard at rest", async () =>
+  it("their number changed by a relay that once had the shard at rest", async () =>
     expect(await broken({ changes: "whoever was at rest" }, { changes: 1 })).toMatchInlineSnapshot(
       `"A acquire, A fence, A read, A reconcile, B acquire, B fence, B read, B reconcile, B claim, A change, A acquire, A fence, A read, A reconcile => event 0 is DONE and not on the topic"`
     ))
 
-  it("their number changed by who has the shard, and a batch of it", async () =>
+  it("their number changed by a relay that owns the shard and leases a batch", async () =>
     expect(await broken({ changes: "whoever has the token" }, { changes: 1 })).toMatchInlineSnapshot(
       `"A acquire, A fence, A read, A reconcile, A claim, A change, A acquire, A fence, A read, A reconcile => event 0 is DONE and not on the topic"`
     ))
@@ -155,7 +154,7 @@ describe("the protocol broken: the shortest way to harm", () => {
       expect(await broken({ afterError: "fence" }, { late: ["fence", "send", "sendOffsets", "commit", "mark"] }))
         .toMatchInlineSnapshot(`"sound in 8514 states"`))
 
-    // who marks has seen the commit, so that the events are on the topic, whatever became of their numbers
+    // a relay marks after the commit: the events are on the topic, whatever their numbers are now
     it("to mark without naming the number", async () =>
       expect(await broken({ markNames: "nothing" }, { late: changing })).toMatchInlineSnapshot(
         `"sound in 14098 states"`
@@ -163,7 +162,7 @@ describe("the protocol broken: the shortest way to harm", () => {
   })
 })
 
-describe("schedules at random", () => {
+describe("P4: schedules at random", () => {
   const worlds = [[1, 1], [1, 2, 1], [1, 2, 3, 1, 2], [1, 1, 2, 2, 3, 3], [1, 2, 3, 4, 1, 4]].flatMap((orders) =>
     [2, 3].flatMap((relays) => [1, 2, 3].map((batchSize) => ({ orders, relays, batchSize })))
   )
@@ -205,18 +204,20 @@ describe("schedules at random", () => {
       }
     )
 
-  // in pieces: a worker that is deaf for a minute is given up
+  const thousands = bound({ standard: 15, large: 100 })
+
+  // in pieces: the test runner gives up a worker that does not answer for a minute
   it.live(
-    "100,000 longer ones, of more relays, orders and late requests: clean, and completed by the last relay",
+    `${thousands},000 longer ones, of more relays, orders and late requests: clean, and completed by the last relay`,
     () =>
-      Effect.sync(() => fc.assert(clean(protocol), { numRuns: 10_000 })).pipe(
+      Effect.sync(() => fc.assert(clean(protocol), { numRuns: 5_000 })).pipe(
         Effect.zipRight(Effect.sleep(0)),
-        Effect.repeatN(9)
+        Effect.repeatN(thousands / 5 - 1)
       ),
     240_000
   )
 
-  it("find what is broken as well", async () => {
+  it("find each broken protocol", async () => {
     const breaks: ReadonlyArray<Partial<Rules>> = [
       { program: ["acquire", "read", "fence", ...program.slice(3)] },
       { marks: "hand", program: [...program.slice(0, 8), "mark", "commit"] },
@@ -239,7 +240,7 @@ describe("schedules at random", () => {
   })
 })
 
-describe("the schedules for the real relay", () => {
+describe("P4: the schedules for the real relay", () => {
   const all = schedules(300)
 
   it("deliver everything, and hold each call that a relay has to do, done and refused", async () => {

@@ -1,5 +1,5 @@
 import { SqlClient } from "@effect/sql"
-import { assert, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import { Array as Arr, Effect, Either, Layer, Option, Queue, Scope } from "effect"
 import { randomUUID } from "node:crypto"
 import * as KafkaOffsets from "../../../src/infra/kafka/KafkaOffsets.js"
@@ -89,7 +89,7 @@ const follow = Effect.fnUntraced(function*(schedule: Schedule, topic: string, un
         return true
       case "reconcile": {
         const committed = yield* hand.transactions!.committed
-        if (Option.isNone(yield* batches.ledger(hand.owned!))) return false
+        if (Option.isNone(yield* batches.stateOf(hand.owned!))) return false
         return yield* batches.reconcile(hand.owned!, Option.getOrElse(committed, () => 0n))
       }
       case "claim": {
@@ -188,17 +188,19 @@ const lane = Effect.fnUntraced(function*(waiting: Queue.Dequeue<Schedule>, topic
   return played.length
 })
 
-it.scopedLive(
-  `the real parts follow ${followed} schedules of the model, step by step`,
-  () =>
-    Effect.gen(function*() {
-      const waiting = yield* Queue.unbounded<Schedule>()
-      yield* Queue.offerAll(waiting, schedules(followed))
-      const topics = yield* Effect.replicateEffect(KafkaTest.freshTopic(), lanes)
-      const played = yield* Effect.forEach(topics, (topic) => Effect.provide(lane(waiting, topic), Parts), {
-        concurrency: "unbounded"
-      })
-      assert.strictEqual(Arr.reduce(played, 0, (sum, count) => sum + count), followed)
-    }),
-  240_000
-)
+describe("P4: exactly-once delivery follows its model", () => {
+  it.scopedLive(
+    `the real parts follow ${followed} schedules of the model, step by step`,
+    () =>
+      Effect.gen(function*() {
+        const waiting = yield* Queue.unbounded<Schedule>()
+        yield* Queue.offerAll(waiting, schedules(followed))
+        const topics = yield* Effect.replicateEffect(KafkaTest.freshTopic(), lanes)
+        const played = yield* Effect.forEach(topics, (topic) => Effect.provide(lane(waiting, topic), Parts), {
+          concurrency: "unbounded"
+        })
+        assert.strictEqual(Arr.reduce(played, 0, (sum, count) => sum + count), followed)
+      }),
+    240_000
+  )
+})

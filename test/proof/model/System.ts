@@ -72,8 +72,8 @@ export const make = Effect.fnUntraced(function*(redis: RedisClient) {
   const sql = yield* SqlClient.SqlClient
   const payments = yield* Payments
   const outbox = yield* Outbox
-  const { handover } = yield* OutboxWake
-  handover.close()
+  const { dispatch } = yield* OutboxWake
+  dispatch.close()
   const take = yield* Intake.make
   // TRUNCATE would take ten times as long
   yield* sql`WITH gone AS (DELETE FROM event) DELETE FROM payment`
@@ -293,10 +293,10 @@ export const make = Effect.fnUntraced(function*(redis: RedisClient) {
         }]
       }
       case "Relay": {
-        const handed = handover.close()
+        const handed = dispatch.close()
         if (step.does === "comes") {
-          handover.open(1_000)
-          return [{ _tag: "Relay", token: handover.advance()!.token }]
+          dispatch.open(1_000)
+          return [{ _tag: "Relay", token: dispatch.lease()!.token }]
         }
         if (step.does === "dies" || handed === undefined) return [{ _tag: "Relay", token: null }]
         yield* Effect.orDie(outbox.release(handed, handed.events, 0))
@@ -307,7 +307,7 @@ export const make = Effect.fnUntraced(function*(redis: RedisClient) {
         ]
       }
       case "Receive": {
-        const handed = handover.take(step.limit)
+        const handed = dispatch.take(step.limit)
         if (handed === undefined) return []
         const names = handed.events.map(nameOf)
         // as its own clock says, which began before the database's

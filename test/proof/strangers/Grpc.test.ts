@@ -157,8 +157,8 @@ const garbage = (port: number, bytes: Buffer) =>
     })
   })
 
-layer(Layer.empty, { excludeTestServices: true })("gRPC from strangers", (it) => {
-  it.scoped(`${requests} requests: each has an answer, and others are served`, () =>
+layer(Layer.empty, { excludeTestServices: true })("P11: gRPC from strangers", (it) => {
+  it.scoped(`${requests} requests: each gets an answer, and others are served`, () =>
     Effect.gen(function*() {
       const seed = Seed.chosen()
       const world = yield* World.make()
@@ -207,7 +207,7 @@ layer(Layer.empty, { excludeTestServices: true })("gRPC from strangers", (it) =>
     }), 240_000)
 
   it.scoped(
-    "messages that are too large, as they come or when they are unpacked, are RESOURCE_EXHAUSTED",
+    "messages that are too large, compressed or not, are RESOURCE_EXHAUSTED",
     () =>
       Effect.gen(function*() {
         const world = yield* World.make()

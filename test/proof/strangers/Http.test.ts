@@ -83,9 +83,9 @@ const dribble = (port: number, text: string) =>
     })
   })
 
-layer(Layer.empty, { excludeTestServices: true })("operations HTTP from strangers", (it) => {
+layer(Layer.empty, { excludeTestServices: true })("P11: operations HTTP from strangers", (it) => {
   it.scoped(
-    `${requests} requests, then clients that are slow: all are sent away, and /livez answers`,
+    `${requests} requests, then slow clients: all are disconnected, and /livez answers`,
     () =>
       Effect.gen(function*() {
         const seed = Seed.chosen()
@@ -136,7 +136,7 @@ const openable = () => {
   return Number.isNaN(limit) ? 10_000 : Math.min(10_000, limit - 2_000)
 }
 
-layer(Layer.empty, { excludeTestServices: true })("connections that say nothing", (it) => {
+layer(Layer.empty, { excludeTestServices: true })("P11: connections that send nothing", (it) => {
   it.scoped(
     `as many as may be open, to ten thousand: the program stays bounded and serves others`,
     () =>

@@ -32,9 +32,9 @@ const wire = (headers: IHeaders): string =>
     ]).sort()
   )
 
-layer(Layer.empty, { excludeTestServices: true })("records from strangers", (it) => {
+layer(Layer.empty, { excludeTestServices: true })("P7 P13: records from strangers", (it) => {
   it.scoped(
-    `${strangers} of them, with good ones between: each becomes what it should, and nobody is held up`,
+    `${strangers} of them, with good ones between: each gets its result, and no order is delayed`,
     () =>
       Effect.gen(function*() {
         const seed = Seed.chosen()

@@ -1,0 +1,69 @@
+import { Duration, Effect, Metric, Schedule } from "effect"
+import * as CrashPoint from "../../drills/CrashPoint.js"
+import type { DatabaseUnavailable } from "../../infra/postgres/Postgres.js"
+import { retry } from "../../infra/runtime/Retry.js"
+import * as Trace from "../../infra/runtime/Trace.js"
+import { Outbox } from "../Outbox.js"
+import type { Claim } from "../OutboxEvent.js"
+import * as RelayMetrics from "../RelayMetrics.js"
+import type { Published } from "./EventPublisher.js"
+
+/** An operator has to create a missing topic. */
+const missingTopicDelay = Duration.seconds(5)
+
+const pauses = Schedule.exponential("50 millis").pipe(Schedule.union(Schedule.spaced("250 millis")))
+
+/** Repeats a statement until the database answers: its token fences it, however late it is. */
+const untilAnswered = <A, R>(effect: Effect.Effect<A, DatabaseUnavailable, R>) =>
+  effect.pipe(
+    Effect.tapError((error) => Effect.logDebug("cannot record the result of a claim yet", error)),
+    retry<DatabaseUnavailable>(pauses)
+  )
+
+/** Logs which events this worker drops. */
+const dropped = (events: Published["sent"], why: string) =>
+  events.length === 0
+    ? Effect.void
+    : Effect.logWarning(`dropped: ${why}`).pipe(Effect.annotateLogs({ events: events.map((_) => _.id).join(",") }))
+
+/**
+ * Records the result of a claim in the outbox, and repeats that while the database is away. The lease of undecided events runs
+ * on. Unsent events are due at once when the relay is `stopping`, else after a pause.
+ */
+export const record = Effect.fnUntraced(function*(claim: Claim, published: Published, stopping: boolean) {
+  const outbox = yield* Outbox
+  if (published.sent.length > 0) {
+    yield* CrashPoint.pass("relay-sent")
+    const waited = yield* untilAnswered(outbox.markDone(claim, published.sent))
+    RelayMetrics.done(waited)
+    if (waited.length < published.sent.length) {
+      yield* dropped(
+        published.sent,
+        "they were sent; another worker took some over, or a statement whose answer was lost marked them"
+      )
+    }
+    yield* CrashPoint.pass("relay-marked")
+  }
+  for (const { event, reason } of published.refused) {
+    const status = yield* untilAnswered(outbox.refuse(claim, event, reason))
+    yield* Metric.increment(
+      status === "DEAD" ? RelayMetrics.dead : RelayMetrics.retriedAs.refused
+    )
+    yield* Effect.logError(
+      status === "DEAD" ? "an event is dead: its order waits for an operator" : "the broker refused an event"
+    ).pipe(Effect.annotateLogs({ event: event.id, orderId: event.key, reason }))
+  }
+  if (published.unsent.length > 0) {
+    const released = yield* untilAnswered(outbox.release(claim, published.unsent, stopping ? 0 : missingTopicDelay))
+    if (released < published.unsent.length) {
+      yield* dropped(published.unsent, "they were not sent, and another worker took some of them over")
+    }
+    yield* Metric.incrementBy(RelayMetrics.retriedAs.unsent, published.unsent.length)
+  }
+  // their lease runs on: records that may still be on their way to the topic arrive before a resend
+  RelayMetrics.retriedAs.undecided.unsafeUpdate(published.undecided.length, [])
+  yield* dropped(
+    published.undecided,
+    "the broker has not answered; another worker sends them when their lease has ended"
+  )
+}, Trace.span("PublishResults.record"))

@@ -1,0 +1,115 @@
+import { Effect, Fiber, FiberSet, Metric } from "effect"
+import type { Duration } from "effect"
+import * as CrashPoint from "../../drills/CrashPoint.js"
+import * as Signal from "../../infra/runtime/Signal.js"
+import * as Drain from "../Drain.js"
+import type * as Progress from "../Progress.js"
+import type { OwnedShard } from "./ShardOwners.js"
+import { ShardOwners } from "./ShardOwners.js"
+import type { ShardOptions } from "./ShardTakeover.js"
+import * as ShardWorker from "./ShardWorker.js"
+
+const ownedGauge = Metric.gauge("payments_shards_owned", {
+  description: "Shards of orders that this process relays"
+})
+const unavailableGauge = Metric.gauge("payments_shards_unavailable", {
+  description: "Shards of this process that cannot publish now: a server is away, or an operator has to decide"
+})
+
+/** The worker of a shard that this process owns. */
+export interface RunningWorker {
+  readonly owned: OwnedShard
+  /** Notified when events of the shard may be due. */
+  readonly due: Signal.Signal
+  readonly work: Progress.Work
+  readonly stopping: () => boolean
+  /** Whatever the worker waits for, it looks again: its shard may be lost. */
+  readonly recheck: () => void
+  /** The worker finishes the batch in hand and releases its shard, however long that takes. */
+  readonly stop: () => void
+}
+
+/** The workers of this process, one for each shard that it owns, in the order in which they started. */
+export const make = Effect.fnUntraced(function*(
+  options: ShardOptions & { readonly drainTimeout: Duration.DurationInput },
+  progress: Progress.Progress
+) {
+  const owners = yield* ShardOwners
+  const running = new Set<RunningWorker>()
+  const fibers = yield* FiberSet.make<void>()
+
+  const measure = Effect.sync(() => {
+    ownedGauge.unsafeUpdate(running.size, [])
+    unavailableGauge.unsafeUpdate(Array.from(running).filter(({ work }) => work.problem !== undefined).length, [])
+  })
+
+  const newWorker = (owned: OwnedShard): RunningWorker & { readonly endPause: Signal.Signal } => {
+    const [due, endPause] = [Signal.make(), Signal.make()]
+    let stopping = false
+    const recheck = () => {
+      due.notify()
+      endPause.notify()
+    }
+    return {
+      owned,
+      due,
+      endPause,
+      work: progress.begin(`taking over shard ${owned.shard}`),
+      stopping: () => stopping,
+      recheck,
+      stop: () => {
+        stopping = true
+        recheck()
+      }
+    }
+  }
+
+  /** Starts the worker of a shard that this process has just acquired. Interrupted, it drains. */
+  const start = Effect.fnUntraced(function*(owned: OwnedShard) {
+    const worker = newWorker(owned)
+    const { due, endPause, stop, stopping, work } = worker
+    running.add(worker)
+    yield* measure
+    const serve = ShardWorker.serve(owned, {
+      ...options,
+      due,
+      endPause,
+      stopping,
+      onProgress: (doing) => {
+        if (doing === undefined) progress.end(work)
+        else progress.moved(work, doing)
+      },
+      onOutage: (problem) => Effect.zipRight(Effect.sync(() => progress.stuck(work, problem)), measure)
+    }).pipe(
+      Effect.catchTag("ShardLost", () => Effect.logInfo("another relay owns this shard now")),
+      // also after a defect, so that another relay need not wait for the lease
+      Effect.ensuring(Effect.suspend(() => Effect.ignore(owners.release(owned)))),
+      Effect.ensuring(Effect.suspend(() => {
+        progress.end(work)
+        running.delete(worker)
+        return measure
+      })),
+      Effect.annotateLogs({ shard: owned.shard })
+    )
+    const onStop = Effect.suspend(() => {
+      stop()
+      return CrashPoint.pass("relay-stopping")
+    })
+    yield* FiberSet.run(fibers, Drain.finish(serve, { onStop, within: options.drainTimeout }))
+  })
+
+  return {
+    start,
+    all: (): ReadonlyArray<RunningWorker> => [...running],
+    /** Notifies the workers whose shards have one of these tokens. */
+    notifyDue: (tokens: ReadonlyArray<string>) => {
+      for (const { due, owned } of running) if (tokens.includes(owned.token)) due.notify()
+    },
+    /** Never succeeds; fails as the first worker that fails. */
+    failure: FiberSet.join(fibers),
+    /** Stops all workers, and waits until they have drained. */
+    stopAll: Effect.suspend(() => Fiber.interruptAll(fibers))
+  } as const
+})
+
+export type ShardWorkers = Effect.Effect.Success<ReturnType<typeof make>>

@@ -1,0 +1,104 @@
+import { SqlClient } from "@effect/sql"
+import { assert, layer } from "@effect/vitest"
+import type { Scope } from "effect"
+import { Array as Arr, Effect, Layer, Redacted } from "effect"
+import * as Kafka from "../../src/infra/kafka/KafkaClient.js"
+import type { Database } from "../../src/infra/postgres/Postgres.js"
+import * as KafkaPublisher from "../../src/outbox/leased/KafkaPublisher.js"
+import * as Relay from "../../src/outbox/leased/Relay.js"
+import type { Outbox } from "../../src/outbox/Outbox.js"
+import type { OutboxWake } from "../../src/outbox/OutboxWake.js"
+import type { ShardBatches } from "../../src/outbox/sharded/ShardBatches.js"
+import type { ShardOwners } from "../../src/outbox/sharded/ShardOwners.js"
+import type { Spreads } from "../../src/outbox/Spreads.js"
+import * as KafkaAnswers from "../harness/KafkaAnswers.js"
+import * as KafkaTest from "../harness/KafkaTest.js"
+import * as PgTest from "../harness/PgTest.js"
+import * as Fixtures from "./Fixtures.js"
+import * as ShardFixtures from "./sharded/ShardFixtures.js"
+
+type Report = (problem: string | undefined) => Effect.Effect<void>
+type Needs = Database | Outbox | OutboxWake | PgTest.DatabaseUrl | Scope.Scope | ShardBatches | ShardOwners | Spreads
+
+/** The two relays. Each has to pass every test here. */
+const relays: Readonly<Record<string, (topic: string, report: Report) => Effect.Effect<never, unknown, Needs>>> = {
+  "at-least-once": (_, report) =>
+    Effect.flatMap(PgTest.DatabaseUrl, (url) =>
+      Relay.serve({
+        batchSize: 500,
+        lease: "30 seconds",
+        pollInterval: "20 millis",
+        notifications: Redacted.make(url),
+        drainTimeout: "10 seconds",
+        report
+      })).pipe(Effect.provide(Layer.suspend(() => KafkaPublisher.layer(KafkaTest.kafka())))),
+  "exactly-once": (topic, report) => ShardFixtures.serve(topic, { report })
+}
+
+/** Answers of a broker through no fault of an event, by the request. */
+const refusals = [
+  ["Produce", KafkaAnswers.errors.notEnoughReplicas],
+  ["Produce", KafkaAnswers.errors.topicAuthorizationFailed],
+  ["InitProducerId", KafkaAnswers.errors.transactionalIdAuthorizationFailed]
+] as const
+
+/** The relay runs, and has 20 events to publish to a fresh topic. */
+const start = Effect.fnUntraced(function*(relay: (typeof relays)[string]) {
+  yield* ShardFixtures.fresh
+  const topic = yield* KafkaTest.freshTopic()
+  yield* Fixtures.append(Arr.range(1, 20), { topic })
+  const [lines, logger] = Fixtures.logs()
+  const reports: Array<string | undefined> = []
+  yield* relay(topic, (problem) => Effect.sync(() => void reports.push(problem))).pipe(
+    Effect.provide(logger),
+    Effect.forkScoped
+  )
+  return { topic, lines, reports } as const
+})
+
+const noAttempt = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  assert.isEmpty(yield* sql`SELECT FROM event WHERE attempts > 0`)
+})
+
+layer(ShardFixtures.TestLayer, { timeout: "60 seconds", excludeTestServices: true })("faults of brokers", (it) => {
+  for (const [delivery, relay] of Object.entries(relays)) {
+    it.scoped(`${delivery}: the database's clock is two hours ahead of the brokers': records go without a time`, () =>
+      Effect.gen(function*() {
+        yield* Fixtures.databaseAhead("2 hours")
+        const { lines, topic } = yield* start(relay)
+        yield* ShardFixtures.until(ShardFixtures.count("DONE"), (n) => n === 20)
+        yield* noAttempt
+        const records = yield* ShardFixtures.until(ShardFixtures.records(topic), ({ length }) => length >= 20)
+        assert.isTrue(records.every(({ timestamp }) => timestamp === "-1"))
+        assert.lengthOf(lines.filter((line) => line.includes("refuses the time of our records")), 1)
+      }))
+
+    for (const [request, fault] of refusals) {
+      it.scoped(
+        `${delivery}: a broker answers ${request} with ${
+          Kafka.reason(fault())
+        }: reported once with its word, no attempt, then over`,
+        () =>
+          Effect.gen(function*() {
+            let refuses = true
+            yield* KafkaAnswers.between((asked, ask) => refuses && asked === request ? Promise.reject(fault()) : ask())
+            const { lines, reports } = yield* start(relay)
+            const word = Kafka.reason(fault())
+            const reported = () => lines.filter((line) => line.startsWith("not publishing: ")).length
+            yield* ShardFixtures.until(Effect.sync(reported), (n) => n === 1)
+            // other lanes and rounds report meanwhile: none may say that all is well
+            const before = reports.length
+            yield* ShardFixtures.until(Effect.sync(() => reports.length), (n) => n >= before + 10)
+            for (const report of reports.slice(before)) assert.include(report, word)
+            refuses = false
+            yield* ShardFixtures.until(ShardFixtures.count("DONE"), (n) => n === 20)
+            yield* ShardFixtures.until(Effect.sync(() => reports.at(-1)), (now) => now === undefined)
+            assert.strictEqual(reported(), 1)
+            assert.isTrue(lines.some((line) => line.startsWith("publishing again, after ")))
+            yield* noAttempt
+          })
+      )
+    }
+  }
+})

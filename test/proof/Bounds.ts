@@ -1,0 +1,9 @@
+/**
+ * How far the proofs search. The standard run keeps bounds that find every known break of the protocol and of the services
+ * in seconds; `PROOF_BOUNDS=large npm run prove` searches as far as docs/exactly-once.md says, in some minutes more.
+ */
+export const large = process.env["PROOF_BOUNDS"] === "large"
+
+/** The number for this run. */
+export const bound = (bounds: { readonly standard: number; readonly large: number }): number =>
+  large ? bounds.large : bounds.standard
