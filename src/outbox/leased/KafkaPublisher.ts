@@ -19,6 +19,7 @@ type Decided = readonly [Messages, Decision]
 /** A publisher with an idempotent producer of its own. */
 const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads) {
   const producer = yield* KafkaProducerSlot.make(options)
+  const written: KafkaProducer.WrittenRecords = new WeakSet()
   const record = (event: OutboxEvent) => EventRecord.make(event, spreads.of(event))
 
   /** Sends one group of records until the broker has decided on it, or `mayStart` ends it. */
@@ -35,7 +36,7 @@ const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads
     const send: Effect.Effect<Decision> = Effect.suspend(() =>
       mayStart()
         ? Effect.flatMap(producer.get, ({ send }) =>
-          Effect.tapError(send(messages, mayStart), (error) =>
+          Effect.tapError(send(messages, mayStart, written), (error) =>
             Effect.sync(() => {
               attempted ||= error._tag !== "SendStopped" || error.attempted
             })))
