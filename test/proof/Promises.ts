@@ -296,12 +296,12 @@ export const promises: Readonly<Record<string, Promised>> = {
     tests: [
       [
         "infra/kafka/decode/KafkaBatches.test.ts",
-        "whatever the bytes, reading ends, tells or reads each offset, and moves on",
-        "a batch is told as one record when its checksum is wrong twice, and reading goes on behind it"
+        "any bytes: reading ends, accounts for each offset, and moves on",
+        "a batch whose checksum is wrong twice becomes one record, and the records after it are read"
       ],
       [
         "infra/kafka/patches/FetchDecoder.test.ts",
-        "40,000 records of one batch come in parts, all of them, in their order"
+        "40,000 records of one batch arrive in several parts, complete and in order"
       ],
       ["inventory/InventoryConsumer.test.ts", "1,000 malformed records with 8 KB of headers each, then a good one"],
       [
