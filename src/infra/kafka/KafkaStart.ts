@@ -7,21 +7,21 @@ import type { KafkaTopic, Look } from "./KafkaTopic.js"
 import type { Cell } from "./KafkaWork.js"
 import * as PartitionProgress from "./PartitionProgress.js"
 
-/** What a topic had when it was seen last: it may be gone by now. */
+/** The topic at the last request. It may be deleted by now. */
 export interface LastSeen {
   readonly topicId: string
-  /** Records that were not done with, by partition. */
+  /** Records that were not done, by partition. */
   readonly unread: ReadonlyMap<number, bigint>
 }
 
-/** Where partitions are to be read from, as cells of an assignment, and what was skipped. */
+/** The cells of an assignment with their first positions, and the gaps before them. */
 export interface Starts {
   readonly topicId: string
   readonly cells: ReadonlyArray<Cell>
   readonly skips: ReadonlyArray<Skip>
 }
 
-/** Finds where these partitions are to be read from. */
+/** Finds the position at which reading of each partition begins. */
 export const find = Effect.fnUntraced(function*(
   topic: Pick<KafkaTopic, "committed"> & { readonly look: Effect.Effect<Look, KafkaUnavailable> },
   partitions: ReadonlyArray<number>,

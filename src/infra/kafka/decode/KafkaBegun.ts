@@ -1,16 +1,16 @@
 import type { RecordReader } from "./KafkaRecordReader.js"
 
-/** A batch of which a part was handed out: the next fetch brings it again, and goes on in it. */
+/** A batch that was read in part. The next fetch brings it again, and reading goes on where it stopped. */
 interface Begun {
   readonly header: Buffer
   readonly reader: RecordReader
 }
 
-/** So many batches are remembered. Of one that is forgotten, what was handed out is decompressed and skipped again. */
+/** The most batches that are remembered. Reading of another batch decompresses and skips its first records again. */
 const remembered = 16
 const begun = new Map<string, Begun>()
 
-/** Keeps a batch until the next fetch of its place. */
+/** Keeps a batch until the next fetch of its topic and partition. */
 export const remember = (place: string, batch: Begun) => {
   begun.set(place, batch)
   for (const [oldest, { reader }] of begun) {
@@ -20,7 +20,7 @@ export const remember = (place: string, batch: Begun) => {
   }
 }
 
-/** Takes the reader of the batch with this header that stands at offset `from`, if it is remembered. */
+/** The remembered reader of the batch with this header, if its next offset is `from`. It is not remembered any more. */
 export const recall = (place: string, header: Buffer, from: number) => {
   const found = begun.get(place)
   if (found === undefined) return undefined

@@ -50,12 +50,13 @@ const memberOf = (load: Load) => {
   group.subscriptionState.assign(partitions)
   const coordinator = {
     isConnected: () => true,
-    offsetCommit: ({ topics }: { readonly topics: ReadonlyArray<{ partitions: ReadonlyArray<{ offset: string }> }> }) => {
+    offsetCommit: (
+      { topics }: { readonly topics: ReadonlyArray<{ partitions: ReadonlyArray<{ offset: string }> }> }
+    ) => {
       did.push(`committed ${topics[0]!.partitions[0]!.offset}`)
       return Promise.resolve()
     },
-    offsetFetch: () =>
-      Promise.resolve({ responses: [{ topic, partitions: [{ partition: 0, offset: "5" }] }] })
+    offsetFetch: () => Promise.resolve({ responses: [{ topic, partitions: [{ partition: 0, offset: "5" }] }] })
   }
   group.offsetManager = new OffsetManager({
     cluster,

@@ -19,7 +19,9 @@ import { java } from "../fixtures/JavaBatches.js"
 import { contract } from "./Library.js"
 
 interface Decoded {
-  readonly responses: ReadonlyArray<{ readonly partitions: ReadonlyArray<{ readonly messages: ReadonlyArray<IncomingRecord> }> }>
+  readonly responses: ReadonlyArray<
+    { readonly partitions: ReadonlyArray<{ readonly messages: ReadonlyArray<IncomingRecord> }> }
+  >
 }
 
 let topics = 0
@@ -239,24 +241,28 @@ it.scopedLive(
   60_000
 )
 
-it.scopedLive("40,000 records of one batch arrive in several parts, complete and in order", () =>
-  Effect.gen(function*() {
-    const topic = yield* freshTopic(forEver)
-    const count = 40_000
-    const value = Buffer.alloc(120, "x")
-    const body = Zlib.gzipSync(RecordBatch.records(Array.from({ length: count }, () => ({ value }))), { level: 1 })
-    yield* writeBody(topic, body, { codec: 1, count })
-    const sizes: Array<number> = []
-    let next = 0
-    const spans = yield* KafkaOffsets.spans(kafka(), topic, undefined)
-    yield* KafkaScan.scan(kafka(), topic, spans, (_, records) =>
-      Effect.sync(() => {
-        sizes.push(records.length)
-        for (const { offset } of records) assert.strictEqual(Number(offset), next++)
-      }))
-    assert.strictEqual(next, count)
-    assert.isBelow(Math.max(...sizes), 30_000)
-  }), 60_000)
+it.scopedLive(
+  "40,000 records of one batch arrive in several parts, complete and in order",
+  () =>
+    Effect.gen(function*() {
+      const topic = yield* freshTopic(forEver)
+      const count = 40_000
+      const value = Buffer.alloc(120, "x")
+      const body = Zlib.gzipSync(RecordBatch.records(Array.from({ length: count }, () => ({ value }))), { level: 1 })
+      yield* writeBody(topic, body, { codec: 1, count })
+      const sizes: Array<number> = []
+      let next = 0
+      const spans = yield* KafkaOffsets.spans(kafka(), topic, undefined)
+      yield* KafkaScan.scan(kafka(), topic, spans, (_, records) =>
+        Effect.sync(() => {
+          sizes.push(records.length)
+          for (const { offset } of records) assert.strictEqual(Number(offset), next++)
+        }))
+      assert.strictEqual(next, count)
+      assert.isBelow(Math.max(...sizes), 30_000)
+    }),
+  60_000
+)
 
 it.scopedLive(
   "10,000 headers take linear time, and header names like constructor are names",

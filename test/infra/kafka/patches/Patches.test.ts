@@ -30,11 +30,16 @@ describe("Patches", () => {
   it("refuses another version, a function that is missing, and one with other parameters", () => {
     const cases: ReadonlyArray<readonly [Load, string]> = [
       [withModule("kafkajs/package.json", () => ({ version: "2.3.0" })), "its version is 2.3.0, not 2.2.4"],
-      [withModule("kafkajs/src/cluster", () => class {}), "kafkajs/src/cluster has no function findGroupCoordinatorMetadata"],
+      [
+        withModule("kafkajs/src/cluster", () => class {}),
+        "kafkajs/src/cluster has no function findGroupCoordinatorMetadata"
+      ],
       [
         withModule("kafkajs/src/network/connection", (Connection) => {
           const { prototype } = Connection as { readonly prototype: object }
-          return Object.assign(function() {}, { prototype: Object.assign(Object.create(prototype), { send: () => {} }) })
+          return Object.assign(function() {}, {
+            prototype: Object.assign(Object.create(prototype), { send: () => {} })
+          })
         }),
         "send of kafkajs/src/network/connection takes 0 parameters, not 1"
       ]

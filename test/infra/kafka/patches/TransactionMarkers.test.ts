@@ -15,7 +15,9 @@ const brokerOf = (load: Load, refusals: number) => {
   const sent: Array<object> = []
   const send = (request: object) => {
     sent.push(request)
-    return sent.length <= refusals ? Promise.reject(brokerError(load, concurrentTransactions)) : Promise.resolve("added")
+    return sent.length <= refusals
+      ? Promise.reject(brokerError(load, concurrentTransactions))
+      : Promise.resolve("added")
   }
   const broker = new Broker({ connectionPool: { send, host: "broker", port: 9092, connectionTimeout: 1 }, logger })
   broker.lookupRequest = () => (request: object) => request

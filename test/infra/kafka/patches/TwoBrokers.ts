@@ -29,9 +29,9 @@ export const make = async (load: Load) => {
   const sendMessages = load("kafkajs/src/producer/sendMessages") as (
     options: object
   ) => (batch: object) => Promise<ReadonlyArray<object>>
-  const eosManager = (load("kafkajs/src/producer/eosManager") as (options: object) => {
+  const eosManager = load("kafkajs/src/producer/eosManager") as (options: object) => {
     readonly initProducerId: () => Promise<void>
-  })
+  }
   const retrier = load("kafkajs/src/retry") as (options: object) => unknown
 
   /** By broker: first sequence number and values of each request. */
