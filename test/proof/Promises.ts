@@ -40,8 +40,8 @@ export const promises: Readonly<Record<string, Promised>> = {
       ["inventory/Intake.test.ts", "Redis is told after the commit, and not at all when it fails"],
       [
         "infra/kafka/KafkaConsumer.test.ts",
-        "a batch that is worked on holds up its partition alone, and no offset moves over it",
-        "an offset that was not committed is committed later, also when no further record comes"
+        "a batch in progress delays only its partition, and no offset moves over it",
+        "a failed commit is repeated, also without a further record"
       ]
     ],
     breaks:

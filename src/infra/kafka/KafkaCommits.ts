@@ -2,7 +2,7 @@ import { Duration, Effect } from "effect"
 import type { Consumer, EachBatchPayload } from "kafkajs"
 import * as Signal from "../runtime/Signal.js"
 import { attempt } from "./KafkaClient.js"
-import * as KafkaPlaces from "./KafkaPlaces.js"
+import * as KafkaPositions from "./KafkaPositions.js"
 import type { Assignment } from "./KafkaWork.js"
 import * as PartitionProgress from "./PartitionProgress.js"
 
@@ -32,7 +32,7 @@ export const make = ({ assignment, behind, consumer, newest, topic }: CommitOpti
       const { cells, topicId } = assignment()
       const offsets = Array.from(cells.values()).flatMap(({ partition, progress, skipped }) => {
         const offset = PartitionProgress.uncommitted(progress)
-        const metadata = KafkaPlaces.write({ topicId, skipped })
+        const metadata = KafkaPositions.write({ topicId, skipped })
         return offset === undefined ? [] : [{ partition, offset: String(offset), metadata }]
       })
       if (offsets.length === 0) return Effect.void

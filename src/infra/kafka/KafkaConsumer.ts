@@ -62,7 +62,7 @@ export const consume = <E, R>(
       const work = KafkaWork.make<E, R>({
         topic: options.topic,
         handle,
-        places: yield* Effect.makeSemaphore(options.concurrency),
+        permits: yield* Effect.makeSemaphore(options.concurrency),
         fork,
         now,
         pause: (partitions) => open && consumer.pause(at(partitions)),

@@ -4,7 +4,7 @@ import type { Consumer, Kafka } from "kafkajs"
 import { PartitionAssigners } from "kafkajs"
 import type { KafkaOptions } from "./KafkaClient.js"
 import { client, close, KafkaUnavailable, reason, TopicMissing } from "./KafkaClient.js"
-import type { Skip } from "./KafkaPlaces.js"
+import type { Skip } from "./KafkaPositions.js"
 import type { Standing } from "./KafkaWait.js"
 import * as ConsumerGroupSeek from "./patches/ConsumerGroupSeek.js"
 

@@ -2,7 +2,7 @@ import { Effect, Schedule } from "effect"
 import type { Admin } from "kafkajs"
 import type { KafkaOptions } from "./KafkaClient.js"
 import { attempt, KafkaUnavailable, reason, TopicMissing, withAdmin } from "./KafkaClient.js"
-import * as KafkaPlaces from "./KafkaPlaces.js"
+import * as KafkaPositions from "./KafkaPositions.js"
 
 /** The offsets of a partition from `start` (inclusive) to `end` (exclusive). */
 export interface Span {
@@ -62,7 +62,7 @@ export const spans = Effect.fn("KafkaOffsets.spans")(
 )
 
 /** The committed offsets of a group with their metadata. Leaves out partitions without a commit. */
-const places = (options: KafkaOptions, topic: string, groupId: string) =>
+const commitsOf = (options: KafkaOptions, topic: string, groupId: string) =>
   Effect.map(
     withAdmin(
       options,
@@ -75,7 +75,7 @@ const places = (options: KafkaOptions, topic: string, groupId: string) =>
 /** The offset that a group reads next, by partition. Leaves out partitions without a commit. */
 export const committed = Effect.fn("KafkaOffsets.committed")(
   function*(options: KafkaOptions, topic: string, groupId: string) {
-    return new Map((yield* places(options, topic, groupId)).map((_) => [_.partition, Number(_.offset)]))
+    return new Map((yield* commitsOf(options, topic, groupId)).map((_) => [_.partition, Number(_.offset)]))
   },
   untilSettled
 )
@@ -84,7 +84,7 @@ export const committed = Effect.fn("KafkaOffsets.committed")(
 export const skipped = Effect.fn("KafkaOffsets.skipped")(
   function*(options: KafkaOptions, topic: string, groupId: string) {
     return new Map(
-      (yield* places(options, topic, groupId)).map((_) => [_.partition, Number(KafkaPlaces.read(_.metadata).skipped)])
+      (yield* commitsOf(options, topic, groupId)).map((_) => [_.partition, Number(KafkaPositions.read(_.metadata).skipped)])
     )
   },
   untilSettled

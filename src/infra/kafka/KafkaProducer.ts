@@ -58,8 +58,8 @@ const sendError = (error: KafkaUnavailable, topic: string, nothingWritten: boole
   return missing.has(type) && nothingWritten ? new TopicMissing({ topic }) : error
 }
 
-/** Where the first record of a partition was written. */
-export interface Placed {
+/** The offset of the first written record of a partition. */
+export interface Position {
   readonly partition: number
   readonly offset: string
 }
@@ -73,8 +73,8 @@ export type WrittenRecords = WeakSet<OutgoingRecord>
 /** A connected idempotent producer. All in-sync replicas acknowledge a request. One request is under way at a time. */
 export interface KafkaProducer {
   /**
-   * Writes records of one topic in their order, with one request a broker, in up to six attempts. Returns the places of
-   * the records that this call has written.
+   * Writes records of one topic in their order, with one request a broker, in up to six attempts. Returns the
+   * positions that this call has written.
    *
    * Leaves out the records that are in `written`, and adds those that a broker writes, also when the call fails.
    *
@@ -86,7 +86,7 @@ export interface KafkaProducer {
     records: ReadonlyArray<OutgoingRecord>,
     mayStart: () => boolean,
     written?: WrittenRecords
-  ) => Effect.Effect<ReadonlyArray<Placed>, SendError>
+  ) => Effect.Effect<ReadonlyArray<Position>, SendError>
   /** Groups records by the partition that this producer last chose for them. Each group keeps the order of the records. */
   readonly byPartition: (records: ReadonlyArray<OutgoingRecord>) => ReadonlyArray<ReadonlyArray<OutgoingRecord>>
 }
@@ -122,7 +122,7 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
       written: WrittenRecords = new WeakSet()
     ) {
       const topic = records[0]!.topic
-      const places: Array<Placed> = []
+      const positions: Array<Position> = []
       let attempted = false
       const once = Effect.gen(function*() {
         const open = records.filter((record) => !written.has(record))
@@ -134,7 +134,7 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
         const { failure, written: shares } = yield* now.result
         attempted ||= now.state === "sent"
         for (const { offset, partition, records } of shares) {
-          places.push({ partition, offset })
+          positions.push({ partition, offset })
           for (const record of records) written.add(record)
         }
         if (Either.isRight(sent)) return yield* RecordTime.accepted(topic)
@@ -145,7 +145,7 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
         return yield* sendError(error, topic, !records.some((record) => written.has(record)))
       }).pipe(Effect.uninterruptible)
       yield* retry(attempts, (error: SendError) => error._tag === "KafkaUnavailable")(once)
-      return places
+      return positions
     })
 
     const byPartition = (records: ReadonlyArray<OutgoingRecord>) =>

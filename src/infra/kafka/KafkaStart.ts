@@ -1,8 +1,8 @@
 import { Effect } from "effect"
 import type { EachBatchPayload } from "kafkajs"
 import { KafkaUnavailable } from "./KafkaClient.js"
-import type { Skip } from "./KafkaPlaces.js"
-import * as KafkaPlaces from "./KafkaPlaces.js"
+import type { Skip } from "./KafkaPositions.js"
+import * as KafkaPositions from "./KafkaPositions.js"
 import type { KafkaTopic, Look } from "./KafkaTopic.js"
 import type { Cell } from "./KafkaWork.js"
 import * as PartitionProgress from "./PartitionProgress.js"
@@ -36,7 +36,7 @@ export const find = Effect.fnUntraced(function*(
     const known = committed.get(partition)
     const end = ends.get(partition)
     if (end === undefined) return yield* new KafkaUnavailable({ cause: `partition ${partition} has no leader` })
-    const { at, committed: from, skip } = KafkaPlaces.start(partition, known, end, topicId)
+    const { at, committed: from, skip } = KafkaPositions.start(partition, known, end, topicId)
     const records = skip?.records ??
       (lastSeen !== undefined && lastSeen.topicId === known?.note.topicId ? lastSeen.unread.get(partition) : undefined)
     if (skip !== undefined) skips.push({ ...skip, records })

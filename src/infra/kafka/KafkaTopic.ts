@@ -3,8 +3,8 @@ import { Data, Effect } from "effect"
 import type { Kafka } from "kafkajs"
 import type { KafkaOptions } from "./KafkaClient.js"
 import { client, close, KafkaUnavailable, reason, TopicMissing } from "./KafkaClient.js"
-import type { Committed, Ends } from "./KafkaPlaces.js"
-import * as KafkaPlaces from "./KafkaPlaces.js"
+import type { Committed, Ends } from "./KafkaPositions.js"
+import * as KafkaPositions from "./KafkaPositions.js"
 import type { Asked, Named } from "./KafkaTopicName.js"
 import { nameOf } from "./KafkaTopicName.js"
 
@@ -145,7 +145,7 @@ export const make = (
         responses.flatMap((_) => _.partitions).flatMap(({ metadata, offset, partition }) =>
           BigInt(offset) < 0n
             ? []
-            : [[partition, { offset: BigInt(offset), note: KafkaPlaces.read(metadata) }] as const]
+            : [[partition, { offset: BigInt(offset), note: KafkaPositions.read(metadata) }] as const]
         )
       )
     }

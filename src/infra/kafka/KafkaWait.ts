@@ -38,16 +38,16 @@ export const make = (groupId: string, started: number) => {
   let fetchedAt = started
   const seen = new Map<number, Seen>()
   /** The beginning of open transactions by partition, and since when it is known. */
-  const held = new Map<number, { readonly stable: bigint; readonly at: number }>()
+  const transactions = new Map<number, { readonly stable: bigint; readonly at: number }>()
 
   /** The reason why this partition makes no progress. */
   const whyOf = (partition: number, { progress }: Cell): string => {
     if (progress.inHand !== undefined) {
-      return `a batch is in hand since ${time(progress.begunAt)}, the next offset to be done with is ${progress.done}`
+      return `a batch is in progress since ${time(progress.begunAt)}, and the next offset is ${progress.done}`
     }
     const ends = look?.ends.get(partition)
     if (ends === undefined) return "it has no leader"
-    const transaction = held.get(partition)
+    const transaction = transactions.get(partition)
     if (transaction !== undefined && progress.done >= ends.stable) {
       const records = ends.high - ends.stable
       return `an open transaction upstream holds ${records} records from offset ${ends.stable} on, since ${
@@ -80,7 +80,7 @@ export const make = (groupId: string, started: number) => {
         )
       }
     }
-    const more = stalled.length > named ? `; and ${stalled.length - named} partitions more` : ""
+    const more = stalled.length > named ? `; and ${stalled.length - named} more partitions` : ""
     const problem = !fresh
       ? failure ?? `the brokers have not answered since ${time(lookedAt)}`
       : leftAt !== undefined && now - leftAt > patience
@@ -111,8 +111,8 @@ export const make = (groupId: string, started: number) => {
       lookedAt = now
       failure = undefined
       for (const [partition, { high, stable }] of next.ends) {
-        if (stable >= high) held.delete(partition)
-        else if (held.get(partition)?.stable !== stable) held.set(partition, { stable, at: now })
+        if (stable >= high) transactions.delete(partition)
+        else if (transactions.get(partition)?.stable !== stable) transactions.set(partition, { stable, at: now })
       }
     },
     /** A request failed. The consumer repeats it. */

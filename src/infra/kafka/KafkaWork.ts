@@ -24,7 +24,7 @@ export interface WorkOptions<E, R> {
   readonly topic: string
   readonly handle: (batch: Batch) => Effect.Effect<void, E, R>
   /** Limits the number of batches that are worked on at the same time. */
-  readonly places: Effect.Semaphore
+  readonly permits: Effect.Semaphore
   readonly fork: (work: Effect.Effect<void, E, R>) => Fiber.RuntimeFiber<void, E>
   readonly now: () => number
   readonly pause: (partitions: ReadonlyArray<number>) => void
@@ -81,7 +81,7 @@ export const make = <E, R>(options: WorkOptions<E, R>) => {
         // a batch waits for the last batch of its partition, also for one of an earlier assignment
         (before === undefined ? Effect.void : Fiber.await(before)).pipe(
           Effect.zipRight(behind() < options.limit ? Effect.void : untilCommitted),
-          Effect.zipRight(options.places.withPermits(1)(work)),
+          Effect.zipRight(options.permits.withPermits(1)(work)),
           Effect.onExit((exit) => Effect.sync(() => end(cell, exit)))
         )
       )

@@ -35,10 +35,10 @@ export const of = (topic: string) =>
 /** A broker has refused the time of a record of this topic. Its records have no time for a while. Logs the first refusal. */
 export const refused = (topic: string) =>
   Effect.suspend(() => {
-    const told = refusing.has(topic)
+    const logged = refusing.has(topic)
     refusing.set(topic, performance.now() + pause)
-    return told ? Effect.void : Effect.logWarning(
-      "a broker refuses the time of our records (INVALID_TIMESTAMP), so they are written without a time: compare the " +
+    return logged ? Effect.void : Effect.logWarning(
+      "a broker refuses the time of our records (INVALID_TIMESTAMP), so they have no time now: compare the " +
         "clocks of the database and the brokers, and the topic's message.timestamp.before.max.ms and after.max.ms"
     ).pipe(Effect.annotateLogs({ topic, time: new Date(now()).toISOString() }))
   })

@@ -66,7 +66,7 @@ const readContext = (bytes: Buffer): BatchContext => {
  * A batch that cannot be decoded becomes one record without a value. Its `unread` names the offsets and the reason.
  */
 export const read = async ({ bytes, end, from, partition, topic }: Fetched, out: Array<Message>, room: Room) => {
-  const place = `${topic}/${partition}`
+  const partitionName = `${topic}/${partition}`
   let next = from
   // the last batch may be cut off
   for (let start = 0; start + at.checksum <= bytes.length;) {
@@ -88,9 +88,9 @@ export const read = async ({ bytes, end, from, partition, topic }: Fetched, out:
     /** Whether the last fetch brought the same bytes. */
     const isSure = (sum: number) => {
       const seen = `${first}:${length}:${sum}`
-      const sure = suspects.get(place) === seen
-      suspects.delete(place)
-      if (!sure) suspects.set(place, seen)
+      const sure = suspects.get(partitionName) === seen
+      suspects.delete(partitionName)
+      if (!sure) suspects.set(partitionName, seen)
       return sure
     }
     if (length < at.checksum - at.body || (magic === 2 && length < at.records - at.body)) {
@@ -101,7 +101,7 @@ export const read = async ({ bytes, end, from, partition, topic }: Fetched, out:
     if (magic === 2) {
       const claimed = bytes.readInt32BE(start + at.lastOffsetDelta)
       const header = batch.subarray(0, at.records)
-      let reader = recall(place, header, next)
+      let reader = recall(partitionName, header, next)
       if (reader === undefined) {
         const sum = crc32c(batch.subarray(at.attributes))
         if (sum !== batch.readUInt32BE(at.checksum)) {
@@ -137,7 +137,7 @@ export const read = async ({ bytes, end, from, partition, topic }: Fetched, out:
             decompress(codec, lives ? Buffer.from(records) : records)
           )
           const ended = await reader.read(next, out, room)
-          if (!ended) return lives ? remember(place, { header: Buffer.from(header), reader }) : reader.close()
+          if (!ended) return lives ? remember(partitionName, { header: Buffer.from(header), reader }) : reader.close()
           if (reader.next <= last) out.push(skipped(last, context))
         } catch (error) {
           reader?.close()

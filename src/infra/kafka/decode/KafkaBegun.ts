@@ -11,8 +11,8 @@ const remembered = 16
 const begun = new Map<string, Begun>()
 
 /** Keeps a batch until the next fetch of its topic and partition. */
-export const remember = (place: string, batch: Begun) => {
-  begun.set(place, batch)
+export const remember = (partition: string, batch: Begun) => {
+  begun.set(partition, batch)
   for (const [oldest, { reader }] of begun) {
     if (begun.size <= remembered) return
     begun.delete(oldest)
@@ -21,10 +21,10 @@ export const remember = (place: string, batch: Begun) => {
 }
 
 /** The remembered reader of the batch with this header, if its next offset is `from`. It is not remembered any more. */
-export const recall = (place: string, header: Buffer, from: number) => {
-  const found = begun.get(place)
+export const recall = (partition: string, header: Buffer, from: number) => {
+  const found = begun.get(partition)
   if (found === undefined) return undefined
-  begun.delete(place)
+  begun.delete(partition)
   if (found.reader.next === from && found.header.equals(header)) return found.reader
   found.reader.close()
   return undefined

@@ -16,7 +16,7 @@ export interface ProduceRequest {
   }>
 }
 
-/** Calls `send` when the request may leave, and answers what it answers. Throws to keep it from leaving. */
+/** Calls `send` when the request may leave, and returns the answer of the broker. Throws to stop the request. */
 export type Gate = (request: ProduceRequest, send: () => Promise<Written>) => Promise<Written>
 
 const gates = new WeakMap<object, Gate>()

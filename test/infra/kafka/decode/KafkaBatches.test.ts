@@ -10,16 +10,16 @@ import type { Message } from "../../../../src/infra/kafka/KafkaRecord.js"
 import * as RecordBatch from "../../../harness/RecordBatch.js"
 import { java } from "../fixtures/JavaBatches.js"
 
-let place = 0
+let topics = 0
 /** A partition of its own for each call. */
-const read = async (bytes: Buffer, from = 0, room = new Room(1e9, 60_000), topic = `topic ${place++}`) => {
+const read = async (bytes: Buffer, from = 0, room = new Room(1e9, 60_000), topic = `topic ${topics++}`) => {
   const out: Array<Message> = []
   await KafkaBatches.read({ topic, partition: 0, from, end: 1_000_000, bytes }, out, room)
   return out
 }
 /** Reads like two fetches: a wrong checksum counts when it comes twice. */
 const readTwice = async (bytes: Buffer, from = 0) => {
-  const topic = `topic ${place++}`
+  const topic = `topic ${topics++}`
   const first = await read(bytes, from, undefined, topic)
   const next = first.length === 0 ? from : Number(first.at(-1)!.offset) + 1
   return [...first, ...await read(bytes, next, undefined, topic)]
@@ -117,8 +117,8 @@ describe("batches", () => {
     const bytes = Buffer.concat([batchOf(0, "a"), broken, batchOf(6, "e")])
     const topic = "suspect"
     assert.deepStrictEqual(shown(await read(bytes, 0, undefined, topic)), ["0 a"])
-    const told = "3 offsets 3 to 5 cannot be read: its checksum is wrong"
-    assert.deepStrictEqual(shown(await read(bytes, 1, undefined, topic)), [told, "5 control"])
+    const unreadable = "3 offsets 3 to 5 cannot be read: its checksum is wrong"
+    assert.deepStrictEqual(shown(await read(bytes, 1, undefined, topic)), [unreadable, "5 control"])
     assert.deepStrictEqual(shown(await read(bytes, 6, undefined, topic)), ["6 e"])
     // a batch that was broken on the way only is read
     const other = Buffer.concat([batchOf(0, "a"), batchOf(3, "b", "c", "d")])
