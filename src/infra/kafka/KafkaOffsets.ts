@@ -84,7 +84,9 @@ export const committed = Effect.fn("KafkaOffsets.committed")(
 export const skipped = Effect.fn("KafkaOffsets.skipped")(
   function*(options: KafkaOptions, topic: string, groupId: string) {
     return new Map(
-      (yield* commitsOf(options, topic, groupId)).map((_) => [_.partition, Number(KafkaPositions.read(_.metadata).skipped)])
+      (yield* commitsOf(options, topic, groupId)).map((
+        _
+      ) => [_.partition, Number(KafkaPositions.read(_.metadata).skipped)])
     )
   },
   untilSettled
