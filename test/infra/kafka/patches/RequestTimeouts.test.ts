@@ -26,8 +26,9 @@ const make = (load: Load) => {
 }
 
 /** Sends a request. Calls `over` with its id when it times out. */
-const ask = (queue: Queue, correlationId: number, over: (id: number) => void) =>
+const ask = (queue: Queue, correlationId: number, over: (id: number) => void, requestTimeout = 30) =>
   queue.push({
+    requestTimeout,
     entry: {
       correlationId,
       resolve: () => {},
@@ -79,6 +80,7 @@ it("each request times out at its own time, and then no timer is left", async ()
   const timedOut = (id: number) => over.push(id)
   ask(queue, 1, timedOut)
   ask(queue, 2, timedOut)
+  ask(queue, 4, timedOut, 100)
   queue.fulfillRequest({ correlationId: 2, payload: null, size: 0 })
   // stock kafkajs keeps another timer for requests that wait to be sent
   const others = vi.getTimerCount() - 1
@@ -90,6 +92,8 @@ it("each request times out at its own time, and then no timer is left", async ()
   assert.deepStrictEqual(over, [1])
   await vi.advanceTimersByTimeAsync(15)
   assert.deepStrictEqual(over, [1, 3])
+  await vi.advanceTimersByTimeAsync(55)
+  assert.deepStrictEqual(over, [1, 3, 4])
   assert.strictEqual(vi.getTimerCount(), others)
   queue.destroy()
 })
