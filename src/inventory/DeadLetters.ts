@@ -1,7 +1,7 @@
 import { Effect, Metric, Schema } from "effect"
 import type { KafkaOptions } from "../infra/kafka/KafkaClient.js"
 import { reason } from "../infra/kafka/KafkaClient.js"
-import type { OutgoingRecord, SendError } from "../infra/kafka/KafkaProducer.js"
+import type { OutgoingRecord, SendError, WrittenRecords } from "../infra/kafka/KafkaProducer.js"
 import * as KafkaProducerSlot from "../infra/kafka/KafkaProducerSlot.js"
 import type { DeadLetter, Draft } from "./DeadLetter.js"
 import * as Letter from "./DeadLetter.js"
@@ -96,6 +96,7 @@ export const make = Effect.fnUntraced(
     mayContinue: () => boolean
   ) {
     const producer = yield* KafkaProducerSlot.make(kafka)
+    const written: WrittenRecords = new WeakSet()
     let open = inRequests(letters.map((letter) => Letter.make(letter, dlqTopic)))
 
     const refuse = (reason: string) => new DeadLettersRefused({ topic: dlqTopic, reason })
@@ -103,7 +104,7 @@ export const make = Effect.fnUntraced(
     /** Answers why the topic refuses some of the records; undefined when it has taken all. */
     const write = ({ drafts }: Request) =>
       producer.get.pipe(
-        Effect.flatMap(({ send }) => send(drafts.map((_) => _.record), mayContinue)),
+        Effect.flatMap(({ send }) => send(drafts.map((_) => _.record), mayContinue, written)),
         Effect.as(undefined),
         Effect.catchAll((error) => {
           const why = reasonOf(error)

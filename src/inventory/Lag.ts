@@ -1,5 +1,5 @@
 import { Clock, Duration, Effect, Metric } from "effect"
-import type { Skip } from "../infra/kafka/KafkaPlaces.js"
+import type { Skip } from "../infra/kafka/KafkaPositions.js"
 import type { Standing } from "../infra/kafka/KafkaWait.js"
 
 const lag = Metric.gauge("payments_consumer_lag_records", {

@@ -19,9 +19,10 @@ const writer = Effect.gen(function*() {
   const topics = yield* Topics.make(cluster.url)
   yield* topics.create(topic)
   const { byPartition, send } = yield* KafkaProducer.make({ brokers: cluster.url.split(","), clientId: "writer" })
+  const written: KafkaProducer.WrittenRecords = new WeakSet()
   return {
     byPartition,
-    send: (records: ReadonlyArray<KafkaProducer.OutgoingRecord>) => send(records, () => true),
+    send: (records: ReadonlyArray<KafkaProducer.OutgoingRecord>) => send(records, () => true, written),
     records: Array.from({ length: 40 }, (_, n) => ({ topic, key: String(n), value: "one" })),
     onTopic: Effect.map(topics.ends(topic), (ends) => ends.reduce((sum, { high }) => sum + Number(high), 0))
   } as const

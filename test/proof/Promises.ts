@@ -40,8 +40,8 @@ export const promises: Readonly<Record<string, Promised>> = {
       ["inventory/Intake.test.ts", "Redis is told after the commit, and not at all when it fails"],
       [
         "infra/kafka/KafkaConsumer.test.ts",
-        "a batch that is worked on holds up its partition alone, and no offset moves over it",
-        "an offset that was not committed is committed later, also when no further record comes"
+        "a batch in progress delays only its partition, and no offset moves over it",
+        "a failed commit is repeated, also without a further record"
       ]
     ],
     breaks:
@@ -297,12 +297,12 @@ export const promises: Readonly<Record<string, Promised>> = {
     tests: [
       [
         "infra/kafka/decode/KafkaBatches.test.ts",
-        "whatever the bytes, reading ends, tells or reads each offset, and moves on",
-        "a batch is told as one record when its checksum is wrong twice, and reading goes on behind it"
+        "any bytes: reading ends, accounts for each offset, and moves on",
+        "a batch whose checksum is wrong twice becomes one record, and the records after it are read"
       ],
       [
         "infra/kafka/patches/FetchDecoder.test.ts",
-        "40,000 records of one batch come in parts, all of them, in their order"
+        "40,000 records of one batch arrive in several parts, complete and in order"
       ],
       ["inventory/InventoryConsumer.test.ts", "1,000 malformed records with 8 KB of headers each, then a good one"],
       [

@@ -10,7 +10,7 @@ export interface KafkaOptions {
   readonly clientId: string
 }
 
-/** The brokers do not answer, or not in time. Trying again later may work. */
+/** The brokers do not answer in time, or answer with an error. A later attempt may work. */
 export class KafkaUnavailable extends Schema.TaggedError<KafkaUnavailable>()("KafkaUnavailable", {
   cause: Schema.Defect
 }) {
@@ -20,7 +20,7 @@ export class KafkaUnavailable extends Schema.TaggedError<KafkaUnavailable>()("Ka
   }
 }
 
-/** The topic does not exist, and nobody here may create it. */
+/** The topic does not exist, and this process must not create it. */
 export class TopicMissing extends Schema.TaggedError<TopicMissing>()("TopicMissing", {
   topic: Schema.String
 }) {
@@ -29,7 +29,7 @@ export class TopicMissing extends Schema.TaggedError<TopicMissing>()("TopicMissi
   }
 }
 
-/** kafkajs wraps an error once for each layer that gave up on it: the protocol's error type, or the innermost name. */
+/** The error type of the protocol, or else the innermost message. Each layer of kafkajs wraps an error once more. */
 export const reason = (error: unknown): string => {
   if (typeof error !== "object" || error === null) return String(error)
   if ("type" in error && typeof error.type === "string") return error.type
@@ -37,12 +37,12 @@ export const reason = (error: unknown): string => {
   return error instanceof Error ? error.message : "unknown"
 }
 
-/** By client: how to leave it. */
+/** The sockets of each client. */
 const sockets = new WeakMap<Kafka, KafkaSockets.Sockets>()
 
 /**
- * A client whose waits are short: going on in an outage is the caller's decision, not the library's. `retries` is how
- * often it tries again to connect: each of its attempts takes the next one of the brokers.
+ * A client with short waits: the caller decides how to go on in an outage. `retries` is the number of further attempts to
+ * connect. Each attempt takes the next broker of the list.
  */
 export const client = ({ brokers, clientId }: KafkaOptions, retries = 3) => {
   Patches.install()
@@ -51,10 +51,10 @@ export const client = ({ brokers, clientId }: KafkaOptions, retries = 3) => {
     brokers: [...brokers],
     clientId,
     socketFactory: opened.factory,
-    // what fails is told by typed errors; the library would tell it a second time
+    // the service logs typed errors; the library would log them again
     logLevel: logLevel.NOTHING,
     connectionTimeout: 3_000,
-    // longer than a broker takes for anything, but for what kafkajs knows to take longer
+    // no request takes a broker longer, except those that kafkajs gives a longer time itself
     requestTimeout: 10_000,
     retry: { retries: Math.max(retries, brokers.length - 1), initialRetryTime: 50, maxRetryTime: 1_000 }
   })
@@ -62,16 +62,16 @@ export const client = ({ brokers, clientId }: KafkaOptions, retries = 3) => {
   return kafka
 }
 
-/** A promise of kafkajs, which cannot be cancelled: leaving early would leak what it is about to open. */
+/** Runs a promise of kafkajs. It cannot be cancelled, and an interruption would leak a resource that it opens. */
 export const attempt = <A>(f: () => Promise<A>): Effect.Effect<A, KafkaUnavailable> =>
   Effect.uninterruptible(Effect.tryPromise({ try: f, catch: (cause) => new KafkaUnavailable({ cause }) }))
 
-/** How long an interruption waits for a promise that opens something: one that is answered ends in order. */
+/** Time that an interruption gives a promise that connects. With an answer in this time it ends in order. */
 const grace = Duration.seconds(1)
 
 /**
- * A promise of kafkajs that connects, or that nobody needs any more once it is interrupted. The interruption destroys the
- * sockets of the client, and the client opens none any more.
+ * Runs a promise of kafkajs that connects a client. An interruption destroys the sockets of the client, and the client opens
+ * no more.
  */
 export const connecting = <A>(kafka: Kafka, f: () => Promise<A>): Effect.Effect<A, KafkaUnavailable> =>
   Effect.async((resume) => {
@@ -84,7 +84,7 @@ export const connecting = <A>(kafka: Kafka, f: () => Promise<A>): Effect.Effect<
     )
   })
 
-/** A promise that puts something in order at the end: bounded, and never a failure. */
+/** Runs a promise that cleans up. It ends within the limit, and logs a failure at debug level. */
 export const finish = (f: () => Promise<unknown>, limit: Duration.DurationInput) =>
   Effect.tryPromise(f).pipe(
     Effect.interruptible,
@@ -94,14 +94,14 @@ export const finish = (f: () => Promise<unknown>, limit: Duration.DurationInput)
 
 const leave = (kafka: Kafka) => Effect.sync(() => sockets.get(kafka)?.leave())
 
-/** Closes a part of a client. No socket of the client outlives it. */
+/** Closes a consumer, producer or admin, and then all sockets of its client. */
 export const close = (
   kafka: Kafka,
   part: { readonly disconnect: () => Promise<unknown> },
   limit: Duration.DurationInput
 ) => Effect.ensuring(finish(() => part.disconnect(), limit), leave(kafka))
 
-/** Interruption ends the connections of the client first: what cannot be interrupted fails then. */
+/** An interruption destroys the sockets of the client first, so that calls that cannot be interrupted fail. */
 const leaving = (kafka: Kafka) => <A, E, R>(use: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.flatMap(Effect.forkDaemon(restore(use)), (fiber) =>
@@ -110,7 +110,7 @@ const leaving = (kafka: Kafka) => <A, E, R>(use: Effect.Effect<A, E, R>): Effect
       ))
   )
 
-/** Runs `use` with an administrator's connection of its own. */
+/** Runs `use` with an admin client of its own. */
 export const withAdmin = <A, E, R>(options: KafkaOptions, use: (admin: Admin) => Effect.Effect<A, E, R>) =>
   Effect.suspend(() => {
     const kafka = client(options, 1)
@@ -137,7 +137,7 @@ export interface NewTopic {
   readonly maxMessageBytes?: number
 }
 
-/** Creates topics with 4 partitions and the broker's own replication. Another process may do the same meanwhile. */
+/** Creates topics with 4 partitions and the replication of the broker. Another process may create the same topics. */
 export const createTopics = (options: KafkaOptions, topics: ReadonlyArray<NewTopic>) =>
   withAdmin(options, (admin) =>
     attempt(() =>

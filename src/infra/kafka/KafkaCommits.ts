@@ -2,14 +2,13 @@ import { Duration, Effect } from "effect"
 import type { Consumer, EachBatchPayload } from "kafkajs"
 import * as Signal from "../runtime/Signal.js"
 import { attempt } from "./KafkaClient.js"
-import * as KafkaPlaces from "./KafkaPlaces.js"
+import * as KafkaPositions from "./KafkaPositions.js"
 import type { Assignment } from "./KafkaWork.js"
 import * as PartitionProgress from "./PartitionProgress.js"
 
 /**
- * A commit is a request to the coordinator, which there would be for each batch. Offsets are committed when so many
- * records are done with, or after a pause. While more than `limit` are done with and not committed, no batch is begun:
- * these, and what is in hand, are read again after a crash.
+ * When offsets are committed: as soon as `records` are done since the last commit, or after `pause`. While `limit` records
+ * are done and not committed, no batch begins: a crash makes the group read these and the batches in progress again.
  */
 export const policy = { records: 1_000n, pause: Duration.millis(700), limit: 10_000n }
 
@@ -18,22 +17,22 @@ export interface CommitOptions {
   readonly consumer: Consumer
   readonly assignment: () => Assignment
   readonly behind: () => bigint
-  /** The last batch that kafkajs gave: a commit by way of it is one of its generation, and is not repeated in another. */
+  /** The last batch of kafkajs. A commit through it is for its generation, and does not repeat in another one. */
   readonly newest: () => EachBatchPayload | undefined
 }
 
-/** Commits what is done with, for the life of the scope. */
+/** Commits the offsets of the assignment, until the scope ends. */
 export const make = ({ assignment, behind, consumer, newest, topic }: CommitOptions) =>
   Effect.gen(function*() {
-    /** Notified when there is something to commit, and when there is much of it. */
+    /** Signals that there is something to commit, and that it is as much as `policy.records`. */
     const [begun, enough] = [Signal.make(), Signal.make()]
 
-    /** Commits now. Never fails: the next commit has the same offsets, or whoever reads the records again. */
+    /** Commits now. Never fails: the next commit repeats the offsets, or another member reads the records again. */
     const commit = Effect.suspend(() => {
       const { cells, topicId } = assignment()
       const offsets = Array.from(cells.values()).flatMap(({ partition, progress, skipped }) => {
         const offset = PartitionProgress.uncommitted(progress)
-        const metadata = KafkaPlaces.write({ topicId, skipped })
+        const metadata = KafkaPositions.write({ topicId, skipped })
         return offset === undefined ? [] : [{ partition, offset: String(offset), metadata }]
       })
       if (offsets.length === 0) return Effect.void
@@ -61,7 +60,7 @@ export const make = ({ assignment, behind, consumer, newest, topic }: CommitOpti
 
     return {
       commit,
-      /** More is done with. */
+      /** Call this when more records are done. */
       due: () => {
         begun.notify()
         if (enough.awaited() && behind() >= policy.records) enough.notify()

@@ -18,15 +18,16 @@ import * as KafkaWork from "./KafkaWork.js"
 export type { Batch } from "./KafkaBatch.js"
 export type { IncomingHeaders, IncomingRecord } from "./KafkaRecord.js"
 
-/** How often the brokers are asked for the ends of the partitions, and for new partitions. */
+/** Pause between two requests for the ends of the partitions and for new partitions. */
 const lookEvery = Duration.seconds(2)
 
 /**
  * Consumes `topic` until interrupted, or until the handler or the consumer fails.
  *
- * The committed offset of a partition moves only over records that the handler has resolved. While it has one batch of
- * a partition, the next is fetched and waits, and other partitions go on. A topic that is away is waited for; where the
- * committed offset is not one of the topic any more, reading goes on at its first record, and `onSkip` is told.
+ * The committed offset of a partition moves only over records that the handler has resolved. While the handler works on a
+ * batch of a partition, the next batch is fetched and waits, and other partitions go on. With `onStanding` the consumer waits
+ * for a missing topic. When the topic does not have the committed offset any more, reading goes on at its first record, and
+ * `onSkip` gets the gap.
  */
 export const consume = <E, R>(
   options: ConsumerOptions,
@@ -45,14 +46,14 @@ export const consume = <E, R>(
     })
 
     const session = Effect.gen(function*() {
-      // subscribing to a topic that is not there would fail, and create it where brokers do that
+      // a subscription to a missing topic would fail, or make the broker create the topic
       let { partitions: knownPartitions } = yield* untilSettled(look)
       const workers = yield* FiberSet.make<void, unknown>()
       const fork = yield* FiberSet.runtime(workers)<R>()
       const chores = yield* FiberSet.makeRuntime<never, unknown, unknown>()
       const ended = yield* Deferred.make<never, KafkaGroup.ConsumerCrashed | KafkaUnavailable | E>()
       const { consumer, kafka, lookForPartitions } = yield* KafkaGroup.member(options)
-      /** It is a member, and may begin something. */
+      /** The consumer is a member of the group, and may begin work. */
       let open = false
       let failed = false
       let newest: EachBatchPayload | undefined
@@ -61,7 +62,7 @@ export const consume = <E, R>(
       const work = KafkaWork.make<E, R>({
         topic: options.topic,
         handle,
-        places: yield* Effect.makeSemaphore(options.concurrency),
+        permits: yield* Effect.makeSemaphore(options.concurrency),
         fork,
         now,
         pause: (partitions) => open && consumer.pause(at(partitions)),
@@ -79,7 +80,7 @@ export const consume = <E, R>(
         Deferred.unsafeDone(ended, Exit.failCause(cause))
       }
 
-      /** Finds the positions of what was given, and begins to read there. */
+      /** Finds the positions of an assignment, and begins to read there. */
       const start = (given: Assignment) => {
         const isCurrent = () => open && given === work.assignment()
         return Effect.gen(function*() {
@@ -108,7 +109,7 @@ export const consume = <E, R>(
         ({ payload: { lastOffset, partition } }) => work.pass(partition, lastOffset)
       )
       consumer.on(consumer.events.FETCH, () => wait.fetched(now()))
-      // what is in hand is somebody else's from now on
+      // other members may work on the same records from now on
       consumer.on(consumer.events.REBALANCING, () => {
         work.take()
         wait.left(now())
@@ -136,7 +137,7 @@ export const consume = <E, R>(
         if (partitions <= knownPartitions) return
         yield* attempt(lookForPartitions)
         knownPartitions = partitions
-      }).pipe(Effect.catchAll((error) => Effect.logDebug("a look at the topic failed", error)))
+      }).pipe(Effect.catchAll((error) => Effect.logDebug("the request for the topic failed", error)))
       yield* Effect.sleep(lookEvery).pipe(Effect.zipRight(lookAgain), Effect.forever, Effect.forkScoped)
 
       yield* Effect.addFinalizer(() => {
@@ -144,7 +145,7 @@ export const consume = <E, R>(
         open = false
         return FiberSet.awaitEmpty(workers).pipe(
           Effect.interruptible,
-          // no member any more, or a bug: nobody waits for what is in hand
+          // after a failure the work in progress is given up
           Effect.timeoutOption(failed ? "100 millis" : options.drainTimeout),
           Effect.zipRight(FiberSet.clear(workers)),
           Effect.zipRight(commits.commit.pipe(Effect.interruptible, Effect.timeoutOption("2 seconds")))
@@ -152,7 +153,7 @@ export const consume = <E, R>(
       })
 
       yield* connecting(kafka, () => consumer.connect())
-      // a new group begins at the earliest record
+      // a new group begins at the first record
       yield* connecting(kafka, () => consumer.subscribe({ topics: [options.topic], fromBeginning: true }))
       yield* connecting(kafka, () =>
         consumer.run({

@@ -4,11 +4,11 @@ import type { Consumer, Kafka } from "kafkajs"
 import { PartitionAssigners } from "kafkajs"
 import type { KafkaOptions } from "./KafkaClient.js"
 import { client, close, KafkaUnavailable, reason, TopicMissing } from "./KafkaClient.js"
-import type { Skip } from "./KafkaPlaces.js"
+import type { Skip } from "./KafkaPositions.js"
 import type { Standing } from "./KafkaWait.js"
 import * as ConsumerGroupSeek from "./patches/ConsumerGroupSeek.js"
 
-/** kafkajs gave up on the group or on a broker. A new consumer takes up where the committed offsets are. */
+/** kafkajs gave up the group or a broker. A new consumer goes on at the committed offsets. */
 export class ConsumerCrashed extends Schema.TaggedError<ConsumerCrashed>()("ConsumerCrashed", {
   cause: Schema.Defect
 }) {
@@ -17,36 +17,36 @@ export class ConsumerCrashed extends Schema.TaggedError<ConsumerCrashed>()("Cons
   }
 }
 
-/** A consumer, and the group that it shares a topic with. */
+/** A consumer of one topic, and its group. */
 export interface ConsumerOptions extends KafkaOptions {
   readonly groupId: string
-  /** The group keeps a member that is heard from within this time; a batch is worked on in the background of that. */
+  /** The group removes a member without a heartbeat for this time. Work on a batch does not delay heartbeats. */
   readonly sessionTimeout: Duration.Duration
   readonly topic: string
-  /** How many partitions are worked on at the same time. */
+  /** Number of batches that are worked on at the same time. */
   readonly concurrency: number
-  /** How long a stop waits for the batches in hand. */
+  /** Time that a stop waits for the batches in progress. */
   readonly drainTimeout: Duration.DurationInput
-  /** Told when the group has given this consumer its partitions, and their positions are known. */
+  /** Runs when the group has assigned partitions, and their positions are known. */
   readonly onJoin?: Effect.Effect<void>
-  /** Told of records that the group has not read and never will. */
+  /** Gets a gap of records that the group will never read. */
   readonly onSkip?: (skip: Skip) => Effect.Effect<void>
-  /** Told each second how the consumer stands. Who is told waits for a topic that is not there; else that is a failure. */
+  /** Gets the lag and the problem of the consumer each second. Without it a missing topic is a failure. */
   readonly onStanding?: (standing: Standing) => Effect.Effect<void>
 }
 
-/** Several may be lost on the way. */
+/** A fifth of the session time, so that some heartbeats may be lost. */
 const heartbeatInterval = ({ sessionTimeout }: ConsumerOptions) => Duration.times(sessionTimeout, 0.2)
 
 /** A member of a group. */
 export interface Member {
   readonly kafka: Kafka
   readonly consumer: Consumer
-  /** Asks the brokers for the partitions of the topic; when there are new ones, the group shares all of them anew. */
+  /** Asks the brokers for the partitions of the topic. New partitions make the group rebalance. */
   readonly lookForPartitions: () => Promise<void>
 }
 
-/** A member of the group, until the scope ends. It chooses its own positions. */
+/** Makes a member of the group that chooses its own positions, until the scope ends. */
 export const member = (options: ConsumerOptions): Effect.Effect<Member, never, Scope.Scope> =>
   Effect.gen(function*() {
     yield* Effect.acquireRelease(
@@ -63,7 +63,7 @@ export const member = (options: ConsumerOptions): Effect.Effect<Member, never, S
           rebalanceTimeout: Duration.toMillis(options.sessionTimeout),
           heartbeatInterval: Duration.toMillis(heartbeatInterval(options)),
           allowAutoTopicCreation: false,
-          // what comes is answered at once, but a stop waits for the fetch that is open, and so does sharing the group anew
+          // a stop and a rebalance wait for the open fetch; records end a fetch at once
           maxWaitTimeInMs: 1_000,
           partitionAssigners: [(parts) => {
             const cluster = parts.cluster as unknown as { readonly refreshMetadata: () => Promise<void> }
@@ -71,39 +71,39 @@ export const member = (options: ConsumerOptions): Effect.Effect<Member, never, S
             return PartitionAssigners.roundRobin(parts)
           }],
           retry: {
-            // a broker that restarts is waited for with our membership: a new member would wait for the old one's session
+            // waits for a restarting broker as the same member: a new member would wait for the old session
             retries: 10,
             initialRetryTime: 100,
             maxRetryTime: 1_000,
-            // beyond that restarting is the supervisor's job: a crash is told, not mended behind its back
+            // the supervisor restarts the consumer after a crash, not kafkajs
             restartOnFailure: () => Promise.resolve(false)
           }
         })
       ),
-      // waits for the fetch that is open, and leaves the group
+      // waits for the open fetch, and leaves the group
       (consumer) => close(kafka, consumer, "3 seconds")
     )
     return { kafka, consumer, lookForPartitions: () => lookForPartitions() }
   })
 
-/** The error of the broker that ended a consumer, or did not let it begin. */
+/** The error type of the broker that ended a consumer or kept it from starting. */
 const typeOf = (error: unknown) =>
   error instanceof ConsumerCrashed || error instanceof KafkaUnavailable ? reason(error.cause) : ""
 
-/** A broker that has just started, or moves the group elsewhere: kafkajs does not wait for it when it joins. */
+/** The group moves to another broker, or its broker has just started. kafkajs does not wait for that when it joins. */
 export const isMoving = (error: unknown) =>
   error instanceof ConsumerCrashed &&
   ["GROUP_LOAD_IN_PROGRESS", "GROUP_COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR_FOR_GROUP"].includes(typeOf(error))
 
 class TopicChanged extends Error {}
 
-/** The topic was deleted, and another one has its name. */
+/** The topic was deleted, and another topic has its name. */
 export const topicChanged = (topic: string) =>
   new KafkaUnavailable({ cause: new TopicChanged(`topic ${topic} was deleted and made again`) })
 
 /**
- * The topic is another one now, or what was to be read next is gone: reading begins anew where it can. A topic that is
- * not there may come, which `awaitsTopic` waits for.
+ * The topic is another one, or does not have the next offset any more. The consumer begins anew. With `awaitsTopic` it also
+ * begins anew when the topic is missing.
  */
 export const hasLostItsPlace = (error: unknown, awaitsTopic: boolean) =>
   (error instanceof KafkaUnavailable && error.cause instanceof TopicChanged) ||

@@ -2,15 +2,15 @@ import { Deferred, Effect } from "effect"
 import type { KafkaOptions } from "./KafkaClient.js"
 import { attempt, client, close, connecting, KafkaUnavailable } from "./KafkaClient.js"
 
-/** The record of a partition that a group reads next. */
+/** The offset that a group reads next. */
 export interface Position {
   readonly partition: number
   readonly offset: string
 }
 
 /**
- * Sets where a group without members reads on. kafkajs's own call does it by a fetch that waits for records, with a
- * time-out of five seconds that cannot be changed: on a quiet topic it takes all of them.
+ * Sets the positions of a group without members. The same call of kafkajs waits for a record of the topic for up to five
+ * seconds.
  */
 export const set = (options: KafkaOptions, groupId: string, topic: string, positions: ReadonlyArray<Position>) =>
   Effect.gen(function*() {
@@ -21,7 +21,7 @@ export const set = (options: KafkaOptions, groupId: string, topic: string, posit
         kafka.consumer({
           groupId,
           allowAutoTopicCreation: false,
-          // nothing is to be read, and the consumer ends with its open fetch
+          // the consumer reads nothing, and its end waits for the open fetch
           maxWaitTimeInMs: 10,
           retry: { retries: 3, restartOnFailure: () => Promise.resolve(false) }
         })

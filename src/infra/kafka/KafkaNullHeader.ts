@@ -5,12 +5,12 @@ type Value = Buffer | string | null | undefined
 type Incoming = Readonly<Record<string, Value | ReadonlyArray<Value>>>
 
 /**
- * Of a header whose name every object knows, as `constructor`, kafkajs 2.2.4 says that it was there twice: with what
- * every object has by that name, and with its value.
+ * For a header with the name of a member of every object, as `constructor`, kafkajs 2.2.4 reads two values: that member and
+ * the value of the header.
  */
 const isValue = (value: Value) => value == null || typeof value === "string" || Buffer.isBuffer(value)
 
-/** Headers as they were read, to be written again; null is a value too, though the types of kafkajs do not say so. */
+/** Makes headers that were read writable again. A value may be null, which the types of kafkajs do not allow. */
 export const writable = (headers: Incoming | undefined): IHeaders =>
   Object.fromEntries(
     Object.entries(headers ?? {}).map(([name, value]) => [name, Array.isArray(value) ? value.filter(isValue) : value])

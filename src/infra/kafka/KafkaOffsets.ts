@@ -2,18 +2,18 @@ import { Effect, Schedule } from "effect"
 import type { Admin } from "kafkajs"
 import type { KafkaOptions } from "./KafkaClient.js"
 import { attempt, KafkaUnavailable, reason, TopicMissing, withAdmin } from "./KafkaClient.js"
-import * as KafkaPlaces from "./KafkaPlaces.js"
+import * as KafkaPositions from "./KafkaPositions.js"
 
-/** What is read of a partition: the offsets from `start` up to, not with, `end`. */
+/** The offsets of a partition from `start` (inclusive) to `end` (exclusive). */
 export interface Span {
   readonly partition: number
   readonly start: number
   readonly end: number
-  /** Everything that was ever written before `end` is in the span, but for what compaction took. */
+  /** The span begins at offset 0: it has all records before `end` that compaction has not removed. */
   readonly whole: boolean
 }
 
-/** What a broker answers that has just started, or moves groups or partitions elsewhere. */
+/** Errors of a broker that has just started, or while groups or partitions move to another broker. */
 const moving = new Set([
   "GROUP_LOAD_IN_PROGRESS",
   "GROUP_COORDINATOR_NOT_AVAILABLE",
@@ -22,14 +22,14 @@ const moving = new Set([
   "LEADER_NOT_AVAILABLE"
 ])
 
-/** Asks the same again, with new connections, while leaders and coordinators move: about 5 seconds. */
+/** Repeats an effect while leaders and coordinators move, for about 5 seconds. */
 export const untilSettled = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.retry(effect, {
     while: (error) => error instanceof KafkaUnavailable && moving.has(reason(error.cause)),
     schedule: Schedule.intersect(Schedule.spaced("100 millis"), Schedule.recurs(50))
   })
 
-/** Asking for the offsets of a missing topic may create it. */
+/** Fails for a missing topic: a request for its offsets may create it. */
 const mustExist = (admin: Admin, topic: string) =>
   Effect.flatMap(
     attempt(() => admin.listTopics()),
@@ -37,8 +37,8 @@ const mustExist = (admin: Admin, topic: string) =>
   )
 
 /**
- * The spans of a topic that end where it ends now (at its last stable offset: open transactions are not in it), and
- * begin with the first record that is there, or that is as young as `since` (milliseconds of the epoch).
+ * The spans of a topic. They end at its last stable offset, which is before open transactions. They begin at the first
+ * record, or at the first record with a time of at least `since` (milliseconds of the epoch).
  */
 export const spans = Effect.fn("KafkaOffsets.spans")(
   function*(options: KafkaOptions, topic: string, since: number | undefined) {
@@ -61,8 +61,8 @@ export const spans = Effect.fn("KafkaOffsets.spans")(
   untilSettled
 )
 
-/** What a group has committed of a topic, by partition; partitions where it has committed nothing are left out. */
-const places = (options: KafkaOptions, topic: string, groupId: string) =>
+/** The committed offsets of a group with their metadata. Leaves out partitions without a commit. */
+const commitsOf = (options: KafkaOptions, topic: string, groupId: string) =>
   Effect.map(
     withAdmin(
       options,
@@ -72,19 +72,21 @@ const places = (options: KafkaOptions, topic: string, groupId: string) =>
     ([offsets]) => (offsets?.partitions ?? []).filter(({ offset }) => Number(offset) >= 0)
   )
 
-/** The offset that a group reads next, by partition; partitions where it has committed nothing are left out. */
+/** The offset that a group reads next, by partition. Leaves out partitions without a commit. */
 export const committed = Effect.fn("KafkaOffsets.committed")(
   function*(options: KafkaOptions, topic: string, groupId: string) {
-    return new Map((yield* places(options, topic, groupId)).map((_) => [_.partition, Number(_.offset)]))
+    return new Map((yield* commitsOf(options, topic, groupId)).map((_) => [_.partition, Number(_.offset)]))
   },
   untilSettled
 )
 
-/** How many records were gone before a group has read them, by partition, as its consumers have noted. */
+/** The number of records that a group never read, by partition, as its consumers have noted it. */
 export const skipped = Effect.fn("KafkaOffsets.skipped")(
   function*(options: KafkaOptions, topic: string, groupId: string) {
     return new Map(
-      (yield* places(options, topic, groupId)).map((_) => [_.partition, Number(KafkaPlaces.read(_.metadata).skipped)])
+      (yield* commitsOf(options, topic, groupId)).map((
+        _
+      ) => [_.partition, Number(KafkaPositions.read(_.metadata).skipped)])
     )
   },
   untilSettled

@@ -1,10 +1,13 @@
 import type { Message, PartitionerArgs } from "kafkajs"
 import { Partitioners } from "kafkajs"
+import type { OutgoingRecord, Spread } from "./KafkaRecord.js"
+
+export type { Spread } from "./KafkaRecord.js"
 
 /** Multiplier and shift of murmur2. */
 const [m, r] = [0x5bd1e995, 24]
 
-/** The hash that Java producers take of a key. */
+/** The hash of a key in Java producers. */
 const murmur2 = (data: Buffer) => {
   let h = 0x9747b28c ^ data.length
   let i = 0
@@ -20,33 +23,25 @@ const murmur2 = (data: Buffer) => {
   return h ^ (h >>> 15)
 }
 
-/** Where a key belongs among so many partitions. */
+/** The partition of a key in a topic with so many partitions. */
 export const partitionOf = (key: Buffer | string, partitions: number) =>
   (murmur2(Buffer.isBuffer(key) ? key : Buffer.from(key)) & 0x7fffffff) % partitions
 
-/** Over how many partitions the keys of some records are spread. A topic may have more. */
-export interface Spread {
-  readonly partitions: number
-}
-
-/**
- * A topic has fewer partitions than the records are spread over. To kafkajs it is a sign that its metadata are old: it asks
- * for new ones, and tries again.
- */
+/** An error after which kafkajs asks for new metadata, and begins again. */
 const partitionMissing = (topic: string, wanted: number, there: number) =>
   Object.assign(
     new Error(
       Number.isFinite(wanted)
         ? `topic ${topic} has ${there} partitions, and had ${wanted}`
-        : `it is not known yet over how many partitions of topic ${topic} the orders are spread`
+        : `the number of partitions for the orders of topic ${topic} is not known yet`
     ),
     { name: "KafkaJSMetadataNotLoaded", retriable: true }
   )
 
 /**
- * The partitioner of Java producers, which is the default of kafkajs too: murmur2 of the key. Here without BigInt, with
- * which kafkajs computes it. A record with a `spread` goes by that, and not by the number of partitions there are. Records
- * without a key are left to kafkajs.
+ * The partitioner of Java producers, and the default of kafkajs: murmur2 of the key. kafkajs computes it with BigInt, this
+ * one without. A record with a `spread` uses that number of partitions instead of the topic's. kafkajs chooses the partition
+ * of a record without a key.
  */
 export const javaCompatible = () => {
   const keyless = Partitioners.DefaultPartitioner()
@@ -58,4 +53,23 @@ export const javaCompatible = () => {
     if (spread.partitions > there) throw partitionMissing(args.topic, spread.partitions, there)
     return partitionOf(key, spread.partitions)
   }
+}
+
+/** Chooses like `javaCompatible`. A record without a key keeps its partition, so that a repetition goes to the same one. */
+export const keeping = () => {
+  const chooser = javaCompatible()
+  const keyless = new WeakMap<object, number>()
+  let partitions = 1
+  return {
+    choose: (args: PartitionerArgs) => {
+      partitions = args.partitionMetadata.length
+      if (args.message.key != null) return chooser(args)
+      const partition = keyless.get(args.message) ?? chooser(args)
+      keyless.set(args.message, partition)
+      return partition
+    },
+    /** The partition that was chosen last for this record. */
+    of: (record: OutgoingRecord) =>
+      record.key === null ? keyless.get(record)! : partitionOf(record.key, record.spread?.partitions ?? partitions)
+  } as const
 }

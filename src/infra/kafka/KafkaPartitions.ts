@@ -2,12 +2,12 @@ import { Effect } from "effect"
 import type { KafkaOptions, KafkaUnavailable } from "./KafkaClient.js"
 import { attempt, reason, withAdmin } from "./KafkaClient.js"
 
-/** What a broker answers for a topic that is not there, or not for us. */
+/** Errors of a broker for a topic that does not exist, or that we must not see. */
 const hidden = new Set(["UNKNOWN_TOPIC_OR_PARTITION", "TOPIC_AUTHORIZATION_FAILED", "INVALID_TOPIC_EXCEPTION"])
 
 /**
- * Asks how many partitions topics have, over and over with a `pause` in between, and tells it. A topic that is missing is
- * passed over. Fails when no broker answers, or when `tell` does.
+ * Asks the brokers for the number of partitions of topics, again after each `pause`, and calls `tell` with it. Skips missing
+ * topics. Fails when no broker answers, or when `tell` fails.
  */
 export const follow = <E>(
   options: KafkaOptions,

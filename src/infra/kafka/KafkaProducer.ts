@@ -1,39 +1,30 @@
 import type { Scope } from "effect"
 import { Array as Arr, Effect, Either, Schedule, Schema } from "effect"
-import type { IHeaders, PartitionerArgs, ProducerBatch } from "kafkajs"
+import type { PartitionerArgs, ProducerBatch } from "kafkajs"
 import { retry } from "../runtime/Retry.js"
+import { Attempt } from "./KafkaAttempt.js"
 import type { KafkaOptions, KafkaUnavailable } from "./KafkaClient.js"
 import { attempt, client, close, connecting, reason, TopicMissing } from "./KafkaClient.js"
-import type { Spread } from "./KafkaPartitioner.js"
-import { javaCompatible, partitionOf } from "./KafkaPartitioner.js"
-import { answerTo, forget } from "./patches/ProduceAnswers.js"
+import * as KafkaPartitioner from "./KafkaPartitioner.js"
+import type { OutgoingRecord } from "./KafkaRecord.js"
 import * as RecordTime from "./RecordTime.js"
 
+export type { OutgoingRecord } from "./KafkaRecord.js"
 export { bytesOf } from "./patches/RecordEncoder.js"
 
-/** A record to write. */
-export interface OutgoingRecord {
-  readonly topic: string
-  readonly key: string | Buffer | null
-  readonly value: string | Buffer | null
-  readonly headers?: IHeaders
-  /** Over how many partitions its key is spread. Default: all that the topic has at the moment. */
-  readonly spread?: Spread
-}
-
-/** The broker refused what one of the partitions was to get, for what it is. That partition has taken nothing of it. */
+/** The broker refused a record, e.g. as too large. None of the records for the partition of that record is written. */
 export class RecordsRefused extends Schema.TaggedError<RecordsRefused>()("RecordsRefused", {
   reason: Schema.String
 }) {}
 
-/** The broker no longer knows what this producer has sent: close it, and go on with a new one. */
+/** The broker does not know the state of this producer any more. Close the producer, and open another one. */
 export class ProducerLost extends Schema.TaggedError<ProducerLost>()("ProducerLost", {
   reason: Schema.String
 }) {}
 
-/** `mayStart` said no before the bytes of an attempt left. */
+/** `mayStart` said no before an attempt sent its first request. */
 export class SendStopped extends Schema.TaggedError<SendStopped>()("SendStopped", {
-  /** Earlier attempts of the same call may have been written. */
+  /** Brokers may have written the records of earlier attempts of the same call. */
   attempted: Schema.Boolean
 }) {}
 
@@ -46,10 +37,10 @@ const refusals = new Set([
   "POLICY_VIOLATION"
 ])
 
-/** No record is at fault when its topic is not there, or cannot be. */
+/** The topic does not exist, or its name is invalid. */
 const missing = new Set(["UNKNOWN_TOPIC_OR_PARTITION", "INVALID_TOPIC_EXCEPTION"])
 
-/** Whether this error type says that a record was refused for what it is. */
+/** Whether a broker answers this error type because of a record. */
 export const isRefusal = (type: string) => refusals.has(type)
 
 const losses = new Set([
@@ -67,79 +58,56 @@ const sendError = (error: KafkaUnavailable, topic: string, nothingWritten: boole
   return missing.has(type) && nothingWritten ? new TopicMissing({ topic }) : error
 }
 
-/** Where the first record of a partition was written. */
-export interface Placed {
+/** The offset of the first written record of a partition. */
+export interface Position {
   readonly partition: number
   readonly offset: string
 }
 
-/** A connected idempotent producer: every in-sync replica answers, and one request is under way at a time. */
+/**
+ * Records that a broker has written. Keep the set for as long as the same records may be sent again, also by another
+ * producer.
+ */
+export type WrittenRecords = WeakSet<OutgoingRecord>
+
+/** A connected idempotent producer. All in-sync replicas acknowledge a request. One request is under way at a time. */
 export interface KafkaProducer {
   /**
-   * Writes all records of one topic, in their order, with one request a broker. Answers for those of this call.
+   * Writes records of one topic in their order, with one request a broker, in up to six attempts. Returns the
+   * positions that this call has written.
    *
-   * After `KafkaUnavailable` nobody knows what was written: the only thing that this producer may send next is the
-   * very same records, which the broker then does not write twice. Anything else needs a new producer. A record that a
-   * broker has answered for is never sent again, whichever producer it is given to.
-   * `mayStart` is asked right before each attempt, of which there are a few.
+   * Leaves out the records that are in `written`, and adds those that a broker writes, also when the call fails.
+   *
+   * After `KafkaUnavailable` a broker may have written records without an answer. Then this producer may only send exactly
+   * the same records: the broker knows them and does not write them twice. Use a new producer for anything else.
+   * `mayStart` is asked right before each attempt sends.
    */
   readonly send: (
     records: ReadonlyArray<OutgoingRecord>,
-    mayStart: () => boolean
-  ) => Effect.Effect<ReadonlyArray<Placed>, SendError>
-  /** Records by the partition that they were last meant for, in their order. */
+    mayStart: () => boolean,
+    written?: WrittenRecords
+  ) => Effect.Effect<ReadonlyArray<Position>, SendError>
+  /** Groups records by the partition that this producer last chose for them. Each group keeps the order of the records. */
   readonly byPartition: (records: ReadonlyArray<OutgoingRecord>) => ReadonlyArray<ReadonlyArray<OutgoingRecord>>
 }
 
-/** Records that a broker has answered for. */
-const written = new WeakSet<OutgoingRecord>()
-
 const attempts = Schedule.intersect(Schedule.exponential("20 millis"), Schedule.recurs(5))
 
+/** Opens a producer, until the scope ends. */
 export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaUnavailable, Scope.Scope> =>
   Effect.gen(function*() {
-    let under: { readonly first: OutgoingRecord; readonly mayStart: () => boolean } | undefined
-    let [attempted, stopped] = [false, false]
-    let partitions = 1
-    /** The records of the attempt, by partition. */
-    const inHand = new Map<number, Array<OutgoingRecord>>()
-    const keyless = new WeakMap<OutgoingRecord, number>()
-    const placeOf = (record: OutgoingRecord) =>
-      record.key === null ? keyless.get(record)! : partitionOf(record.key, record.spread?.partitions ?? partitions)
-
-    // kafkajs asks the partitioner at the start of an attempt: the last moment at which it can be called off
-    const createPartitioner = () => {
-      const partitioner = javaCompatible()
-      return (args: PartitionerArgs) => {
-        if (args.message as unknown === under?.first) {
-          // When one broker fails, kafkajs asks again those that have the same records in hand, or had them before the
-          // partition moved: under new sequence numbers, so that they are written twice.
-          const requested = Array.from(inHand.values()).some(([first]) => answerTo(first!) !== undefined)
-          if (requested) throw Object.assign(new Error("a broker did not take its records"), { retriable: false })
-          inHand.clear()
-          partitions = args.partitionMetadata.length
-          stopped = !under!.mayStart()
-          if (stopped) throw Object.assign(new Error("sending was stopped"), { retriable: false })
-          attempted = true
-        }
-        const record = args.message as unknown as OutgoingRecord
-        // also without a key it stays with its partition: what was written is known by that
-        const partition = record.key === null ? keyless.get(record) ?? partitioner(args) : partitioner(args)
-        if (record.key === null) keyless.set(record, partition)
-        const others = inHand.get(partition)
-        if (others === undefined) inHand.set(partition, [record])
-        else others.push(record)
-        return partition
-      }
-    }
-
+    let current: Attempt | undefined
+    const partitions = KafkaPartitioner.keeping()
     const kafka = client(options)
     const producer = yield* Effect.acquireRelease(
       Effect.sync(() =>
         kafka.producer({
           idempotent: true,
           maxInFlightRequests: 1,
-          createPartitioner,
+          createPartitioner: () => (args: PartitionerArgs) => {
+            current?.choosePartitionOf(args.message)
+            return partitions.choose(args)
+          },
           allowAutoTopicCreation: false,
           retry: { retries: 5, initialRetryTime: 20, maxRetryTime: 500 }
         })
@@ -148,53 +116,40 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
     )
     yield* connecting(kafka, () => producer.connect())
 
-    /** Waits for every broker that was asked: kafkajs fails with the first that does, and tells nothing of the others. */
-    const answered = Effect.gen(function*() {
-      const places: Array<Placed> = []
-      let failure: KafkaUnavailable | undefined
-      for (const [partition, records] of inHand) {
-        const answer = answerTo(records[0]!)
-        if (answer === undefined) continue
-        const taken = yield* Effect.either(attempt(() => answer))
-        forget(records[0]!)
-        if (Either.isLeft(taken)) failure ??= taken.left
-        else {
-          const placed = taken.right.topics.flatMap((topic) => topic.partitions).find((_) => _.partition === partition)
-          for (const record of records) written.add(record)
-          places.push({ partition, offset: placed?.baseOffset ?? "" })
-        }
-      }
-      return { places, failure }
-    })
-
-    const send = Effect.fnUntraced(function*(records: ReadonlyArray<OutgoingRecord>, mayStart: () => boolean) {
+    const send = Effect.fnUntraced(function*(
+      records: ReadonlyArray<OutgoingRecord>,
+      mayStart: () => boolean,
+      written: WrittenRecords = new WeakSet()
+    ) {
       const topic = records[0]!.topic
-      const places: Array<Placed> = []
-      attempted = false
+      const positions: Array<Position> = []
+      let attempted = false
       const once = Effect.gen(function*() {
         const open = records.filter((record) => !written.has(record))
         if (open.length === 0) return
-        under = { first: open[0]!, mayStart }
-        stopped = false
-        inHand.clear()
+        const now = current = new Attempt(open, mayStart)
         const messages = open as unknown as NonNullable<ProducerBatch["topicMessages"]>[number]["messages"]
         const batch = { acks: -1, topicMessages: [{ topic, messages }] }
         const sent = yield* Effect.either(attempt(() => producer.sendBatch(batch)))
-        const { failure, places: more } = yield* answered
-        places.push(...more)
+        const { failure, written: shares } = yield* now.result
+        attempted ||= now.state === "sent"
+        for (const { offset, partition, records } of shares) {
+          positions.push({ partition, offset })
+          for (const record of records) written.add(record)
+        }
         if (Either.isRight(sent)) return yield* RecordTime.accepted(topic)
-        if (stopped) return yield* new SendStopped({ attempted })
+        if (now.state === "stopped") return yield* new SendStopped({ attempted })
         const error = failure ?? sent.left
         // the next attempt writes without a time
         if (reason(error.cause) === "INVALID_TIMESTAMP") yield* RecordTime.refused(topic)
         return yield* sendError(error, topic, !records.some((record) => written.has(record)))
       }).pipe(Effect.uninterruptible)
       yield* retry(attempts, (error: SendError) => error._tag === "KafkaUnavailable")(once)
-      return places
+      return positions
     })
 
     const byPartition = (records: ReadonlyArray<OutgoingRecord>) =>
-      Object.values(Arr.groupBy(records, (record) => String(placeOf(record))))
+      Object.values(Arr.groupBy(records, (record) => String(partitions.of(record))))
 
     return { send, byPartition }
   })

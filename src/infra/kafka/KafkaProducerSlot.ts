@@ -2,7 +2,7 @@ import { Effect, Exit, Option, Ref, Scope } from "effect"
 import type { KafkaOptions } from "./KafkaClient.js"
 import * as KafkaProducer from "./KafkaProducer.js"
 
-/** A producer that is made when it is needed, and again after it was closed. It is closed with the scope. */
+/** Opens a producer at the first use, and another one after `close`. Closes it when the scope ends. */
 export const make = (options: KafkaOptions) =>
   Effect.gen(function*() {
     const slot = yield* Ref.make(Option.none<readonly [KafkaProducer.KafkaProducer, Scope.CloseableScope]>())

@@ -1,31 +1,46 @@
-import type { KafkaMessage } from "kafkajs"
+import type { IHeaders, KafkaMessage } from "kafkajs"
 
-/** Headers of a record, each once or several times. */
+/** The number of partitions that the keys of some records are spread over. The topic may have more. */
+export interface Spread {
+  readonly partitions: number
+}
+
+/** A record to write. */
+export interface OutgoingRecord {
+  readonly topic: string
+  readonly key: string | Buffer | null
+  readonly value: string | Buffer | null
+  readonly headers?: IHeaders
+  /** The number of partitions that its key is spread over. Default: all partitions of the topic. */
+  readonly spread?: Spread
+}
+
+/** Headers of a record. A header has one value or several. */
 export type IncomingHeaders = NonNullable<KafkaMessage["headers"]>
 
-/** What the reader did not keep, because it is too large or cannot be decoded. */
+/** Describes the part of a record that the reader left out: it is too large, or cannot be decoded. */
 export interface Unread {
-  /** Why, without any of the payload. */
+  /** The reason, without any of the payload. */
   readonly reason: string
-  /** Size in bytes of what was not kept: the value, the whole record where it has too many headers, or the batch. */
+  /** Size in bytes of the value, of the whole record when it has too many headers, or of the batch. */
   readonly bytes: number
-  /** Its SHA-256, in hexadecimal digits. */
+  /** SHA-256 of the same bytes, in hexadecimal digits. */
   readonly sha256: string
 }
 
-/** A record as it was read. */
+/** A record from a topic. */
 export interface IncomingRecord extends Pick<KafkaMessage, "key" | "value" | "headers" | "offset" | "timestamp"> {
-  /** Not there when all of the record was read. Where it is, key, value and headers are what was kept: their beginning, or nothing. */
+  /** Absent when the record is whole. Otherwise key, value and headers are cut, or empty. */
   readonly unread?: Unread
 }
 
-/** What the records of a batch have in common; the names are those of kafkajs. */
+/** Fields that the records of a batch share, under the names of kafkajs. */
 export interface BatchContext {
   readonly firstOffset: string
   readonly lastOffsetDelta: number
   readonly firstTimestamp: string
   readonly maxTimestamp: string
-  /** 1 when the batch has one time, which the broker gave it. */
+  /** 0: each record has a time from its producer. 1: the broker gave the batch one time. */
   readonly timestampType: 0 | 1
   readonly producerId: string
   readonly producerEpoch: number
@@ -34,7 +49,7 @@ export interface BatchContext {
   readonly magicByte: number
 }
 
-/** A record as kafkajs wants it. */
+/** A record in the form of kafkajs. */
 export interface Message {
   readonly magicByte: number
   readonly attributes: number

@@ -9,9 +9,9 @@ import type { IncomingRecord } from "./KafkaConsumer.js"
 import type { Span } from "./KafkaOffsets.js"
 import { untilSettled } from "./KafkaOffsets.js"
 
-/** A partition with no more to fetch below its end: compaction or retention took the rest. Fetches that found nothing. */
+/** A scan ends after so many fetches and so much time without a record: compaction or retention took the rest. */
 const quiet = { rounds: 3, time: Duration.seconds(3) }
-/** Without any answer of a broker for this long, the scan is over. */
+/** A scan fails without any answer of a broker for this time. */
 const silence = Duration.seconds(60)
 
 const acquire = (
@@ -37,7 +37,7 @@ const acquire = (
       )
   )
 
-/** Reads what is open, and moves it on: who is called again with the same goes on from there. */
+/** Reads the open spans and moves their starts. Another call with the same spans goes on there. */
 const read = <E>(
   options: KafkaOptions,
   topic: string,
@@ -67,7 +67,7 @@ const read = <E>(
       consumer.events.CRASH,
       ({ payload }) => Deferred.unsafeDone(ended, Effect.fail(new KafkaUnavailable({ cause: payload.error })))
     )
-    // a group that is joined again knows no positions: it has committed none
+    // the group commits nothing, so each join needs the positions again
     consumer.on(consumer.events.GROUP_JOIN, () => {
       progress()
       for (const { partition } of wanted) {
@@ -76,7 +76,7 @@ const read = <E>(
         else consumer.seek({ topic, partition, offset: String(span.start) })
       }
     })
-    // also of batches that hold nothing but control records, which never come to the handler
+    // this event also comes for batches of control records, which the handler does not get
     consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload: { lastOffset, partition } }) => {
       progress()
       const span = open.get(partition)
@@ -89,7 +89,7 @@ const read = <E>(
     })
     consumer.on(consumer.events.FETCH, ({ payload }) => {
       answered = clock.unsafeCurrentTimeMillis()
-      // a record of hundreds of megabytes takes several fetches
+      // one record of hundreds of megabytes takes several fetches
       if (passedOver.bytes !== seen) progress()
       seen = passedOver.bytes
       const { nodeId } = payload as unknown as { readonly nodeId: number }
@@ -124,14 +124,14 @@ const read = <E>(
         : Effect.sleep("1 second")
     ).pipe(Effect.forever)
     const how = yield* Effect.raceFirst(Deferred.await(ended), watch)
-    // a partition without a leader is quiet too: asking for its offsets fails
+    // a partition without a leader is quiet too, and then the request for its offsets fails
     if (how === "quiet") yield* withAdmin(options, (admin) => attempt(() => admin.fetchTopicOffsets(topic)))
   }).pipe(Effect.scoped)
 
 /**
- * Reads the spans of a topic and ends with the last of them. Records come in the order of their partition, a fetch at a
- * time; nothing more is fetched of a broker before `handle` has ended. Aborted records and control records are left
- * out. Reads as a group of its own, which commits nothing and is deleted.
+ * Reads the spans of a topic, and ends after the last span. `handle` gets the records of one fetch and partition in their
+ * order, without aborted records and control records. A broker gets the next fetch after `handle` has ended. The scan has a
+ * group of its own, which commits nothing and is deleted at the end.
  */
 export const scan = <E = never>(
   options: KafkaOptions,

@@ -2,21 +2,21 @@ import type { ISocketFactory } from "kafkajs"
 import type { Socket } from "node:net"
 import { connect } from "node:net"
 
-/** Milliseconds, as kafkajs has it. */
+/** Milliseconds. The value of kafkajs. */
 const keepAlive = 60_000
 
 /** The sockets of one client. */
 export interface Sockets {
   readonly factory: ISocketFactory
-  /** Destroys all sockets, and opens none any more. */
+  /** Destroys all sockets. The factory makes no more. */
   readonly leave: () => void
 }
 
-/** An address and what is wrong with it, also where Node tells neither: it tried several addresses of a name. */
+/** The address and its problem. Node leaves both out when it has tried several addresses of a host. */
 const problemOf = ({ code, message }: Error & { readonly code?: string }, address: string) =>
   message.includes(address) ? message : `${address}: ${message || code || "cannot be reached"}`
 
-/** Sockets that name the address in their errors, and say of one that is not among `brokers` where it comes from. */
+/** Makes sockets whose errors name the address, and explain an address that is not one of `brokers`. */
 export const make = (brokers: ReadonlyArray<string>): Sockets => {
   const open = new Set<Socket>()
   let left = false
@@ -27,7 +27,7 @@ export const make = (brokers: ReadonlyArray<string>): Sockets => {
       const socket = connect({ host, port }, onConnect).setKeepAlive(true, keepAlive)
       open.add(socket)
       socket.on("close", () => open.delete(socket))
-      // before the listener of kafkajs, which makes its own error of it
+      // this listener runs before the one of kafkajs, which copies the message
       socket.on("error", (error) => {
         const problem = problemOf(error, address)
         error.message = brokers.includes(address)

@@ -1,27 +1,27 @@
 import { Effect } from "effect"
 import type { EachBatchPayload } from "kafkajs"
 import { KafkaUnavailable } from "./KafkaClient.js"
-import type { Skip } from "./KafkaPlaces.js"
-import * as KafkaPlaces from "./KafkaPlaces.js"
+import type { Skip } from "./KafkaPositions.js"
+import * as KafkaPositions from "./KafkaPositions.js"
 import type { KafkaTopic, Look } from "./KafkaTopic.js"
 import type { Cell } from "./KafkaWork.js"
 import * as PartitionProgress from "./PartitionProgress.js"
 
-/** What a topic had when it was seen last: it may be gone by now. */
+/** The topic at the last request. It may be deleted by now. */
 export interface LastSeen {
   readonly topicId: string
-  /** Records that were not done with, by partition. */
+  /** Records that were not done, by partition. */
   readonly unread: ReadonlyMap<number, bigint>
 }
 
-/** Where partitions are to be read from, as cells of an assignment, and what was skipped. */
+/** The cells of an assignment with their first positions, and the gaps before them. */
 export interface Starts {
   readonly topicId: string
   readonly cells: ReadonlyArray<Cell>
   readonly skips: ReadonlyArray<Skip>
 }
 
-/** Finds where these partitions are to be read from. */
+/** Finds the position at which reading of each partition begins. */
 export const find = Effect.fnUntraced(function*(
   topic: Pick<KafkaTopic, "committed"> & { readonly look: Effect.Effect<Look, KafkaUnavailable> },
   partitions: ReadonlyArray<number>,
@@ -36,7 +36,7 @@ export const find = Effect.fnUntraced(function*(
     const known = committed.get(partition)
     const end = ends.get(partition)
     if (end === undefined) return yield* new KafkaUnavailable({ cause: `partition ${partition} has no leader` })
-    const { at, committed: from, skip } = KafkaPlaces.start(partition, known, end, topicId)
+    const { at, committed: from, skip } = KafkaPositions.start(partition, known, end, topicId)
     const records = skip?.records ??
       (lastSeen !== undefined && lastSeen.topicId === known?.note.topicId ? lastSeen.unread.get(partition) : undefined)
     if (skip !== undefined) skips.push({ ...skip, records })

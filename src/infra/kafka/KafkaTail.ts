@@ -2,34 +2,33 @@ import { Clock, Duration, Effect, Mailbox } from "effect"
 import { randomUUID } from "node:crypto"
 import type { KafkaOptions } from "./KafkaClient.js"
 import { attempt, finish, withAdmin } from "./KafkaClient.js"
-
 import * as KafkaConsumer from "./KafkaConsumer.js"
 import * as KafkaGroupOffsets from "./KafkaGroupOffsets.js"
 import type { IncomingRecord } from "./KafkaRecord.js"
 
-/** A record of the topic that is followed, and where it stands. */
+/** A record of the topic, with its partition. */
 export interface TailRecord extends IncomingRecord {
   readonly partition: number
 }
 
-/** So many records wait to be taken; then nothing more is read. */
+/** The most records that wait in the mailbox. */
 const capacity = 1_000
 
 export interface TailOptions extends KafkaOptions {
   readonly topic: string
-  /** The first record followed: the first that is there, or the first that comes after now. */
+  /** Begins at the first record of the topic, or at the first record after now. */
   readonly from: "beginning" | "end"
 }
 
-/** Groups of tails have the moment of their making (milliseconds of the epoch) in their names. */
+/** The name of a tail's group has the time of its creation, in milliseconds of the epoch. */
 const groupName = /^payments-tail-(\d{13})-/
 
-/** A group as old as this whose tail is gone was left by a process that was killed: nobody comes back to it. */
+/** Age at which a group without a member is the rest of a process that was killed. */
 const abandoned = Duration.toMillis("1 hour")
 
 /**
- * Deletes the group, and those that processes which were killed have left: the broker would keep their offsets for a week.
- * It refuses to delete a group that still has a member.
+ * Deletes the group of this tail, and old groups of processes that were killed: the broker would keep their offsets for a
+ * week. The broker refuses to delete a group that has a member.
  */
 const deleteGroups = (options: TailOptions, groupId: string) =>
   Effect.flatMap(Clock.currentTimeMillis, (now) =>
@@ -43,7 +42,7 @@ const deleteGroups = (options: TailOptions, groupId: string) =>
           }), "2 seconds")
       )))
 
-/** What comes to the topic from now on is followed, however long joining the group takes. */
+/** Sets the positions to the ends of the partitions now, because joining the group takes time. */
 const startAtEnd = Effect.fnUntraced(function*(options: TailOptions, groupId: string) {
   const partitions = yield* withAdmin(options, (admin) => attempt(() => admin.fetchTopicOffsets(options.topic)))
   const ends = partitions.map(({ high, partition }) => ({ partition, offset: high }))
@@ -51,9 +50,9 @@ const startAtEnd = Effect.fnUntraced(function*(options: TailOptions, groupId: st
 })
 
 /**
- * Follows a topic as a group of its own, which goes with the scope. The position is fixed when this returns. Whoever takes
- * the records slowly has them read slowly: at most the records of two fetches are held.
- * The mailbox fails when the consumer does.
+ * Follows a topic with a group of its own, which is deleted when the scope ends. The positions are set when this returns. The
+ * consumer reads only as fast as the records are taken: it holds at most the records of two fetches. The mailbox fails when
+ * the consumer fails.
  */
 export const open = Effect.fn("KafkaTail.open")(function*(options: TailOptions) {
   const groupId = `payments-tail-${yield* Clock.currentTimeMillis}-${randomUUID()}`

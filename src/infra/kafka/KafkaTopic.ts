@@ -3,8 +3,8 @@ import { Data, Effect } from "effect"
 import type { Kafka } from "kafkajs"
 import type { KafkaOptions } from "./KafkaClient.js"
 import { client, close, KafkaUnavailable, reason, TopicMissing } from "./KafkaClient.js"
-import type { Committed, Ends } from "./KafkaPlaces.js"
-import * as KafkaPlaces from "./KafkaPlaces.js"
+import type { Committed, Ends } from "./KafkaPositions.js"
+import * as KafkaPositions from "./KafkaPositions.js"
 import type { Asked, Named } from "./KafkaTopicName.js"
 import { nameOf } from "./KafkaTopicName.js"
 
@@ -23,7 +23,7 @@ interface Broker extends Asked {
   }>
 }
 
-/** What kafkajs 2.2.4 keeps behind its clients. */
+/** The internal client of kafkajs 2.2.4. */
 interface Cluster {
   readonly targetTopics: Set<string>
   readonly connect: () => Promise<void>
@@ -37,7 +37,7 @@ interface Cluster {
   readonly brokerPool: { readonly findConnectedBroker: () => Promise<Broker> }
 }
 
-/** kafkajs offers no client that asks what is asked here, but each of its clients is made of a cluster. */
+/** No public client of kafkajs has the requests that are needed here. Each of its clients has a cluster that does. */
 const clusterOf = (kafka: Kafka): Cluster => {
   const symbol = Object.getOwnPropertySymbols(kafka).find(({ description }) =>
     description === "private:Kafka:createCluster"
@@ -45,30 +45,30 @@ const clusterOf = (kafka: Kafka): Cluster => {
   return (kafka as unknown as Record<symbol, (options: object) => Cluster>)[symbol!]!({ allowAutoTopicCreation: false })
 }
 
-/** What the brokers tell of a topic now. */
+/** The state of a topic. */
 export interface Look {
-  /** Empty from brokers before 2.8. */
+  /** A deleted and recreated topic has another id. Empty for brokers before 2.8. */
   readonly topicId: string
   readonly partitions: number
-  /** Partitions that nobody leads, and of which nothing else is known. */
+  /** Partitions without a leader. Their ends are unknown. */
   readonly leaderless: ReadonlyArray<number>
   readonly ends: ReadonlyMap<number, Ends>
 }
 
-/** Asks about a topic and a group, with connections of its own. */
+/** Requests about a topic and a group, with connections of their own. */
 export interface KafkaTopic {
-  /** A topic that does not exist is a `TopicMissing` as the cause. */
+  /** Fails with `TopicMissing` as the cause when the topic does not exist. */
   readonly look: Effect.Effect<Look, KafkaUnavailable>
   readonly committed: (
     partitions: ReadonlyArray<number>
   ) => Effect.Effect<ReadonlyMap<number, Committed>, KafkaUnavailable>
 }
 
-/** A question that may be left: its answer is then nobody's. */
+/** A request that may be interrupted. Its answer is dropped then. */
 class Unanswered extends Data.Error<{ readonly cause: unknown }> {}
 const ask = <A>(f: () => Promise<A>) => Effect.tryPromise({ try: f, catch: (cause) => new Unanswered({ cause }) })
 
-/** The first offset that is there, and the one after the last: of what may be read, and of all. */
+/** Requests for the first offset, the end of the readable records, and the end of all records. */
 const questions = [
   { isolationLevel: 1, timestamp: -2 },
   { isolationLevel: 1, timestamp: -1 },
@@ -145,7 +145,7 @@ export const make = (
         responses.flatMap((_) => _.partitions).flatMap(({ metadata, offset, partition }) =>
           BigInt(offset) < 0n
             ? []
-            : [[partition, { offset: BigInt(offset), note: KafkaPlaces.read(metadata) }] as const]
+            : [[partition, { offset: BigInt(offset), note: KafkaPositions.read(metadata) }] as const]
         )
       )
     }

@@ -27,7 +27,7 @@ const { Decoder, Encoder } = {
   Encoder: require("kafkajs/src/protocol/encoder") as new() => Encoder
 }
 
-/** A topic as a broker names it: since version 11 of the request with an id, another one for each topic of that name. */
+/** The id of a topic (since version 11 of the request), and its leaders by partition. */
 export interface Named {
   readonly topicId: string
   readonly leaders: ReadonlyMap<number, number>
@@ -35,13 +35,13 @@ export interface Named {
 
 const metadata = { apiKey: 3, apiVersion: 11 }
 
-/** A broker of kafkajs 2.2.4, which itself asks for older versions. */
+/** A broker of kafkajs 2.2.4. The library itself uses older versions of the request. */
 export interface Asked {
   readonly versions: Readonly<Record<number, { readonly maxVersion: number } | undefined>>
   readonly connectionPool: { readonly send: (protocol: object) => Promise<unknown> }
 }
 
-/** Undefined from brokers before 2.8. Fails with the error of the broker, as kafkajs makes it. */
+/** Asks for the id and the leaders of a topic. Undefined for brokers before 2.8. Fails with the error type of the broker. */
 export const nameOf = (broker: Asked, topic: string): Promise<Named> | undefined =>
   (broker.versions[metadata.apiKey]?.maxVersion ?? 0) < metadata.apiVersion ? undefined : askName(broker, topic)
 
@@ -89,7 +89,7 @@ const askName = async (broker: Asked, topic: string): Promise<Named> => {
         const encoder = new Encoder()
         encoder.writeUVarInt(0).writeUVarInt(2)
         encoder.writeBufferInternal(Buffer.alloc(16))
-        // neither creates the topic nor asks who may use it
+        // does not create the topic, and does not ask for permissions
         encoder.writeUVarIntString(topic).writeUVarInt(0).writeInt8(0).writeInt8(0).writeUVarInt(0)
         return Promise.resolve(encoder)
       }

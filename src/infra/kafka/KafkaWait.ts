@@ -2,24 +2,24 @@ import { DateTime, Duration, Effect } from "effect"
 import type { Look } from "./KafkaTopic.js"
 import type { Progress } from "./PartitionProgress.js"
 
-/** How a consumer stands. */
+/** The state of a consumer. */
 export interface Standing {
-  /** Records that are written and not done with, by partition of this consumer. Unknown ones are absent. */
+  /** Records that are written and not done, by partition of this consumer. Leaves out unknown lags. */
   readonly lags: ReadonlyMap<number, number>
-  /** Why nothing goes on, for those partitions where nothing does. */
+  /** The reason, when the consumer or some of its partitions make no progress. */
   readonly problem: string | undefined
 }
 
-/** Without progress for this long, a consumer says what it waits for. A look may be two seconds old by then. */
+/** Milliseconds without progress after which a consumer reports the reason. The state of the topic may be 2 s old then. */
 const patience = Duration.toMillis("7 seconds")
-/** So many partitions are named. */
+/** The most partitions in one report. */
 const named = 4
 
 const time = (millis: number) => DateTime.formatIso(DateTime.unsafeMake(millis))
 
 interface Seen {
   readonly done: bigint
-  /** When it was first seen there, or last had nothing to do. */
+  /** When `done` had this value first, or when the partition had no lag last: milliseconds of the epoch. */
   readonly at: number
 }
 
@@ -27,27 +27,27 @@ interface Cell {
   readonly progress: Progress<unknown>
 }
 
-/** What is known of a consumer, told by those who know. */
+/** Collects the events of a consumer, and finds out why it makes no progress. */
 export const make = (groupId: string, started: number) => {
   let cells: ReadonlyMap<number, Cell> = new Map()
-  /** Undefined while it is a member. */
+  /** Since when the consumer is not a member. Undefined for a member. */
   let leftAt: number | undefined = started
   let look: Look | undefined
   let lookedAt = started
   let failure: string | undefined
   let fetchedAt = started
   const seen = new Map<number, Seen>()
-  /** Where open transactions begin, and since when. */
-  const held = new Map<number, { readonly stable: bigint; readonly at: number }>()
+  /** The beginning of open transactions by partition, and since when it is known. */
+  const transactions = new Map<number, { readonly stable: bigint; readonly at: number }>()
 
-  /** Why this partition does not go on. */
+  /** The reason why this partition makes no progress. */
   const whyOf = (partition: number, { progress }: Cell): string => {
     if (progress.inHand !== undefined) {
-      return `a batch is in hand since ${time(progress.begunAt)}, the next offset to be done with is ${progress.done}`
+      return `a batch is in progress since ${time(progress.begunAt)}, and the next offset is ${progress.done}`
     }
     const ends = look?.ends.get(partition)
     if (ends === undefined) return "it has no leader"
-    const transaction = held.get(partition)
+    const transaction = transactions.get(partition)
     if (transaction !== undefined && progress.done >= ends.stable) {
       const records = ends.high - ends.stable
       return `an open transaction upstream holds ${records} records from offset ${ends.stable} on, since ${
@@ -62,7 +62,7 @@ export const make = (groupId: string, started: number) => {
     return high === undefined ? undefined : Math.max(0, Number(high - progress.done))
   }
 
-  /** How the consumer stands now. It is to be asked again and again: what it says rests on what it saw before. */
+  /** The state of the consumer now. Call it regularly: it compares with the state of its last call. */
   const standing = (now: number): Standing => {
     const stalled: Array<string> = []
     const lags = new Map<number, number>()
@@ -80,7 +80,7 @@ export const make = (groupId: string, started: number) => {
         )
       }
     }
-    const more = stalled.length > named ? `; and ${stalled.length - named} partitions more` : ""
+    const more = stalled.length > named ? `; and ${stalled.length - named} more partitions` : ""
     const problem = !fresh
       ? failure ?? `the brokers have not answered since ${time(lookedAt)}`
       : leftAt !== undefined && now - leftAt > patience
@@ -93,31 +93,31 @@ export const make = (groupId: string, started: number) => {
 
   return {
     standing,
-    /** The group has given these partitions to it. */
+    /** The group has assigned these partitions. */
     joined: (given: ReadonlyMap<number, Cell>) => {
       cells = given
       leftAt = undefined
       failure = undefined
     },
-    /** The group shares its partitions anew, or does not keep it. */
+    /** The group rebalances, or has removed this member. */
     left: (now: number) => {
       leftAt ??= now
       cells = new Map()
     },
     fetched: (now: number) => void (fetchedAt = now),
-    /** The brokers have told where the partitions end. */
+    /** The brokers have answered with the state of the topic. */
     looked: (now: number, next: Look) => {
       look = next
       lookedAt = now
       failure = undefined
       for (const [partition, { high, stable }] of next.ends) {
-        if (stable >= high) held.delete(partition)
-        else if (held.get(partition)?.stable !== stable) held.set(partition, { stable, at: now })
+        if (stable >= high) transactions.delete(partition)
+        else if (transactions.get(partition)?.stable !== stable) transactions.set(partition, { stable, at: now })
       }
     },
-    /** Something that it needs did not work; it is tried again. */
+    /** A request failed. The consumer repeats it. */
     failed: (reason: string) => void (failure = reason),
-    /** What was written and not done with when the brokers told last: at most, and of that topic. */
+    /** Records that were not done at the last state of the topic. */
     unread: (partition: number): bigint | undefined => {
       const [cell, ends] = [cells.get(partition), look?.ends.get(partition)]
       return cell === undefined || ends === undefined || ends.high < cell.progress.done
@@ -129,7 +129,7 @@ export const make = (groupId: string, started: number) => {
 
 export type KafkaWait = ReturnType<typeof make>
 
-/** Tells how the consumer stands, each second, for the life of the scope; at its end nothing is known. */
+/** Reports the state each second until the scope ends, and then a state without lags. */
 export const tell = (wait: KafkaWait, onStanding: (standing: Standing) => Effect.Effect<void>) =>
   Effect.clockWith((clock) => clock.currentTimeMillis).pipe(
     Effect.flatMap((now) => onStanding(wait.standing(now))),

@@ -4,18 +4,18 @@ import type { Batch } from "./KafkaBatch.js"
 import type { Given, Progress } from "./PartitionProgress.js"
 import * as PartitionProgress from "./PartitionProgress.js"
 
-/** A partition that the group has given to this consumer, until the group is shared anew. */
+/** A partition of this consumer, until the next rebalance. */
 export interface Cell {
   readonly partition: number
   progress: Progress<EachBatchPayload>
-  /** How many records the group has never read, with those before this consumer. */
+  /** Number of records that the group never read, also before this consumer. */
   readonly skipped: bigint
 }
 
-/** What the group has given to this consumer, from one join to the next. */
+/** The partitions that the group has assigned, from one join to the next. */
 export interface Assignment {
   readonly partitions: ReadonlyArray<number>
-  /** Of those whose positions are known. */
+  /** The partitions whose positions are known. */
   readonly cells: Map<number, Cell>
   topicId: string
 }
@@ -23,28 +23,28 @@ export interface Assignment {
 export interface WorkOptions<E, R> {
   readonly topic: string
   readonly handle: (batch: Batch) => Effect.Effect<void, E, R>
-  /** Lets a batch be worked on: so many at the same time as there are places. */
-  readonly places: Effect.Semaphore
+  /** Limits the number of batches that are worked on at the same time. */
+  readonly permits: Effect.Semaphore
   readonly fork: (work: Effect.Effect<void, E, R>) => Fiber.RuntimeFiber<void, E>
   readonly now: () => number
   readonly pause: (partitions: ReadonlyArray<number>) => void
   readonly resume: (partitions: ReadonlyArray<number>) => void
-  /** Told when more may be committed. */
+  /** Called when more records are done. */
   readonly onDone: () => void
-  /** Told when the handler has failed. */
+  /** Called when the handler has failed. It has to give up the assignment. */
   readonly onFailure: (cause: Cause.Cause<E>) => void
-  /** No batch is begun while so many records are done with and not committed. */
+  /** No batch begins while so many records are done and not committed. */
   readonly limit: bigint
 }
 
-/** Lets the handler work on the batches of the partitions that were assigned last, one of each partition at a time. */
+/** Gives the handler the batches of the last assignment, one of each partition at a time. */
 export const make = <E, R>(options: WorkOptions<E, R>) => {
   const { now, pause, resume } = options
   let assignment: Assignment = { partitions: [], cells: new Map(), topicId: "" }
-  /** Who works on the last batch of a partition, also for an assignment that is over. */
+  /** The fiber of the last batch of a partition, also of an earlier assignment. */
   const working = new Map<number, Fiber.RuntimeFiber<void, E>>()
 
-  /** Records that are done with and not committed. */
+  /** Records that are done and not committed. */
   const behind = () =>
     Array.from(assignment.cells.values()).reduce((sum, { progress }) => sum + PartitionProgress.behind(progress), 0n)
 
@@ -53,7 +53,7 @@ export const make = <E, R>(options: WorkOptions<E, R>) => {
     if (PartitionProgress.uncommitted(progress) !== undefined) options.onDone()
   }
 
-  /** Nothing more is begun of what was assigned. */
+  /** Gives up the assignment: no batch of it begins any more. */
   const take = () => {
     for (const cell of assignment.cells.values()) cell.progress = PartitionProgress.taken(cell.progress)
     pause(assignment.partitions)
@@ -78,10 +78,10 @@ export const make = <E, R>(options: WorkOptions<E, R>) => {
     working.set(
       partition,
       options.fork(
-        // a batch waits for the last one of its partition, also for one that is being left
+        // a batch waits for the last batch of its partition, also for one of an earlier assignment
         (before === undefined ? Effect.void : Fiber.await(before)).pipe(
           Effect.zipRight(behind() < options.limit ? Effect.void : untilCommitted),
-          Effect.zipRight(options.places.withPermits(1)(work)),
+          Effect.zipRight(options.permits.withPermits(1)(work)),
           Effect.onExit((exit) => Effect.sync(() => end(cell, exit)))
         )
       )
@@ -89,10 +89,7 @@ export const make = <E, R>(options: WorkOptions<E, R>) => {
   }
 
   const end = (cell: Cell, exit: Exit.Exit<void, E>) => {
-    if (Exit.isFailure(exit) && !Cause.isInterruptedOnly(exit.cause)) {
-      take()
-      options.onFailure(exit.cause)
-    }
+    if (Exit.isFailure(exit) && !Cause.isInterruptedOnly(exit.cause)) options.onFailure(exit.cause)
     change(cell, PartitionProgress.ended(cell.progress, Exit.isSuccess(exit), now()))
     const next = cell.progress.inHand
     if (next === undefined) return
@@ -105,14 +102,14 @@ export const make = <E, R>(options: WorkOptions<E, R>) => {
     behind,
     take,
     interruptAll: Effect.suspend(() => Fiber.interruptAll(working.values())),
-    /** The group gives these partitions. Nothing is fetched of them before their positions are known. */
+    /** The group assigns these partitions. They stay paused until their positions are known. */
     assign: (partitions: ReadonlyArray<number>): Assignment => {
       take()
       assignment = { partitions, cells: new Map(), topicId: "" }
       pause(partitions)
       return assignment
     },
-    /** A batch was fetched. */
+    /** Takes a batch from kafkajs. */
     give: (payload: EachBatchPayload) => {
       const { messages, partition } = payload.batch
       const cell = assignment.cells.get(partition)
@@ -121,13 +118,13 @@ export const make = <E, R>(options: WorkOptions<E, R>) => {
       const batch = { last: BigInt(last), end: BigInt(last) + 1n, content: payload }
       const isBusy = cell.progress.inHand !== undefined
       cell.progress = PartitionProgress.given(cell.progress, batch, now())
-      // the next fetch begins there
+      // the next fetch begins after the batch
       payload.resolveOffset(last)
-      // one waits, and the other partitions are fetched meanwhile
+      // the batch waits, and the fetches go on with the other partitions
       if (isBusy) pause([partition])
       else begin(cell, batch)
     },
-    /** Everything up to and with `offset` was fetched, also control records, which are in no batch. */
+    /** kafkajs has fetched all offsets up to and including `offset`, also control records, which are in no batch. */
     pass: (partition: number, offset: string) => {
       const cell = assignment.cells.get(partition)
       if (cell !== undefined) change(cell, PartitionProgress.passed(cell.progress, BigInt(offset) + 1n, now()))

@@ -20,6 +20,7 @@ type Answered = readonly [Messages, Answer]
 /** A publisher with an idempotent producer of its own. */
 const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads) {
   const producer = yield* KafkaProducerSlot.make(options)
+  const written: KafkaProducer.WrittenRecords = new WeakSet()
   const record = (event: OutboxEvent) => EventRecord.make(event, spreads.of(event))
 
   /** Sends one group of records until the broker takes or refuses it, or `mayStart` ends it. */
@@ -36,7 +37,7 @@ const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads
     const send: Effect.Effect<Answer> = Effect.suspend(() =>
       mayStart()
         ? Effect.flatMap(producer.get, ({ send }) =>
-          Effect.tapError(send(messages, mayStart), (error) =>
+          Effect.tapError(send(messages, mayStart, written), (error) =>
             Effect.sync(() => {
               attempted ||= error._tag !== "SendStopped" || error.attempted
             })))

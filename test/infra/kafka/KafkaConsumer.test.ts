@@ -8,6 +8,13 @@ import { eventually } from "../../harness/Eventually.js"
 import * as KafkaAnswers from "../../harness/KafkaAnswers.js"
 import * as KafkaTest from "../../harness/KafkaTest.js"
 
+/** The answer of a broker to a fetch. */
+interface Fetched {
+  readonly responses: ReadonlyArray<
+    { readonly partitions: ReadonlyArray<{ readonly partition: number; readonly messages: ReadonlyArray<unknown> }> }
+  >
+}
+
 const consumerOf = (topic: string, groupId: string) => ({
   ...KafkaTest.kafka(),
   groupId,
@@ -18,12 +25,12 @@ const consumerOf = (topic: string, groupId: string) => ({
 })
 
 it.scopedLive(
-  "an offset that was not committed is committed later, also when no further record comes",
+  "a failed commit is repeated, also without a further record",
   () =>
     Effect.gen(function*() {
       const topic = yield* KafkaTest.freshTopic()
       const { send } = yield* KafkaProducer.make(KafkaTest.kafka())
-      const [placed] = yield* send([{ topic, key: "1", value: "1" }], () => true)
+      const [written] = yield* send([{ topic, key: "1", value: "1" }], () => true)
       let refused = 0
       yield* KafkaAnswers.between((request, ask) =>
         request === "OffsetCommit" && refused++ === 0
@@ -36,7 +43,7 @@ it.scopedLive(
         ({ records, resolve }) => Effect.sync(() => resolve(records.at(-1)!.offset))
       ))
       yield* KafkaOffsets.committed(KafkaTest.kafka(), topic, groupId).pipe(
-        Effect.tap((offsets) => assert.strictEqual(String(offsets.get(placed!.partition)), "1")),
+        Effect.tap((offsets) => assert.strictEqual(String(offsets.get(written!.partition)), "1")),
         eventually()
       )
       assert.isAbove(refused, 1)
@@ -46,7 +53,7 @@ it.scopedLive(
 )
 
 it.scopedLive(
-  "a batch that is worked on holds up its partition alone, and no offset moves over it",
+  "a batch in progress delays only its partition, and no offset moves over it",
   () =>
     Effect.gen(function*() {
       const topic = yield* KafkaTest.freshTopic()
@@ -69,11 +76,12 @@ it.scopedLive(
       ).pipe(Effect.forkScoped)
       yield* Deferred.await(begun)
 
-      const placed = yield* send(
-        ["1", "2", "3", "4", "5"].map((key) => ({ topic, key, value: `after ${key}` })),
-        () => true
-      )
-      const elsewhere = placed.filter(({ partition }) => partition !== held!.partition)
+      const written = yield* Effect.forEach(["1", "2", "3", "4", "5"], (key) =>
+        Effect.map(
+          send([{ topic, key, value: `after ${key}` }], () => true),
+          ([position]) => ({ key, partition: position!.partition })
+        ))
+      const elsewhere = written.filter(({ partition }) => partition !== held!.partition)
       assert.isNotEmpty(elsewhere)
       const committed = KafkaOffsets.committed(KafkaTest.kafka(), topic, groupId)
       yield* committed.pipe(
@@ -85,23 +93,42 @@ it.scopedLive(
       assert.isFalse((yield* committed).has(held!.partition))
       assert.notInclude(handled, "after 1")
 
-      yield* Deferred.succeed(release, undefined)
+      // a third batch stays at the broker: the consumer does not fetch it again and again
+      let fetched = 0
+      yield* KafkaAnswers.between((request, ask) =>
+        request !== "Fetch" ? ask() : ask().then((answer) => {
+          const partitions = (answer as Fetched).responses.flatMap((_) => _.partitions)
+          fetched += partitions.filter(({ messages, partition }) =>
+            partition === held!.partition && messages.length > 0
+          ).length
+          return answer
+        })
+      )
+      yield* send([{ topic, key: "1", value: "third" }], () => true)
+      const [last] = yield* send([{ topic, key: elsewhere[0]!.key, value: "" }], () => true)
       yield* committed.pipe(
-        Effect.tap((offsets) => assert.isAbove(offsets.get(held!.partition) ?? 0, 1)),
+        Effect.tap((offsets) => assert.isAbove(offsets.get(last!.partition) ?? 0, Number(last!.offset))),
         eventually()
       )
-      assert.include(handled, "after 1")
+      assert.strictEqual(fetched, 0)
+
+      yield* Deferred.succeed(release, undefined)
+      yield* committed.pipe(
+        Effect.tap((offsets) => assert.isAbove(offsets.get(held!.partition) ?? 0, 2)),
+        eventually()
+      )
+      assert.includeMembers(handled, ["after 1", "third"])
     }),
   60_000
 )
 
 it.scopedLive(
-  "the group hears from who works for long, and what it takes away is let go",
+  "a long batch does not delay heartbeats, and a batch whose partition is taken away is interrupted",
   () =>
     Effect.gen(function*() {
       const topic = yield* KafkaTest.freshTopic()
       const { send } = yield* KafkaProducer.make(KafkaTest.kafka())
-      // both of all partitions, so that there is nothing left to fetch
+      // two batches for each partition, so that all of them are paused
       const wave = Array.from({ length: 40 }, (_, i) => ({ topic, key: String(i), value: "" }))
       yield* send(wave, () => true)
       let heard = 0
@@ -129,7 +156,7 @@ it.scopedLive(
       keeps = false
       assert.sameMembers([...(yield* Queue.takeN(left, 4))], [0, 1, 2, 3])
       keeps = true
-      // it joins again, and begins where nothing was committed
+      // the consumer joins again, and begins at the first records: nothing is committed
       assert.sameMembers([...(yield* Queue.takeN(begun, 4))], [0, 1, 2, 3])
     }),
   60_000

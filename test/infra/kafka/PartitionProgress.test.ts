@@ -6,7 +6,7 @@ const batch = (first: number, last: number) => ({ last: BigInt(last), end: BigIn
 const begun = PartitionProgress.given(PartitionProgress.assigned<number>(0n, 0n, 0), batch(0, 9), 1)
 
 describe("PartitionProgress", () => {
-  it("the end of a batch makes its offset known, also when the next one waits", () => {
+  it("the end of a batch moves the offset, also when another batch waits", () => {
     const waiting = PartitionProgress.given(begun, batch(10, 19), 2)
     assert.isFalse(PartitionProgress.hasRoom(waiting))
     const resolved = PartitionProgress.resolved(waiting, 9n, 3)
@@ -17,7 +17,7 @@ describe("PartitionProgress", () => {
     assert.isTrue(PartitionProgress.hasRoom(next))
   })
 
-  it("an offset moves over resolved records only, and never back", () => {
+  it("the offset moves only over resolved records, and never back", () => {
     assert.isUndefined(PartitionProgress.uncommitted(begun))
     const some = PartitionProgress.resolved(begun, 4n, 2)
     assert.strictEqual(PartitionProgress.uncommitted(some), 5n)
@@ -28,7 +28,7 @@ describe("PartitionProgress", () => {
     assert.strictEqual(PartitionProgress.behind(some), 5n)
   })
 
-  it("control records behind a batch are done with when the batch is, and at once where nothing is in hand", () => {
+  it("control records behind a batch are done with the batch, and at once when no batch is in progress", () => {
     const passed = PartitionProgress.passed(begun, 12n, 2)
     assert.strictEqual(passed.done, 0n)
     assert.strictEqual(PartitionProgress.resolved(passed, 9n, 3).done, 12n)
@@ -40,7 +40,7 @@ describe("PartitionProgress", () => {
   })
 
   for (const [what, succeeded, offset] of [["fails", false, 9n], ["ends with records left", true, 4n]] as const) {
-    it(`after work that ${what} nothing is begun, and what was done with may be committed`, () => {
+    it(`after work that ${what} no batch begins, and the offset may be committed`, () => {
       const waiting = PartitionProgress.given(begun, batch(10, 19), 2)
       const left = PartitionProgress.ended(PartitionProgress.resolved(waiting, offset, 3), succeeded, 4)
       assert.isTrue(left.left)
@@ -51,7 +51,7 @@ describe("PartitionProgress", () => {
     })
   }
 
-  it("what is taken away is still resolved, and what waited is not begun", () => {
+  it("after the partition is taken away its batch may be resolved, and the waiting batch does not begin", () => {
     const taken = PartitionProgress.taken(PartitionProgress.given(begun, batch(10, 19), 2))
     const resolved = PartitionProgress.resolved(taken, 9n, 3)
     assert.strictEqual(PartitionProgress.uncommitted(resolved), 10n)

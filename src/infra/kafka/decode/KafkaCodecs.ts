@@ -5,15 +5,15 @@ import * as Lz4 from "./Lz4.js"
 import * as Snappy from "./Snappy.js"
 import * as Zstd from "./Zstd.js"
 
-/** Bytes in parts of bounded size, each made when it is asked for. */
+/** Bytes in parts of bounded size. Each part is made when it is requested. */
 export type Parts = Iterator<Buffer, void> | AsyncIterator<Buffer, void>
 
-/** A stream gives parts of this size. */
+/** Bytes of a part of a stream. */
 const partBytes = 256 * 1024
-/** What is no larger, before and after, is decompressed at once: a stream costs 5 times as much. */
+/** Input up to this size, with output up to this size, is decompressed without a stream: a stream takes 5 times as long. */
 const small = { input: 64 * 1024, output: 256 * 1024, chunk: 16 * 1024 }
 
-/** What ends up as an error of a stream or of fzstd: their codes say that the bytes are at fault. */
+/** Whether an error of a decompressor is caused by its input: the errors of fzstd have numbers, those of Node these codes. */
 const isOfBytes = (error: unknown): error is Error =>
   error instanceof Error && "code" in error &&
   (typeof error.code === "number" ||
@@ -31,7 +31,7 @@ interface InNode {
 
 const gzip: InNode = { stream: Zlib.createGunzip, sync: Zlib.gunzipSync }
 
-/** All of it, if that is not much. */
+/** The whole output when it is small, otherwise undefined. */
 const atOnce = ({ sync }: InNode, input: Buffer): Buffer | undefined => {
   if (input.length > small.input) return undefined
   try {
@@ -59,7 +59,7 @@ async function* throughNode(decoder: InNode, inputs: Iterable<Buffer>, codec: st
   }
 }
 
-/** A stream of Node decodes the first frame only. */
+/** The frames of the input one by one: a stream of Node decodes only the first frame. */
 function* framesOf(input: Buffer) {
   for (const { bytes } of Zstd.frames(input)) yield bytes
 }
@@ -73,8 +73,8 @@ function* inProcess(parts: Generator<Buffer>, codec: string): Generator<Buffer, 
 }
 
 /**
- * Decompresses the records of a batch by the number of its codec, which are Kafka's: 0 none, 1 gzip, 2 snappy, 3 lz4,
- * 4 zstd. Fails with `Corrupt`. `return` gives back what the decompressor holds.
+ * Decompresses the records of a batch by the number of Kafka for its codec: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd. Fails
+ * with `Corrupt`. `return` frees the decompressor.
  */
 export const decompress = (codec: number, input: Buffer): Parts => {
   switch (codec) {

@@ -4,14 +4,14 @@ import { Corrupt } from "./Corrupt.js"
 import { addHeader } from "./KafkaHeaders.js"
 import type { PartsReader } from "./KafkaParts.js"
 
-/** What is kept of a record that is too large to be kept, in bytes of its key, of its value and of all its headers. */
+/** Bytes that are kept of a large record: of its key, of its value, and of all its headers. */
 export const keptBytes = 64 * 1024
 
-const broken = (what: string) => new Corrupt({ reason: what })
+const broken = (reason: string) => new Corrupt({ reason })
 
 /**
- * Goes through the fields of a record of which nothing but `left` bytes are still to be read, beginning with the key, and
- * keeps the beginning of each. Yields where the time is up.
+ * Reads key, value and headers of a record that has `left` bytes left, and keeps the beginning of each. Yields when the time
+ * is up.
  */
 export async function* readFields(from: PartsReader, left: number, mostHeaders: number) {
   const length = left
@@ -22,7 +22,7 @@ export async function* readFields(from: PartsReader, left: number, mostHeaders: 
     left -= from.at - at
     return value
   }
-  /** Goes through a field; answers its beginning. */
+  /** Reads a field, and returns its beginning. */
   async function* field(bytes: number, keep: number, see: (piece: Buffer) => void = () => {}) {
     if (bytes === -1) return null
     if (bytes < -1 || bytes > left) throw broken("a field is longer than its record")
@@ -36,7 +36,7 @@ export async function* readFields(from: PartsReader, left: number, mostHeaders: 
       }
       see(piece)
       if (there < keep) {
-        // a copy: what it is taken from goes
+        // a copy, because the part is freed
         begin.push(Buffer.from(piece.subarray(0, keep - there)))
         there += begin.at(-1)!.length
       }

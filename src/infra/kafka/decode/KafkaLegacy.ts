@@ -1,26 +1,13 @@
 import * as Zlib from "node:zlib"
-import type { BatchContext, Message } from "../KafkaRecord.js"
+import type { Message } from "../KafkaRecord.js"
 import { Corrupt } from "./Corrupt.js"
 import { decompress } from "./KafkaCodecs.js"
+import { empty, noContext } from "./KafkaMessage.js"
 
-/** Messages that were compressed together are decompressed at once, if they are no larger than this, in bytes. */
+/** The most bytes of messages that were compressed together. They are decompressed as a whole. */
 const limit = 16 * 1024 * 1024
 
-const broken = (what: string) => new Corrupt({ reason: what })
-
-/** Old clients were in no transaction. */
-const context = (firstOffset: number, magicByte: number): BatchContext => ({
-  firstOffset: String(firstOffset),
-  lastOffsetDelta: 0,
-  firstTimestamp: "-1",
-  maxTimestamp: "-1",
-  timestampType: 0,
-  producerId: "-1",
-  producerEpoch: -1,
-  inTransaction: false,
-  isControlBatch: false,
-  magicByte
-})
+const broken = (reason: string) => new Corrupt({ reason })
 
 interface Entry {
   readonly offset: number
@@ -31,7 +18,7 @@ interface Entry {
   readonly value: Buffer | null
 }
 
-/** Reads the message at `at`: offset, size, checksum, format, attributes, in format 1 a time, key and value. */
+/** Reads the message at `at`: offset, size, checksum, format, attributes, time (in format 1), key and value. */
 const readEntry = (bytes: Buffer, at: number): Entry & { readonly end: number } => {
   if (at + 26 > bytes.length) throw broken("a message ends early")
   const end = at + 12 + bytes.readInt32BE(at + 8)
@@ -61,15 +48,16 @@ const inflate = async (codec: number, value: Buffer): Promise<Buffer> => {
     size += part.value.length
     if (size > limit) {
       await parts.return?.()
-      throw broken(`the messages have more than ${limit} bytes when they are decompressed`)
+      throw broken(`the messages have more than ${limit} bytes after decompression`)
     }
   }
   return Buffer.concat(found)
 }
 
 /**
- * Reads a message of format 0 or 1, or those that were compressed together as its value. Kafka 4 writes them no more, but
- * still delivers what stands on its disk. `bytes` begin with the offset and end with the message.
+ * Reads a message of format 0 or 1, or the messages that are compressed in its value. Kafka 4 does not write these formats,
+ * but delivers messages that are on its disk. `bytes` begin with the offset and end with the message. Leaves out messages
+ * before offset `from`. Fails with `Corrupt`.
  */
 export const read = async (bytes: Buffer, from: number): Promise<ReadonlyArray<Message>> => {
   const outer = readEntry(bytes, 0)
@@ -85,9 +73,9 @@ export const read = async (bytes: Buffer, from: number): Promise<ReadonlyArray<M
       entries.push(entry)
       at = entry.end
     }
-    // in format 1 offsets count from the first, and the message around them has that of the last
+    // in format 1 the inner offsets begin at 0, and the outer message has the offset of the last inner one
     const base = outer.magic === 1 && entries.length > 0 ? outer.offset - entries.at(-1)!.offset : 0
-    // the broker's time stands in the message around them
+    // a time of the broker is in the outer message
     const time = (outer.attributes & 8) !== 0 ? outer.timestamp : undefined
     entries = entries.map((entry) => ({
       ...entry,
@@ -95,15 +83,11 @@ export const read = async (bytes: Buffer, from: number): Promise<ReadonlyArray<M
       timestamp: time ?? entry.timestamp
     }))
   }
-  return entries.filter(({ offset }) => offset >= from).map((entry) => ({
-    magicByte: entry.magic,
-    attributes: entry.attributes,
-    timestamp: entry.timestamp,
-    offset: String(entry.offset),
-    key: entry.key,
-    value: entry.value,
-    headers: {},
-    isControlRecord: false,
-    batchContext: context(entry.offset, entry.magic)
+  return entries.filter(({ offset }) => offset >= from).map(({ attributes, key, magic, offset, timestamp, value }) => ({
+    ...empty(offset, { ...noContext, firstOffset: String(offset), magicByte: magic }),
+    attributes,
+    timestamp,
+    key,
+    value
   }))
 }

@@ -2,28 +2,28 @@ import { Corrupt } from "./Corrupt.js"
 import type { Parts } from "./KafkaCodecs.js"
 import type { Room } from "./KafkaRoom.js"
 
-/** Bytes of large or skipped records, so far, in this process: who reads them moves on, though no record comes. */
+/** Bytes of large or skipped records that this process has read. They show that a reader moves on without new records. */
 export const passedOver = { bytes: 0 }
 
 const nothing: Buffer = Buffer.alloc(0)
 
-/** Reads fields of what comes in parts. What is to be read of a part is there until the next is asked for. */
+/** Reads fields of bytes that arrive in parts. The unread bytes of a part stay until the next part is requested. */
 export class PartsReader {
   bytes: Buffer = nothing
   at = 0
   constructor(private readonly parts: Parts, public room: Room) {}
 
-  /** Bytes that are there. */
+  /** Unread bytes. */
   get there() {
     return this.bytes.length - this.at
   }
 
-  /** Gives back what the decompressor holds. */
+  /** Frees the decompressor. */
   close() {
     void Promise.resolve(this.parts.return?.()).catch(() => {})
   }
 
-  /** Gets the next part behind the bytes that are still to be read. False at the end. */
+  /** Appends the next part to the unread bytes. Returns false at the end. */
   async more(): Promise<boolean> {
     const part = await this.parts.next()
     if (part.done === true) return false
@@ -33,7 +33,7 @@ export class PartsReader {
     return true
   }
 
-  /** Makes so many bytes be there in one piece. */
+  /** Reads parts until so many bytes are in one piece. */
   async gather(length: number) {
     if (this.there >= length) return
     const pieces = [this.bytes.subarray(this.at)]
@@ -54,7 +54,7 @@ export class PartsReader {
     return this.bytes[this.at++]!
   }
 
-  /** A number of up to 32 bits, as it stands in a record: 7 bits a byte, the sign in the lowest. */
+  /** A number of up to 32 bits: 7 bits a byte, zigzag encoded. */
   varint(end: number): number {
     let byte = this.byte(end)
     let value = byte & 0x7f
@@ -66,7 +66,7 @@ export class PartsReader {
     return (value >>> 1) ^ -(value & 1)
   }
 
-  /** The same with up to 64 bits. */
+  /** A number of up to 64 bits. */
   varlong(end: number): number {
     const begin = this.at
     let byte = this.byte(end)
@@ -92,14 +92,14 @@ export class PartsReader {
     }
   }
 
-  /** So many bytes, without copying them; null for -1. */
+  /** So many bytes, without a copy. Null for -1. */
   slice(length: number, end: number): Buffer | null {
     if (length === -1) return null
     if (length < -1 || length > end - this.at) throw new Corrupt({ reason: "a field is longer than its record" })
     return this.bytes.subarray(this.at, this.at += length)
   }
 
-  /** So many bytes, as they come; nothing where the time is up. */
+  /** So many bytes in pieces, and undefined when the time is up. */
   async *pieces(length: number): AsyncGenerator<Buffer | undefined, void> {
     for (let left = length; left > 0;) {
       if (this.there === 0 && !await this.more()) throw new Corrupt({ reason: "the records end early" })

@@ -1,25 +1,25 @@
-import { createHash } from "node:crypto"
 import type { BatchContext, IncomingHeaders, Message, Unread } from "../KafkaRecord.js"
 import { Corrupt } from "./Corrupt.js"
 import type { Parts } from "./KafkaCodecs.js"
 import { addHeader } from "./KafkaHeaders.js"
 import * as KafkaLargeRecord from "./KafkaLargeRecord.js"
+import * as KafkaMessage from "./KafkaMessage.js"
 import { PartsReader, passedOver } from "./KafkaParts.js"
 import { Room } from "./KafkaRoom.js"
 
-/** What is kept of one record. Whoever reads records may want less: a longer one is not kept whole, nor are more headers. */
+/** The most bytes and headers of a record. A larger record is cut. */
 const kept = { bytes: 4 * 1024 * 1024, headers: 2_000 }
 
-const broken = (what: string) => new Corrupt({ reason: what })
+const broken = (reason: string) => new Corrupt({ reason })
 
 /**
- * Reads the records of a batch of format 2, in time and memory that follow their size, whatever they inflate to.
+ * Reads the records of a batch of format 2. Time and memory are proportional to the compressed and the kept bytes.
  *
- * It stops where the room is used up, also inside a record that is not kept, and goes on from there when it is asked
- * again. Fails with `Corrupt` where the bytes are no records; those before were handed out.
+ * It stops when the room is used up, also inside a large record, and the next call of `read` goes on from there. Fails with
+ * `Corrupt` at bytes that are no record. Earlier records are in `out` by then.
  */
 export class RecordReader {
-  /** The offset after the last record that was read. */
+  /** The offset after the last record of `out`. */
   next: number
   private out: Array<Message> = []
   private from = 0
@@ -35,7 +35,7 @@ export class RecordReader {
     this.run = this.records()
   }
 
-  /** Appends the records from offset `from` on to `out`, while there is room. Answers whether that was the last of them. */
+  /** Appends records from offset `from` on to `out`, until the room is used up. Returns whether the batch has ended. */
   async read(from: number, out: Array<Message>, room: Room): Promise<boolean> {
     this.from = from
     this.out = out
@@ -45,7 +45,7 @@ export class RecordReader {
     return done === true
   }
 
-  /** Gives back what the decompressor holds. */
+  /** Frees the decompressor. */
   close() {
     this.parts.close()
   }
@@ -71,17 +71,17 @@ export class RecordReader {
     this.close()
   }
 
-  /** The beginning of a record: its offset, and the time since the first. */
+  /** Reads the attributes of a record, the time since the first record, and its offset. */
   private head(end: number) {
     const attributes = this.parts.byte(end)
     const delta = this.parts.varlong(end)
     const offset = this.first + this.parts.varint(end)
-    // a record that went backwards would be handed out again and again
+    // descending offsets would make the reader repeat records for ever
     if (offset < this.next) throw broken("the offsets of the records do not ascend")
     return { attributes, delta, offset }
   }
 
-  /** Reads one record, all of which is there. */
+  /** Reads a record whose bytes are all in `parts`. */
   private record(end: number) {
     const { parts } = this
     const start = parts.at
@@ -95,7 +95,7 @@ export class RecordReader {
     const key = parts.slice(parts.varint(end), end)
     const value = parts.slice(parts.varint(end), end)
     const count = parts.varint(end)
-    // each takes 2 bytes or more
+    // a header takes at least 2 bytes
     if (count < 0 || count * 2 > end - parts.at) throw broken("a record has a wrong number of headers")
     const headers: IncomingHeaders = {}
     const read = Math.min(count, kept.headers)
@@ -109,11 +109,9 @@ export class RecordReader {
     parts.at = end
     this.next = offset + 1
     parts.room.take(end - start)
-    const unread = read === count ? undefined : {
-      reason: `record has too many headers to be read: ${count}`,
-      bytes: end - start,
-      sha256: createHash("sha256").update(parts.bytes.subarray(start, end)).digest("hex")
-    }
+    const unread = read === count
+      ? undefined
+      : KafkaMessage.unread(`record has too many headers to be read: ${count}`, parts.bytes.subarray(start, end))
     this.push(attributes, delta, offset, key, value, headers, unread)
   }
 
@@ -141,7 +139,7 @@ export class RecordReader {
     this.out.push(unread === undefined ? message : { ...message, unread })
   }
 
-  /** Reads a record that is not kept whole, as it comes. */
+  /** Reads a record that is too large to keep, part by part. */
   private async *large(length: number): AsyncGenerator<void, void> {
     const { parts } = this
     while (parts.there < 32) if (!await parts.more()) throw broken("the records end early")

@@ -1,15 +1,15 @@
 import { setImmediate } from "node:timers/promises"
 
-/** What a record takes besides its bytes, about. */
+/** Memory of a record besides its bytes, estimated. */
 const recordOverhead = 256
-/** The event loop is held for no longer, in milliseconds. */
+/** The longest time without a turn of the event loop, in milliseconds. */
 const turn = 10
 
-/** How much may be read before what there is is handed out. */
+/** The budget of one call that reads records. */
 export class Room {
   private since = performance.now()
   private readonly until: number
-  /** @param bytes of records and what holds them @param millis of time */
+  /** @param bytes of records, with their overhead @param millis of time */
   constructor(private bytes: number, millis: number) {
     this.until = this.since + millis
   }
@@ -25,10 +25,11 @@ export class Room {
   isLate() {
     return performance.now() >= this.until
   }
-  /** Lets others have the event loop when it was held for a turn. */
+  /** Whether the event loop needs a turn. */
   isLong() {
     return performance.now() - this.since > turn
   }
+  /** Gives the event loop a turn. */
   async rest() {
     await setImmediate()
     this.since = performance.now()

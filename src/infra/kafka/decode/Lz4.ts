@@ -1,15 +1,15 @@
 import { Corrupt } from "./Corrupt.js"
 
-/** The first bytes of a frame, and of a frame that is to be skipped (its last four bits are free). */
+/** The first bytes of a frame, and of a skippable frame (its last four bits are free). */
 const [frameMagic, skippableMagic] = [0x184d2204, 0x184d2a50]
-/** How far back a block of linked blocks may point. */
+/** The largest offset between linked blocks. */
 const windowBytes = 64 * 1024
-/** Largest block by the code of the frame's descriptor. */
+/** Largest block by the code in the descriptor of the frame. */
 const blockBytes = new Map([[4, 64 * 1024], [5, 256 * 1024], [6, 1024 * 1024], [7, 4 * 1024 * 1024]])
 
 const broken = (what: string) => new Corrupt({ reason: `lz4: ${what}` })
 
-/** Decodes the block `from` … `end` of `input` into `out` at `at`, and answers where it ends. `first` is where history begins. */
+/** Decodes the block `from` … `end` of `input` into `out` at `at`. Returns its end. The history begins at `first`. */
 const decodeBlock = (input: Buffer, from: number, end: number, out: Buffer, at: number, first: number): number => {
   let i = from
   while (i < end) {
@@ -50,11 +50,11 @@ const decodeBlock = (input: Buffer, from: number, end: number, out: Buffer, at: 
   return at
 }
 
-/** Repeats `length` bytes that stand `offset` before `at`, which may overlap. Answers where they end. */
+/** Copies `length` bytes from `offset` before `at` to `at`. The ranges may overlap. Returns the end. */
 export const copyMatch = (out: Buffer, at: number, offset: number, length: number): number => {
   let from = at - offset
   if (length > 32) {
-    // what is there doubles with each step, as long as it overlaps
+    // the copied range doubles with each step while it overlaps
     const end = at + length
     while (at < end) {
       const step = Math.min(at - from, end - at)
@@ -68,8 +68,8 @@ export const copyMatch = (out: Buffer, at: number, offset: number, length: numbe
 }
 
 /**
- * Decodes frames of LZ4, a block at a time (at most 4 MiB). Checksums are not compared: Kafka has one of the whole batch,
- * and the one of the frame's header is wrong in what old clients wrote.
+ * Decodes frames of LZ4, a block at a time (at most 4 MiB). Compares no checksums: Kafka has a checksum of the whole batch,
+ * and old clients wrote a wrong checksum of the frame header.
  * Follows the LZ4 frame format, version 1.6.
  */
 export function* decode(input: Buffer): Generator<Buffer> {
@@ -102,7 +102,7 @@ export function* decode(input: Buffer): Generator<Buffer> {
     const largest = blockBytes.get((descriptor >>> 4) & 7)
     if (largest === undefined) throw broken("an unknown size of blocks")
     i += 6 + (hasSize ? 8 : 0) + 1
-    /** The last bytes that were decoded, which linked blocks point to. */
+    /** The last decoded bytes. Linked blocks refer to them. */
     let history: Buffer = Buffer.alloc(0)
     for (;;) {
       need(4)
@@ -121,7 +121,7 @@ export function* decode(input: Buffer): Generator<Buffer> {
       i += size + (blockSums ? 4 : 0)
       const block = out.subarray(history.length, end)
       if (linked) history = Buffer.from(out.subarray(Math.max(0, end - windowBytes), end))
-      // a small block does not keep the memory of a large one
+      // a small block must not keep the memory of a large one
       if (block.length > 0) yield block.length * 2 < out.length ? Buffer.from(block) : block
     }
     i += sum ? 4 : 0

@@ -1,14 +1,14 @@
 import { Corrupt } from "./Corrupt.js"
 import { copyMatch } from "./Lz4.js"
 
-/** What snappy-java, and so every Java client, writes before its blocks; two versions follow, of 4 bytes each. */
+/** The first bytes of snappy-java, the library of Java clients. Two versions of 4 bytes and the blocks follow. */
 const xerialMagic = Buffer.from([0x82, 0x53, 0x4e, 0x41, 0x50, 0x50, 0x59, 0x00])
 const xerialHeader = 16
-/** A block of this size is decoded at once; of a larger one so much at a time. */
+/** Bytes of a part of a large block. */
 const stepBytes = 1024 * 1024
-/** How far back a larger block may point. Encoders begin anew after each 64 KiB. */
+/** The largest offset in a large block. Encoders use at most 64 KiB. */
 const windowBytes = 1024 * 1024
-/** A copy of 64 bytes takes 3: no block gives more for each of its bytes. */
+/** Bytes of output for a byte of input at most: a copy of 64 bytes takes 3 bytes. */
 const largestRatio = 22
 
 const broken = (what: string) => new Corrupt({ reason: `snappy: ${what}` })
@@ -26,7 +26,7 @@ function* decodeBlock(input: Buffer, from: number, end: number): Generator<Buffe
   if (total > (end - i) * largestRatio) throw broken("the size is more than the block can hold")
   const whole = total <= windowBytes + stepBytes
   const out = Buffer.allocUnsafe(whole ? total : windowBytes + stepBytes)
-  /** Where the next byte goes, and the bytes that were given on already. */
+  /** Position of the next byte, end of the bytes that were given out, and number of bytes that left the window. */
   let [at, given, done] = [0, 0, 0]
   while (i < end) {
     const tag = input[i++]!
@@ -48,10 +48,10 @@ function* decodeBlock(input: Buffer, from: number, end: number): Generator<Buffe
         offset = ((tag >>> 5) << 8) | input[i]!
       } else offset = bytes === 2 ? input[i]! | (input[i + 1]! << 8) : input.readUInt32LE(i)
       i += bytes
-      if (offset === 0) throw broken("an offset of nothing")
+      if (offset === 0) throw broken("an offset of 0")
     }
-    if (done + at - given + length > total) throw broken("more bytes than it says")
-    // a literal may be longer than what there is room for
+    if (done + at - given + length > total) throw broken("more bytes than its size")
+    // a literal may be longer than the buffer
     for (;;) {
       if (offset > at) throw broken("an offset before the beginning")
       const part = Math.min(length, out.length - at)
@@ -70,20 +70,20 @@ function* decodeBlock(input: Buffer, from: number, end: number): Generator<Buffe
       at = given = windowBytes
     }
   }
-  if (done + at - given !== total) throw broken("fewer bytes than it says")
+  if (done + at - given !== total) throw broken("fewer bytes than its size")
   if (at > given) yield whole ? out : Buffer.from(out.subarray(given, at))
 }
 
 /**
- * Decodes Snappy as it is found in Kafka: blocks in the frame of snappy-java, or one raw block, as librdkafka writes it.
- * Gives parts of at most 2 MiB.
+ * Decodes the Snappy of Kafka clients: blocks in the frame of snappy-java, or one raw block of librdkafka. Gives parts of at
+ * most 2 MiB.
  */
 export function* decode(input: Buffer): Generator<Buffer> {
   if (!input.subarray(0, xerialMagic.length).equals(xerialMagic)) return yield* decodeBlock(input, 0, input.length)
   let i = xerialHeader
   if (input.length < i) throw broken("the frame ends early")
   while (i < input.length) {
-    // streams of snappy-java may be put one after the other
+    // several streams of snappy-java may follow each other
     if (input.subarray(i, i + xerialMagic.length).equals(xerialMagic)) {
       i += xerialHeader
       continue

@@ -3,13 +3,13 @@ import type { Transform } from "node:stream"
 import * as Zlib from "node:zlib"
 import { Corrupt } from "./Corrupt.js"
 
-/** The first bytes of a frame, and of a frame that is to be skipped (its last four bits are free). */
+/** The first bytes of a frame, and of a skippable frame (its last four bits are free). */
 const [frameMagic, skippableMagic] = [0xfd2fb528, 0x184d2a50]
-/** A block gives no more than this. */
+/** Largest output of a block. */
 const blockBytes = 128 * 1024
 /**
- * Largest window that is decoded without `node:zlib`: what RFC 8878 wants of every decoder, and what levels up to 19 use.
- * All of it is moved for each block.
+ * Largest window without `node:zlib`. RFC 8878 recommends it for every decoder, and levels up to 19 use no more. Each block
+ * moves the whole window.
  */
 const windowBytes = 8 * 1024 * 1024
 
@@ -20,23 +20,23 @@ interface Options {
   readonly maxOutputLength?: number
 }
 
-/** What Node has from 22.15 on, which the types of Node 20 do not know. */
+/** Node has these functions from 22.15 on. The types of Node 20 do not have them. */
 const native = Zlib as typeof Zlib & {
   readonly createZstdDecompress?: (options: Options & { readonly params: object }) => Transform
   readonly zstdDecompressSync?: (bytes: Buffer, options: Options & { readonly params: object }) => Buffer
   readonly constants: { readonly ZSTD_d_windowLogMax?: number }
 }
 const { createZstdDecompress, zstdDecompressSync } = native
-/** The window is that of a Java client's decoder at most: 128 MiB. */
+/** The largest window of the decoder in Java clients, 128 MiB. */
 const params = { [native.constants.ZSTD_d_windowLogMax ?? 0]: 27 }
 
-/** The decoders of Node, as those of gzip; none where Node has none. */
+/** The decoders of Node, if this version has them. */
 export const inNode = createZstdDecompress === undefined || zstdDecompressSync === undefined ? undefined : {
   stream: (options: Options) => createZstdDecompress({ ...options, params }),
   sync: (bytes: Buffer, options: Options) => zstdDecompressSync(bytes, { ...options, params })
 }
 
-/** Header of a frame with a window of at least so many bytes, and nothing else: the size of the content does not matter. */
+/** A header of a frame with a window of at least so many bytes, and without the size of the content. */
 const headerOf = (window: number, hasSum: boolean) => {
   const log = Math.max(10, Math.ceil(Math.log2(window)))
   const header = Buffer.alloc(6)
@@ -46,7 +46,7 @@ const headerOf = (window: number, hasSum: boolean) => {
   return header
 }
 
-/** A frame's blocks, as they stand in the input. */
+/** Finds the blocks of a frame in the input. */
 const readFrame = (input: Buffer, from: number) => {
   const flags = input[from + 4]!
   const single = (flags & 0x20) !== 0
@@ -61,7 +61,7 @@ const readFrame = (input: Buffer, from: number) => {
   }
   i += sizeBytes
   const begin = i
-  /** The blocks give no more than this, so a window need not be larger. */
+  /** Upper bound of the output. The window need not be larger. */
   let content = 0
   const blocks: Array<number> = []
   for (;;) {
@@ -69,7 +69,7 @@ const readFrame = (input: Buffer, from: number) => {
     const word = input.readUIntLE(i, 3)
     const [type, size] = [(word >>> 1) & 3, word >>> 3]
     if (type === 3) throw broken("an unknown kind of block")
-    // one byte stands for all of a block of type 1
+    // a block of type 1 repeats one byte
     i += 3 + (type === 1 ? 1 : size)
     if (i > input.length) throw broken("the frame ends early")
     if (size > blockBytes) throw broken("a block beyond its size")
@@ -81,7 +81,7 @@ const readFrame = (input: Buffer, from: number) => {
   return { begin, blocks, end: i + (hasSum ? 4 : 0), hasSum, window: Math.min(window, Math.max(1024, content)) }
 }
 
-/** The frames of an input, with what is to be known of each. */
+/** The frames of an input, with their blocks and windows. */
 export function* frames(input: Buffer) {
   let i = 0
   while (i < input.length) {
@@ -99,10 +99,10 @@ export function* frames(input: Buffer) {
   }
 }
 
-/** Decodes frames of zstd without `node:zlib`, a block at a time (at most 128 KiB). Checksums are not compared. Follows RFC 8878. */
+/** Decodes frames of zstd without `node:zlib`, a block at a time (at most 128 KiB). Compares no checksums. Follows RFC 8878. */
 export function* decode(input: Buffer): Generator<Buffer> {
   for (const { begin, blocks, end, hasSum, window } of frames(input)) {
-    if (window > windowBytes) throw broken("the window is too large for this version of Node.js, 22.15 takes it")
+    if (window > windowBytes) throw broken("the window is too large for this version of Node.js, use 22.15 or later")
     const out: Array<Uint8Array> = []
     const decoder = new Decompress((part) => void out.push(part))
     decoder.push(headerOf(window, hasSum))

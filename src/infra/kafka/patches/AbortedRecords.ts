@@ -1,5 +1,4 @@
-import { createRequire } from "node:module"
-import type { Patch } from "./Patch.js"
+import type { Load, Patch } from "./Patch.js"
 
 interface Message {
   readonly offset: string
@@ -8,23 +7,21 @@ interface Message {
   isControlRecord: boolean
 }
 
-/** What a broker answers for a partition: records, and which producers' records from which offset on are aborted. */
-export interface Fetched {
+/** The records of a partition, and from which offset on those of a producer were aborted. */
+interface Fetched {
   readonly messages: ReadonlyArray<Message>
   abortedTransactions: ReadonlyArray<{ readonly producerId: unknown; readonly firstOffset: string }> | null
 }
 
-/** Key of the record that ends an aborted transaction: version 0, type 0. */
+interface Answer {
+  readonly responses: ReadonlyArray<{ readonly partitions: ReadonlyArray<Fetched> }>
+}
+
+/** Key of the control record that ends an aborted transaction: version 0, type 0. */
 const abortKey = Buffer.alloc(4)
 
-/**
- * Takes aborted records out, as if they were control records: their offsets still count.
- *
- * kafkajs 2.2.4 does it wrongly as soon as transactions of several producers are open at the same time. It takes the
- * brokers' list for sorted by first offset, which it is not, and opens one transaction a record: a `read_committed`
- * consumer then sees records that were never committed.
- */
-export const takeOut = (partition: Fetched) => {
+/** Marks aborted records as control records, which kafkajs leaves out. Their offsets still count. */
+const leaveOut = (partition: Fetched) => {
   const ahead = [...partition.abortedTransactions ?? []].sort((a, b) => Number(a.firstOffset) - Number(b.firstOffset))
   const aborting = new Set<string>()
   for (const message of partition.messages) {
@@ -41,19 +38,20 @@ export const takeOut = (partition: Fetched) => {
   partition.abortedTransactions = []
 }
 
-interface Answer {
-  readonly responses: ReadonlyArray<{ readonly partitions: ReadonlyArray<Fetched> }>
-}
-
-const Broker = createRequire(import.meta.url)("kafkajs/src/broker") as {
-  readonly prototype: { fetch: (request: unknown) => Promise<Answer> }
-}
-
-const install = () => {
-  const fetch = Broker.prototype.fetch
-  Broker.prototype.fetch = async function(request) {
+/**
+ * Leaves aborted records out.
+ *
+ * Defect: kafkajs expects the brokers' list of aborted transactions to be sorted by first offset. Brokers sort it by the
+ * end of the transactions. kafkajs also opens at most one transaction at each record.
+ */
+const install = (load: Load) => {
+  const { prototype } = load("kafkajs/src/broker") as {
+    readonly prototype: { fetch: (request: unknown) => Promise<Answer> }
+  }
+  const fetch = prototype.fetch
+  prototype.fetch = async function(request) {
     const answer = await fetch.call(this, request)
-    for (const { partitions } of answer.responses) partitions.forEach(takeOut)
+    for (const { partitions } of answer.responses) partitions.forEach(leaveOut)
     return answer
   }
 }

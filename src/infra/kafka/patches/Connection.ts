@@ -1,8 +1,7 @@
-import { createRequire } from "node:module"
 import type { Socket } from "node:net"
-import type { Patch } from "./Patch.js"
+import type { Load, Patch } from "./Patch.js"
 
-/** What kafkajs 2.2.4 keeps of an answer that has not come in whole. */
+/** A connection to a broker, with the part of an answer that has arrived. */
 interface Connection {
   readonly broker: string
   readonly socket: Socket | undefined
@@ -15,34 +14,29 @@ interface Connection {
     readonly inflight: ReadonlyMap<number, unknown>
     readonly rejectAll: (error: unknown) => void
   }
+  connect: (this: Connection) => Promise<unknown>
+  send: (this: Connection, protocol: { readonly request: { readonly apiName: string } }) => Promise<unknown>
+  processData: (this: Connection, data: Buffer) => unknown
+  rejectRequests: (this: Connection, error: Error) => void
 }
 
-const { prototype } = createRequire(import.meta.url)("kafkajs/src/network/connection") as {
-  readonly prototype: Connection & {
-    connect: (this: Connection) => Promise<unknown>
-    send: (this: Connection, protocol: { readonly request: { readonly apiName: string } }) => Promise<unknown>
-    processData: (this: Connection, data: Buffer) => unknown
-    rejectRequests: (this: Connection, error: Error) => void
-  }
-}
-
-/** Every answer begins with its length. So many bytes of it tell another server. */
+/** Bytes of the length that begins each answer, and bytes that are enough to recognise another server. */
 const [lengthBytes, headBytes] = [4, 64]
-/** The first question to an address is what it can do, and its answer some hundred bytes. */
-const [firstQuestion, firstAnswerBytes] = ["ApiVersions", 64 * 1024] as const
-/** More than a broker sends at once. What other servers say, read as a length, is more. */
+/** The first request to an address, and the most bytes of its answer, which has some hundred. */
+const [firstRequest, firstAnswerBytes] = ["ApiVersions", 64 * 1024] as const
+/** The most bytes of any answer. The text of another server, read as a length, is more. */
 const answerBytes = 256 * 1024 * 1024
-/** So long a server may take for its first answer, and then for one to a line of text: milliseconds. */
+/** Milliseconds that a server has for its first answer, and then for an answer to a line of text. */
 const patience = { kafka: 2_500, text: 500 }
 
-/** Connections that have asked the first question and have no answer yet, and the first bytes that came on them. */
+/** Connections without an answer to their first request, and the first bytes that arrived on them. */
 const onTrial = new WeakMap<Connection, Buffer>()
 
-/** An error for which kafkajs takes the next one of its brokers. */
+/** An error after which kafkajs tries the next of its brokers. */
 const connectionError = (message: string) =>
   Object.assign(new Error(message), { name: "KafkaJSConnectionError", retriable: true })
 
-/** Servers that people take for Kafka, by how they begin to talk. */
+/** Other servers, by the beginning of their answer. */
 const strangers: ReadonlyArray<readonly [RegExp, string]> = [
   [/^HTTP\/|^<(!DOCTYPE|html)/i, "it is an HTTP server"],
   [/^SSH-/, "it is an SSH server"],
@@ -53,27 +47,50 @@ const strangers: ReadonlyArray<readonly [RegExp, string]> = [
   [/^220[ -]/, "it is a mail or FTP server"]
 ]
 
-const whatIs = (head: Buffer) =>
+const describe = (head: Buffer) =>
   strangers.find(([pattern]) => pattern.test(head.toString("latin1")))?.[1] ??
     `it begins with the bytes ${head.subarray(0, 8).toString("hex")}`
 
-/** Ends the connection. Whoever waits for an answer gets the error. */
+/** Ends the connection. All its requests fail with the error. */
 const end = (connection: Connection, error: Error) => {
   connection.requestQueue.rejectAll(error)
   void connection.disconnect().catch(() => {})
-  // kafkajs would only close its own side, and go on taking what comes
+  // kafkajs would only close its own side, and go on reading
   connection.socket?.destroy()
 }
 
-const isStranger = (connection: Connection, head: Buffer) =>
-  end(connection, connectionError(`${connection.broker} answered, but not as Kafka: ${whatIs(head)}`))
+const notKafka = (connection: Connection, why: string) =>
+  end(connection, connectionError(`${connection.broker} answered, but not as Kafka: ${why}`))
 
-const install = () => {
+/**
+ * Waits for the first answer. Some servers answer only a whole line, so they get an empty one after a while: the answer
+ * shows which server it is. A broker that is only slow closes the connection then.
+ */
+const watchFirst = (connection: Connection) => {
+  let timer = setTimeout(() => {
+    connection.socket?.write("\r\n\r\n")
+    timer = setTimeout(() =>
+      end(
+        connection,
+        connectionError(`${connection.broker} took the connection, and did not answer: is it Kafka?`)
+      ), patience.text)
+  }, patience.kafka)
+  return () => clearTimeout(timer)
+}
+
+/**
+ * Four defects of a connection:
+ *
+ * - After a reconnect kafkajs appends the first bytes to the half answer of the last connection. No later request ever gets
+ *   an answer.
+ * - After a time-out it sends the next request on the same connection, though its other end may be gone.
+ * - Bytes that are no answer of Kafka throw in a socket listener, which ends the process. Here they end the connection.
+ * - It waits for an answer of any length, and buffers all of it.
+ */
+const install = (load: Load) => {
+  const { prototype } = load("kafkajs/src/network/connection") as { readonly prototype: Connection }
+
   const connect = prototype.connect
-  /**
-   * kafkajs connects the same object again, and puts the first bytes that come behind the half of an answer in which the
-   * last connection broke: from then on it understands nothing, and no request is ever answered.
-   */
   prototype.connect = function() {
     if (!this.isConnected()) {
       this.chunks = []
@@ -84,26 +101,9 @@ const install = () => {
     return connect.call(this)
   }
 
-  /**
-   * Waits for the first answer. Some servers answer only a whole line: they get one, for they tell what they are. A broker
-   * that is only slow closes the connection then.
-   */
-  const watchFirst = (connection: Connection) => {
-    let timer = setTimeout(() => {
-      connection.socket?.write("\r\n\r\n")
-      timer = setTimeout(() =>
-        end(
-          connection,
-          connectionError(`${connection.broker} took the connection, and did not answer: is it Kafka?`)
-        ), patience.text)
-    }, patience.kafka)
-    return () => clearTimeout(timer)
-  }
-
   const send = prototype.send
-  /** kafkajs repeats a request that got no answer in time on the same connection, though its other end may be long gone. */
   prototype.send = function(protocol) {
-    const isFirst = protocol.request.apiName === firstQuestion && this.isConnected()
+    const isFirst = protocol.request.apiName === firstRequest && this.isConnected()
     if (isFirst) onTrial.set(this, Buffer.alloc(0))
     const stop = isFirst ? watchFirst(this) : undefined
     return send.call(this, protocol).catch((error: unknown) => {
@@ -116,10 +116,6 @@ const install = () => {
   }
 
   const processData = prototype.processData
-  /**
-   * kafkajs believes in any length of an answer, and lets bytes that are no answer of Kafka (another server has the port)
-   * end the process; they end the connection.
-   */
   prototype.processData = function(data) {
     const before = onTrial.get(this)
     const head = before === undefined
@@ -129,29 +125,25 @@ const install = () => {
     if (begins && head.length >= lengthBytes) {
       const length = head.readInt32BE(0)
       if (length < lengthBytes || length > (before === undefined ? answerBytes : firstAnswerBytes)) {
-        return isStranger(this, head)
+        return notKafka(this, describe(head))
       }
     }
     if (before !== undefined) onTrial.set(this, head)
-    const asked = this.requestQueue.inflight.size
+    const requests = this.requestQueue.inflight.size
     try {
       const result = processData.call(this, data)
-      if (before !== undefined && this.requestQueue.inflight.size < asked) onTrial.delete(this)
-      // a whole answer, but to nothing that was asked
+      if (before !== undefined && this.requestQueue.inflight.size < requests) onTrial.delete(this)
+      // a whole answer, but to no request
       else if (before !== undefined && head.length > lengthBytes && this.bytesBuffered < lengthBytes) {
-        return isStranger(this, head)
+        return notKafka(this, describe(head))
       }
       return result
     } catch (error) {
-      return end(
-        this,
-        connectionError(`${this.broker} answered, but not as Kafka: ${error instanceof Error ? error.message : "?"}`)
-      )
+      return notKafka(this, error instanceof Error ? error.message : "?")
     }
   }
 
   const rejectRequests = prototype.rejectRequests
-  /** The other end closed the connection. */
   prototype.rejectRequests = function(error) {
     rejectRequests.call(
       this,

@@ -1,36 +1,28 @@
-import { createRequire } from "node:module"
-import type { Patch } from "./Patch.js"
+import type { Load, Patch } from "./Patch.js"
 
 type TopicPartitions = ReadonlyArray<{ readonly topic: string; readonly partitions: ReadonlyArray<number> }>
 
-/** What kafkajs 2.2.4 knows of the group of one consumer. */
+/** The group of one consumer. */
 interface ConsumerGroup {
   readonly groupId: string
+  /** Milliseconds that a fetch may wait for records. */
   readonly maxWaitTime: number
-  /** None before the group is joined for the first time. */
+  /** Null before the consumer has joined the group for the first time. */
   readonly generationId: number | null
   readonly instrumentationEmitter: { readonly emit: (event: string, payload: object) => void }
   readonly isPaused: (topic: string, partition: number) => boolean
+  joinAndSync: (this: ConsumerGroup) => Promise<void>
+  seekOffsets: (this: ConsumerGroup, partitions: TopicPartitions) => Promise<void>
+  recoverFromFetch: (this: ConsumerGroup, error: Error) => Promise<void>
+  resume: (this: ConsumerGroup, partitions: TopicPartitions) => void
 }
 
-const require = createRequire(import.meta.url)
-const { events } = require("kafkajs/src/consumer/instrumentationEvents") as {
-  readonly events: { readonly REBALANCING: string }
-}
-const { prototype } = require("kafkajs/src/consumer/consumerGroup") as {
-  readonly prototype: ConsumerGroup & {
-    joinAndSync: (this: ConsumerGroup) => Promise<void>
-    seekOffsets: (this: ConsumerGroup, partitions: TopicPartitions) => Promise<void>
-    recoverFromFetch: (this: ConsumerGroup, error: Error) => Promise<void>
-    resume: (this: ConsumerGroup, partitions: TopicPartitions) => void
-  }
-}
-
-/** Fetches that have nothing to ask for, and wait for a partition to be resumed. */
+/** Fetches of a group whose partitions are all paused. Each function ends the wait of one. */
 const waiting = new WeakMap<ConsumerGroup, Set<() => void>>()
 
 const nothingToFetch = new Error("all partitions are paused")
 
+/** Ends when a partition is resumed. Fails after the time of a fetch. */
 const resumed = (group: ConsumerGroup) =>
   new Promise<void>((resolve, reject) => {
     const others = waiting.get(group) ?? new Set()
@@ -46,23 +38,35 @@ const resumed = (group: ConsumerGroup) =>
     others.add(wake)
   })
 
-/** How many consumers of this process choose their own positions, by group. */
+/** The number of consumers of this process that choose their own positions, by group. */
 const choosing = new Map<string, number>()
 
-/** The consumers of this group choose where they read, until the function that it answers is called. */
+/** Consumers of this group choose their own positions until the caller calls the function that this returns. */
 export const choosesPositions = (groupId: string) => {
   choosing.set(groupId, (choosing.get(groupId) ?? 0) + 1)
   return () => void choosing.set(groupId, choosing.get(groupId)! - 1)
 }
 
-const install = () => {
+/**
+ * Three defects of the group of a consumer:
+ *
+ * - When all partitions are paused, kafkajs sleeps for the time of a fetch, also when one is resumed meanwhile.
+ * - After OFFSET_OUT_OF_RANGE it goes on at the first or last record without a word, and commits offset -2. For a consumer
+ *   that chooses its positions the patch lets the consumer crash with that error.
+ * - It emits REBALANCING in only one of the cases in which it joins the group again.
+ */
+const install = (load: Load) => {
+  const { events } = load("kafkajs/src/consumer/instrumentationEvents") as {
+    readonly events: { readonly REBALANCING: string }
+  }
+  const { prototype } = load("kafkajs/src/consumer/consumerGroup") as { readonly prototype: ConsumerGroup }
+
   const seekOffsets = prototype.seekOffsets
-  /** kafkajs sleeps for as long as a fetch may take when all partitions are paused, though one is resumed meanwhile. */
   prototype.seekOffsets = async function(partitions) {
     await seekOffsets.call(this, partitions)
     if (partitions.some(({ partitions, topic }) => partitions.some((_) => !this.isPaused(topic, _)))) return
     await resumed(this)
-    // who resumes a partition may have told first where it is to be read
+    // the caller may have set another position before it resumed the partition
     await seekOffsets.call(this, partitions)
   }
 
@@ -75,10 +79,6 @@ const install = () => {
   }
 
   const recoverFromFetch = prototype.recoverFromFetch
-  /**
-   * kafkajs goes on at the first record when its position is not there any more, tells nobody, and commits offset -2. Who
-   * chooses positions is told instead: the consumer crashes with that error.
-   */
   prototype.recoverFromFetch = function(error) {
     if (error === nothingToFetch) return Promise.resolve()
     if (error.name === "KafkaJSOffsetOutOfRange" && (choosing.get(this.groupId) ?? 0) > 0) {
@@ -88,7 +88,6 @@ const install = () => {
   }
 
   const joinAndSync = prototype.joinAndSync
-  /** kafkajs tells that the group is shared anew only in one of the cases in which it joins again. */
   prototype.joinAndSync = function() {
     const { generationId, groupId, instrumentationEmitter } = this
     if (generationId !== null) instrumentationEmitter.emit(events.REBALANCING, { groupId })

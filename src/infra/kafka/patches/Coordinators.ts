@@ -1,5 +1,4 @@
-import { createRequire } from "node:module"
-import type { Patch } from "./Patch.js"
+import type { Load, Patch } from "./Patch.js"
 
 interface Wanted {
   readonly groupId: string
@@ -7,34 +6,32 @@ interface Wanted {
 }
 
 interface Cluster {
-  readonly findGroupCoordinatorMetadata: (wanted: Wanted) => Promise<unknown>
+  findGroupCoordinatorMetadata: (this: Cluster, wanted: Wanted) => Promise<unknown>
 }
 
-const { prototype } = createRequire(import.meta.url)("kafkajs/src/cluster") as {
-  readonly prototype: { findGroupCoordinatorMetadata: (this: Cluster, wanted: Wanted) => Promise<unknown> }
-}
-
+/** kafkajs's number for the coordinator of transactions. */
 const transaction = 1
 
-/** By the client of a transactional producer: the coordinators that it has found. */
-const found = new WeakMap<Cluster, Map<string, Promise<unknown>>>()
-
-const install = () => {
+/**
+ * Keeps the coordinators of a transactional producer. After a failure the service makes another producer, which asks again.
+ *
+ * Defect: kafkajs asks four times a transaction which brokers coordinate the transaction and the group of its offsets.
+ * Gain: 5 requests a transaction instead of 9, and a quarter of the client's CPU.
+ */
+const install = (load: Load) => {
+  const { prototype } = load("kafkajs/src/cluster") as { readonly prototype: Cluster }
   const find = prototype.findGroupCoordinatorMetadata
-  /**
-   * kafkajs asks who coordinates a transaction, and who the group of its offsets, four times a transaction: nearly half of
-   * all its requests. A transactional producer is ours for as long as nothing fails, and then another one is made, which
-   * asks anew.
-   */
+  /** By the cluster of a transactional producer: its coordinators, by type and name. */
+  const found = new WeakMap<Cluster, Map<string, Promise<unknown>>>()
   prototype.findGroupCoordinatorMetadata = function(wanted) {
     const known = found.get(this)
     if (known === undefined && wanted.coordinatorType !== transaction) return find.call(this, wanted)
-    const place = `${wanted.coordinatorType} ${wanted.groupId}`
-    const earlier = known?.get(place)
+    const name = `${wanted.coordinatorType} ${wanted.groupId}`
+    const earlier = known?.get(name)
     if (earlier !== undefined) return earlier
     const asked = find.call(this, wanted)
-    found.set(this, (known ?? new Map<string, Promise<unknown>>()).set(place, asked))
-    asked.catch(() => found.get(this)!.delete(place))
+    found.set(this, (known ?? new Map<string, Promise<unknown>>()).set(name, asked))
+    asked.catch(() => found.get(this)!.delete(name))
     return asked
   }
 }

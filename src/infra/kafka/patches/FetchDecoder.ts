@@ -1,12 +1,11 @@
-import { createRequire } from "node:module"
 import * as KafkaBatches from "../decode/KafkaBatches.js"
 import { Room } from "../decode/KafkaRoom.js"
 import type { Message } from "../KafkaRecord.js"
-import type { Patch } from "./Patch.js"
+import type { Load, Patch } from "./Patch.js"
 
-/** What is handed out of one answer: in bytes of all partitions, and of each at the least and at the most. */
+/** Bytes of records that one answer gives: of all partitions, and the least and the most of each. */
 const budget = { all: 32 * 1024 * 1024, least: 1024 * 1024, most: 8 * 1024 * 1024 }
-/** For so long an answer is decoded, in milliseconds; then the group is told that we are here, and reading goes on. */
+/** Milliseconds of decoding for one answer. Then kafkajs sends a heartbeat, and the next fetch goes on. */
 const time = 1_000
 
 interface Fetch {
@@ -35,10 +34,6 @@ interface Partition {
 interface Protocol {
   readonly request: object
   readonly response: { readonly decode: (bytes: Buffer) => Promise<unknown>; readonly parse: unknown }
-}
-
-const fetch = createRequire(import.meta.url)("kafkajs/src/protocol/requests/fetch") as {
-  protocol: (_: { readonly version: number }) => (args: Fetch) => Protocol
 }
 
 /** Reads the fields of an answer. */
@@ -134,15 +129,18 @@ const decode = async (bytes: Buffer, version: number, { topics }: Fetch): Promis
   return { ...answer, responses }
 }
 
-const install = () => {
+/**
+ * Decodes the records of an answer.
+ *
+ * Defect: kafkajs decodes gzip only, and stops the consumer at any other codec. It copies all headers of a record for each
+ * of them: 10,000 headers hold the event loop for minutes. It inflates a batch as a whole, whatever its size, compares no
+ * checksum, and stops at a batch that it cannot decode.
+ */
+const install = (load: Load) => {
+  const fetch = load("kafkajs/src/protocol/requests/fetch") as {
+    protocol: (_: { readonly version: number }) => (args: Fetch) => Protocol
+  }
   const protocol = fetch.protocol
-  /**
-   * Decodes the records of an answer, in place of kafkajs 2.2.4.
-   *
-   * kafkajs knows gzip only, and stops the consumer at any other codec. It copies all headers of a record for each of them,
-   * so that 10,000 hold the event loop for minutes. It inflates a batch as a whole, whatever its size, compares no checksum,
-   * and ends with a batch that it cannot decode.
-   */
   fetch.protocol = (chosen) => (args) => {
     const made = protocol(chosen)(args)
     return chosen.version < 4

@@ -5,15 +5,16 @@ import * as ConsumerGroupSeek from "./ConsumerGroupSeek.js"
 import * as Coordinators from "./Coordinators.js"
 import * as FetchDecoder from "./FetchDecoder.js"
 import * as IdleTimers from "./IdleTimers.js"
-import type { Patch } from "./Patch.js"
-import * as ProduceAnswers from "./ProduceAnswers.js"
+import type { Load, Patch } from "./Patch.js"
+import * as ProduceRequests from "./ProduceRequests.js"
 import * as RecordEncoder from "./RecordEncoder.js"
+import * as RequestTimeouts from "./RequestTimeouts.js"
 import * as TransactionMarkers from "./TransactionMarkers.js"
 
-/** Version of kafkajs for which the patches are written. */
+/** The version of kafkajs that the patches are written for. */
 const version = "2.2.4"
 
-/** All patches. README.md beside this file says what each is for. */
+/** All patches, by the name of their file. README.md beside this file describes each. */
 export const patches: Readonly<Record<string, Patch>> = {
   AbortedRecords: AbortedRecords.patch,
   Connection: Connection.patch,
@@ -21,14 +22,13 @@ export const patches: Readonly<Record<string, Patch>> = {
   Coordinators: Coordinators.patch,
   FetchDecoder: FetchDecoder.patch,
   IdleTimers: IdleTimers.patch,
-  ProduceAnswers: ProduceAnswers.patch,
+  ProduceRequests: ProduceRequests.patch,
   RecordEncoder: RecordEncoder.patch,
+  RequestTimeouts: RequestTimeouts.patch,
   TransactionMarkers: TransactionMarkers.patch
 }
 
-type Load = (module: string) => unknown
-
-/** Differences between a library and what a patch expects of it. */
+/** Functions that are missing, or that take another number of parameters than the patch expects. */
 export const mismatches = ({ members, module }: Patch, load: Load): ReadonlyArray<string> => {
   const loaded = load(module) as { readonly prototype?: object }
   const target = (loaded.prototype ?? loaded) as Readonly<Record<string, unknown>>
@@ -41,21 +41,25 @@ export const mismatches = ({ members, module }: Patch, load: Load): ReadonlyArra
   })
 }
 
-let installed = false
-
 /**
- * Installs all patches, once. Throws when kafkajs has another version, or when a function that a patch touches is missing
- * or takes other parameters: without its patches the client loses or blocks records.
+ * Installs all patches in one copy of the library. Throws when kafkajs has another version, or when a function that a patch
+ * touches is missing or takes other parameters: an unpatched client would lose or block records.
  */
-export const install = () => {
-  if (installed) return
-  const load = createRequire(import.meta.url)
+export const installIn = (load: Load) => {
   const { version: found } = load("kafkajs/package.json") as { readonly version: string }
   const problems = [
     ...(found === version ? [] : [`its version is ${found}, not ${version}`]),
     ...Object.values(patches).flatMap((patch) => mismatches(patch, load))
   ]
-  if (problems.length > 0) throw new Error(`kafkajs is not the one that the patches are for: ${problems.join("; ")}`)
-  for (const patch of Object.values(patches)) patch.install()
+  if (problems.length > 0) throw new Error(`kafkajs does not match its patches: ${problems.join("; ")}`)
+  for (const patch of Object.values(patches)) patch.install(load)
+}
+
+let installed = false
+
+/** Installs all patches in the library that this process uses, once. */
+export const install = () => {
+  if (installed) return
+  installIn(createRequire(import.meta.url))
   installed = true
 }

@@ -1,6 +1,6 @@
-import { createRequire } from "node:module"
+import { crc32c } from "../decode/Crc32c.js"
 import * as RecordTime from "../RecordTime.js"
-import type { Patch } from "./Patch.js"
+import type { Load, Patch } from "./Patch.js"
 
 type Bytes = Buffer | string | null | undefined
 
@@ -11,7 +11,7 @@ interface Message {
   readonly headers?: Readonly<Record<string, Bytes | ReadonlyArray<Bytes>>>
 }
 
-/** What kafkajs has ready for one partition. */
+/** The records for one partition. */
 interface PartitionData {
   readonly partition: number
   readonly firstSequence: number
@@ -23,19 +23,10 @@ interface Produce {
   readonly timeout: number
   readonly compression?: number
   readonly transactionalId?: string | null
-  /** kafkajs has 64-bit integers of its own. */
+  /** A 64-bit integer of kafkajs. */
   readonly producerId: { readonly toString: () => string }
   readonly producerEpoch: number
   readonly topicData: ReadonlyArray<{ readonly topic: string; readonly partitions: ReadonlyArray<PartitionData> }>
-}
-
-const require = createRequire(import.meta.url)
-const crc32c = require("kafkajs/src/protocol/recordBatch/crc32C") as (bytes: Buffer) => number
-const Encoder = require("kafkajs/src/protocol/encoder") as new(size: number) => object
-const produce = require("kafkajs/src/protocol/requests/produce") as {
-  protocol: (
-    _: { readonly version: number }
-  ) => (args: Produce) => { readonly request: object; readonly response: object }
 }
 
 const lengthOf = (value: Bytes) => value == null ? -1 : Buffer.byteLength(value)
@@ -64,14 +55,14 @@ const headersOf = ({ headers = {} }: Message) => {
   return flat
 }
 
-/** A record without its length: attributes, time (that of the batch), offset in the batch, key, value, headers. */
+/** Bytes of a record without its length: attributes, time (that of the batch), offset in the batch, key, value, headers. */
 const sizeOfRecord = ({ key, value }: Message, headers: ReadonlyArray<Bytes>, offset: number) => {
   let size = 2 + sizeOfVarInt(offset) + sizeOfBytes(key) + sizeOfBytes(value) + sizeOfVarInt(headers.length / 2)
   for (const each of headers) size += sizeOfBytes(each)
   return size
 }
 
-/** Bytes of a record in a request, key, value and headers included: at the most, for its place in the batch is not known yet. */
+/** Upper bound for the bytes of a record in a request, with key, value and headers. Its offset in the batch is not known yet. */
 export const bytesOf = (record: Message) => {
   const size = sizeOfRecord(record, headersOf(record), 2 ** 30)
   return sizeOfVarInt(size) + size
@@ -102,10 +93,10 @@ class Writer {
   }
 }
 
-/** Bytes of a batch up to its length, up to its checksum, and up to its records. */
+/** Bytes of a batch before the end of its length, before the end of its checksum, and before its records. */
 const batch = { length: 12, checksum: 21, header: 61 }
 
-/** The records of a partition as one batch of format 2, with the partition and its size before it. */
+/** The number of the partition, the size of the batch, and the records as one batch of format 2. */
 const encodePartition = ({ firstSequence, messages, partition }: PartitionData, args: Produce, time: bigint) => {
   const headers = messages.map(headersOf)
   const sizes = messages.map((message, i) => sizeOfRecord(message, headers[i]!, i))
@@ -144,7 +135,6 @@ const encodePartition = ({ firstSequence, messages, partition }: PartitionData, 
 
 const encode = (args: Produce) => {
   const parts: Array<Buffer> = []
-  /** Some bytes between the batches. */
   const part = (size: number, write: (writer: Writer) => void) => {
     const writer = new Writer(Buffer.allocUnsafe(size))
     write(writer)
@@ -168,16 +158,21 @@ const encode = (args: Produce) => {
   return Buffer.concat(parts)
 }
 
-const install = () => {
+/**
+ * Encodes the records of a request into one buffer a partition. Compressed records, records with a time of their own, and
+ * old versions of the request keep the encoder of kafkajs. The time of the records is that of `RecordTime`.
+ *
+ * Defect: kafkajs makes a buffer of 512 bytes for each record and each header, and computes small integers with BigInt: half
+ * of the CPU of sending. It throws on a header whose value is null.
+ */
+const install = (load: Load) => {
+  const Encoder = load("kafkajs/src/protocol/encoder") as new(size: number) => object
+  const produce = load("kafkajs/src/protocol/requests/produce") as {
+    protocol: (
+      _: { readonly version: number }
+    ) => (args: Produce) => { readonly request: object; readonly response: object }
+  }
   const protocol = produce.protocol
-  /**
-   * Encodes the records of a request into one buffer a partition.
-   *
-   * kafkajs 2.2.4 makes one of 512 bytes for each record and each of its headers, and counts small integers with BigInt:
-   * that was half of the time that sending takes. What it does not read back, a header whose value is null, is written
-   * here too. The time of the records is that of `RecordTime`, not that of this host. Compressed records, those with a time
-   * of their own, and old versions are left to it.
-   */
   produce.protocol = (chosen) => (args) => {
     const made = protocol(chosen)(args)
     const plain = chosen.version >= 3 && !args.compression && args.producerId != null &&

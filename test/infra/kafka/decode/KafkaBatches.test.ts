@@ -10,16 +10,16 @@ import type { Message } from "../../../../src/infra/kafka/KafkaRecord.js"
 import * as RecordBatch from "../../../harness/RecordBatch.js"
 import { java } from "../fixtures/JavaBatches.js"
 
-let place = 0
+let topics = 0
 /** A partition of its own for each call. */
-const read = async (bytes: Buffer, from = 0, room = new Room(1e9, 60_000), topic = `topic ${place++}`) => {
+const read = async (bytes: Buffer, from = 0, room = new Room(1e9, 60_000), topic = `topic ${topics++}`) => {
   const out: Array<Message> = []
   await KafkaBatches.read({ topic, partition: 0, from, end: 1_000_000, bytes }, out, room)
   return out
 }
-/** As two fetches would read it: the first time a wrong checksum is not believed. */
+/** Reads like two fetches: a wrong checksum counts when it comes twice. */
 const readTwice = async (bytes: Buffer, from = 0) => {
-  const topic = `topic ${place++}`
+  const topic = `topic ${topics++}`
   const first = await read(bytes, from, undefined, topic)
   const next = first.length === 0 ? from : Number(first.at(-1)!.offset) + 1
   return [...first, ...await read(bytes, next, undefined, topic)]
@@ -37,7 +37,7 @@ const batchOf = (firstOffset: number, ...values: ReadonlyArray<string>) =>
 const collect = (parts: Iterable<Buffer>) => Buffer.concat([...parts])
 
 describe("codecs", () => {
-  it("a block of snappy that is larger than what is held at once is decoded in parts", () => {
+  it("a block of snappy that is larger than the window is decoded in parts", () => {
     // 3,000,000 bytes: four letters, and copies of 64 bytes that stand 4 before
     const copies = Array.from({ length: 46_875 }, () => Buffer.of((63 << 2) | 2, 4, 0))
     const input = Buffer.concat([Buffer.of(0xc4, 0x8d, 0xb7, 0x01, 3 << 2), Buffer.from("abcd"), ...copies])
@@ -49,7 +49,7 @@ describe("codecs", () => {
     assert.isTrue(found.equals(long))
   })
 
-  it("frames of lz4: linked blocks, checksums, a size, a wrong checksum of the header, one behind the other", () => {
+  it("frames of lz4: linked blocks, checksums, a size, a wrong checksum of the header, several frames", () => {
     const int = (value: number) => {
       const bytes = Buffer.alloc(4)
       bytes.writeInt32LE(value)
@@ -66,7 +66,7 @@ describe("codecs", () => {
       Buffer.of(0xff),
       ...block(0x40, 0x61, 0x62, 0x63, 0x64),
       sums,
-      // 8 bytes from the last block
+      // copies 8 bytes of the block before
       ...block(0x04, 4, 0, 0x10, 0x65),
       sums,
       // stored
@@ -83,7 +83,7 @@ describe("codecs", () => {
     )
   })
 
-  it("zstd without node:zlib: what Java wrote, several frames, and a window that is said to be 128 MiB", () => {
+  it("zstd without node:zlib: a batch of Java, several frames, and a header that claims a window of 128 MiB", () => {
     const batch = Buffer.from(java["zstd-2"], "base64").subarray(61)
     const plain = collect(Zstd.decode(batch))
     assert.strictEqual(plain.length, 6504 - 61)
@@ -97,7 +97,7 @@ describe("codecs", () => {
 })
 
 describe("batches", () => {
-  it("formats 0 and 1, plain and compressed, with the header's checksum that old clients got wrong", async () => {
+  it("formats 0 and 1, plain and compressed, also with the wrong lz4 header checksum of old clients", async () => {
     for (const name of ["gzip-0", "gzip-1", "snappy-0", "snappy-1", "lz4-0", "lz4-1"] as const) {
       const messages = await read(Buffer.from(java[name], "base64"))
       assert.deepStrictEqual(
@@ -111,22 +111,22 @@ describe("batches", () => {
     }
   })
 
-  it("a batch is told as one record when its checksum is wrong twice, and reading goes on behind it", async () => {
+  it("a batch whose checksum is wrong twice becomes one record, and the records after it are read", async () => {
     const broken = batchOf(3, "b", "c", "d")
     broken[broken.length - 1]! ^= 1
     const bytes = Buffer.concat([batchOf(0, "a"), broken, batchOf(6, "e")])
     const topic = "suspect"
     assert.deepStrictEqual(shown(await read(bytes, 0, undefined, topic)), ["0 a"])
-    const told = "3 offsets 3 to 5 cannot be read: its checksum is wrong"
-    assert.deepStrictEqual(shown(await read(bytes, 1, undefined, topic)), [told, "5 control"])
+    const unreadable = "3 offsets 3 to 5 cannot be read: its checksum is wrong"
+    assert.deepStrictEqual(shown(await read(bytes, 1, undefined, topic)), [unreadable, "5 control"])
     assert.deepStrictEqual(shown(await read(bytes, 6, undefined, topic)), ["6 e"])
-    // what was only wrong on the way is read
+    // a batch that was broken on the way only is read
     const other = Buffer.concat([batchOf(0, "a"), batchOf(3, "b", "c", "d")])
     assert.deepStrictEqual(shown(await read(bytes, 1, undefined, "once")), [])
     assert.deepStrictEqual(shown(await read(other, 1, undefined, "once")), ["3 b", "4 c", "5 d"])
   })
 
-  it("compressed data that breaks, unknown codecs and formats, and wrong sizes are told, not thrown", async () => {
+  it("broken compressed data, unknown codecs and formats, and wrong sizes become records, not errors", async () => {
     const gzip = Zlib.gzipSync(RecordBatch.records([{ value: Buffer.from("a") }, { value: Buffer.from("b") }]))
     const cases: Array<[string, Buffer]> = []
     for (const codec of [1, 2, 3, 4, 5, 6, 7]) {
@@ -154,7 +154,7 @@ describe("batches", () => {
     assert.deepStrictEqual(shown(await readTwice(size)), ["0 offset 0 cannot be read: a batch has a wrong size"])
   })
 
-  it("offsets that were compacted away are passed over, also a batch that has nothing left", async () => {
+  it("offsets that were compacted away are skipped, also all offsets of a batch", async () => {
     const records = RecordBatch.records([{ value: Buffer.from("b"), delta: 1 }, { value: Buffer.from("d"), delta: 3 }])
     const bytes = RecordBatch.batch(records, { count: 2, firstOffset: 10, lastOffsetDelta: 5 })
     assert.deepStrictEqual(shown(await read(bytes, 10)), ["11 b", "13 d", "15 control"])
@@ -163,7 +163,7 @@ describe("batches", () => {
     assert.deepStrictEqual(shown(await read(empty, 17)), ["19 control"])
   })
 
-  it("what there is no room for comes next, wherever a batch is left, and a batch that is cut off waits", async () => {
+  it("records beyond the budget come with the next fetch, and a batch that is cut off waits", async () => {
     const values = Array.from({ length: 50 }, (_, i) => `value ${i}`)
     const records = RecordBatch.records(values.map((value) => ({ value: Buffer.from(value) })))
     const gzip = RecordBatch.batch(Zlib.gzipSync(records), { codec: 1, count: 50 })
@@ -179,7 +179,7 @@ describe("batches", () => {
     assert.deepStrictEqual(await read(bytes, 51), [])
   })
 
-  it("whatever the bytes, reading ends, tells or reads each offset, and moves on", () =>
+  it("any bytes: reading ends, accounts for each offset, and moves on", () =>
     fc.assert(
       fc.asyncProperty(
         fc.constantFrom(...Object.values(java)),
@@ -187,7 +187,7 @@ describe("batches", () => {
         fc.boolean(),
         async (base64, changes, signed) => {
           const bytes = Buffer.from(base64, "base64")
-          // the offset and the size are the broker's own
+          // the broker writes offset and size
           for (const [at, byte] of changes) bytes[16 + at % (bytes.length - 16)] = byte
           if (signed && bytes[16] === 2) RecordBatch.sign(bytes)
           const found = await readTwice(bytes, 100)

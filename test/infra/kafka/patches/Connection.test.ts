@@ -4,9 +4,12 @@ import type { AddressInfo, Socket } from "node:net"
 import { createServer } from "node:net"
 import * as Kafka from "../../../../src/infra/kafka/KafkaClient.js"
 import * as KafkaProducer from "../../../../src/infra/kafka/KafkaProducer.js"
+import { patch } from "../../../../src/infra/kafka/patches/Connection.js"
+import type { Load } from "../../../../src/infra/kafka/patches/Patch.js"
 import * as KafkaTest from "../../../harness/KafkaTest.js"
+import { contract, logger } from "./Library.js"
 
-/** A server that is no Kafka, for the life of the scope. Answers its address. */
+/** A server for the life of the scope. Returns its address. */
 const stranger = (onConnect: (socket: Socket) => void) =>
   Effect.map(
     Effect.acquireRelease(
@@ -28,10 +31,10 @@ const stranger = (onConnect: (socket: Socket) => void) =>
     ([port]) => `127.0.0.1:${port}`
   )
 
-/** Answers the first bytes with these. */
+/** Answers the first bytes with this text. */
 const answering = (text: string) => (socket: Socket) => void socket.once("data", () => socket.write(text, "latin1"))
 
-/** Answers a line of text only. */
+/** Answers only after a line of text. */
 const answeringLines = (text: string) => (socket: Socket) =>
   void socket.on("data", (data) => data.includes("\n") && socket.write(text, "latin1"))
 
@@ -57,9 +60,114 @@ const kinds: ReadonlyArray<readonly [string, (socket: Socket) => void, string]> 
   ["silence", () => {}, "took the connection, and did not answer: is it Kafka?"]
 ]
 
+interface Connection {
+  bytesNeeded: number
+  readonly isConnected: () => boolean
+  readonly connect: () => Promise<unknown>
+  readonly disconnect: () => Promise<unknown>
+  readonly send: (protocol: object) => Promise<string>
+  readonly processData: (data: Buffer) => unknown
+}
+
+const connectionOf = (load: Load, address: string) => {
+  const [host, port] = address.split(":")
+  const Connection = load("kafkajs/src/network/connection") as new(options: object) => Connection
+  const socketFactory = load("kafkajs/src/network/socketFactory") as () => unknown
+  return new Connection({
+    host,
+    port: Number(port),
+    logger,
+    socketFactory: socketFactory(),
+    requestTimeout: 200,
+    connectionTimeout: 1_000
+  })
+}
+
+/** Sends a request, and returns the text of the answer or the name of the error. */
+const ask = (load: Load, connection: Connection) => {
+  const Encoder = load("kafkajs/src/protocol/encoder") as new() => object
+  return connection.send({
+    request: { apiKey: 3, apiVersion: 1, apiName: "Metadata", encode: () => Promise.resolve(new Encoder()) },
+    response: { decode: (bytes: Buffer) => Promise.resolve(bytes.toString()), parse: (text: string) => text }
+  }).catch(({ name }: Error) => name)
+}
+
+/** The answer "yes" to a request. */
+const yes = (request: Buffer) => {
+  const answer = Buffer.from("\0\0\0\x07\0\0\0\0yes", "latin1")
+  request.copy(answer, 4, 8, 12)
+  return answer
+}
+
+contract(
+  "a connection breaks in the middle of an answer: no request gets an answer after the reconnect",
+  patch,
+  {
+    stock: ["KafkaJSConnectionClosedError", "KafkaJSRequestTimeoutError"],
+    patched: ["KafkaJSConnectionClosedError", "yes"]
+  },
+  (load) =>
+    Effect.runPromise(Effect.scoped(Effect.gen(function*() {
+      let connections = 0
+      const address = yield* stranger((socket) => {
+        const isFirst = connections++ === 0
+        socket.on("data", (data) => isFirst ? socket.end(yes(data).subarray(0, 9)) : socket.write(yes(data)))
+      })
+      const connection = connectionOf(load, address)
+      const answers: Array<string> = []
+      for (let n = 0; n < 2; n++) {
+        yield* Effect.promise(() => connection.connect())
+        answers.push(yield* Effect.promise(() => ask(load, connection)))
+      }
+      yield* Effect.promise(() => connection.disconnect())
+      return answers
+    })))
+)
+
+contract(
+  "a request times out: the connection is used again",
+  patch,
+  { stock: ["KafkaJSRequestTimeoutError", "used again"], patched: ["KafkaJSRequestTimeoutError", "closed"] },
+  (load) =>
+    Effect.runPromise(Effect.scoped(Effect.gen(function*() {
+      const connection = connectionOf(load, yield* stranger(() => {}))
+      yield* Effect.promise(() => connection.connect())
+      const answer = yield* Effect.promise(() => ask(load, connection))
+      const state = connection.isConnected() ? "used again" : "closed"
+      yield* Effect.promise(() => connection.disconnect())
+      return [answer, state]
+    })))
+)
+
+contract(
+  "bytes that are no answer throw in the listener of the socket",
+  patch,
+  { stock: "ERR_BUFFER_OUT_OF_BOUNDS", patched: "nothing thrown" },
+  (load) => {
+    const connection = connectionOf(load, "127.0.0.1:1")
+    try {
+      connection.processData(Buffer.from([0, 0, 0, 2, 1, 7]))
+      return Promise.resolve("nothing thrown")
+    } catch (error) {
+      return Promise.resolve(String((error as { readonly code?: string }).code))
+    }
+  }
+)
+
+contract(
+  "the text of another server is taken for an answer of 1.2 GB, and the connection buffers it",
+  patch,
+  { stock: true, patched: false },
+  (load) => {
+    const connection = connectionOf(load, "127.0.0.1:1")
+    connection.processData(Buffer.from("HTTP/1.1 400 Bad Request\r\n\r\n"))
+    return Promise.resolve(connection.bytesNeeded > 1e9)
+  }
+)
+
 describe.concurrent("a broker address that is no Kafka", () => {
   for (const [what, onConnect, says] of kinds) {
-    it.scopedLive(`${what}: the error says which address, and what it seems to be, within seconds`, () =>
+    it.scopedLive(`${what}: the error names the address and the server within seconds`, () =>
       Effect.gen(function*() {
         const address = yield* stranger(onConnect)
         const error = yield* Effect.flip(Kafka.missingTopics({ brokers: [address], clientId: "test" }, ["any"])).pipe(
@@ -71,14 +179,14 @@ describe.concurrent("a broker address that is no Kafka", () => {
       }))
   }
 
-  it.scopedLive("a name that does not resolve is named", () =>
+  it.scopedLive("the error names a host that does not resolve", () =>
     Effect.gen(function*() {
       const options = { brokers: ["no-such-host.invalid:9092"], clientId: "test" }
       const error = yield* Effect.flip(KafkaProducer.make(options))
       assert.include(error.message, "no-such-host.invalid")
     }))
 
-  it.scopedLive("who waits for an answer can be interrupted at once", () =>
+  it.scopedLive("a call that waits for an answer can be interrupted at once", () =>
     Effect.gen(function*() {
       const address = yield* stranger(() => {})
       const options = { brokers: [address], clientId: "test" }
@@ -94,7 +202,7 @@ describe.concurrent("a broker address that is no Kafka", () => {
       }
     }))
 
-  it.scopedLive("one of a list of addresses is enough, whatever the others are", () =>
+  it.scopedLive("one broker in a list of addresses is enough, whatever the other addresses are", () =>
     Effect.gen(function*() {
       const others = [
         "127.0.0.1:1",

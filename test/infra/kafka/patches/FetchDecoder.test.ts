@@ -9,16 +9,119 @@ import * as KafkaOffsets from "../../../../src/infra/kafka/KafkaOffsets.js"
 import type { IncomingRecord } from "../../../../src/infra/kafka/KafkaRecord.js"
 import * as KafkaScan from "../../../../src/infra/kafka/KafkaScan.js"
 import * as KafkaTail from "../../../../src/infra/kafka/KafkaTail.js"
+import { patch } from "../../../../src/infra/kafka/patches/FetchDecoder.js"
+import type { Load } from "../../../../src/infra/kafka/patches/Patch.js"
 import { eventually } from "../../../harness/Eventually.js"
 import { freshTopic, kafka, read } from "../../../harness/KafkaTest.js"
 import type { Head } from "../../../harness/RecordBatch.js"
 import * as RecordBatch from "../../../harness/RecordBatch.js"
 import { java } from "../fixtures/JavaBatches.js"
+import { contract } from "./Library.js"
+
+interface Decoded {
+  readonly responses: ReadonlyArray<
+    { readonly partitions: ReadonlyArray<{ readonly messages: ReadonlyArray<IncomingRecord> }> }
+  >
+}
+
+let topics = 0
+
+/** Decodes the answer to a fetch of partition 0 from offset 0, with these batches. */
+const decode = async (load: Load, batches: Buffer, topic = `topic ${topics++}`) => {
+  const { protocol } = load("kafkajs/src/protocol/requests/fetch") as {
+    readonly protocol: (_: { readonly version: number }) => (args: object) => {
+      readonly response: { readonly decode: (bytes: Buffer) => Promise<Decoded> }
+    }
+  }
+  const numbers = (...values: ReadonlyArray<readonly [bytes: 2 | 4 | 8, value: number]>) =>
+    Buffer.concat(values.map(([bytes, value]) => {
+      const buffer = Buffer.alloc(bytes)
+      if (bytes === 8) buffer.writeBigInt64BE(BigInt(value))
+      else buffer.writeIntBE(value, 0, bytes)
+      return buffer
+    }))
+  const answer = Buffer.concat([
+    // throttle time, error, session, topics
+    numbers([4, 0], [2, 0], [4, 0], [4, 1], [2, topic.length]),
+    Buffer.from(topic),
+    // partitions: number, error, high watermark, last stable offset, first offset, aborted transactions, replica
+    numbers([4, 1], [4, 0], [2, 0], [8, 1_000_000], [8, 1_000_000], [8, 0], [4, 0], [4, -1], [4, batches.length]),
+    batches
+  ])
+  const asked = { topics: [{ topic, partitions: [{ partition: 0, fetchOffset: "0", maxBytes: 1 }] }] }
+  const { responses } = await protocol({ version: 11 })(asked).response.decode(answer)
+  return responses[0]!.partitions[0]!.messages
+}
+
+const java2 = (codec: "gzip-2" | "snappy-2" | "lz4-2" | "zstd-2") => Buffer.from(java[codec], "base64")
+
+contract(
+  "codecs other than gzip, and a batch that cannot be decoded, stop the consumer",
+  patch,
+  {
+    stock: ["40 records", "KafkaJSNotImplemented", "KafkaJSNotImplemented", "KafkaJSNotImplemented", "Error"],
+    patched: ["40 records", "40 records", "40 records", "40 records", "1 records"]
+  },
+  async (load) => {
+    const found: Array<string> = []
+    const broken = RecordBatch.batch(Buffer.from("this is no gzip"), { codec: 1, count: 1 })
+    for (const batch of [java2("gzip-2"), java2("snappy-2"), java2("lz4-2"), java2("zstd-2"), broken]) {
+      const read = await decode(load, batch).then(({ length }) => `${length} records`, ({ name }: Error) => name)
+      found.push(read)
+    }
+    return found
+  }
+)
+
+contract(
+  "a batch that arrives broken is handed out",
+  patch,
+  { stock: ["marjed", "marked"], patched: [undefined, "marked"] },
+  async (load) => {
+    const batch = RecordBatch.batch(RecordBatch.records([{ value: Buffer.from("marked") }]), { count: 1 })
+    const broken = Buffer.from(batch)
+    broken[batch.indexOf("marked") + 3]! ^= 1
+    const topic = `topic ${topics++}`
+    return [
+      (await decode(load, broken, topic))[0]?.value?.toString(),
+      (await decode(load, batch, topic))[0]?.value?.toString()
+    ]
+  }
+)
+
+contract(
+  "a compressed batch inflates as a whole, whatever its size",
+  patch,
+  { stock: true, patched: false },
+  async (load) => {
+    const count = 20
+    const value = Buffer.alloc(1_000_000, "a")
+    const body = Zlib.gzipSync(RecordBatch.records(Array.from({ length: count }, () => ({ value }))), { level: 1 })
+    return (await decode(load, RecordBatch.batch(body, { codec: 1, count }))).length === count
+  }
+)
+
+contract(
+  "the time for the headers of a record grows with the square of their number",
+  patch,
+  { stock: "over 100 ms", patched: "at most 100 ms" },
+  async (load) => {
+    const headers = Array.from({ length: 800 }, (_, i) => [`name ${i}`, Buffer.of(1)] as const)
+    const batch = RecordBatch.batch(RecordBatch.records([{ value: null, headers }]), { count: 1 })
+    const times: Array<number> = []
+    for (let n = 0; n < 2; n++) {
+      const cpu = process.cpuUsage()
+      await decode(load, batch)
+      times.push(process.cpuUsage(cpu).user / 1_000)
+    }
+    return Math.min(...times) > 100 ? "over 100 ms" : "at most 100 ms"
+  }
+)
 
 /** The times in the batches are old. */
 const forEver = { "retention.ms": "-1" }
 
-/** Writes a batch to partition 0; the broker checks it, and keeps it as it is. */
+/** Writes a batch to partition 0. The broker checks it and stores it unchanged. */
 const write = Effect.fnUntraced(function*(topic: string, batch: Buffer) {
   assert.strictEqual(yield* RecordBatch.produce(inject("kafkaBrokers"), topic, 0, batch), 0)
 })
@@ -48,7 +151,7 @@ it.scopedLive(
       const codecs = ["gzip-2", "snappy-2", "lz4-2", "zstd-2"] as const
       for (const codec of codecs) {
         const batch = Buffer.from(java[codec], "base64")
-        // the offset is the broker's to give
+        // the broker gives the offset
         batch.writeBigInt64BE(0n)
         yield* write(topic, batch)
       }
@@ -93,7 +196,7 @@ it.scopedLive("snappy as librdkafka writes it is read", () =>
   }), 60_000)
 
 it.scopedLive(
-  "a record that inflates to 120 MB is read as its beginning and its hash; the others are all there",
+  "a record that inflates to 120 MB becomes its beginning and its hash; the other records are whole",
   () =>
     Effect.gen(function*() {
       const topic = yield* freshTopic(forEver)
@@ -138,27 +241,31 @@ it.scopedLive(
   60_000
 )
 
-it.scopedLive("40,000 records of one batch come in parts, all of them, in their order", () =>
-  Effect.gen(function*() {
-    const topic = yield* freshTopic(forEver)
-    const count = 40_000
-    const value = Buffer.alloc(120, "x")
-    const body = Zlib.gzipSync(RecordBatch.records(Array.from({ length: count }, () => ({ value }))), { level: 1 })
-    yield* writeBody(topic, body, { codec: 1, count })
-    const sizes: Array<number> = []
-    let next = 0
-    const spans = yield* KafkaOffsets.spans(kafka(), topic, undefined)
-    yield* KafkaScan.scan(kafka(), topic, spans, (_, records) =>
-      Effect.sync(() => {
-        sizes.push(records.length)
-        for (const { offset } of records) assert.strictEqual(Number(offset), next++)
-      }))
-    assert.strictEqual(next, count)
-    assert.isBelow(Math.max(...sizes), 30_000)
-  }), 60_000)
+it.scopedLive(
+  "40,000 records of one batch arrive in several parts, complete and in order",
+  () =>
+    Effect.gen(function*() {
+      const topic = yield* freshTopic(forEver)
+      const count = 40_000
+      const value = Buffer.alloc(120, "x")
+      const body = Zlib.gzipSync(RecordBatch.records(Array.from({ length: count }, () => ({ value }))), { level: 1 })
+      yield* writeBody(topic, body, { codec: 1, count })
+      const sizes: Array<number> = []
+      let next = 0
+      const spans = yield* KafkaOffsets.spans(kafka(), topic, undefined)
+      yield* KafkaScan.scan(kafka(), topic, spans, (_, records) =>
+        Effect.sync(() => {
+          sizes.push(records.length)
+          for (const { offset } of records) assert.strictEqual(Number(offset), next++)
+        }))
+      assert.strictEqual(next, count)
+      assert.isBelow(Math.max(...sizes), 30_000)
+    }),
+  60_000
+)
 
 it.scopedLive(
-  "10,000 headers are read in time that follows their number, and names that every object knows are names",
+  "10,000 headers take linear time, and header names like constructor are names",
   () =>
     Effect.gen(function*() {
       const topic = yield* freshTopic(forEver)
@@ -183,7 +290,7 @@ it.scopedLive(
   60_000
 )
 
-it.scopedLive("whoever takes records slowly has them read slowly", () =>
+it.scopedLive("a tail that is read slowly holds a bounded number of records", () =>
   Effect.gen(function*() {
     const topic = yield* freshTopic(forEver)
     const count = 5_000
@@ -206,7 +313,7 @@ interface Fetch {
 const pool = createRequire(import.meta.url)("kafkajs/src/network/connectionPool") as {
   readonly prototype: { send: (this: unknown, protocol: Fetch) => Promise<unknown> }
 }
-/** Changes a byte of each answer to a fetch, where this text stands. */
+/** Changes the first byte of this text in each answer to a fetch. */
 const breakAt = (mark: string) =>
   Effect.acquireRelease(
     Effect.sync(() => {
@@ -231,7 +338,7 @@ const breakAt = (mark: string) =>
   )
 
 it.scopedLive(
-  "a batch that comes broken each time is told as one record, and what is behind it is read",
+  "a batch that arrives broken each time becomes one record, and the records after it are read",
   () =>
     Effect.gen(function*() {
       const topic = yield* freshTopic(forEver)
@@ -240,11 +347,11 @@ it.scopedLive(
       yield* writeBody(topic, RecordBatch.records(marked), { count: 2 })
       yield* writeBody(topic, RecordBatch.records(small), { count: 1 })
       yield* breakAt("marked")
-      const told = (records: ReadonlyArray<IncomingRecord>) =>
+      const shownAll = (records: ReadonlyArray<IncomingRecord>) =>
         records.map(({ offset, unread, value }) => `${offset} ${unread?.reason ?? value?.toString()}`)
       const wanted = ["0 good", "1 offsets 1 to 2 cannot be read: its checksum is wrong", "3 good"]
-      assert.deepStrictEqual(told(yield* read(topic, 3)), wanted)
-      assert.deepStrictEqual(told(yield* scanAll(topic)), wanted)
+      assert.deepStrictEqual(shownAll(yield* read(topic, 3)), wanted)
+      assert.deepStrictEqual(shownAll(yield* scanAll(topic)), wanted)
     }),
   60_000
 )

@@ -4,17 +4,23 @@ import { randomBytes } from "node:crypto"
 import { createRequire } from "node:module"
 import { afterEach, beforeEach, vi } from "vitest"
 import { javaCompatible } from "../../../../src/infra/kafka/KafkaPartitioner.js"
+import type { Load } from "../../../../src/infra/kafka/patches/Patch.js"
 import * as Patches from "../../../../src/infra/kafka/patches/Patches.js"
+import { patch } from "../../../../src/infra/kafka/patches/RecordEncoder.js"
+import { contract } from "./Library.js"
 
 Patches.install()
 
 type Request = { readonly encode: () => Promise<{ readonly buffer: Buffer }> }
-
-const require = createRequire(import.meta.url)
-const ours = require("kafkajs/src/protocol/requests/produce") as {
+type Produce = {
   readonly protocol: (_: { readonly version: number }) => (args: object) => { readonly request: Request }
 }
-/** What kafkajs itself makes of the same request. */
+
+const produce = (load: Load) => load("kafkajs/src/protocol/requests/produce") as Produce
+
+const require = createRequire(import.meta.url)
+const ours = produce(require)
+/** The encoder of kafkajs. */
 const theirs = require("kafkajs/src/protocol/requests/produce/v7/request") as (args: object) => Request
 
 const request = (messages: ReadonlyArray<object>, more: object = {}) => ({
@@ -49,6 +55,31 @@ const records = Array.from({ length: 300 }, (_, i) => ({
     : { "event-id": String(i), "content-type": "application/json", "ü": ["1", Buffer.from([0, 255])], empty: "" }
 }))
 
+contract(
+  "a header without a value cannot be written",
+  patch,
+  { stock: "ERR_INVALID_ARG_TYPE", patched: "written" },
+  (load) =>
+    produce(load).protocol({ version: 7 })(request([{ key: "1", value: "2", headers: { empty: null } }])).request
+      .encode().then(() => "written", ({ code }: { readonly code: string }) => code)
+)
+
+contract(
+  "each record and each header takes a buffer",
+  patch,
+  { stock: "more than 400 buffers", patched: "less than 20 buffers" },
+  async (load) => {
+    const { encode } = produce(load).protocol({ version: 7 })(
+      request(Array.from({ length: 100 }, () => ({ key: "1", value: "2", headers: { a: "1", b: "2", c: "3" } })))
+    ).request
+    const spies = [vi.spyOn(Buffer, "alloc"), vi.spyOn(Buffer, "allocUnsafe")]
+    await encode()
+    const buffers = spies.reduce((sum, { mock }) => sum + mock.calls.length, 0)
+    spies.forEach((spy) => spy.mockRestore())
+    return buffers > 400 ? "more than 400 buffers" : buffers < 20 ? "less than 20 buffers" : `${buffers} buffers`
+  }
+)
+
 it("writes the bytes that kafkajs writes", async () => {
   for (const more of [{}, { transactionalId: "some-id" }, { producerId: -1, producerEpoch: -1 }]) {
     const args = request(records, more)
@@ -56,12 +87,12 @@ it("writes the bytes that kafkajs writes", async () => {
   }
 })
 
-it("leaves records with a time of their own to kafkajs", async () => {
+it("kafkajs encodes records with a time of their own", async () => {
   const args = request([{ key: "1", value: "2", timestamp: "1700000000000" }, { key: "1", value: "2" }])
   assert.strictEqual(await bytesOf(ours.protocol({ version: 7 })(args).request), await bytesOf(theirs(args)))
 })
 
-it("a key leads to the partition that kafkajs and Java choose", () => {
+it("the partition of a key is the one that kafkajs and Java choose", () => {
   const partitionMetadata = Array.from({ length: 12 }, (_, partitionId) => ({
     partitionErrorCode: 0,
     partitionId,

@@ -1,59 +1,60 @@
-/** What the broker has of a partition. The offsets after the last record: of all, and of those that may be read. */
+/** The offsets of a partition on the broker. */
 export interface Ends {
-  /** The first offset that is there. */
+  /** The first offset. */
   readonly low: bigint
-  /** Behind it there are open transactions, and what was written after their first record. */
+  /** The end of the readable records: the first offset of an open transaction, or `high`. */
   readonly stable: bigint
+  /** The end of all records. */
   readonly high: bigint
 }
 
-/** What the group has committed of a partition, and the note that goes with it. */
+/** The committed offset of a partition, and its metadata. */
 export interface Committed {
   readonly offset: bigint
   readonly note: Note
 }
 
-/** What is committed with an offset: the topic that it is of, and how many records the group never read. */
+/** Metadata of a committed offset: the id of the topic, and the number of records that the group never read. */
 export interface Note {
-  /** Another one when a topic is deleted and made again. Empty when it is not known. */
+  /** A deleted and recreated topic has another id. Empty when unknown. */
   readonly topicId: string
   readonly skipped: bigint
 }
 
-/** Why reading does not go on where the group has committed. */
+/** Why reading cannot go on at the committed offset. */
 export type Cause = "expired" | "recreated" | "truncated"
 
-/** Records that are gone, and that the group has not read. */
+/** A gap: records that are deleted, and that the group has not read. */
 export interface Skip {
   readonly partition: number
   readonly cause: Cause
-  /** The offset that was committed, and the one where reading goes on. */
+  /** The committed offset, and the offset at which reading goes on. */
   readonly from: bigint
   readonly to: bigint
-  /** How many offsets there were; unknown for a topic that is not there any more. */
+  /** Number of offsets in the gap. Undefined for a topic that was deleted. */
   readonly records: bigint | undefined
 }
 
-/** Where a partition is read from, and what to say of it. */
+/** The position at which reading of a partition begins, and the gap before it. */
 export interface Start {
   readonly at: bigint
-  /** What the group has now. */
+  /** The committed offset of the group. */
   readonly committed: bigint
   readonly skip: Skip | undefined
 }
 
-/** As text, for the broker to keep with the offset. */
+/** Encodes metadata as text. */
 export const write = ({ skipped, topicId }: Note) => `topic=${topicId} skipped=${skipped}`
 
-/** Anything else, as other programs and older versions leave it, says nothing. */
+/** Decodes metadata. Text of other programs and of older versions counts as empty metadata. */
 export const read = (text: string | null | undefined): Note => {
   const [, topicId = "", skipped = "0"] = /^topic=(\S*) skipped=(\d{1,18})$/.exec(text ?? "") ?? []
   return { topicId, skipped: BigInt(skipped) }
 }
 
 /**
- * Where reading begins: at the committed offset if it is one of this topic and its records are there, else at the first
- * record. What was handled before is known, and comes to nothing.
+ * Reading begins at the committed offset when the topic has it, otherwise at the first record of the topic. Records that the
+ * group handles again are repeats, and change nothing.
  */
 export const start = (partition: number, committed: Committed | undefined, ends: Ends, topicId: string): Start => {
   if (committed === undefined) return { at: ends.low, committed: ends.low, skip: undefined }

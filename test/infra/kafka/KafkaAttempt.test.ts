@@ -1,0 +1,60 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { Attempt } from "../../../src/infra/kafka/KafkaAttempt.js"
+import { patch } from "../../../src/infra/kafka/patches/ProduceRequests.js"
+import { copy } from "./patches/Library.js"
+import * as TwoBrokers from "./patches/TwoBrokers.js"
+
+const { records } = TwoBrokers
+
+const patched = () => {
+  const load = copy()
+  patch.install(load)
+  return TwoBrokers.make(load)
+}
+
+const failureOf = (sent: Promise<unknown>) => sent.then(() => undefined, ({ message }: Error) => message)
+
+describe("an attempt", () => {
+  it("asks before the first request only, and reports what each partition has written", async () => {
+    const { requests, send } = await patched()
+    const asked: Array<number> = []
+    const attempt = new Attempt(records, () => asked.push(requests.flat().length) > 0)
+    await send(attempt, 0)
+    // when kafkajs begins, and right before the first request
+    assert.deepStrictEqual(asked, [0, 0])
+    assert.strictEqual(attempt.state, "sent")
+    const { failure, written } = await Effect.runPromise(attempt.result)
+    assert.isUndefined(failure)
+    assert.deepStrictEqual(
+      written.map(({ offset, partition, records }) => [partition, offset, records[0]!.value]),
+      [[0, "7", "to 0"], [1, "7", "to 1"]]
+    )
+  })
+
+  it("sends nothing after mayStart has said no, also when it says so right before the first request", async () => {
+    for (const yes of [0, 1]) {
+      const { requests, send } = await patched()
+      let asked = 0
+      const attempt = new Attempt(records, () => asked++ < yes)
+      assert.strictEqual(await failureOf(send(attempt, 0)), "sending was stopped")
+      assert.strictEqual(attempt.state, "stopped")
+      assert.deepStrictEqual(requests, [[], []])
+      assert.deepStrictEqual(await Effect.runPromise(attempt.result), { written: [], failure: undefined })
+    }
+  })
+
+  it("a broker fails: kafkajs does not begin again, and the answers of all brokers are known", async () => {
+    const { requests, send } = await patched()
+    const attempt = new Attempt(records, () => true)
+    assert.strictEqual(await failureOf(send(attempt, 1)), "a broker did not write its records")
+    const { failure, written } = await Effect.runPromise(attempt.result)
+    assert.include(failure?.message, "NOT_LEADER_FOR_PARTITION")
+    assert.deepStrictEqual(written.map(({ partition }) => partition), [1])
+    assert.deepStrictEqual(requests, [["0: to 0"], ["0: to 1"]])
+
+    // the next attempt sends the rest under the same sequence number
+    await send(new Attempt(records, () => true), 0)
+    assert.strictEqual(requests[0]![1], "0: to 0")
+  })
+})

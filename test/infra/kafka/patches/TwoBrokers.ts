@@ -1,0 +1,90 @@
+import { setTimeout } from "node:timers/promises"
+import type { Attempt } from "../../../../src/infra/kafka/KafkaAttempt.js"
+import type { OutgoingRecord } from "../../../../src/infra/kafka/KafkaRecord.js"
+import type { Load } from "../../../../src/infra/kafka/patches/Patch.js"
+import { brokerError, logger } from "./Library.js"
+
+const topic = "payment"
+
+interface Produce {
+  readonly topicData: ReadonlyArray<
+    {
+      readonly partitions: ReadonlyArray<
+        { readonly partition: number; readonly firstSequence: number; readonly messages: ReadonlyArray<OutgoingRecord> }
+      >
+    }
+  >
+}
+
+/** One record for each of two partitions. Broker 0 leads partition 0, and broker 1 leads partition 1. */
+export const records: ReadonlyArray<OutgoingRecord> = ["to 0", "to 1"].map((value, n) => ({
+  topic,
+  key: String(n),
+  value
+}))
+
+/** The producer of a copy of kafkajs, and two brokers that write what they get. */
+export const make = async (load: Load) => {
+  const Broker = load("kafkajs/src/broker") as new(options: object) => { nodeId: number; lookupRequest: unknown }
+  const sendMessages = load("kafkajs/src/producer/sendMessages") as (
+    options: object
+  ) => (batch: object) => Promise<ReadonlyArray<object>>
+  const eosManager = load("kafkajs/src/producer/eosManager") as (options: object) => {
+    readonly initProducerId: () => Promise<void>
+  }
+  const retrier = load("kafkajs/src/retry") as (options: object) => unknown
+
+  /** By broker: first sequence number and values of each request. */
+  const requests: ReadonlyArray<Array<string>> = [[], []]
+  let failures = 0
+  const brokers = [0, 1].map((nodeId) => {
+    const produce = async ({ topicData }: Produce) => {
+      const { firstSequence, messages, partition } = topicData[0]!.partitions[0]!
+      requests[nodeId]!.push(`${firstSequence}: ${messages.map(({ value }) => String(value)).join()}`)
+      if (nodeId === 0 && failures-- > 0) throw brokerError(load, 6)
+      // after the failure of the other broker
+      await setTimeout(30)
+      return { topics: [{ topicName: topic, partitions: [{ partition, errorCode: 0, baseOffset: "7" }] }] }
+    }
+    const broker = new Broker({
+      connectionPool: { send: produce, host: "broker", port: 9092, connectionTimeout: 1 },
+      logger
+    })
+    return Object.assign(broker, { nodeId, lookupRequest: () => (request: Produce) => request })
+  })
+  const done = () => Promise.resolve()
+  const cluster = {
+    targetTopics: new Set([topic]),
+    retry: {},
+    refreshMetadataIfNecessary: done,
+    refreshMetadata: done,
+    addMultipleTargetTopics: done,
+    isConnected: () => true,
+    findTopicPartitionMetadata: () => [0, 1].map((partitionId) => ({ partitionId, leader: partitionId })),
+    findLeaderForPartitions: () => ({ 0: [0], 1: [1] }),
+    findBroker: ({ nodeId }: { readonly nodeId: string }) => Promise.resolve(brokers[Number(nodeId)]),
+    findControllerBroker: () =>
+      Promise.resolve({ initProducerId: () => Promise.resolve({ producerId: "1", producerEpoch: 0 }) })
+  }
+  const eos = eosManager({ logger, cluster, transactional: false })
+  await eos.initProducerId()
+
+  return {
+    requests,
+    /** Writes `records`. Broker 0 answers so many requests with NOT_LEADER_FOR_PARTITION. */
+    send: (attempt: Attempt, failing: number): Promise<ReadonlyArray<object>> => {
+      failures = failing
+      const partitioner = ({ message }: { readonly message: OutgoingRecord }) => {
+        attempt.choosePartitionOf(message)
+        return Number(message.key)
+      }
+      return sendMessages({
+        logger,
+        cluster,
+        partitioner,
+        eosManager: eos,
+        retrier: retrier({ retries: 3, initialRetryTime: 1, maxRetryTime: 2 })
+      })({ acks: -1, topicMessages: [{ topic, messages: records }] })
+    }
+  }
+}
