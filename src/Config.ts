@@ -95,8 +95,7 @@ export const settings = {
     show: showAddress
   }),
   grpcUseProxy: setting("GRPC_USE_PROXY", flag, {
-    about:
-      "Let `pay`, `refuse` and `payment` call other machines through the proxy of the environment.",
+    about: "Let `pay`, `refuse` and `payment` call other machines through the proxy of the environment.",
     default: "false",
     example: "true"
   }),
@@ -111,7 +110,8 @@ export const settings = {
     default: "true"
   }),
   outboxDelivery: setting("OUTBOX_DELIVERY", oneOf("at-least-once", "exactly-once"), {
-    about: "Delivery to topic `payment`. `exactly-once` is for consumers that read committed records ([docs/exactly-once.md](docs/exactly-once.md)).",
+    about:
+      "Delivery to topic `payment`. `exactly-once` is for consumers that read committed records ([docs/exactly-once.md](docs/exactly-once.md)).",
     default: "at-least-once",
     example: "exactly-once"
   }),
@@ -170,7 +170,8 @@ export const settings = {
     show: showOptional((attributes) => Object.keys(Redacted.value(attributes)).join(","))
   }),
   drill: setting("PAYMENTS_DRILL", optional(drill), {
-    about: "Drill: the process kills itself when it passes a crash point for the n-th time (`payments drills` lists the points).",
+    about:
+      "Drill: the process kills itself when it passes a crash point for the n-th time (`payments drills` lists the points).",
     default: "",
     example: "relay-sent:3",
     show: showOptional(({ passage, point }) => `${point}:${passage}`)

@@ -256,7 +256,7 @@ layer(Layer.scoped(Lived, lived(300)), { timeout: "120 seconds", excludeTestServ
         const shown = yield* Effect.map(Program.run(["audit", "--examples", "5"], world.env), ({ stdout }) => stdout)
         assert.match(shown, /^FAULT {2}body-differs: 6 \(records that differ from their event\)$/m)
         const examples = shown.matchAll(
-          new RegExp(`^  order (?:5000(?:0[6-9]|1[01])|500999), ${world.payment}/\\d at \\d+: .*$`, "gm")
+          new RegExp(`^  order (?:5000(?:0[6-9]|1[01])|500999), ${world.payment}/\\d@\\d+: .*$`, "gm")
         )
         assert.lengthOf([...examples].filter(([line]) => !/unknown/.test(line)), 5, shown)
         assert.match(shown, /^ {2}and 1 more$/m)

@@ -143,7 +143,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       assert.match(
         fresh.stdout().split("\n")[0]!,
         new RegExp(
-          `^${world.payment}/\\d at \\d+  \\{"idempotent_key":"[0-9a-f-]{36}","order_id":5\\d+,"status":"CREATED"\\}$`
+          `^${world.payment}/\\d@\\d+  \\{"idempotent_key":"[0-9a-f-]{36}","order_id":5\\d+,"status":"CREATED"\\}$`
         )
       )
       const lines = Effect.sync(() => all.stdout().trimEnd().split("\n"))

@@ -139,7 +139,7 @@ layer(NodeContext.layer, { excludeTestServices: true })("any machine", (it) => {
         // nobody remembers who holds it
         yield* fs.remove(`${folder}/stack.json`)
         const error = yield* Effect.flip(Effect.scoped(start))
-        assert.include(error.message, `process ${parts.postgres!.pid} is a PostgreSQL that serves the data`)
+        assert.include(error.message, `process ${parts.postgres!.pid} is a PostgreSQL that already serves the data`)
         assert.include(error.wayOut, `kill -INT ${parts.postgres!.pid}`)
         assert.notInclude(error.message, "reset")
       }),

@@ -192,7 +192,7 @@ layer(NodeContext.layer, { excludeTestServices: true })("local stack", (it) => {
             ? Effect.asVoid(Deferred.await(redis))
             : Effect.void
       }))
-      assert.include(error.message, "is of PostgreSQL 9")
+      assert.include(error.message, "belongs to PostgreSQL 9")
       assert.include(error.wayOut, "payments local reset")
       assert.deepStrictEqual(yield* Identity.of(yield* Deferred.await(redis)), Option.none())
       assert.isTrue(Option.isNone(yield* StackFile.read(folder)))
