@@ -353,6 +353,42 @@ it.scopedLive(
 )
 
 it.scopedLive(
+  "skipped: records deleted below the committed offset are a fault, before and after the consumer passed over them",
+  () =>
+    Effect.gen(function*() {
+      const world = yield* World.make()
+      const topics = yield* Topics.make(world.kafkaBrokers)
+      yield* topics.create(world.inventory, world.dlq, world.payment)
+      const records = Array.from({ length: 10 }, (_, i) => ({ value: Topics.reserved(i + 1) }))
+      yield* topics.writeAll(world.inventory, 2, records)
+      yield* Client.commit(world.kafkaBrokers, world.group, world.inventory, 2, 3)
+      yield* Client.trim(world.kafkaBrokers, world.inventory, 2, 7)
+      assert.strictEqual((yield* Program.run(["migrate"], world.env)).code, 0)
+
+      const skippedAt = Effect.fnUntraced(function*(offset: number) {
+        const { code, stdout } = yield* Program.run(["audit"], world.env)
+        assert.strictEqual(code, 1, stdout)
+        assert.match(
+          stdout,
+          new RegExp(`^FAULT  skipped: 1 .*\n  ${world.inventory}/2@${offset}: 4 records before$`, "m")
+        )
+      })
+      yield* skippedAt(3)
+
+      const consumer = yield* Program.serve(["consumer"], world.env)
+      yield* Effect.tap(topics.committed(world.group, world.inventory), (committed) =>
+        assert.strictEqual(committed.get(2), 10)).pipe(eventually())
+      assert.strictEqual(yield* consumer.metric("payments_inventory_skipped_total", "partition=\"2\""), 4)
+      assert.match(
+        consumer.stderr(),
+        /partition 2: 4 records were skipped.* The committed offset was 3; reading goes on at 7/
+      )
+      yield* skippedAt(10)
+    }),
+  60_000
+)
+
+it.scopedLive(
   "a server that does not answer is exit code 5; an option that cannot be read is 2",
   () =>
     Effect.gen(function*() {

@@ -1,6 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Fiber } from "effect"
 import { randomUUID } from "node:crypto"
+import type { AddressInfo, Server } from "node:net"
+import { createServer } from "node:net"
 import * as Calls from "../harness/Calls.js"
 import { eventually } from "../harness/Eventually.js"
 import * as Program from "../harness/Program.js"
@@ -196,6 +198,33 @@ describe.concurrent("a stop", { timeout: 120_000 }, () => {
       assert.isBelow((yield* Clock.currentTimeMillis) - at, 1_000)
       assert.notDeepEqual(ended, { code: 0, signal: null })
     }))
+
+  it.scopedLive.each(["answers in another protocol", "never answers"])(
+    "a process whose Kafka address is a server that %s stops in time, with 0",
+    (kind) =>
+      Effect.gen(function*() {
+        const stranger = yield* Effect.acquireRelease(
+          Effect.async<Server>((resume) => {
+            const server = createServer((socket) => {
+              socket.on("error", () => undefined)
+              if (kind !== "never answers") socket.on("data", () => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"))
+            }).listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+          }),
+          (server) => Effect.sync(() => server.close())
+        )
+        const world = yield* World.make()
+        const KAFKA_BROKERS = `127.0.0.1:${(stranger.address() as AddressInfo).port}`
+        const program = yield* Program.serve([], { ...world.env, KAFKA_BROKERS })
+        yield* Effect.tap(program.readiness, ({ dependencies }) => {
+          assert.isTrue(dependencies["migrations"]!.ok)
+          assert.include(dependencies["topics"]!.reason, "kafka is not available")
+        }).pipe(eventually())
+        yield* program.signal("SIGTERM")
+        const [ended, millis] = yield* elapsed(program.ended)
+        assert.deepStrictEqual(ended, { code: 0, signal: null }, program.stderr())
+        assert.isBelow(millis, 5_000)
+      })
+  )
 
   it.scopedLive("a process that still waits for everything stops at once, with 0", () =>
     Effect.gen(function*() {
