@@ -78,20 +78,20 @@ const history = (
 const kindsOf = (order: OrderFacts, view = horizon) => judge(order, view).map(({ kind }) => kind)
 const faultsOf = (order: OrderFacts) => kindsOf(order).filter((kind) => kinds[kind].level === "fault")
 
-it("a clean history has no fault, whatever of it was pruned, trimmed or is not published yet", () => {
+it("a clean history has no fault, whatever was pruned, trimmed or is not published yet", () => {
   fc.assert(fc.property(shape(fc.nat(9_000)), (given) => {
     assert.deepStrictEqual(faultsOf(history(given)), [])
     assert.strictEqual(kindsOf(history(given)).filter((kind) => kind === "resend").length, 0)
   }))
 })
 
-it("what is kept and published leaves nothing to note either", () => {
+it("a clean history that is kept and published has no note either", () => {
   fc.assert(fc.property(shape(young), (given) => {
     assert.deepStrictEqual(kindsOf(history({ ...given, waiting: 0 })), [])
   }))
 })
 
-it("where neither row nor record is kept it says so", () => {
+it("an event whose row and record are both gone is reported as unknown", () => {
   fc.assert(fc.property(shape(fc.nat(900)), (given) => {
     const found = kindsOf(history({ ...given, waiting: 0, settledAfter: 1 }))
     assert.isNotEmpty(found)
@@ -232,7 +232,7 @@ for (const [name, expected, spoil] of faults) {
   })
 }
 
-it("a row that outlives its record is no loss, and a record that outlives its row no stranger", () => {
+it("a row without its expired record is no loss, and a record without its pruned row is not unknown", () => {
   fc.assert(fc.property(shape(fc.nat(900)), (given) => {
     const order = history({ ...given, createdAt: given.createdAt + 5_000, settledAfter: 1, waiting: 0 })
     const trimmed = { topicFrom: 9_000, prunedBefore: 0 }
@@ -242,7 +242,7 @@ it("a row that outlives its record is no loss, and a record that outlives its ro
   }))
 })
 
-it("a key that belongs to the payment of another order asks for no payment", () => {
+it("a record whose key belongs to the payment of another order needs no payment", () => {
   fc.assert(fc.property(shape(young), (given) => {
     const order = history(given)
     const accepted = order.accepted.map((record) => ({ ...record, keyTaken: true }))

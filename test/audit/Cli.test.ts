@@ -88,7 +88,7 @@ const body = (orderId: number, status: string, key: string = randomUUID()) =>
 layer(Layer.scoped(Lived, lived(300)), { timeout: "120 seconds", excludeTestServices: true })(
   "payments audit",
   (it) => {
-    it.effect("services that lived well are clean: a table, and clean as the last line", () =>
+    it.effect("services without faults: a table of counts, and clean as the last line", () =>
       Effect.gen(function*() {
         const { audit, documents } = yield* Lived
         const { code, stderr, stdout } = yield* audit()
@@ -103,7 +103,7 @@ layer(Layer.scoped(Lived, lived(300)), { timeout: "120 seconds", excludeTestServ
         assert.deepStrictEqual(summary.tables, { payments: 300, WAIT: 0, DONE: 500, DEAD: 0, unreadable: 0 })
       }))
 
-    it.effect("each fault is found where it is, and nothing else is", () =>
+    it.effect("each fault is found at its position, and nothing else", () =>
       Effect.gen(function*() {
         const { documents, settled, tables, topics, world } = yield* Lived
         const expected: Array<readonly [string, number | null, string | null, string | null]> = []
@@ -271,7 +271,7 @@ layer(Layer.scoped(Lived, lived(300)), { timeout: "120 seconds", excludeTestServ
 )
 
 it.scopedLive(
-  "a resend alone is clean, and is not with --no-resends; --since leaves out what is older",
+  "a resend is clean, and a fault with --no-resends; --since skips older records",
   () =>
     Effect.gen(function*() {
       const { documents, tables, topics, world } = yield* lived(12)
@@ -292,7 +292,7 @@ it.scopedLive(
   120_000
 )
 
-it.scopedLive("beside services at work it finds no faults that are only haste", () =>
+it.scopedLive("beside running services it reports no work in progress as a fault", () =>
   Effect.gen(function*() {
     const world = yield* World.make()
     const topics = yield* Topics.make(world.kafkaBrokers)
@@ -319,7 +319,7 @@ it.scopedLive("beside services at work it finds no faults that are only haste", 
   }), 120_000)
 
 it.scopedLive(
-  "a topic whose records are transactions: control records at the end, and aborted ones, are passed over",
+  "a topic with transactions: control records at the end and aborted records are skipped",
   () =>
     Effect.gen(function*() {
       const { documents, tables, world } = yield* lived(4)
@@ -353,7 +353,7 @@ it.scopedLive(
 )
 
 it.scopedLive(
-  "skipped: records deleted below the committed offset are a fault, before and after the consumer passed over them",
+  "skipped: records deleted past the committed offset are a fault, before and after the consumer skips them",
   () =>
     Effect.gen(function*() {
       const world = yield* World.make()
@@ -389,7 +389,7 @@ it.scopedLive(
 )
 
 it.scopedLive(
-  "a server that does not answer is exit code 5; an option that cannot be read is 2",
+  "a server that does not answer is exit code 5; an invalid option is 2",
   () =>
     Effect.gen(function*() {
       const world = yield* World.make()

@@ -48,7 +48,7 @@ const withStore = <A, E>(use: (store: FactStore.FactStore) => Effect.Effect<A, E
   Effect.flatMap(FactStore.make, use).pipe(Effect.scoped, Effect.provide(NodeContext.layer))
 
 it.effect.prop(
-  "gives back what was put in, by order",
+  "returns the facts that were added, by order",
   [fc.array(fc.tuple(fc.oneof(fc.bigInt(1n, 20n), fc.bigInt(1n, 9223372036854775807n)), fact), { maxLength: 200 })],
   ([given]) =>
     withStore((store) =>
@@ -91,7 +91,7 @@ const ownFolder = Effect.gen(function*() {
   return fs.readDirectory(folder)
 })
 
-it.scoped("three million facts are in files, and not in memory; nothing is left of them", () =>
+it.scoped("three million facts are in files, not in memory, and the files are deleted", () =>
   Effect.gen(function*() {
     const files = yield* ownFolder
     const orders = 1_000_000
@@ -133,7 +133,7 @@ it.scoped("three million facts are in files, and not in memory; nothing is left 
 const record = { partition: 0, offset: 1, read: true }
 const payment = { status: "CREATED", createdAt: 1, updatedAt: 1 } as const
 
-it.effect("an order is told that its key belongs to the payment of another order, wherever that is", () =>
+it.effect("an accepted record is marked when its key belongs to the payment of another order", () =>
   withStore((store) =>
     Effect.gen(function*() {
       for (let order = 1n; order <= 1_000n; order++) {
@@ -151,7 +151,7 @@ it.effect("an order is told that its key belongs to the payment of another order
     })
   ))
 
-it.effect("what is old counts where something of its order is not", () =>
+it.effect("old facts count for an order that also has recent facts", () =>
   withStore((store) =>
     Effect.gen(function*() {
       store.addPayment(1n, payment, 0, true)
@@ -165,7 +165,7 @@ it.effect("what is old counts where something of its order is not", () =>
     })
   ))
 
-it.effect("malformed records are buried by dead letters of the same place", () =>
+it.effect("a malformed record is matched with the dead letter of its position", () =>
   withStore((store) =>
     Effect.gen(function*() {
       const at = (partition: number, offset: number) => ({ partition, offset })
@@ -178,7 +178,7 @@ it.effect("malformed records are buried by dead letters of the same place", () =
     })
   ))
 
-it("digests of keys differ, also when one character does", () => {
+it("digests of keys differ, even for one different character", () => {
   const keys = Array.from({ length: 200_000 }, () => randomUUID())
   const numbered = Array.from({ length: 200_000 }, (_, n) => `00000000-0000-4000-8000-${String(n).padStart(12, "0")}`)
   const digests = new Set([...keys, ...numbered].map(Decode.digest))
@@ -189,7 +189,7 @@ it("digests of keys differ, also when one character does", () => {
 const uuid = "0b9f2f0e-6a51-4a7c-9b55-3f0d4c2a1e77"
 const body = (text: string) => Decode.payment(Buffer.from(text))
 
-it("a body is exact only with the three fields in their order and nothing more", () => {
+it("a body is exact only with exactly the three fields in their order", () => {
   const exact = body(`{"idempotent_key":"${uuid}","order_id":9223372036854775807,"status":"FAILED"}`)
   assert.deepStrictEqual(exact, {
     orderId: 9223372036854775807n,

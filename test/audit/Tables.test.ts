@@ -7,7 +7,7 @@ import * as PgTest from "../harness/PgTest.js"
 import * as Stranger from "../harness/Tables.js"
 
 layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Tables", (it) => {
-  it.scoped("both are read at one moment: what is committed between the two is in neither", () =>
+  it.scoped("both tables are read in one snapshot, without rows committed between the two reads", () =>
     Effect.gen(function*() {
       const { query } = yield* Stranger.make(yield* PgTest.DatabaseUrl)
       const order = (orderId: number) =>

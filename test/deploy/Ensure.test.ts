@@ -76,7 +76,7 @@ const done = { code: 0, stdout: "", stderr: "" }
 layer(Layer.scoped(Checkout, checkout), { timeout: "60 seconds", excludeTestServices: true })(
   "scripts/ensure.mjs",
   (it) => {
-    it.effect("installs and compiles under npm settings that leave packages out, once for two starts at a time", () =>
+    it.effect("installs and compiles under npm settings that leave packages out, and once for two starts at a time", () =>
       Effect.gen(function*() {
         const { folder, read, write } = yield* Checkout
         const settings = {
@@ -105,7 +105,7 @@ layer(Layer.scoped(Checkout, checkout), { timeout: "60 seconds", excludeTestServ
         assert.strictEqual(read("dist/bin/payments.js"), "ANOTHER")
       }))
 
-    it.scoped("a read-only checkout: silent when it is current, otherwise one line that says what to run", () =>
+    it.scoped("a read-only checkout: silent when it is current, otherwise one line with the command to run", () =>
       Effect.gen(function*() {
         const { folder, write } = yield* Checkout
         const { code, stderr } = yield* ensure(folder)

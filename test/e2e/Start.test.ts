@@ -53,7 +53,7 @@ const listen = (port: number) =>
   )
 
 describe.concurrent("a start", { timeout: 120_000 }, () => {
-  it.scopedLive("Kafka arrives later: alive and not ready until then, and nobody has to start the program again", () =>
+  it.scopedLive("Kafka starts later: alive and not ready until then, without a restart of the program", () =>
     Effect.gen(function*() {
       const port = yield* freePort
       const world = yield* World.make({ kafkaBrokers: `localhost:${port}` })
@@ -65,7 +65,7 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
       yield* orderGoesThrough(world, 1)
     }))
 
-  it.scopedLive("PostgreSQL arrives later: alive and not ready until then", () =>
+  it.scopedLive("PostgreSQL starts later: alive and not ready until then", () =>
     Effect.gen(function*() {
       const port = yield* freePort
       const databaseUrl = `postgres://payments:payments@localhost:${port}/payments`
@@ -79,7 +79,7 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
       yield* orderGoesThrough(world, 2)
     }))
 
-  it.scopedLive("a database that refuses it: it ends with the reason, and without the password", () =>
+  it.scopedLive("a database that refuses the role ends the program with the reason, without the password", () =>
     Effect.gen(function*() {
       const world = yield* World.make()
       const url = new URL(world.databaseUrl)
@@ -100,7 +100,7 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
         }), { concurrency: "unbounded" })
     }))
 
-  it.scopedLive("without Redis it is ready and works, and says so; when Redis arrives it is used", () =>
+  it.scopedLive("without Redis it is ready, works and reports it; when Redis starts, it is used", () =>
     Effect.gen(function*() {
       const port = yield* freePort
       const world = yield* World.make({ redisUrl: `redis://localhost:${port}` })
@@ -128,7 +128,7 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
       )
     }))
 
-  it.scopedLive("told not to migrate and not to create topics, it says what is missing and goes on when it is there", () =>
+  it.scopedLive("with migrations and topic creation off it reports what is missing, and goes on when that exists", () =>
     Effect.gen(function*() {
       const world = yield* World.make()
       const env = { ...world.env, MIGRATE_ON_START: "false", KAFKA_CREATE_TOPICS: "false" }
@@ -155,7 +155,7 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
       yield* orderGoesThrough(world, 5)
     }))
 
-  it.scopedLive("a topic that is deleted comes back while it runs, and what is committed is published there", () =>
+  it.scopedLive("a deleted topic is created again while it runs, and committed events are published there", () =>
     Effect.gen(function*() {
       const world = yield* World.make()
       const program = yield* Program.serve([], world.env)
@@ -167,7 +167,7 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
     }))
 
   for (const variable of ["GRPC_ADDR", "HTTP_ADDR"]) {
-    it.scopedLive(`a taken port ends it with 1 and a line that names ${variable}`, () =>
+    it.scopedLive(`a port in use ends it with 1 and a line that names ${variable}`, () =>
       Effect.gen(function*() {
         const world = yield* World.make()
         const port = yield* freePort
@@ -182,7 +182,7 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
       }))
   }
 
-  it.scopedLive("a bad configuration ends it with 2, and all problems are told at once, without secrets", () =>
+  it.scopedLive("a bad configuration ends it with 2, and reports all problems at once, without secrets", () =>
     Effect.gen(function*() {
       const { code, stderr, stdout } = yield* Program.run(["serve"], {
         DATABASE_URL: "mysql://payments:hush-hush@localhost/payments",

@@ -169,15 +169,15 @@ const stuck = Effect.fnUntraced(function*(env: Program.Environment) {
 describe("a stop under load", { timeout: 120_000 }, () => {
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     it.scopedLive(
-      `${signal}: finishes in time, keeps nothing back, and a second process ends the work without doubles`,
+      `${signal}: finishes in time, leaves no lease, and a second process completes the work without doubles`,
       () => stopsUnderLoad(signal)
     )
   }
-  it.scopedLive("a relay alone in its process: nothing is kept back, and nothing is sent twice", () => relayStops)
+  it.scopedLive("a relay alone in its process: no lease is left behind, and nothing is sent twice", () => relayStops)
 })
 
 describe.concurrent("a stop", { timeout: 120_000 }, () => {
-  it.scopedLive("a process that cannot stop in time ends at the limit, not with 0, and says so", () =>
+  it.scopedLive("a process that cannot stop in time ends at the limit, with 1 and an error", () =>
     Effect.gen(function*() {
       const program = yield* stuck({ SHUTDOWN_TIMEOUT: "2s" })
       yield* program.signal("SIGTERM")
@@ -226,7 +226,7 @@ describe.concurrent("a stop", { timeout: 120_000 }, () => {
       })
   )
 
-  it.scopedLive("a process that still waits for everything stops at once, with 0", () =>
+  it.scopedLive("a process that still waits for all its servers stops at once, with 0", () =>
     Effect.gen(function*() {
       const program = yield* Program.serve([], {
         DATABASE_URL: "postgres://payments:payments@127.0.0.1:1/payments",

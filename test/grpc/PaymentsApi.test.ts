@@ -39,7 +39,7 @@ layer(live, { excludeTestServices: true })("PaymentsApi", (it) => {
       }
     }))
 
-  it.scoped("the asked state again: OK, and no second event", () =>
+  it.scoped("the same status again: OK, and no second event", () =>
     Effect.gen(function*() {
       const { client } = yield* Harness.start()
       yield* Harness.reserve(111n)
@@ -48,7 +48,7 @@ layer(live, { excludeTestServices: true })("PaymentsApi", (it) => {
       assert.deepStrictEqual(yield* statusesOf(111n), ["COMPLETED"])
     }))
 
-  it.scoped("the opposite state: FAILED_PRECONDITION, both ways, and nothing changes", () =>
+  it.scoped("the opposite status: FAILED_PRECONDITION both ways, and nothing changes", () =>
     Effect.gen(function*() {
       const { client } = yield* Harness.start()
       for (const [orderId, first, then] of [[121n, "COMPLETED", "FAILED"], [122n, "FAILED", "COMPLETED"]] as const) {
@@ -101,7 +101,7 @@ layer(live, { excludeTestServices: true })("PaymentsApi", (it) => {
       }
     }))
 
-  it.scoped("opposite answers at once: one wins, with the only event; the other is refused", () =>
+  it.scoped("opposite calls at once: one wins with the only event, the other is refused", () =>
     Effect.gen(function*() {
       const { client } = yield* Harness.start()
       const orders = Array.from({ length: 100 }, (_, i) => BigInt(2_000 + i))
@@ -119,7 +119,7 @@ layer(live, { excludeTestServices: true })("PaymentsApi", (it) => {
         }), { concurrency: 4, discard: true })
     }))
 
-  it.scoped("the same answer from many at once: all OK, one event", () =>
+  it.scoped("the same call from many clients at once: all OK, one event", () =>
     Effect.gen(function*() {
       const { client } = yield* Harness.start()
       yield* Harness.reserve(141n)

@@ -159,7 +159,7 @@ const waiting = (count: number) =>
 layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", excludeTestServices: true })(
   "Intake",
   (it) => {
-    it.scoped("creates the payment, tells Redis, and asks the database no second time", () =>
+    it.scoped("creates the payment, remembers it in Redis, and a repeat causes no insert", () =>
       Effect.gen(function*() {
         const { asked, lines, reserve } = yield* connected(inject("redisUrl"))
         const redis = yield* beside(inject("redisUrl"))
@@ -180,7 +180,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         assert.deepStrictEqual(others(lines), [])
       }))
 
-    it.scoped("evicted or flushed: the database knows it, and Redis is told again", () =>
+    it.scoped("evicted or flushed: the database recognises the repeat, and Redis remembers it again", () =>
       Effect.gen(function*() {
         const { url } = yield* ownRedis
         const { asked, reserve } = yield* connected(url)
@@ -199,7 +199,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         assert.strictEqual((yield* counted)("payments_dedupe_hits_total postgres"), 3)
       }))
 
-    it.scoped("the database was restored to an earlier time: what only Redis remembers gets its payment, once", () =>
+    it.scoped("after a restore, records that only Redis remembers get their payment, once", () =>
       Effect.gen(function*() {
         const { asked, lines, reserve } = yield* connected(inject("redisUrl"))
         const sql = yield* SqlClient.SqlClient
@@ -233,7 +233,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         ])
       }))
 
-    it.scoped("Redis says a payment of another database, another order or another key: the database decides", () =>
+    it.scoped("Redis remembers another database, order or key: the database decides", () =>
       Effect.gen(function*() {
         const { reserve } = yield* connected(inject("redisUrl"))
         const redis = yield* beside(inject("redisUrl"))
@@ -270,7 +270,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         assert.strictEqual(yield* inRedis(redis, misled), String(misled.orderId))
       }))
 
-    it.scoped("while the database does not answer, what Redis remembers is not passed over", () =>
+    it.scoped("while the database does not answer, hits in Redis are not skipped", () =>
       Effect.gen(function*() {
         const { reserve } = yield* connected(inject("redisUrl"))
         const sql = yield* SqlClient.SqlClient
@@ -287,7 +287,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         assert.strictEqual((yield* counted)("payments_inventory_records_total repeated"), 1)
       }))
 
-    it.scoped("the same key with another order: no second payment, one warning and a counter, by whichever layer knows", () =>
+    it.scoped("the same key with another order: no second payment, one warning and a counter, whichever layer recognises it", () =>
       Effect.gen(function*() {
         const { lines, reserve } = yield* connected(inject("redisUrl"))
         const redis = yield* beside(inject("redisUrl"))
@@ -310,7 +310,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         }
       }))
 
-    it.scoped("the same order with another key: no second payment, a counter, and Redis is not told", () =>
+    it.scoped("the same order with another key: no second payment, a counter, and Redis does not remember it", () =>
       Effect.gen(function*() {
         const { lines, reserve } = yield* connected(inject("redisUrl"))
         const redis = yield* beside(inject("redisUrl"))
@@ -324,7 +324,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         assert.deepStrictEqual(others(lines), [])
       }))
 
-    it.scoped("a foreign value under our key in Redis does not keep an order from its payment", () =>
+    it.scoped("an unreadable value under our key in Redis does not prevent a payment", () =>
       Effect.gen(function*() {
         const { reserve } = yield* connected(inject("redisUrl"))
         const redis = yield* beside(inject("redisUrl"))
@@ -341,7 +341,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         assert.deepStrictEqual(yield* stored(list), once(list))
       }))
 
-    it.scoped("Redis is told after the commit, and not at all when it fails", () =>
+    it.scoped("Redis remembers keys after the commit, and none when the commit fails", () =>
       Effect.gen(function*() {
         const { reserve } = yield* connected(inject("redisUrl"))
         const redis = yield* beside(inject("redisUrl"))
@@ -364,7 +364,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         assert.deepStrictEqual(yield* stored(one), once(one))
       }))
 
-    it.scoped("while the commit is not there, Redis does not know", () =>
+    it.scoped("before the commit, Redis does not remember the key", () =>
       Effect.gen(function*() {
         const { reserve } = yield* connected(inject("redisUrl"))
         const redis = yield* beside(inject("redisUrl"))
@@ -389,7 +389,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         assert.deepStrictEqual(yield* stored(one), once(one))
       }))
 
-    it.scoped("Redis gone: batches are decided as fast, once each, and it is said once", () =>
+    it.scoped("Redis down: batches are handled as fast, once each, with one log line", () =>
       Effect.gen(function*() {
         const { pid, url } = yield* ownRedis
         const { lines, reserve } = yield* connected(url)
@@ -404,7 +404,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         assert.deepStrictEqual(others(lines), [])
       }))
 
-    it.scoped("Redis slow: one batch waits for it a little, the next do not, each is decided once", () =>
+    it.scoped("Redis slow: one batch waits briefly, the next do not, each is handled once", () =>
       Effect.gen(function*() {
         const { pid, url } = yield* ownRedis
         const { lines, reserve } = yield* connected(url)
@@ -419,7 +419,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         yield* Effect.sync(() => process.kill(pid, "SIGCONT"))
       }))
 
-    it.scoped("Redis paused for writes between the look and the telling: decided once, and no failure", () =>
+    it.scoped("Redis paused for writes between lookup and remember: handled once, without a failure", () =>
       Effect.gen(function*() {
         const { url } = yield* ownRedis
         const { reserve } = yield* connected(url)
@@ -431,7 +431,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         assert.deepStrictEqual(yield* stored(one), once(one))
       }))
 
-    it.scoped("Redis comes back by itself, and is told again", () =>
+    it.scoped("Redis recovers by itself and remembers keys again", () =>
       Effect.gen(function*() {
         const proxy = yield* Proxy.make(inject("redisUrl"))
         const { lines, reserve } = yield* connected(proxy.url)
@@ -451,7 +451,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         assert.deepStrictEqual(ofRedis(lines), ["redis answers", "redis is away", "redis answers"])
       }))
 
-    it.scoped("nobody's status makes a label of its own", () =>
+    it.scoped("an unknown status adds no metric label", () =>
       Effect.gen(function*() {
         const counted = yield* counting
         yield* Intake.countOthers([

@@ -125,7 +125,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
       }), 120_000)
 
     it.scoped(
-      "what the dead-letter topic refuses is cut, part by part, and says so; the rest goes as it came",
+      "a refused dead letter is cut step by step, with headers that say so; others are unchanged",
       () =>
         Effect.gen(function*() {
           const dlq = yield* KafkaTest.freshTopic({ "max.message.bytes": "20000" })
@@ -188,7 +188,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
     )
 
     it.scoped(
-      "a compacted dead-letter topic: records without a key get one, also after others were taken",
+      "a compacted dead-letter topic: records without a key get one, also after others were accepted",
       () =>
         Effect.gen(function*() {
           const dlq = yield* KafkaTest.freshTopic({ "cleanup.policy": "compact" })
@@ -219,7 +219,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
     )
 
     it.scoped(
-      "a dead letter that is sent back: the headers of the new letter are ours, of the new place alone",
+      "a dead letter that is sent back gets dlq headers of its new position only",
       () =>
         Effect.gen(function*() {
           const dlq = yield* KafkaTest.freshTopic()
@@ -253,7 +253,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
     )
 
     it.scoped(
-      "no dead-letter topic: that batch waits, says so, and its other steps are done once",
+      "no dead-letter topic: the batch waits and reports it, and its other steps run once",
       () =>
         Effect.gen(function*() {
           const dlq = `dlq-${randomUUID()}`
@@ -286,7 +286,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
     )
 
     it.scoped(
-      "the database neither answers nor fails: visible within ten seconds, and over when it answers",
+      "a database that neither answers nor fails is reported within ten seconds, until it answers",
       () =>
         Effect.gen(function*() {
           const dlq = yield* KafkaTest.freshTopic()

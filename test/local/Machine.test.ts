@@ -63,7 +63,7 @@ const write = (url: string) =>
 
 layer(NodeContext.layer, { excludeTestServices: true })("any machine", (it) => {
   it.scoped(
-    "a broker keeps its data in its folder, in any folder, locale and environment, also without its identity",
+    "a broker keeps its data in its own folder under any folder name, locale and environment, also after losing its identity",
     () =>
       Effect.gen(function*() {
         const fs = yield* FileSystem.FileSystem
@@ -98,7 +98,7 @@ layer(NodeContext.layer, { excludeTestServices: true })("any machine", (it) => {
   )
 
   it.scoped(
-    "PostgreSQL starts where another program has the number of a server that was killed, and keeps its data",
+    "PostgreSQL starts and keeps its data when another program has the pid of its killed server",
     () =>
       Effect.gen(function*() {
         const fs = yield* FileSystem.FileSystem
@@ -129,7 +129,7 @@ layer(NodeContext.layer, { excludeTestServices: true })("any machine", (it) => {
   )
 
   it.scoped(
-    "a PostgreSQL that serves the data is no remnant, and the advice deletes nothing",
+    "a PostgreSQL that still serves the data is reported, with advice that deletes nothing",
     () =>
       Effect.gen(function*() {
         const fs = yield* FileSystem.FileSystem
@@ -146,7 +146,7 @@ layer(NodeContext.layer, { excludeTestServices: true })("any machine", (it) => {
     60_000
   )
 
-  it.scoped("Maven is told of the proxies of the environment, without their passwords", () =>
+  it.scoped("Maven gets the proxies of the environment, without their passwords", () =>
     Effect.gen(function*() {
       yield* environment({
         http_proxy: "",

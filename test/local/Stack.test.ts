@@ -79,7 +79,7 @@ const sendAndFetch = Effect.fnUntraced(function*(brokers: string) {
 }, Effect.scoped)
 
 layer(NodeContext.layer, { excludeTestServices: true })("local stack", (it) => {
-  it.scoped("all three answer, and nothing of a throwaway stack remains", () =>
+  it.scoped("all three servers answer, and a throwaway stack leaves nothing behind", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const folder = yield* freshFolder
@@ -124,7 +124,7 @@ layer(NodeContext.layer, { excludeTestServices: true })("local stack", (it) => {
       assert.isFalse(yield* fs.exists(folder))
     }), 60_000)
 
-  it.scoped("data is kept until it is reset, and one process at a time holds it", () =>
+  it.scoped("data stays until a reset, and one process at a time holds the stack", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const folder = yield* freshFolder
@@ -152,7 +152,7 @@ layer(NodeContext.layer, { excludeTestServices: true })("local stack", (it) => {
       assert.deepStrictEqual(yield* fs.readDirectory(folder), [])
     }), 30_000)
 
-  it.scoped("a taken port is named, with the variable that moves it", () =>
+  it.scoped("a port in use is an error with the variable that changes it", () =>
     Effect.gen(function*() {
       const folder = yield* freshFolder
       const other = yield* Effect.acquireRelease(
@@ -169,7 +169,7 @@ layer(NodeContext.layer, { excludeTestServices: true })("local stack", (it) => {
       assert.isTrue(Option.isNone(yield* StackFile.read(folder)))
     }))
 
-  it.scoped("a start that fails half way leaves nothing running", () =>
+  it.scoped("a start that fails halfway leaves nothing running", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const folder = yield* freshFolder
@@ -210,7 +210,7 @@ layer(NodeContext.layer, { excludeTestServices: true })("local stack", (it) => {
       assert.strictEqual(yield* fs.readFileString(`${folder}/redis/${aside}/appendonly.aof`), "no such command\r\n")
     }))
 
-  it.scoped("a server that dies says why, before it answers and after", () =>
+  it.scoped("a server that dies is an error with its log, before and after its first answer", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const folder = yield* freshFolder
@@ -227,7 +227,7 @@ layer(NodeContext.layer, { excludeTestServices: true })("local stack", (it) => {
       assert.include((yield* Effect.flip(stack.ended)).message, "Ready to accept connections")
     }))
 
-  it.scoped("what a dead holder left running is ended, and nothing else", () =>
+  it.scoped("servers of a dead holder are stopped, and no other process", () =>
     Effect.gen(function*() {
       const folder = yield* freshFolder
       const orphan = yield* sleeper
@@ -239,7 +239,7 @@ layer(NodeContext.layer, { excludeTestServices: true })("local stack", (it) => {
       assert.isTrue(yield* Identity.runs(stranger))
     }))
 
-  it.scoped("down ends the holder and waits for it", () =>
+  it.scoped("down stops the holder and waits for its end", () =>
     Effect.gen(function*() {
       const folder = yield* freshFolder
       assert.strictEqual(yield* Holder.down(folder), "not-running")

@@ -122,7 +122,7 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
         assert.isFalse(Number.isNaN(Date.parse(away.dependencies["kafka-consumer"].since)))
       }))
 
-    it.scoped("/readyz: a flood of questions is few questions to the database", () =>
+    it.scoped("/readyz: a flood of requests causes few queries", () =>
       Effect.gen(function*() {
         const asked = yield* Ref.make(0)
         const context = yield* Layer.build(
@@ -133,7 +133,7 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
         assert.isBelow(yield* Ref.get(asked), 20)
       }))
 
-    it.scoped("a database that is away: not ready in time, metrics still answer, and say what is not known", () =>
+    it.scoped("a database that is away: not ready in time, and metrics still answer with NaN for unknown values", () =>
       Effect.gen(function*() {
         const proxy = yield* Proxy.make(yield* PgTest.DatabaseUrl)
         yield* Effect.gen(function*() {
@@ -200,7 +200,7 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
         )
       }))
 
-    it.scoped("a taken port is a typed error that names the way out", () =>
+    it.scoped("a port in use is a typed error with its solution", () =>
       Effect.gen(function*() {
         const { port } = yield* start
         const error = yield* Effect.flip(
@@ -211,7 +211,7 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
         assert.include(error.message, "HTTP_ADDR")
       }))
 
-    it.scoped("a stop waits for nobody who only holds a connection", () =>
+    it.scoped("a stop does not wait for an idle connection", () =>
       Effect.gen(function*() {
         const { port, server } = yield* start
         const socket = yield* Effect.async<Net.Socket>((resume) => {
