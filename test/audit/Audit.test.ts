@@ -14,11 +14,11 @@ interface Shape {
   readonly orderId: bigint
   readonly outcome: "CREATED" | "COMPLETED" | "FAILED"
   readonly createdAt: number
-  /** Seconds from the creation to the outcome. */
+  /** Seconds from the creation to the settlement. */
   readonly settledAfter: number
   readonly repeats: number
   readonly offset: number
-  /** How many events, from the last, are not published. */
+  /** Number of last events that are not published. */
   readonly waiting: number
   readonly adopted: boolean
 }
@@ -36,7 +36,7 @@ const shape = (createdAt: fc.Arbitrary<number>): fc.Arbitrary<Shape> =>
     adopted: fc.boolean()
   })
 
-/** The facts of an order for which all went well, as long as they are kept. */
+/** The facts of an order without a fault, as far as they are kept. */
 const history = (
   { adopted, createdAt, offset, orderId, outcome, repeats, settledAfter, waiting }: Shape
 ): Draft => {
@@ -104,7 +104,7 @@ const terminal = "COMPLETED" as const
 const change = <A extends object>(rows: ReadonlyArray<A>, i: number, changes: Partial<A>) =>
   rows.map((row, n) => n === i ? { ...row, ...changes } : row)
 
-/** A paid order, both events published and kept, and what is done to it: exactly one finding has to come of it. */
+/** A paid order with both events published and kept, and a change that must cause exactly one finding. */
 const faults: ReadonlyArray<readonly [name: string, expected: Kind, spoil: (order: Draft) => void]> = [
   ["the payment was deleted", "lost-record", (order) => (order.payment = undefined)],
   ["nobody took the record", "lost-record", (order) => {

@@ -9,7 +9,7 @@ import { freshTopic, kafka } from "../harness/KafkaTest.js"
 import * as Topics from "../harness/Topics.js"
 import * as Client from "./Client.js"
 
-/** What a scan of the spans gives, as `partition/offset`. */
+/** The records of a scan, as `partition/offset`. */
 const scanned = Effect.fnUntraced(function*(topic: string, spans: ReadonlyArray<KafkaOffsets.Span>) {
   const seen: Array<string> = []
   yield* KafkaScan.scan(
@@ -66,10 +66,10 @@ it.scopedLive(
       const spans = yield* KafkaOffsets.spans(kafka(), topic, undefined)
       assert.isFalse(spans.find(({ partition }) => partition === 0)!.whole)
       assert.sameMembers(yield* scanned(topic, spans), [...places(0, 2, 5), "1/0"])
-      // as when compaction has taken the last records: they never come
+      // compaction removed the last records: they never arrive
       const beyond = spans.map((span) => ({ ...span, end: span.end + 3 }))
       assert.sameMembers(yield* scanned(topic, beyond), [...places(0, 2, 5), "1/0"])
-      // trimmed meanwhile: what is left is read
+      // trimmed meanwhile: reads the rest
       yield* Client.trim(brokers, topic, 0, 4)
       assert.sameMembers(yield* scanned(topic, spans), ["0/4", "1/0"])
     }),

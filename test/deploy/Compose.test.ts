@@ -24,7 +24,7 @@ interface Service {
   readonly healthcheck?: { readonly test: ReadonlyArray<string> }
 }
 
-/** What compose puts in when the environment has nothing. */
+/** Replaces variables by their defaults, as compose does in an empty environment. */
 const withDefaults = (text: string) => text.replace(/\$\{\w+:-([^}]*)\}/g, "$1")
 
 const compose: { readonly services: Record<string, Service>; readonly volumes: Record<string, unknown> } = parse(

@@ -20,7 +20,7 @@ const code = (page: string) => [...page.matchAll(/^```(\w*)\n([\s\S]*?)^```$|`([
 const blocks = (page: string, language: string) => code(page).flatMap((_) => _[1] === language ? [_[2]!] : [])
 const snippets = (page: string) => code(page).map((_) => _[2] ?? _[3]!)
 
-/** As GitHub makes an anchor of a heading. */
+/** The anchors that GitHub makes from headings. */
 const anchors = (page: string) =>
   [...page.matchAll(/^#+ (.+)$/gm)].map(([, heading]) =>
     heading!.toLowerCase().replaceAll(/[^\w\- ]/g, "").replaceAll(" ", "-")
@@ -44,7 +44,7 @@ describe.each(pages)("%s", (name) => {
       ...Object.values(settings).map((_) => _.name),
       ...[...read("compose.yml").matchAll(/\$\{(\w+)/g)].map(([, variable]) => variable!)
     ])
-    // words of protocols and of log messages, which look like variables
+    // protocol constants that look like variables
     const words =
       /^(FAILED_PRECONDITION|NOT_SERVING|MESSAGE_TOO_LARGE|POLICY_VIOLATION|TOPIC_AUTHORIZATION_FAILED|NOT_FOUND)$/
     for (const snippet of snippets(page)) {
@@ -72,13 +72,13 @@ for (const file of readdirSync(join(root, "src/cli"))) {
     `../../src/cli/${file.replace(/\.ts$/, "")}.ts`
   )
   for (const command of module.commands ?? (module.command === undefined ? [] : [module.command])) {
-    // a command without any is given as its own
+    // the library lists a command without subcommands as its own subcommand
     const below = Array.from(HashMap.keys(Command.getSubcommands(command)))
     for (const name of Command.getNames(command)) commands.set(name, below.filter((sub) => sub !== name))
   }
 }
 
-/** The first word is a command; the second is one below it, or an argument when there is none. */
+/** True when the first word is a command and the second a subcommand, or an argument if it has none. */
 const isCommand = ([name, sub]: ReadonlyArray<string>) => {
   const below = commands.get(name!)
   return below !== undefined && (below.length === 0 || sub === undefined || below.includes(sub))

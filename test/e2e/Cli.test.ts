@@ -12,7 +12,7 @@ import * as World from "../harness/World.js"
 
 const nowhere = "http://127.0.0.1:1"
 
-/** What other programs, shells and orchestrators put into an environment, and settings that the commands of the saga do not use. */
+/** Variables of other programs, shells and orchestrators, and settings that the commands of the saga do not use. */
 const strange = {
   http_proxy: nowhere,
   https_proxy: nowhere,
@@ -48,7 +48,7 @@ interface Ran {
   readonly stderr: string
 }
 
-/** Nothing but an error of one line, and this exit code. */
+/** Asserts an error of one line, no output, and this exit code. */
 const failed = ({ code, stderr, stdout }: Ran, expected: number, message: RegExp) => {
   assert.strictEqual(code, expected, stderr)
   assert.strictEqual(stdout, "")
@@ -62,7 +62,7 @@ const printed = ({ code, stderr, stdout }: Ran) => {
   return stdout
 }
 
-/** A server that takes connections, and says nothing. */
+/** A server that accepts connections and never answers. */
 const listening = (called: Deferred.Deferred<void>) =>
   Effect.acquireRelease(
     Effect.async<Net.Server>((resume) => {
@@ -134,7 +134,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       const { env, topics, world } = yield* Saga
       const all = yield* Program.start(["watch", "--json", "--from-beginning"], env)
       const fresh = yield* Program.start(["watch"], env)
-      // the one from the end has its place before anything can be seen of it: write until it has seen something
+      // nothing shows when the watch from the end has its position: write until it prints a record
       let orderId = 500
       yield* Effect.gen(function*() {
         yield* topics.write(world.inventory, { value: Topics.reserved(orderId++) })

@@ -25,13 +25,13 @@ const setup = Effect.gen(function*() {
   const calls = yield* Calls.make(program.grpc)
   yield* program.untilReady
 
-  /** The records of an order, as soon as there are so many. */
+  /** The records of an order, once this number has arrived. */
   const recordsOf = (orderId: bigint | number, count: number) =>
     Effect.sync(() => published.filter(({ key }) => key?.toString() === String(orderId))).pipe(
       Effect.tap((records) => assert.lengthOf(records, count)),
       eventually()
     )
-  /** Ends when the group is past all these records. */
+  /** Ends when the group has committed past all these records. */
   const consumed = (places: ReadonlyArray<Topics.Written>) =>
     Effect.gen(function*() {
       const committed = yield* topics.committed(world.group, world.inventory)
@@ -50,7 +50,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       Effect.gen(function*() {
         const { calls, recordsOf, tables, topics, world } = yield* Saga
         const orderId = 4711
-        // what each transaction left in the event table
+        // the state of the event table after each transaction
         yield* tables.query("CREATE TABLE history (n serial, event bigint, status text)")
         yield* tables.query(`
         CREATE FUNCTION remember() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -285,13 +285,13 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
           Effect.flatMap(topics.write(world.inventory, ...values.map((value) => ({ value }))), consumed)
         // Redis knows the same record; its key with another order is for PostgreSQL to decide
         yield* write(Topics.reserved(4751, key), Topics.reserved(4752, key))
-        // Redis has forgotten: PostgreSQL knows
+        // Redis has forgotten it, PostgreSQL recognises it
         yield* Effect.promise(() => redis.del(name))
         yield* write(Topics.reserved(4752, key))
         yield* write(Topics.reserved(4751, key.toUpperCase()))
         // the same order under another key
         yield* write(Topics.reserved(4751))
-        // all of it in one batch
+        // all in one batch
         const [other, third] = [randomUUID(), randomUUID()]
         const first = yield* topics.writeAll(world.inventory, 1, [
           { value: Topics.reserved(4753, other) },

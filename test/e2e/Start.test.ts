@@ -11,7 +11,7 @@ import * as Tables from "../harness/Tables.js"
 import * as Topics from "../harness/Topics.js"
 import * as World from "../harness/World.js"
 
-/** Ends when /readyz is this status; answers what it says. */
+/** Ends when /readyz has this status. Returns its body. */
 const untilStatus = (program: Program.Services, status: number) =>
   program.get("/readyz").pipe(
     Effect.tap((answer) => assert.strictEqual(answer.status, status)),
@@ -19,7 +19,7 @@ const untilStatus = (program: Program.Services, status: number) =>
     eventually()
   )
 
-/** Ends when the program says that it waits for this dependency, for a reason that has this in it. */
+/** Ends when the program reports that it waits for this dependency with a reason that contains this text. */
 const untilWaitingFor = (program: Program.Services, name: string, reason: RegExp) =>
   untilStatus(program, 503).pipe(
     Effect.tap(({ dependencies }) => {
@@ -32,7 +32,7 @@ const untilWaitingFor = (program: Program.Services, name: string, reason: RegExp
 const isAlive = (program: Program.Services) =>
   program.get("/livez").pipe(Effect.tap(({ status }) => assert.strictEqual(status, 200)), eventually())
 
-/** Reserves an order, and sees its payment and its record. */
+/** Reserves an order, and waits for its payment and its record. */
 const orderGoesThrough = Effect.fnUntraced(function*(world: World.World, orderId: number, key: string = randomUUID()) {
   const topics = yield* Topics.make(world.kafkaBrokers)
   const tables = yield* Tables.make(world.databaseUrl)
@@ -243,7 +243,7 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
       })
       const [before] = yield* listener.pipe(Effect.tap((pids) => assert.lengthOf(pids, 1)), eventually())
       yield* promptly(6)
-      // a connection that listens and breaks is made again
+      // a broken LISTEN connection is replaced
       yield* tables.query("SELECT pg_terminate_backend($1)", [before])
       yield* listener.pipe(
         Effect.tap((pids) => {

@@ -15,12 +15,12 @@ interface Written extends Topics.Written {
   readonly orderId: number
 }
 
-/** Each order has an outcome that all who settle it ask for. */
+/** Settles an order: even ones are paid, odd ones refused. */
 const settle = (calls: Effect.Effect.Success<ReturnType<typeof Calls.make>>, orderId: number) =>
   orderId % 2 === 0 ? calls.pay(orderId) : calls.refuse(orderId)
 const outcomeOf = (orderId: number) => orderId % 2 === 0 ? "COMPLETED" : "FAILED"
 
-/** Some thousand records a second: what flows is to meet the stop, not to bury the machine. */
+/** Some thousand records a second: enough load for the stop, not too much for the machine. */
 const pace = Effect.sleep("10 millis")
 
 /** Writes reservations for ever. */
@@ -29,7 +29,7 @@ const reserveForEver = (topics: Topics.Topics, topic: string, written: Array<Wri
     for (let orderId = 1, partition = 0;; orderId += 25, partition = (partition + 1) % 4) {
       const orders = Array.from({ length: 25 }, (_, i) => orderId + i)
       const messages = orders.map((orderId) => ({ value: Topics.reserved(orderId, randomUUID()) }))
-      // a batch is on the topic or it is in no list: nobody leaves in between
+      // uninterruptible, so that `written` lists every batch on the topic
       yield* Effect.uninterruptible(Effect.map(topics.writeAll(topic, partition, messages), (first) => {
         orders.forEach((orderId, i) => written.push({ orderId, partition, offset: String(first + i) }))
       }))
@@ -47,7 +47,7 @@ const stopsUnderLoad = Effect.fnUntraced(function*(signal: NodeJS.Signals) {
   const tables = yield* Tables.make(world.databaseUrl)
   const env = { ...world.env, SHUTDOWN_TIMEOUT: "10s" }
 
-  // small claims: the relay falls behind, and always has one in hand
+  // small claims, so that the relay falls behind and always has one in hand
   const first = yield* Program.serve([], { ...env, OUTBOX_BATCH_SIZE: "5" })
   yield* first.untilReady
   const written: Array<Written> = []
@@ -120,7 +120,7 @@ const stopsUnderLoad = Effect.fnUntraced(function*(signal: NodeJS.Signals) {
   }
 })
 
-/** A relay that is alone in its process: nobody else keeps it alive while it finishes what it has in hand. */
+/** A relay alone in its process: no other service keeps the process alive while it finishes. */
 const relayStops = Effect.gen(function*() {
   const world = yield* World.make()
   const topics = yield* Topics.make(world.kafkaBrokers)
@@ -153,7 +153,7 @@ const relayStops = Effect.gen(function*() {
   assert.strictEqual(onTopic, yield* done, "what was sent is marked, and nothing was sent twice")
 }).pipe(Effect.scoped)
 
-/** A program in the middle of its work, whose database takes what it is sent and never answers. */
+/** A program at work whose database accepts requests and never answers. */
 const stuck = Effect.fnUntraced(function*(env: Program.Environment) {
   const world = yield* World.make()
   const proxy = yield* Proxy.make(world.databaseUrl)

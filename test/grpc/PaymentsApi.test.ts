@@ -15,7 +15,7 @@ const codeOf = <A, E extends { readonly code: string }, R>(call: Effect.Effect<A
 const statusesOf = (orderId: bigint) =>
   Effect.map(Harness.eventsOf(orderId), (events) => events.map(({ payload }) => JSON.parse(payload).status))
 
-/** Sooner than the time limit of a statement would do it. */
+/** Less than the time limit of a statement. */
 const nothingOpen = (transactions: number) =>
   Harness.transactions.pipe(
     Effect.repeat({ until: (open) => open === transactions, schedule: Schedule.spaced("10 millis") }),
@@ -76,7 +76,7 @@ layer(live, { excludeTestServices: true })("PaymentsApi", (it) => {
         assert.include(error.details, "order_id")
         assert.strictEqual(yield* codeOf(client.getPayment(orderId)), "INVALID_ARGUMENT")
       }
-      // as other clients send zero: not at all
+      // other clients omit zero
       assert.strictEqual(yield* Harness.raw(address, "UpdatePaymentStatus", new Uint8Array()), "INVALID_ARGUMENT")
     }))
 
@@ -143,7 +143,7 @@ layer(live, { excludeTestServices: true })("PaymentsApi", (it) => {
       const call = yield* Effect.fork(client.updatePaymentStatus(151n, "COMPLETED"))
       yield* Harness.waiting(1)
       yield* Fiber.interrupt(call)
-      // the holder's own is left
+      // only the holder's transaction is left
       yield* nothingOpen(1)
       yield* row.release
       assert.strictEqual((yield* client.getPayment(151n)).status, "CREATED")

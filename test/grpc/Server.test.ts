@@ -28,7 +28,7 @@ const connect = (address: string, definition: Grpc.ServiceDefinition) =>
 
 const healthService = HealthCheck.service as unknown as Grpc.ServiceDefinition
 
-/** The statuses that Watch tells, then `end`. */
+/** The statuses from Watch, then `end`. */
 const watch = (address: string, service: string) =>
   Effect.gen(function*() {
     const client = yield* connect(address, healthService)
@@ -146,7 +146,7 @@ layer(live, { excludeTestServices: true })("gRPC server", (it) => {
           "grpc.health.v1.Health"
         ])
         const { fileDescriptorResponse } = yield* ask({ fileContainingSymbol: "paymentsapi.PayStatus" })
-        // a caller resolves types by their full names, in the files that are imported
+        // clients resolve types by full names in the imported files
         const files = fileDescriptorResponse.fileDescriptorProto.map((bytes: Uint8Array) =>
           Descriptor.FileDescriptorProto.decode(bytes)
         )
@@ -218,7 +218,7 @@ layer(live, { excludeTestServices: true })("gRPC server", (it) => {
           ":path": "/paymentsapi.PaymentsApi/GetPing",
           "content-type": "application/grpc"
         }).on("error", () => {})
-        // the server answers what comes after the request
+        // the server reacts to data after the request
         session.on("connect", () => session.ping(() => resume(Effect.succeed(session))))
       })
       assert.isFalse(session.closed)

@@ -19,11 +19,11 @@ const ttl = Either.getOrThrow(settings.dedupeTtl.parse(settings.dedupeTtl.defaul
 const nameOf = (key: string) => `payments:inventory:${key}`
 const seen = (orderId = OrderId.make(9007199254740993n)) => ({ idempotentKey: randomUUID(), orderId })
 
-/** A client beside the one under test. */
+/** A second client, beside the one under test. */
 const beside = (url: string) =>
   Effect.acquireRelease(Effect.sync(() => new Client(url)), (redis) => Effect.sync(() => redis.disconnect()))
 
-/** Dedupe over a Redis, what it logs and when Redis came (undefined) and went (why). */
+/** Dedupe on a Redis, with its log lines and its reports: undefined when Redis is available, otherwise the reason. */
 const make = (url: string, timeToLive: Duration.DurationInput = ttl) =>
   Effect.gen(function*() {
     const lines: Array<string> = []
@@ -49,7 +49,7 @@ const connected = (url: string, timeToLive?: Duration.DurationInput) =>
     ({ changes }) => Effect.map(Queue.take(changes), (problem) => assert.isUndefined(problem))
   )
 
-/** A Redis of its own, to be done harm to. */
+/** A separate Redis that tests may kill. */
 const ownRedis = Stack.start({
   folder: join(tmpdir(), `payments-redis-${randomUUID()}`),
   cache: fileURLToPath(new URL("../../.local/cache", import.meta.url)),
@@ -63,11 +63,11 @@ const ownRedis = Stack.start({
 
 const signal = (pid: number, name: NodeJS.Signals) => Effect.sync(() => process.kill(pid, name))
 
-/** Until it answers. */
+/** Ends when it answers. */
 const again = <A, E>(use: Effect.Effect<A, E>) =>
   Effect.retry(use, Schedule.spaced("20 millis")).pipe(Effect.timeout("8 seconds"))
 
-/** Fails with `RedisUnavailable`, and soon. */
+/** Asserts that it fails with `RedisUnavailable` quickly. */
 const isAway = <A>(use: Effect.Effect<A, RedisUnavailable>) =>
   Effect.flip(use).pipe(
     Effect.tap((error) => assert.strictEqual(error._tag, "RedisUnavailable")),
@@ -187,7 +187,7 @@ describe("Dedupe", () => {
       assert.deepStrictEqual([...(yield* dedupe.lookup(keys)).keys()], [other.idempotentKey])
       yield* Effect.promise(() => redis.flushall())
       assert.strictEqual((yield* dedupe.lookup(keys)).size, 0)
-      // full, and told not to evict: refuses writes, answers reads
+      // full without eviction: refuses writes, answers reads
       yield* Effect.promise(() => redis.config("SET", "maxmemory", "1"))
       yield* isAway(dedupe.remember([one]))
     }))

@@ -63,12 +63,12 @@ const ownRedis = Stack.start({
 )
 
 const connections = ["redis answers", "redis is away"]
-/** What is said of Redis, and what is said beside. */
+/** Log lines about Redis, and all others. */
 const ofRedis = (lines: ReadonlyArray<string>) =>
   lines.map((line) => line.replace(/:.*/, "")).filter((line) => connections.includes(line))
 const others = (lines: ReadonlyArray<string>) => lines.filter((line) => ofRedis([line]).length === 0)
 
-/** The intake over this Redis, what it logs and what it asked the database for. */
+/** The intake on this Redis, with its log lines and its requests to the database. */
 const make = (url: string) =>
   Effect.gen(function*() {
     const lines: Array<string> = []
@@ -124,7 +124,7 @@ const once = (...batch: ReadonlyArray<Reservation>) => batch.map((_) => [String(
 const inRedis = (redis: Client, { idempotentKey }: Reservation) =>
   Effect.promise(() => redis.get(nameOf(idempotentKey)))
 
-/** What counters have counted since. */
+/** The growth of the counters since the call. */
 const counting = Effect.gen(function*() {
   const read = Effect.map(
     Metric.snapshot,
@@ -144,7 +144,7 @@ const counting = Effect.gen(function*() {
   return Effect.map(read, (after) => (name: string) => (after.get(name) ?? 0) - (before.get(name) ?? 0))
 })
 
-/** Ends when so many statements of this database wait for a lock. */
+/** Ends when this number of statements of the database waits for a lock. */
 const waiting = (count: number) =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
     sql`
@@ -225,7 +225,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           of("payments_dedupe_hits_total redis"),
           of("payments_dedupe_stale_total")
         ], [12, 9, 9, 5])
-        // one line a minute, however many batches there are
+        // one line a minute for any number of batches
         yield* sql`DELETE FROM payment WHERE order_id = ${lost[0]!.orderId}`
         yield* reserve(batch)
         assert.deepStrictEqual(others(lines), [
@@ -245,14 +245,14 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         // Redis is shared with the services of another database
         const elsewhere = reservation()
         yield* set(elsewhere, elsewhere.orderId)
-        // it names an order that has nothing to do with the key, with a payment or without
+        // an unrelated order, with or without a payment
         const [misled, astray] = [reservation(), reservation()]
         yield* set(misled, paid.orderId)
         yield* set(astray, last++)
-        // the order has its payment, by another key
+        // the order has a payment under another key
         const again = reservation(paid.orderId)
         yield* set(again, again.orderId)
-        // the key has its payment, of another order
+        // the key belongs to the payment of another order
         const wrong = reservation(undefined, paid.idempotentKey)
         yield* set(wrong, wrong.orderId)
         yield* reserve([elsewhere, misled, astray, again, wrong])
@@ -298,7 +298,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         yield* reserve([wrong])
         yield* Effect.promise(() => redis.del(nameOf(one.idempotentKey)))
         yield* reserve([wrong])
-        // what is not so is not remembered
+        // unconfirmed hits are not remembered again
         assert.isNull(yield* inRedis(redis, one))
         assert.deepStrictEqual(yield* stored(one, wrong), once(one))
         assert.strictEqual((yield* counted)("payments_inventory_records_total key_taken"), 2)

@@ -129,7 +129,7 @@ describe("triage", () => {
     assert.isNull(carried({ traceparent: `${traceparent} ` }))
     assert.isNull(carried({ traceparent: traceparent.toUpperCase() }))
     assert.isNull(carried({ traceparent: `00-${"0".repeat(32)}-b7ad6b7169203331-01` }))
-    // twice: there is no saying which one is meant
+    // written twice, so ambiguous
     assert.isNull(carried({ traceparent: [traceparent, traceparent] }))
   })
 })

@@ -25,7 +25,7 @@ const freshFolder = Effect.gen(function*() {
 
 const identityOf = (pid: number) => Effect.flatten(Identity.of(pid))
 
-/** A process that stands for a server or a holder; it is this test that ends it at last. */
+/** A process in the role of a server or holder; the test kills it at the end. */
 const sleeper = Command.start(Command.make("sleep", "60")).pipe(Effect.flatMap(({ pid }) => identityOf(pid)))
 
 const nobody = (identity: Identity.Identity) => ({ ...identity, started: "another time" })
@@ -187,7 +187,7 @@ layer(NodeContext.layer, { excludeTestServices: true })("local stack", (it) => {
               Effect.provide(NodeContext.layer),
               Effect.flatMap(({ parts }) => Deferred.succeed(redis, parts[0]!.pid))
             )
-            // PostgreSQL goes on to its failure when Redis runs
+            // PostgreSQL fails only after Redis runs
             : part === "postgres"
             ? Effect.asVoid(Deferred.await(redis))
             : Effect.void
@@ -215,7 +215,7 @@ layer(NodeContext.layer, { excludeTestServices: true })("local stack", (it) => {
       const fs = yield* FileSystem.FileSystem
       const folder = yield* freshFolder
       const start = Stack.start({ folder, cache, ports, parts: ["redis"], throwaway: true })
-      // a folder in the place of its file
+      // a folder in place of its file
       yield* fs.makeDirectory(`${folder}/redis/data/appendonly.aof`, { recursive: true })
       const { message, wayOut } = yield* Effect.flip(Effect.scoped(start))
       assert.match(message, /append-only file/)
@@ -232,7 +232,7 @@ layer(NodeContext.layer, { excludeTestServices: true })("local stack", (it) => {
       const folder = yield* freshFolder
       const orphan = yield* sleeper
       const stranger = yield* sleeper
-      // the same number at another time is another process
+      // the same pid with another start time is another process
       yield* StackFile.replace(folder, contents(nobody(stranger), orphan, nobody(stranger)))
       yield* Stack.start({ folder, cache, ports, parts: [] })
       assert.isFalse(yield* Identity.runs(orphan))

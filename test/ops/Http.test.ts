@@ -24,7 +24,7 @@ const fetchFrom = (port: number) => (path: string, method = "GET") =>
     )
   )
 
-/** Asks until the answer has this status. */
+/** Repeats the request until the response has this status. */
 const until = <A extends { readonly status: number }>(ask: Effect.Effect<A>, status: number) =>
   ask.pipe(
     Effect.filterOrFail((answer) => answer.status === status),
@@ -48,7 +48,7 @@ const valueOf = (text: string, series: string) => {
   return line === undefined ? undefined : Number(line.slice(series.length + 1))
 }
 
-/** What is wrong with a text in the format of Prometheus. */
+/** The errors in a text of the Prometheus format. */
 const faults = (text: string): ReadonlyArray<string> => {
   const types = new Map<string, string>()
   const series = new Set<string>()
@@ -217,7 +217,7 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
         const socket = yield* Effect.async<Net.Socket>((resume) => {
           const socket = Net.connect(port, "127.0.0.1")
           socket.write("GET /livez HTTP/1.1\r\nHost: a\r\n\r\nGET /livez HTTP/1.1\r\nHost: half")
-          // the answer to the first: half of the second is there, too
+          // response to the first request, while half of the second has arrived
           socket.on("error", () => {}).once("data", () => resume(Effect.succeed(socket)))
         })
         yield* Fiber.interrupt(server).pipe(Effect.timeout("3 seconds"))

@@ -10,7 +10,7 @@ interface Export {
   readonly body: string
 }
 
-/** A collector that keeps what it is sent. */
+/** A collector that stores the received requests. */
 const collector = Effect.gen(function*() {
   const exports: Array<Export> = []
   const listening = yield* Deferred.make<number>()
