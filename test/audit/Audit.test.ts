@@ -107,7 +107,7 @@ const change = <A extends object>(rows: ReadonlyArray<A>, i: number, changes: Pa
 /** A paid order with both events published and kept, and a change that must cause exactly one finding. */
 const faults: ReadonlyArray<readonly [name: string, expected: Kind, spoil: (order: Draft) => void]> = [
   ["the payment was deleted", "lost-record", (order) => (order.payment = undefined)],
-  ["nobody took the record", "lost-record", (order) => {
+  ["an accepted record without a payment", "lost-record", (order) => {
     order.payment = undefined
     order.events = []
     order.records = []
@@ -197,7 +197,7 @@ const faults: ReadonlyArray<readonly [name: string, expected: Kind, spoil: (orde
     "body-differs",
     (order) => (order.records = change(order.records, 1, { keyed: false }))
   ],
-  ["a record of an order that nobody knows", "unknown-record", (order) => {
+  ["a record of an unknown order", "unknown-record", (order) => {
     order.accepted = []
     order.payment = undefined
     order.events = []
@@ -208,7 +208,7 @@ const faults: ReadonlyArray<readonly [name: string, expected: Kind, spoil: (orde
     "unknown-record",
     (order) => (order.events = order.events.slice(1))
   ],
-  ["an event of a payment that nobody knows", "unknown-event", (order) => {
+  ["an event of an unknown payment", "unknown-event", (order) => {
     order.accepted = []
     order.payment = undefined
   }],

@@ -150,7 +150,7 @@ const relayStops = Effect.gen(function*() {
   }
   yield* Fiber.interrupt(writer)
   const onTopic = (yield* topics.ends(world.payment)).reduce((sum, { high }) => sum + Number(high), 0)
-  assert.strictEqual(onTopic, yield* done, "what was sent is marked, and nothing was sent twice")
+  assert.strictEqual(onTopic, yield* done, "every sent event is marked, and none was sent twice")
 }).pipe(Effect.scoped)
 
 /** A program at work whose database accepts requests and never answers. */
