@@ -164,7 +164,7 @@ layer(NodeContext.layer, { excludeTestServices: true })("local stack", (it) => {
       const { port } = other.address() as AddressInfo
       const error = yield* Effect.flip(Stack.start({ folder, cache, ports: { ...ports, redis: port } }))
       assert.strictEqual(error.part, "redis")
-      assert.include(error.message, `port ${port} is taken`)
+      assert.include(error.message, `port ${port} is in use`)
       assert.include(error.message, "LOCAL_REDIS_PORT=")
       assert.isTrue(Option.isNone(yield* StackFile.read(folder)))
     }))
@@ -219,7 +219,7 @@ layer(NodeContext.layer, { excludeTestServices: true })("local stack", (it) => {
       yield* fs.makeDirectory(`${folder}/redis/data/appendonly.aof`, { recursive: true })
       const { message, wayOut } = yield* Effect.flip(Effect.scoped(start))
       assert.match(message, /append-only file/)
-      assert.match(wayOut, /the data is kept.*deletes it/s)
+      assert.match(wayOut, /the data is kept.*To delete the data.*payments local reset/s)
 
       yield* fs.remove(`${folder}/redis`, { recursive: true, force: true })
       const stack = yield* start
