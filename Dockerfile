@@ -2,11 +2,11 @@
 FROM node:24.21.0-bookworm-slim AS base
 WORKDIR /app
 
-# No install scripts: the packages that have some bring what they would build.
+# No install scripts: packages with such scripts also contain prebuilt files.
 FROM base AS dependencies
 COPY package.json package-lock.json ./
 RUN --mount=type=cache,target=/root/.npm npm ci --omit=dev --ignore-scripts --no-audit --no-fund \
- # what only a compiler and a debugger read
+ # files that only compilers and debuggers read
  && find node_modules -type f \( -name '*.d.ts' -o -name '*.d.cts' -o -name '*.d.mts' -o -name '*.map' \) -delete
 
 FROM base AS build
@@ -22,19 +22,18 @@ ENV NODE_ENV=production \
     HTTP_ADDR=0.0.0.0:8082
 COPY --from=dependencies /app/node_modules node_modules
 COPY --from=build /app/dist dist
-# read at run time, two folders above the code that reads them: version, gRPC definition, migrations
+# files read at run time, two folders above the code: version, gRPC definition, migrations
 COPY package.json ./
 COPY proto proto
 COPY sql sql
 USER node
 EXPOSE 8081 8082
 
-# Live, not ready: some engines kill what is unhealthy, and an outage of the broker is no reason to.
+# Liveness, not readiness: some engines kill unhealthy containers, and a broker outage is no reason for that.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
   CMD ["node", "-e", "fetch('http://127.0.0.1:' + process.env.HTTP_ADDR.split(':').pop() + '/livez').then((_) => process.exit(_.ok ? 0 : 1), () => process.exit(1))"]
 
-# The exec form, and node itself: a shell or npm in between would get the SIGTERM instead of the program, and end
-# without waiting for what is in hand. Run it with an init (`docker run --init`): as process 1 node would ignore a
-# SIGTERM that comes before its handlers are there.
+# The exec form with node itself: a shell or npm in between would get the SIGTERM and end without waiting for the
+# program. Run it with an init (`docker run --init`): as process 1 node ignores a SIGTERM before its handlers exist.
 ENTRYPOINT ["node", "dist/bin/payments.js"]
 CMD ["serve"]

@@ -1,5 +1,5 @@
 {
-  description = "Payments: tools of development, and the whole saga on this machine";
+  description = "Payments: development tools, and the whole saga on this machine";
 
   inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
 
@@ -9,7 +9,7 @@
       forEachSystem = make: nixpkgs.lib.genAttrs systems (system: make nixpkgs.legacyPackages.${system});
 
       # The local stack takes its servers from PATH: postgres and initdb, redis-server, kafka-server-start.sh and
-      # kafka-storage.sh. setpriv (util-linux) ends them when the process that holds them is killed; Linux only.
+      # kafka-storage.sh. setpriv (util-linux) stops them when their holder is killed; Linux only.
       servers = pkgs: [ pkgs.postgresql_18 pkgs.redis pkgs.apacheKafka_4_1 ]
         ++ pkgs.lib.optional pkgs.stdenv.hostPlatform.isLinux pkgs.util-linux;
     in
@@ -26,7 +26,7 @@
           program = pkgs.lib.getExe (pkgs.writeShellApplication {
             name = "payments-start";
             runtimeInputs = [ pkgs.nodejs_24 ] ++ servers pkgs;
-            # npm installs and compiles in the checkout, which the Nix store's copy of it would not allow
+            # npm installs and compiles in the checkout, because the copy in the Nix store is read-only
             text = ''
               if [ ! -f scripts/ensure.mjs ]; then
                 echo "nix run: start it in the folder of the checkout" >&2

@@ -3,14 +3,14 @@ import type { Read } from "./Topics.js"
 import type { World } from "./World.js"
 import { historyFrom } from "./World.js"
 
-/** The outcome of a run is not what it has to be: the run has no figure. */
+/** A run with a wrong result, which has no figure. */
 export class CheckFailed extends Error {}
 
 const expect = (what: string, actual: number, expected: number) => {
   if (actual !== expected) throw new CheckFailed(`${what}: ${actual}, not ${expected}`)
 }
 
-/** One payment for each order from 1 to `orders`, and one event; what a template had before does not count. */
+/** Checks for one payment and one event of each order from 1 to `orders`, besides those of the template. */
 export const reserved = async (world: World, orders: number) => {
   const [row] = await world.query<Record<"payments" | "orders" | "events" | "told", string>>(
     `
@@ -27,7 +27,7 @@ export const reserved = async (world: World, orders: number) => {
   expect("orders with an event", Number(row!.told), orders)
 }
 
-/** Each of `orders` payments is settled, with one event that says so. */
+/** Checks that each of `orders` payments is settled and has one event with that status. */
 export const settled = async (world: World, orders: number) => {
   const [row] = await world.query<Record<"payments" | "events" | "told", string>>(`
     SELECT (SELECT count(*) FROM payment WHERE status = 'COMPLETED') AS payments,
@@ -39,7 +39,7 @@ export const settled = async (world: World, orders: number) => {
   expect("orders with an event", Number(row!.told), orders)
 }
 
-/** Every event is on the topic once, and those of an order stand in their order in one partition. */
+/** Checks that every event is on the topic once, and the events of an order in order in one partition. */
 export const published = (records: ReadonlyArray<Read>, orders: number, statuses: ReadonlyArray<string>) => {
   expect("records", records.length, orders * statuses.length)
   const keys = new Set<string>()
@@ -58,7 +58,7 @@ export const published = (records: ReadonlyArray<Read>, orders: number, statuses
   expect("orders on the topic", seen.size, orders)
 }
 
-/** Each of `orders` orders is on the topic once, with the status that `statusOf` says. */
+/** Checks that each of `orders` orders is on the topic once, with the status of `statusOf`. */
 export const once = (records: ReadonlyArray<Read>, statusOf: (order: number) => string, orders: number) => {
   expect("records", records.length, orders)
   const seen = new Set<string>()

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from "node:fs"
 import type { Servers } from "./Stack.js"
 import type { Running } from "./Subject.js"
 
-/** CPU that one item cost, in microseconds: of the subject, and of the servers meanwhile. NaN where nothing was counted. */
+/** CPU of one item in microseconds: of the subject, and of the servers meanwhile. NaN if not counted. */
 export interface Cost {
   readonly own: number
   readonly postgres: number
@@ -17,7 +17,7 @@ const tick = 10_000
 const childrenOf = (pid: number) =>
   readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ").filter((child) => child !== "").map(Number)
 
-/** Of a process and of all that it has started; NaN where there is no /proc. */
+/** CPU of a process and its children; NaN without /proc. */
 const ofTree = (pid: number, of: (pid: number) => number) => {
   const sum = (pid: number): number => {
     try {
@@ -33,7 +33,7 @@ const ofTree = (pid: number, of: (pid: number) => number) => {
 export const cpuOf = (pid: number) =>
   ofTree(pid, (pid) => {
     const fields = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /s, "").split(" ")
-    // of its own, then that of the children whose end it has seen
+    // its own, then that of its ended children
     return fields.slice(11, 15).reduce((total, ticks) => total + Number(ticks) * tick, 0)
   })
 
@@ -48,7 +48,7 @@ export const nanosOf = (pid: number) =>
       0
     ))
 
-/** Starts to count; answers how to end, saying how many items it was. */
+/** Starts counting. Returns a function that ends it for a number of items. */
 export const count = ({ pids }: Servers, running: Running) => {
   const read = () => [running.pid, pids.postgres, pids.kafka].map(cpuOf)
   const before = read()

@@ -8,7 +8,7 @@ import * as World from "./World.js"
 
 const history = { name: "after 10 M payments, 5 M events", template: "bench_history" } as const
 
-/** The rates with much behind and much before us, against those with little. */
+/** The rates with a large history and a large backlog, against those with small ones. */
 export const run = async (bench: Bench): Promise<Outcome> => {
   bench.say("growth  writing the history")
   await World.prepareHistory(bench.servers)

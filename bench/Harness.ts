@@ -9,7 +9,7 @@ import type { Topics } from "./Topics.js"
 import type { Template, World } from "./World.js"
 import * as Worlds from "./World.js"
 
-/** What a figure is measured with. */
+/** The context of a figure. */
 export interface Bench {
   readonly servers: Servers
   readonly topics: Topics
@@ -18,7 +18,7 @@ export interface Bench {
   readonly say: (line: string) => void
 }
 
-/** What one run measured: a rate, a time or a size, and what one item cost. */
+/** Result of one run: a rate, time or size, and the CPU of one item. */
 export interface Sample {
   readonly value: number
   readonly cost: Cost
@@ -26,19 +26,19 @@ export interface Sample {
 
 export const sample = (value: number, cost: Cost = uncounted): Sample => ({ value, cost })
 
-/** What came of a figure: rows for the table, and the targets. */
+/** Result of a figure: rows for the table, and the targets. */
 export interface Outcome {
   readonly rows: ReadonlyArray<Row>
   readonly verdicts: ReadonlyArray<Verdict>
 }
 
-/** One of those that are compared. */
+/** One of the compared cases. */
 export interface Case<A> {
   readonly name: string
   readonly measure: () => Promise<A>
 }
 
-/** Runs `use` in a world of its own. */
+/** Runs `use` in a new world. */
 export const inWorld = async <A>(
   { servers, topics }: Bench,
   use: (world: World) => Promise<A>,

@@ -9,10 +9,10 @@ import { atMost } from "./Table.js"
 import type { World } from "./World.js"
 import { administer } from "./World.js"
 
-/** Long enough for what happens once in half a minute, or in a minute. */
+/** Long enough for work that runs once in half a minute or a minute. */
 const seconds = 60
 
-/** Transactions of the database, told by another one: the question does not count itself. */
+/** Transactions of the database, read from another database, so that the query does not count itself. */
 const transactions = async ({ servers }: Bench, world: World) => {
   const [row] = await administer<{ readonly n: string }>(
     servers,
@@ -21,15 +21,15 @@ const transactions = async ({ servers }: Bench, world: World) => {
   return Number(row!.n)
 }
 
-/** CPU of a process that has nothing to do; tells how many queries a second it makes. */
+/** CPU and queries a second of an idle process. */
 const idle = (bench: Bench, subject: Subject, queries: Array<number>): Case<Sample> => ({
   name: subject.name,
   measure: () =>
     inWorld(bench, async (world) => {
       const running = await start(subject, world.env)
       try {
-        // what the start left behind is not idleness: connections that it alone needed are closed after ten seconds, and code
-        // that became hot is compiled, and garbage collected, for half a minute
+        // skips the end of the start: for ten seconds it closes its connections, for half a minute V8 compiles and collects
+        // garbage
         await sleep(40_000)
         const [cpu, before] = [nanosOf(running.pid), await transactions(bench, world)]
         await sleep(seconds * 1000)
@@ -41,7 +41,7 @@ const idle = (bench: Bench, subject: Subject, queries: Array<number>): Case<Samp
     })
 })
 
-/** Processes that are connected to everything, and have nothing to do, at the same time: once. */
+/** Idle, fully connected processes, measured at the same time, once. */
 export const run = async (bench: Bench): Promise<Outcome> => {
   const queries: Array<number> = []
   const cases = [idle(bench, ours(), queries), idle(bench, floor("Idle", "stock"), [])]

@@ -10,8 +10,8 @@ import { atLeast, atMost } from "./Table.js"
 import type { Template, World } from "./World.js"
 
 /**
- * Takes in `count` records that are all there when the clock starts: the subject is warm and stands still while they
- * are written. Ends with the last insert by the database's clock.
+ * Takes in `count` records that all exist when the clock starts: the warm subject is stopped while they are written. Ends
+ * with the last insert by the database's clock.
  */
 const ingest = async (bench: Bench, world: World, subject: Subject, warm: number, count: number): Promise<Sample> => {
   const before = await inserted(world)

@@ -13,10 +13,10 @@ import { reservation } from "./Topics.js"
 import type { World } from "./World.js"
 
 const seconds = 5
-/** Orders that go the same way before, as fast as may be: what the runtime compiles meanwhile is not counted. */
+/** Warm-up orders before the measurement, as fast as possible, so that compiling is not measured. */
 const warm = { calls: 10_000, records: 20_000 }
 
-/** Of one run, in milliseconds. */
+/** Results of one run, in milliseconds. */
 interface Latency {
   readonly p50: number
   readonly p99: number
@@ -38,7 +38,7 @@ const withAll = async <A>(subjects: ReadonlyArray<Subject>, world: World, use: (
   }
 }
 
-/** Follows topic `payment`; answers when each body was read. */
+/** Follows topic `payment`. Returns the time at which each body was read. */
 const readings = async (bench: Bench, world: World) => {
   const read = new Map<string, number>()
   let records = 0
@@ -64,7 +64,7 @@ const sinceInsert = async (world: World, read: ReadonlyMap<string, number>) => {
   return events.map(({ at, payload }) => (read.get(payload)! - at) / 1000)
 }
 
-/** Measures in turns. Answers the rows of each percentile, and what they have to be. */
+/** Measures in turns. Returns the rows of each percentile, and their targets. */
 const percentiles = async (bench: Bench, figure: string, cases: ReadonlyArray<Case<Latency>>) => {
   const all = await alternate(
     bench,
@@ -179,7 +179,7 @@ const afterRecord = async (bench: Bench, rate: number): Promise<Outcome> => {
   }
 }
 
-/** How long an event takes to its reader. */
+/** Time from an event to its reader. */
 export const run = async (bench: Bench): Promise<Outcome> => {
   const all = [await afterCommit(bench, 200), await afterRecord(bench, 100), await afterRecord(bench, 200)]
   return { rows: all.flatMap(({ rows }) => rows), verdicts: all.flatMap(({ verdicts }) => verdicts) }

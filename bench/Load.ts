@@ -5,7 +5,7 @@ import { promisify } from "node:util"
 
 const exec = promisify(execFile)
 
-/** What a load generator saw. Times in milliseconds. */
+/** Results of a load generator. Times in milliseconds. */
 export interface Load {
   readonly calls: number
   readonly ok: number
@@ -42,13 +42,13 @@ const go = (program: string): Generator => ({
     )
 })
 
-/** The last resort: another Node process costs several times as much of the machine. */
+/** The fallback: a Node process needs several times the CPU of the Go program. */
 const node: Generator = {
   name: "a Node process, because there is no Go to build bench/load: the figures are lower for all",
   run: (plan) => answer(process.execPath, ["--import", "tsx", "bench/NodeLoad.ts", JSON.stringify(plan)])
 }
 
-/** bench/load, built where there is Go; else a Node process. */
+/** The generator: bench/load if Go is installed, else a Node process. */
 export const generator = async (): Promise<Generator> => {
   const folder = resolve(".local/bench-tools")
   mkdirSync(folder, { recursive: true })

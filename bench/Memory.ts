@@ -6,7 +6,7 @@ import { inserted, isDrained } from "./Outbox.js"
 import { ours, start } from "./Subject.js"
 import { atMost, number } from "./Table.js"
 
-/** Resident memory of the whole program after 100,000 records and after a million, whose events are published. */
+/** Resident memory of the whole program after 100,000 and after a million records whose events are published. */
 export const run = async (bench: Bench): Promise<Outcome> => {
   const [runs] = await alternate({ ...bench, rounds: 1 }, "memory", [{
     name: "payments",

@@ -1,6 +1,6 @@
 const body = /^\{"idempotent_key":"([0-9a-f-]{36})","order_id":(\d+),"status":"([A-Z]+)"\}$/
 
-/** What the body of a payment event says; it must be exactly that of the contract. */
+/** Decodes the body of a payment event, which must have exactly the contract's form. */
 export const readOf = (value: string) => {
   const [, idempotentKey, order, status] = body.exec(value) ?? []
   if (idempotentKey === undefined) throw new Error(`no payment event: ${value}`)

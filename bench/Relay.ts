@@ -12,7 +12,7 @@ import type { Template, World } from "./World.js"
 
 const statuses = ["CREATED", "COMPLETED"]
 
-/** Two events for each of the orders from `first` on: all the first ones, then all the second ones. */
+/** Inserts two events for each order from `first` on: all first events, then all second ones. */
 const fill = async (world: World, first: number, orders: number) => {
   for (const status of statuses) {
     await world.query(
@@ -24,7 +24,7 @@ const fill = async (world: World, first: number, orders: number) => {
   }
 }
 
-/** A transaction that sees the database as it is now, for as long as it is open: nothing that changes is cleared away. */
+/** Opens a snapshot transaction, which keeps vacuum from removing dead rows. */
 const openTransaction = async (world: World) => {
   const client = new Pg.Client(world.env["DATABASE_URL"])
   await client.connect()
@@ -33,10 +33,10 @@ const openTransaction = async (world: World) => {
   return () => client.end()
 }
 
-/** What a backlog is drained beside. */
+/** What runs during the drain of a backlog. */
 type Beside = "nothing" | "an open transaction"
 
-/** Drains events that are all there when the clock starts; ends with the last mark, by the database's clock. */
+/** Drains events that all exist when the clock starts; ends with the last mark, by the database's clock. */
 const drain = async (
   bench: Bench,
   world: World,

@@ -14,8 +14,8 @@ const orders = 40_000
 const warm = 2_000
 
 /**
- * All of it at the same time in one process: reservations of new orders are taken in, payments that were there before are
- * settled by 128 callers, and the events of both are published. Ends with the last mark by the database's clock.
+ * One process does everything at the same time: it takes in reservations of new orders, settles existing payments for 128
+ * callers, and publishes the events of both. Ends with the last mark by the database's clock.
  */
 const together = (bench: Bench): Case<Sample> => ({
   name: "payments, all at once",
@@ -54,7 +54,7 @@ const together = (bench: Bench): Case<Sample> => ({
     })
 })
 
-/** Everything in one process, against its parts in processes of their own. An order has two events. */
+/** Everything in one process, against each part in a separate process. An order has two events. */
 export const run = async (bench: Bench): Promise<Outcome> => {
   const rows = await compare(bench, "saga", "events/s", [
     together(bench),

@@ -8,7 +8,7 @@ import { floor, ours, start } from "./Subject.js"
 import { atLeast, atMost } from "./Table.js"
 import type { World } from "./World.js"
 
-/** Payments of the orders from 1 to `count`, which wait to be settled. */
+/** Creates payments of the orders from 1 to `count`, to be settled. */
 export const fill = async (world: World, count: number) => {
   await world.query(
     `INSERT INTO payment (order_id, status, inventory_key)
@@ -23,12 +23,12 @@ export const allOk = (load: Load) => {
   if (load.ok !== load.calls) throw new Check.CheckFailed(`${load.calls - load.ok} of ${load.calls} calls failed`)
 }
 
-/** Calls that go before, of as many callers: what the runtime compiles meanwhile is not counted. */
+/** Warm-up calls before the measurement, from the same number of callers, so that compiling is not measured. */
 const warm = 3_000
 
 const nameOf = (callers: number) => `gRPC, ${callers === 1 ? "1 caller" : `${callers} callers`}`
 
-/** `UpdatePaymentStatus`, each call for an order of its own. Adds what the generator spent on a call. */
+/** Measures `UpdatePaymentStatus`, each call for another order. Also returns the generator's CPU a call. */
 const calls = (
   bench: Bench,
   generator: Array<number>,
@@ -57,7 +57,7 @@ const calls = (
     })
 })
 
-/** Calls a second, by how many callers there are. */
+/** Calls a second, by the number of callers. */
 export const run = async (bench: Bench): Promise<Outcome> => {
   const of = async (callers: number, counts: readonly [ours: number, batched: number, naive: number]) => {
     const name = nameOf(callers)
@@ -86,8 +86,8 @@ export const run = async (bench: Bench): Promise<Outcome> => {
 }
 
 /**
- * What stands above ours: a server of grpc-js that settles nothing, one by hand that commits together what waits together,
- * and the same with a fiber for each call.
+ * Upper bounds: a grpc-js server that settles nothing, a hand-written one with group commit, and the same with one fiber a
+ * call.
  */
 export const ceiling = async (bench: Bench): Promise<Outcome> => {
   const hand = (name: string, form: string): Subject => ({ ...floor("Ceiling", form), name })

@@ -4,7 +4,7 @@ import * as Pg from "pg"
 import * as Holder from "../src/local/Holder.js"
 import * as Stack from "../src/local/Stack.js"
 
-/** Where the servers of a bench are. */
+/** Addresses of the bench's servers. */
 export interface Servers {
   readonly databaseUrl: string
   readonly redisUrl: string
@@ -15,7 +15,7 @@ export interface Servers {
 
 const folder = ".local/bench"
 
-/** What must be on for a figure to mean anything. */
+/** Settings that must be on, or the figures mean nothing. */
 const durable = ["fsync", "synchronous_commit", "full_page_writes"]
 
 const checkDurability = async (databaseUrl: string) => {
@@ -28,7 +28,7 @@ const checkDurability = async (databaseUrl: string) => {
   await client.end()
 }
 
-/** Runs `use` with servers of its own, as durable as in production, whose data is deleted before and after. */
+/** Runs `use` with separate servers, as durable as in production. Deletes their data before and after. */
 export const withServers = async (say: (line: string) => void, use: (servers: Servers) => Promise<void>) => {
   const scope = Effect.runSync(Scope.make())
   const run = <A, E>(effect: Effect.Effect<A, E, NodeContext.NodeContext>) =>
@@ -62,7 +62,7 @@ export const withServers = async (say: (line: string) => void, use: (servers: Se
   } finally {
     await Effect.runPromise(Scope.close(scope, Exit.void))
     await reset()
-    // the work that was interrupted goes on otherwise, with nothing to work on
+    // otherwise the interrupted work goes on without servers
     if (code === 130) process.exit(code)
   }
 }

@@ -3,7 +3,7 @@ import { compare, inWorld, sample } from "./Harness.js"
 import { ours, start } from "./Subject.js"
 import { atMost } from "./Table.js"
 
-/** From the start of the process to /readyz, everything it needs being there. */
+/** From the start of the process to /readyz, with all servers running. */
 export const run = async (bench: Bench): Promise<Outcome> => {
   const rows = await compare(bench, "start", "s", [{
     name: "payments",

@@ -10,12 +10,12 @@ const root = fileURLToPath(new URL("..", import.meta.url))
 
 export type Environment = Readonly<Record<string, string>>
 
-/** A program that is measured, and how it is started. */
+/** A measured program, and how to start it. */
 export interface Subject {
   readonly name: string
   readonly args: ReadonlyArray<string>
   readonly env: Environment
-  /** How it tells that it works: by /readyz, or on its standard output. */
+  /** How it reports that it is ready: on /readyz or on standard output. */
   readonly tells: "readyz" | "ready"
 }
 
@@ -27,7 +27,7 @@ export const ours = (...parts: ReadonlyArray<string>): Subject => ({
   tells: "readyz"
 })
 
-/** The same with the other delivery. */
+/** The same with exactly-once delivery. */
 export const exactlyOnce = (...parts: ReadonlyArray<string>): Subject => ({
   ...ours(...parts),
   name: "payments, exactly-once",
@@ -42,14 +42,14 @@ export const floor = (file: string, form: string, env: Environment = {}): Subjec
   tells: "ready"
 })
 
-/** A subject that runs, and has what it needs. */
+/** A running, ready subject. */
 export interface Running {
   readonly pid: number
   /** `host:port`, of what serves gRPC. */
   readonly grpc: string
   /** Resident memory in MB. */
   readonly memory: () => number
-  /** Stands still until it may go on: what is prepared meanwhile is there at once. */
+  /** Stops it (`SIGSTOP`) until the returned function runs, to prepare work meanwhile. */
   readonly pause: () => void
   readonly resume: () => void
   readonly stop: () => Promise<void>
@@ -68,7 +68,7 @@ const memoryOf = (pid: number) => {
 const children = new Set<ChildProcess>()
 process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")))
 
-/** Starts a subject and waits until it works. */
+/** Starts a subject and waits until it is ready. */
 export const start = async (subject: Subject, env: Environment): Promise<Running> => {
   const [grpc, http] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`]
   const child = spawn(process.execPath, [...subject.args], {

@@ -1,6 +1,6 @@
 import type { Cost } from "./Cpu.js"
 
-/** What was measured of a subject. */
+/** The measurements of a subject. */
 export interface Row {
   readonly figure: string
   readonly subject: string
@@ -14,7 +14,7 @@ export interface Row {
   readonly failed: number
 }
 
-/** A target, and how it was met. */
+/** A target and the measured value. */
 export interface Verdict {
   readonly figure: string
   readonly target: string
@@ -52,7 +52,7 @@ const render = (header: ReadonlyArray<string>, lines: ReadonlyArray<ReadonlyArra
 const costOf = ({ kafka, own, postgres }: Cost) =>
   Number.isNaN(own) ? "" : [own, postgres, kafka].map(number).join(" · ")
 
-/** The rows as a table of Markdown. The ratio is that of the first row of a figure, which is ours, to the others. */
+/** The rows as a Markdown table. The ratio divides the first row of a figure, which is ours, by each other row. */
 export const measured = (rows: ReadonlyArray<Row>) =>
   render(
     ["figure", "subject", "median", "spread", "unit", "first / this", "CPU µs each: own · PostgreSQL · Kafka", "runs"],

@@ -5,7 +5,7 @@ import { nowMicros, until } from "./Clock.js"
 
 export const partitions = 4
 
-/** A record of topic `payment`, and when it was read. */
+/** A record of topic `payment`, and the time of its read. */
 export interface Read {
   readonly partition: number
   readonly key: string
@@ -52,7 +52,7 @@ export const connect = async (brokers: string) => {
 
   const send = (topic: string, value: string) => producer.send({ topic, messages: [{ value }] })
 
-  /** Tells every record of a topic from its first on, until it is ended. Ends joined: from then on none is late. */
+  /** Passes on every record of a topic from the first, until stopped. Returns when it has joined, so that none is late. */
   const follow = async (topic: string, tell: (record: Read) => void) => {
     const consumer = kafka.consumer({ groupId: `bench-${randomUUID()}`, maxWaitTimeInMs: 100 })
     const joined = new Promise<void>((resolve) => consumer.on(consumer.events.GROUP_JOIN, () => resolve()))
@@ -72,7 +72,7 @@ export const connect = async (brokers: string) => {
     return () => consumer.disconnect()
   }
 
-  /** All records of a topic, those of a partition in their order. */
+  /** All records of a topic, in the order of each partition. */
   const read = async (topic: string, count: number) => {
     const records: Array<Read> = []
     const end = await follow(topic, (record) => records.push(record))
@@ -81,7 +81,7 @@ export const connect = async (brokers: string) => {
     return records as ReadonlyArray<Read>
   }
 
-  /** How many records of a topic a group has committed. */
+  /** Number of records of a topic that a group has committed. */
   const committed = async (groupId: string, topic: string) => {
     const [found] = await admin.fetchOffsets({ groupId, topics: [topic] })
     return found!.partitions.reduce((sum, { offset }) => sum + Math.max(0, Number(offset)), 0)

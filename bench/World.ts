@@ -6,7 +6,7 @@ import type { Environment } from "./Subject.js"
 import { ours } from "./Subject.js"
 import type { Topics } from "./Topics.js"
 
-/** A database, topics and a group that one run has for itself. */
+/** A database, topics and a group for one run. */
 export interface World {
   readonly inventory: string
   readonly payment: string
@@ -33,10 +33,10 @@ export const administer = async <A extends object>(servers: Servers, statement: 
   }
 }
 
-/** Databases from which those of the worlds are copied. */
+/** Template databases, which the worlds copy. */
 export type Template = "bench_empty" | "bench_history"
 
-/** An empty database with our tables. */
+/** An empty migrated database. */
 export const prepare = async (servers: Servers) => {
   await administer(servers, "CREATE DATABASE bench_empty")
   const [program] = ours().args
@@ -45,10 +45,10 @@ export const prepare = async (servers: Servers) => {
   })
 }
 
-/** Orders from here on are history. */
+/** The first order id of the history. */
 export const historyFrom = 1_000_000_000
 
-/** Ten million settled payments and five million events that were sent, of orders that nobody asks for again. */
+/** Ten million settled payments and five million sent events, of orders that no call names again. */
 export const prepareHistory = async (servers: Servers) => {
   await administer(servers, "CREATE DATABASE bench_history TEMPLATE bench_empty")
   const history = { ...servers, databaseUrl: urlOf(servers, "bench_history") }
@@ -57,7 +57,7 @@ export const prepareHistory = async (servers: Servers) => {
   }
   await Promise.all([
     inTurn(
-      // indexes are made at once faster than row by row
+      // creating the indexes afterwards is faster than row by row
       "ALTER TABLE payment DROP CONSTRAINT payment_order_id_key, DROP CONSTRAINT payment_inventory_key_key",
       `INSERT INTO payment (order_id, status, inventory_key)
        SELECT ${historyFrom} + n, 'COMPLETED', gen_random_uuid() FROM generate_series(1, 10000000) AS n`,

@@ -1,6 +1,6 @@
-// Runs before the program and the tests: what package-lock.json names is installed, and dist/ is compiled from src/.
-// Says nothing when there is nothing to do; what it says goes to standard error, for the output may be read by a program.
-// Uses Node's own modules only, because it runs before anything is installed.
+// Runs before the program and the tests: installs the packages of package-lock.json, and compiles src/ to dist/.
+// Prints nothing when both are current. Prints to standard error, because a program may read standard output.
+// Uses only Node's own modules, because it runs before anything is installed.
 import { spawn } from "node:child_process"
 import { createHash } from "node:crypto"
 import { createWriteStream, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -12,7 +12,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const inRoot = (path) => join(root, path)
 const say = (line) => process.stderr.write(`${line}\n`)
 
-/** One line that says what stands in the way, and what to do. */
+/** A problem and its solution, in one line for the user. */
 class Obstacle extends Error {}
 
 const oldest = [20, 19]
@@ -32,14 +32,14 @@ const hashOf = (...paths) => {
   return hash.digest("hex")
 }
 
-/** Packages may hold programs for one kind of machine only. */
+/** Packages may contain programs for one platform only. */
 const platform = () => {
   if (process.platform !== "linux") return `${process.platform}-${process.arch}`
   process.report.excludeNetwork = true
   return `linux-${process.arch}-${process.report.getReport().header.glibcVersionRuntime ? "glibc" : "musl"}`
 }
 
-/** What npm has written down of what it installed; it is written last, so an interrupted npm leaves none. */
+/** npm's list of installed packages. npm writes it last, so an interrupted npm leaves none. */
 const installed = "node_modules/.package-lock.json"
 
 const steps = [
@@ -47,8 +47,8 @@ const steps = [
     name: "dependencies",
     doing: "installing",
     done: "installed",
-    // What is needed to compile and to run the local stack, whatever npm's own settings leave out. Nothing here needs an
-    // install script. The folder is named, or npm would look for a workspace above it.
+    // The flags override npm settings that would leave out packages which compiling and the local stack need. No package needs
+    // its install script. Without --prefix npm would look for a workspace above this folder.
     command: [
       "npm",
       "ci",
@@ -72,7 +72,7 @@ const steps = [
     ],
     wayOut: "Look at the lines above; npm needs its registry for this.",
     stamp: "node_modules/.ensured",
-    // npm's own list is in it: whatever npm has changed since is seen
+    // includes npm's own list, to notice later changes by npm
     state: () => existsSync(inRoot(installed)) ? `${platform()} ${hashOf("package-lock.json", installed)}` : "",
     isWhole: () =>
       Object.keys(JSON.parse(readFileSync(inRoot(installed), "utf8")).packages).every((path) => existsSync(inRoot(path)))
@@ -93,12 +93,12 @@ const isFresh = ({ isWhole, stamp, state }) => {
   try {
     return readFileSync(inRoot(stamp), "utf8") === state() && isWhole()
   } catch {
-    // what cannot be read is made again
+    // an unreadable stamp or list: run the step again
     return false
   }
 }
 
-/** Runs a command in the checkout with its output in a log. */
+/** Runs a command in the checkout, writes its output to a log file, and returns its exit code. */
 const run = ([command, ...args], log) =>
   new Promise((resolve) => {
     const output = createWriteStream(log)
@@ -114,7 +114,7 @@ const ensure = async (step) => {
   const log = inRoot(join(".local", `${step.name}.log`))
   const since = performance.now()
   rmSync(inRoot(step.stamp), { force: true })
-  // of what is compiled the state before: what changes meanwhile makes it run again
+  // a source file that changes during the build makes the build run again
   const before = step.state()
   if (process.stderr.isTTY) process.stderr.write(`${step.name.padEnd(14)}${step.doing} …`)
   const code = await run(step.command, log)
@@ -122,7 +122,7 @@ const ensure = async (step) => {
   const seconds = ((performance.now() - since) / 1000).toFixed(1)
   if (code !== 0) {
     say(readFileSync(log, "utf8").trimEnd())
-    throw new Obstacle(`${step.name}: ${step.doing} failed after ${seconds} s; all it said is in ${log}. ${step.wayOut}`)
+    throw new Obstacle(`${step.name}: ${step.doing} failed after ${seconds} s; the whole output is in ${log}. ${step.wayOut}`)
   }
   mkdirSync(dirname(inRoot(step.stamp)), { recursive: true })
   writeFileSync(inRoot(step.stamp), step.name === "build" ? before : step.state())
@@ -131,13 +131,13 @@ const ensure = async (step) => {
 
 const unwritable = new Set(["EACCES", "EPERM", "EROFS"])
 
-/** What is wrong, in one line if it is nobody's bug. */
-const told = (error) => {
+/** The error in one line, or with its stack if it is a bug. */
+const describe = (error) => {
   if (error instanceof Obstacle) return error.message
   if (unwritable.has(error.code)) {
     const stale = steps.filter((step) => !isFresh(step)).map(({ name }) => name).join(", ")
-    return `${stale}: not as the sources want it, and ${error.path} cannot be written (${error.code}). ` +
-      "Run npm start as the owner of this folder, or in a copy of it that you may write to."
+    return `${stale}: out of date, and ${error.path} cannot be written (${error.code}). ` +
+      "Run npm start as the owner of this folder, or in a copy that you may write to."
   }
   if (error.code === "ENOSPC" || error.code === "EDQUOT") return `${error.path ?? root}: the disk is full.`
   return error.stack
@@ -160,6 +160,6 @@ try {
     }
   }
 } catch (error) {
-  say(told(error))
+  say(describe(error))
   process.exit(1)
 }

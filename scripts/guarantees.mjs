@@ -1,5 +1,5 @@
 // Writes docs/guarantees.md, from test/proof/Promises.ts and src/drills/CrashPoint.ts: npx tsx scripts/guarantees.mjs
-// Exits 1 when a test that is named there does not exist. With --check nothing is written: exits 1 when it is not current.
+// Exits 1 when the page names a test that does not exist. With --check it writes nothing and exits 1 when the page is not current.
 import { existsSync, readFileSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath, pathToFileURL } from "node:url"
@@ -31,11 +31,11 @@ const testsOf = (tests) =>
 
 export const pageOf = (promises, crashPoints) => `# Guarantees
 
-The promises, how they are kept, and the tests that fail when one is broken. This page is generated from
-[test/proof/Promises.ts](../test/proof/Promises.ts) and [src/drills/CrashPoint.ts](../src/drills/CrashPoint.ts) by
-\`npx tsx scripts/guarantees.mjs\`; a test named here exists.
+The promises, how they are kept, and the tests that fail when one is broken. \`npx tsx scripts/guarantees.mjs\` makes this page from
+[test/proof/Promises.ts](../test/proof/Promises.ts) and [src/drills/CrashPoint.ts](../src/drills/CrashPoint.ts), and checks that every named
+test exists.
 
-The proofs break a running installation at its worst moments, under load, and let [the audit](#the-audit) decide:
+The proofs break a running installation at its worst moments, under load, and judge it with [the audit](#the-audit):
 
 \`\`\`sh
 npm run prove
@@ -53,7 +53,7 @@ ${
 
 ## Crash points
 
-The moments at which a crash does the most harm. A process can be made to kill itself at each of them.
+The moments at which a crash does the most harm. A drill kills a process at one of them.
 
 ${
   table(
@@ -64,19 +64,19 @@ ${
 
 ## A drill
 
-On an installation with real traffic, or beside a load of one's own:
+On an installation with real traffic, or under a load of your own:
 
-1. See to it that another instance runs, or that something starts this one again.
-2. Start one instance that is to die, at the third passage of a point for example:
+1. Make sure that another instance runs, or that something restarts this one.
+2. Start one instance that dies, for example when it passes a point for the third time:
 
    \`\`\`sh
    PAYMENTS_DRILLS_ALLOWED=true PAYMENTS_DRILL=relay-sent:3 payments serve
    \`\`\`
 
-   It says in its log that a drill is armed, and ends by SIGKILL: nothing is flushed, nothing is given back. Without
+   Its log says that a drill is armed. It ends by SIGKILL: it flushes nothing and gives nothing back. Without
    \`PAYMENTS_DRILLS_ALLOWED=true\` it does not start. \`payments drills\` lists the points.
-3. Take \`PAYMENTS_DRILL\` away before it is started again, or it dies again.
-4. Wait for the others to take over: partitions after \`KAFKA_SESSION_TIMEOUT\`, events after \`OUTBOX_LEASE\`.
+3. Unset \`PAYMENTS_DRILL\` before it starts again, or it dies again.
+4. Wait until the others have taken over: partitions after \`KAFKA_SESSION_TIMEOUT\`, events after \`OUTBOX_LEASE\`.
 5. Run the audit.
 
 ## The audit
@@ -85,17 +85,17 @@ On an installation with real traffic, or beside a load of one's own:
 payments audit --wait 2m
 \`\`\`
 
-reads the database and the topics of the installation that its environment names, changes nothing, and tells each
+reads the database and the topics that its environment names, changes nothing, and reports each
 broken promise with partition and offset. Exit code 0: nothing is lost, doubled or out of order. 1: something is. 5: a
-server did not answer. It may run beside the services; \`--wait\` lets it wait until all is consumed and published, and then
-what is not is a fault. \`--since 24h\` leaves out what is older, \`--json\` is for programs.
+server did not answer. It may run beside the services. With \`--wait\` it first waits until everything is consumed and published; what is
+unfinished after that time is a fault. \`--since 24h\` skips older records, \`--json\` is for programs.
 
-It keeps what it reads in temporary files (\`TMPDIR\`), about 260 bytes an order, and holds a 512th of it in memory: a
-million orders took 31 s of CPU and 340 MB of memory at the most, a hundred thousand 4 s and 300 MB, ten thousand 1.5 s
-and 170 MB. Below some ten thousand orders it writes no file.
+It stores facts in temporary files (\`TMPDIR\`), about 260 bytes an order, and holds a 512th of them in memory. A
+million orders took 31 s of CPU and at most 340 MB of memory, a hundred thousand 4 s and 300 MB, ten thousand 1.5 s
+and 170 MB. Below about ten thousand orders it writes no file.
 
-A resend (the same event, the same key) is counted and no fault: a crash between send and mark leaves one.
-\`--no-resends\` makes it one, for a time in which nothing has crashed.
+The audit counts resends (the same event with the same key) and does not call them faults: a crash between send and mark leaves one.
+\`--no-resends\` makes them faults, for a time without crashes.
 
 ## Chaos
 
@@ -104,11 +104,11 @@ npm run chaos -- --minutes 3 --seed 7
 npm run chaos -- --only "network: postgres,broker"
 \`\`\`
 
-breaks servers, network and services at random under load, and lets the audit judge. Its table tells after which faults
-records were sent again; a resend follows up to a lease later (5 s there), so sometimes after the next fault. With delivery at
-least once these may be followed by some: an instance that is killed, or frozen for longer than its lease, between the send and
-the mark; a database that is away for as long as the lease; a broker or a network that swallows the answer until the lease is
-over. Three runs of three minutes at a time on two cores (seeds 7, 11 and 42) had 11 resends after \`instance frozen\` and 10
+breaks servers, network and services at random under load, then runs the audit. Its table counts resends by the fault
+before them; a resend comes up to a lease (5 s there) after its cause, so sometimes after the next fault. With at-least-once delivery
+these faults cause resends: an instance that is killed, or frozen for longer than its lease, between the send and
+the mark; a database outage as long as the lease; a broker or a network that withholds the answer until the lease has
+expired. Three runs of three minutes each on two cores (seeds 7, 11 and 42) had 11 resends after \`instance frozen\` and 10
 after \`instance killed\`, of 81,991 records.
 `
 

@@ -1,11 +1,11 @@
-// A lock between processes that works on every file system: a folder that holds its owner's name is put in place by one
-// rename, which fails while a folder with anything in it is there.
+// A lock between processes that works on every file system: a folder with a file that names its owner. One rename puts it in
+// place; the rename fails while a folder that is not empty exists there.
 import { spawnSync } from "node:child_process"
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 
-/** What tells a process from another one that has its number later: when it started. Empty when there is none. */
+/** Start time of a process, which distinguishes it from a later process with the same number. Empty when there is none. */
 const startOf = (pid) => {
   try {
     const boot = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim()
@@ -17,13 +17,13 @@ const startOf = (pid) => {
   }
 }
 
-/** Who holds the lock: none when it is free. */
-const holder = (lock) => {
+/** The owner of the lock; undefined when it is free. */
+const ownerOf = (lock) => {
   try {
     const [pid, ...started] = readFileSync(join(lock, "holder"), "utf8").split(" ")
     return { pid: Number(pid), started: started.join(" ") }
   } catch (error) {
-    // ENOTDIR: a file, as earlier versions left one
+    // ENOTDIR: a file that an earlier version left
     if (error.code === "ENOENT" || error.code === "ENOTDIR") return undefined
     throw error
   }
@@ -31,8 +31,8 @@ const holder = (lock) => {
 
 const lives = ({ pid, started }) => started !== "" && startOf(pid) === started
 
-/** Takes the lock of a holder that died away. Another process may have done so meanwhile: its lock is put back. */
-const takeAway = (lock, mine) => {
+/** Removes the lock of a dead owner. If another process has replaced it meanwhile, puts that lock back. */
+const removeDead = (lock, mine) => {
   const away = `${mine}.dead`
   try {
     renameSync(lock, away)
@@ -40,51 +40,51 @@ const takeAway = (lock, mine) => {
     if (error.code === "ENOENT") return
     throw error
   }
-  const owner = holder(away)
+  const owner = ownerOf(away)
   if (owner !== undefined && lives(owner)) {
     try {
       renameSync(away, lock)
       return
     } catch (error) {
-      if (!held.has(error.code)) throw error
+      if (!taken.has(error.code)) throw error
     }
   }
   rmSync(away, { recursive: true, force: true })
 }
 
-/** How rename says that something is there. */
-const held = new Set(["ENOTEMPTY", "EEXIST", "EISDIR", "ENOTDIR"])
+/** Errors of a rename onto a folder that exists. */
+const taken = new Set(["ENOTEMPTY", "EEXIST", "EISDIR", "ENOTDIR"])
 
-/** Waits for the lock, and says for whom after a second. Answers how to give it back. Fails after ten minutes. */
+/** Waits for the lock, and after a second names its owner by `say`. Returns the function that releases it. Fails after ten minutes. */
 export const acquire = async (lock, say) => {
   const mine = `${lock}.${process.pid}`
   rmSync(mine, { recursive: true, force: true })
   mkdirSync(mine)
   writeFileSync(join(mine, "holder"), `${process.pid} ${startOf(process.pid)}`)
   const since = performance.now()
-  let told = false
+  let said = false
   try {
     for (;;) {
       try {
         renameSync(mine, lock)
         return () => {
-          if (holder(lock)?.pid === process.pid) rmSync(lock, { recursive: true, force: true })
+          if (ownerOf(lock)?.pid === process.pid) rmSync(lock, { recursive: true, force: true })
         }
       } catch (error) {
-        if (!held.has(error.code)) throw error
+        if (!taken.has(error.code)) throw error
       }
-      const owner = holder(lock)
+      const owner = ownerOf(lock)
       if (owner === undefined || !lives(owner)) {
-        takeAway(lock, mine)
+        removeDead(lock, mine)
         continue
       }
       const waited = performance.now() - since
       if (waited > 600_000) {
-        throw new Error(`process ${owner.pid} has held ${lock} for ten minutes: end it, or delete that folder`)
+        throw new Error(`process ${owner.pid} has locked ${lock} for ten minutes: end it, or delete that folder`)
       }
-      if (waited > 1_000 && !told) {
-        say(`waiting for process ${owner.pid}, which installs or compiles here`)
-        told = true
+      if (waited > 1_000 && !said) {
+        say(`waiting for process ${owner.pid}, which installs or compiles in this folder`)
+        said = true
       }
       await sleep(100)
     }

@@ -26,37 +26,37 @@ import {
   word
 } from "./infra/runtime/Setting.js"
 
-/** `point` or `point:n`. */
+/** Parses `point` or `point:n`; n defaults to 1. */
 const drill: Parse<{ readonly point: CrashPointName; readonly passage: number }> = (text) => {
   const [, point = "", passage = "1"] = /^([a-z-]+)(?::([1-9]\d{0,8}))?$/.exec(text) ?? []
   return Object.hasOwn(crashPoints, point)
     ? Either.right({ point: point as CrashPointName, passage: Number(passage) })
-    : Either.left("is not a crash point, or one and how often it is to be passed")
+    : Either.left("is neither a crash point nor <crash point>:<n>")
 }
 
 /** Every environment variable that the process reads. */
 export const settings = {
   databaseUrl: setting("DATABASE_URL", PostgresUrl.setting, {
-    about: "PostgreSQL, the truth: a URL as libpq reads it ([docs/postgresql.md](docs/postgresql.md)).",
+    about: "PostgreSQL URL (system of record), in the forms of libpq ([docs/postgresql.md](docs/postgresql.md)).",
     default: "postgres://payments:payments@localhost:54321/payments",
     show: PostgresUrl.show
   }),
   databasePoolSize: setting("DATABASE_POOL_SIZE", integer(2, 500), {
-    about: "Connections to PostgreSQL that one process opens at the most.",
+    about: "Maximum number of PostgreSQL connections of one process.",
     default: "10"
   }),
   redisUrl: setting("REDIS_URL", url("redis:", "rediss:"), {
-    about: "Redis, the shortcut for repeats.",
+    about: "Redis URL (cache of handled records).",
     default: "redis://localhost:6379",
     show: showUrl
   }),
   dedupeTtl: setting("DEDUPE_TTL", duration("1 second"), {
-    about: "How long a handled `idempotent_key` is remembered in Redis.",
+    about: "How long Redis remembers a handled `idempotent_key`.",
     default: "7d",
     show: showDuration
   }),
   kafkaBrokers: setting("KAFKA_BROKERS", brokers, {
-    about: "Kafka, comma-separated.",
+    about: "Kafka brokers, comma-separated.",
     default: "localhost:9095",
     example: "kafka-1:9092,kafka-2:9092"
   }),
@@ -65,43 +65,42 @@ export const settings = {
     default: "payments"
   }),
   kafkaSessionTimeout: setting("KAFKA_SESSION_TIMEOUT", duration("6 seconds"), {
-    about: "How long the group waits for a consumer that is not heard from before others get its partitions.",
+    about: "How long a silent consumer keeps its partitions before the group assigns them to others.",
     default: "15s",
     show: showDuration
   }),
   kafkaClientId: setting("KAFKA_CLIENT_ID", text, {
-    about: "Name under which the brokers see this process.",
+    about: "Client id of this process at the brokers.",
     default: "payments"
   }),
   kafkaCreateTopics: setting("KAFKA_CREATE_TOPICS", flag, {
-    about: "Create missing topics (4 partitions), at start and when one is deleted later. `false`: wait for them.",
+    about: "Create missing topics (4 partitions), at start and later. `false`: wait for them.",
     default: "true"
   }),
-  inventoryTopic: setting("INVENTORY_TOPIC", text, { about: "Topic read.", default: "inventory" }),
+  inventoryTopic: setting("INVENTORY_TOPIC", text, { about: "Topic that the consumer reads.", default: "inventory" }),
   inventoryDlqTopic: setting("INVENTORY_DLQ_TOPIC", text, {
-    about: "Topic for inventory records that cannot be decoded.",
+    about: "Dead-letter topic of inventory records that cannot be decoded.",
     default: "inventory.dlq"
   }),
   inventoryAcceptStatuses: setting("INVENTORY_ACCEPT_STATUSES", list, {
-    about: "Inventory statuses that create a payment. Beside the Go Products service: `COMPLETED,CREATED`.",
+    about: "Inventory statuses that create a payment. With the Go Products service: `COMPLETED,CREATED`.",
     default: "COMPLETED",
     example: "COMPLETED,CREATED"
   }),
-  paymentTopic: setting("PAYMENT_TOPIC", text, { about: "Topic written.", default: "payment" }),
+  paymentTopic: setting("PAYMENT_TOPIC", text, { about: "Topic that the relay writes.", default: "payment" }),
   grpcAddr: setting("GRPC_ADDR", address, {
-    about: "Where the gRPC server listens, and where `pay`, `refuse` and `payment` call.",
+    about: "Address of the gRPC server, for `serve` to listen on and for `pay`, `refuse` and `payment` to call.",
     default: "127.0.0.1:8081",
     example: "0.0.0.0:8081",
     show: showAddress
   }),
   grpcUseProxy: setting("GRPC_USE_PROXY", flag, {
-    about:
-      "Whether `pay`, `refuse` and `payment` may call through the proxy that the environment names. Never to this machine.",
+    about: "Let `pay`, `refuse` and `payment` call other machines through the proxy of the environment.",
     default: "false",
     example: "true"
   }),
   httpAddr: setting("HTTP_ADDR", address, {
-    about: "Where operations HTTP listens (`/livez`, `/readyz`, `/metrics`).",
+    about: "Address of operations HTTP (`/livez`, `/readyz`, `/metrics`).",
     default: "127.0.0.1:8082",
     example: "0.0.0.0:8082",
     show: showAddress
@@ -111,50 +110,51 @@ export const settings = {
     default: "true"
   }),
   outboxDelivery: setting("OUTBOX_DELIVERY", oneOf("at-least-once", "exactly-once"), {
-    about: "Delivery to topic `payment`. `exactly-once`: for consumers that read what is committed, whatever crashes.",
+    about:
+      "Delivery to topic `payment`. `exactly-once` is for consumers that read committed records ([docs/exactly-once.md](docs/exactly-once.md)).",
     default: "at-least-once",
     example: "exactly-once"
   }),
   outboxBatchSize: setting("OUTBOX_BATCH_SIZE", integer(1, 10_000), {
-    about: "Events that one claim takes at the most; four times as many with `exactly-once`.",
+    about: "Maximum number of events in one claim; four times as many with `exactly-once`.",
     default: "500"
   }),
   outboxPollInterval: setting("OUTBOX_POLL_INTERVAL", duration("10 millis"), {
-    about: "How often an idle relay looks for events that nobody announced.",
+    about: "How often an idle relay looks for events without a wake-up.",
     default: "2s",
     show: showDuration
   }),
   outboxLease: setting("OUTBOX_LEASE", duration("1 second"), {
-    about: "How long a claim holds its events without renewal.",
+    about: "Lease of claimed events; a working relay renews it.",
     default: "30s",
     show: showDuration
   }),
   outboxMaxAttempts: setting("OUTBOX_MAX_ATTEMPTS", integer(1, 1_000), {
-    about: "Refusals by the broker after which an event is `DEAD`. Outages do not count.",
+    about: "Number of refusals by the broker after which an event is `DEAD`. Outages do not count.",
     default: "10"
   }),
   outboxRetention: setting("OUTBOX_RETENTION", duration("1 second"), {
-    about: "How long `DONE` events are kept.",
+    about: "How long `DONE` events stay in the table.",
     default: "7d",
     show: showDuration
   }),
   shutdownTimeout: setting("SHUTDOWN_TIMEOUT", duration("1 second"), {
-    about: "Limit of a graceful stop, in all.",
+    about: "Time limit of a graceful stop.",
     default: "20s",
     show: showDuration
   }),
   logLevel: setting("LOG_LEVEL", word("Trace", "Debug", "Info", "Warning", "Error", "Fatal", "None"), {
-    about: "Least severe message that is logged: `Trace`, `Debug`, `Info`, `Warning`, `Error`, `Fatal` or `None`.",
+    about: "Lowest severity that is logged: `Trace`, `Debug`, `Info`, `Warning`, `Error`, `Fatal` or `None`.",
     default: "Info"
   }),
   otelEndpoint: setting("OTEL_EXPORTER_OTLP_ENDPOINT", optional(url("http:", "https:")), {
-    about: "OTLP/HTTP collector of traces, metrics and logs. Empty: nothing is exported.",
+    about: "OTLP/HTTP collector of traces, metrics and logs. Empty: no export.",
     default: "",
     example: "http://localhost:4318",
     show: showOptional(showUrl)
   }),
   otelHeaders: setting("OTEL_EXPORTER_OTLP_HEADERS", optional(pairs), {
-    about: "Headers for the collector: `key=value`, comma-separated, the values percent-encoded.",
+    about: "Headers for the collector: `key=value`, comma-separated, values percent-encoded.",
     default: "",
     example: "authorization=Bearer%20token",
     show: showOptional(String)
@@ -164,19 +164,20 @@ export const settings = {
     default: "payments"
   }),
   otelResourceAttributes: setting("OTEL_RESOURCE_ATTRIBUTES", optional(pairs), {
-    about: "More about this process for the collector: `key=value`, comma-separated, the values percent-encoded.",
+    about: "Resource attributes of this process: `key=value`, comma-separated, values percent-encoded.",
     default: "",
     example: "deployment.environment=staging",
     show: showOptional((attributes) => Object.keys(Redacted.value(attributes)).join(","))
   }),
   drill: setting("PAYMENTS_DRILL", optional(drill), {
-    about: "Rehearsal: this process kills itself the n-th time it passes a crash point (`payments drills` lists them).",
+    about:
+      "Drill: the process kills itself when it passes a crash point for the n-th time (`payments drills` lists the points).",
     default: "",
     example: "relay-sent:3",
     show: showOptional(({ passage, point }) => `${point}:${passage}`)
   }),
   drillsAllowed: setting("PAYMENTS_DRILLS_ALLOWED", flag, {
-    about: "Whether `PAYMENTS_DRILL` may be set here.",
+    about: "Allow `PAYMENTS_DRILL`.",
     default: "false"
   }),
   localPostgresPort: setting("LOCAL_POSTGRES_PORT", port, {
@@ -196,12 +197,12 @@ export type Settings = typeof settings
 /** The values of all settings. */
 export type Config = Values<Settings>
 
-/** The values of some of them: who takes these has nothing to do with the others. */
+/** The values of some settings: a function that takes these depends on no others. */
 export type ConfigOf<K extends keyof Settings> = Pick<Config, K>
 
 /**
- * Reads these settings from the environment, and no other: what is wrong with a setting that a command does not use is no
- * fault of the command. Fails with every problem of those together.
+ * Reads these settings from the environment and no others, so that a command fails only for the settings that it uses.
+ * Fails with `ConfigProblems`, which lists the problems of all of them.
  */
 export const readSettings = <K extends keyof Settings>(...names: ReadonlyArray<K>) =>
   load(Object.fromEntries(names.map((name): [string, Setting<any>] => [name, settings[name]]))) as Effect.Effect<

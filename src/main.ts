@@ -44,7 +44,7 @@ const { version } = JSON.parse(readFileSync(Paths.packageJson, "utf8")) as { rea
 
 const parsed = Command.run(payments, { name: "payments", version })
 
-/** The library's own help has escapes and filler in it, and its line of the usage lacks the program's name. */
+/** Answers help itself: the library's help has escapes and filler, and its usage line lacks the program's name. */
 const cli = Effect.suspend(() =>
   Option.match(Help.wish(payments, commands, args), {
     onNone: () => parsed(process.argv),
@@ -55,7 +55,7 @@ const cli = Effect.suspend(() =>
   })
 )
 
-/** Results go to standard output, the log to standard error: lines of JSON, or for a person at a terminal. */
+/** The log goes to standard error: pretty at a terminal, otherwise lines of JSON. Results go to standard output. */
 const logger = Logger.replace(
   Logger.defaultLogger,
   process.stderr.isTTY
@@ -63,22 +63,22 @@ const logger = Logger.replace(
     : Logger.map(Logger.jsonLogger, StandardStreams.log)
 )
 
-/** A failure is one line for whoever started us; a bug is told whole, in the log. */
+/** Prints a failure as one line. Logs a bug with its whole cause. */
 const report = (cause: Cause.Cause<unknown>) =>
   Option.match(Failure.of(cause), {
     onNone: () => Cause.isInterruptedOnly(cause) ? Effect.void : Effect.logFatal("bug", cause),
     onSome: (failure) => StandardStreams.tell(Failure.text(failure, args.includes("--json")))
   })
 
-/** Runs until a signal tells it to end: that is its regular end. */
+/** True for a command whose regular end is a signal. */
 const runsUntilStopped = /^(serve|start|watch|local up)\b/.test(args.join(" "))
 
-/** The signal that stopped us. */
+/** The first signal that this process received. */
 let stopped: "SIGINT" | "SIGTERM" | "SIGHUP" | undefined
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   process.once(signal, () => (stopped ??= signal))
 }
-// a terminal that is closed stops us as well; a second signal ends the process at once
+// a closed terminal also stops the process; a second signal ends it at once
 process.once("SIGHUP", () => process.emit("SIGTERM"))
 
 const exitCode = Exit.match({
@@ -93,7 +93,7 @@ cli.pipe(
   Effect.tapErrorCause(report),
   StandardStreams.withConsole,
   Effect.withScheduler(Garbage.scheduler),
-  // counters of every fiber, which say nothing of payments
+  // counters of every fiber, which nothing here uses
   Effect.withRuntimeFlagsPatch(RuntimeFlagsPatch.disable(RuntimeFlags.RuntimeMetrics)),
   Effect.provide(Layer.mergeAll(NodeContext.layer, CliConfig.layer({ showBuiltIns: false }), logger)),
   NodeRuntime.runMain({

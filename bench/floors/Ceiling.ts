@@ -21,7 +21,7 @@ interface Call {
 const waiting: Array<Call> = []
 let underWay = 0
 
-/** Commits what waits in one statement, two at a time. It serves the calls of the bench alone: all of payments that wait. */
+/** Commits waiting calls in one statement, two at a time. It handles only the bench's calls, all for CREATED payments. */
 const commit = () => {
   if (underWay === 2 || waiting.length === 0) return
   const group = waiting.splice(0)
@@ -69,7 +69,7 @@ const forms: Record<string, (call: Request, callback: Grpc.sendUnaryData<object>
       status: status ? "COMPLETED" : "FAILED",
       answer: (error) => callback(error, {})
     }),
-  /** The same, each call in a fiber that does nothing but wait. */
+  /** The same, with one waiting fiber a call. */
   fibers: (call, callback) => {
     const fiber = Effect.runFork(
       Effect.async<Partial<Grpc.ServiceError> | null>((resume) =>

@@ -1,6 +1,6 @@
 import { Kafka, logLevel } from "kafkajs"
 
-// a consumer and a producer as the library makes them, with nothing to do
+// an idle consumer and producer of the unpatched library
 const env = process.env as Record<string, string>
 const kafka = new Kafka({ brokers: env["KAFKA_BROKERS"]!.split(","), logLevel: logLevel.NOTHING })
 const consumer = kafka.consumer({ groupId: env["KAFKA_GROUP_ID"]! })

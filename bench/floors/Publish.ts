@@ -2,7 +2,7 @@ import { Kafka, logLevel, Partitioners } from "kafkajs"
 import { randomUUID } from "node:crypto"
 import * as Pg from "pg"
 
-// a bare commit and a bare send, WARM of them as fast as may be, then COUNT at RATE a second: what nobody can be below
+// a bare commit and a bare send: WARM of them as fast as possible, then COUNT at RATE a second; the lower bound
 const env = process.env as Record<string, string>
 const topic = env["PAYMENT_TOPIC"]!
 const pool = new Pg.Pool({ connectionString: env["DATABASE_URL"]!, max: 10 })

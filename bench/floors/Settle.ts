@@ -41,7 +41,7 @@ const naive = async (order: string, status: string) => {
   }
 }
 
-/** One call, one statement, which is prepared once on each connection. */
+/** One call, one statement, prepared once a connection. */
 const batched = async (order: string, status: string) => {
   const { rows: [row] } = await pool.query<{ readonly status: string }>({
     name: "settle",

@@ -6,7 +6,7 @@ const recordAt = ({ offset, partition }: TopicRecord) => ({ at: { topic: "paymen
 
 const isTerminal = (status: PaymentStatus | undefined) => status === "COMPLETED" || status === "FAILED"
 
-/** A record and the event that it is of. The row may be gone; then the record alone says which transition it is. */
+/** A record and its event. The event row may be deleted already; then the record alone states the transition. */
 interface Sent {
   readonly record: TopicRecord
   readonly row: EventRow | undefined
@@ -15,19 +15,19 @@ interface Sent {
 
 type Add = (kind: Kind, detail: string, where?: Partial<Finding>) => void
 
-/** Without its payment, the rest of an order says little: one finding tells where to begin. */
+/** Judges an order without a payment: one finding, at the record or event where an operator would start. */
 const judgeStray = ({ accepted, events, records }: OrderFacts, add: Add) => {
   const open = accepted.filter(({ keyTaken }) => !keyTaken)
   const lost = open.find(({ read }) => read)
-  const at = (place: typeof open[number]) =>
-    ({ at: { topic: "inventory", partition: place.partition, offset: place.offset } }) as const
+  const at = ({ offset, partition }: typeof open[number]) =>
+    ({ at: { topic: "inventory", partition, offset } }) as const
   if (lost !== undefined) return add("lost-record", "no payment", at(lost))
   if (events.length > 0) return add("unknown-event", "no payment of this order", { eventId: events[0]!.id })
   for (const record of records) add("unknown-record", "no payment of this order", recordAt(record))
   if (open.length > 0) add("unread", "not consumed yet", at(open[0]!))
 }
 
-/** Why the bytes of a record are not those of its event. */
+/** How a record differs from its event; undefined when it does not. */
 const difference = ({ of, record, row }: Sent): string | undefined => {
   if (record.says !== of) return `says ${record.says ?? "nothing that can be read"}, its event ${of}`
   if (row?.adopted === true) return undefined
@@ -35,7 +35,7 @@ const difference = ({ of, record, row }: Sent): string | undefined => {
   return record.keyed || row === undefined ? undefined : "the record key is not the order id"
 }
 
-/** What the topic says, in its order: comes after its event, once, and CREATED first. */
+/** Judges the records of an order as a sequence: one partition, no repeats, CREATED first. */
 const judgeSequence = (sent: ReadonlyArray<Sent>, add: Add) => {
   const seen = new Set<KeyDigest>()
   let partition: number | undefined
@@ -54,7 +54,7 @@ const judgeSequence = (sent: ReadonlyArray<Sent>, add: Add) => {
   }
 }
 
-/** COMPLETED or FAILED, not both, and as the payment says. True when it is so. */
+/** Adds a finding when records or events contradict the payment's terminal status. Returns true when they agree. */
 const judgeResult = (
   payment: PaymentRow,
   events: ReadonlyArray<EventRow>,
@@ -74,8 +74,8 @@ const judgeResult = (
 }
 
 /**
- * Judges one order by all that is known of it. One fault is one finding, at the place where an operator would look
- * first: what follows from it is not told again.
+ * Judges one order by all its facts. Each fault is one finding, at the record or event where an operator would look first; its
+ * consequences are no findings of their own.
  */
 export const judge = (order: OrderFacts, horizon: Horizon): ReadonlyArray<Finding> => {
   const findings: Array<Finding> = []
@@ -90,7 +90,7 @@ export const judge = (order: OrderFacts, horizon: Horizon): ReadonlyArray<Findin
   const onTopic = new Set(records.map(({ key }) => key))
   const keyGone = new Map<PaymentStatus, KeyDigest>()
   const sent: Array<Sent> = []
-  // each may be the record of an event that is not found otherwise
+  // number of unreadable records: each may belong to an event whose record is missing
   let illegible = 0
 
   for (const record of records) {

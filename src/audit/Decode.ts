@@ -19,12 +19,12 @@ export const digest = (key: string): KeyDigest => {
   return (b & 0x1fffff) * 0x1_0000_0000 + (a >>> 0)
 }
 
-/** What the body of a payment event says. */
+/** A decoded body of a payment event. */
 export interface Body {
   readonly orderId: bigint
   readonly key: KeyDigest
   readonly says: PaymentStatus
-  /** The three fields in their order and nothing more, byte for byte. */
+  /** True when the body has exactly the three fields, in their order, byte for byte. */
   readonly exact: boolean
 }
 
@@ -33,13 +33,13 @@ const canonical =
 const statuses: ReadonlySet<string> = new Set<PaymentStatus>(["CREATED", "COMPLETED", "FAILED"])
 const limit = 9223372036854775807n
 
-/** Reads what is written in another way too, as the readers of the topic do. None when it is no payment event. */
+/** Decodes a payment event, also in another JSON form, as readers of the topic do. Undefined when it is none. */
 export const payment = (value: Buffer | null): Body | undefined => {
   const [, key, order, status] = canonical.exec(value?.toString() ?? "") ?? []
   if (key !== undefined && statuses.has(status!) && BigInt(order!) <= limit) {
     return { orderId: BigInt(order!), key: digest(key), says: status as PaymentStatus, exact: true }
   }
-  // an inventory event has the same three fields
+  // a payment event has the three fields of an inventory event
   const lenient = InventoryEvent.decode(value)
   return Either.isRight(lenient) && statuses.has(lenient.right.status)
     ? {
@@ -51,7 +51,7 @@ export const payment = (value: Buffer | null): Body | undefined => {
     : undefined
 }
 
-/** The order id that a record key is; none when it is something else. */
+/** The order id in a record key; undefined when the key is something else. */
 export const orderOf = (key: Buffer | null): bigint | undefined => {
   const text = key?.toString() ?? ""
   return /^[1-9]\d{0,18}$/.test(text) && BigInt(text) <= limit ? BigInt(text) : undefined

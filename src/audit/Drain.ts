@@ -12,16 +12,16 @@ export interface DrainOptions {
   readonly groupId: string
 }
 
-/** A lag this small is looked at: control records at the end of a partition are never committed over. */
-const worthALook = 100
+/** A lag up to this many offsets is scanned, because it may consist of control records, over which no group commits. */
+const scannedLag = 100
 
-/** Records that the group has still to read. */
+/** Number of records that the group has not committed yet. */
 const lag = Effect.fnUntraced(function*({ groupId, inventoryTopic, kafka }: DrainOptions) {
   const committed = yield* KafkaOffsets.committed(kafka, inventoryTopic, groupId)
   const open = (yield* KafkaOffsets.spans(kafka, inventoryTopic, undefined))
     .map((span) => ({ ...span, start: Math.max(span.start, committed.get(span.partition) ?? 0) }))
   const offsets = open.reduce((sum, { end, start }) => sum + Math.max(0, end - start), 0)
-  if (offsets === 0 || offsets > worthALook) return offsets
+  if (offsets === 0 || offsets > scannedLag) return offsets
   let records = 0
   yield* KafkaScan.scan(kafka, inventoryTopic, open, (_, { length }) => Effect.sync(() => void (records += length)))
   return records
@@ -35,9 +35,9 @@ const waiting = Effect.gen(function*() {
   return row!.waits
 })
 
-/** Waits until nothing is to be consumed and nothing to be published. False when that took longer than `limit`. */
+/** Waits until everything is consumed and published. Returns false when that takes longer than `limit`. */
 export const wait = Effect.fn("Audit.drain")(function*(options: DrainOptions, limit: Duration.Duration) {
-  // the consumer first: what it reads goes to the outbox
+  // lag before outbox, because consuming writes events
   const busy = Effect.flatMap(lag(options), (records) => records > 0 ? Effect.succeed(true) : waiting)
   const ended = yield* busy.pipe(
     Effect.repeat({ schedule: Schedule.spaced("500 millis"), while: (busy) => busy }),

@@ -1,23 +1,23 @@
 import type { PaymentStatus } from "../domain/Payment.js"
 
-/** An idempotency key, as far as it is remembered: 53 bits of its digest. Equal keys have equal ones. */
+/** 53 bits of the digest of an idempotency key. Equal keys have equal digests. */
 export type KeyDigest = number
 
-/** Seconds of the epoch, whole. */
+/** Whole seconds of the epoch. */
 export type Seconds = number
 
-/** Where a record stands on its topic. */
-export interface Place {
+/** Position of a record on its topic. */
+export interface Position {
   readonly partition: number
   readonly offset: number
 }
 
 /** An inventory record with a status that creates a payment. */
-export interface AcceptedRecord extends Place {
+export interface AcceptedRecord extends Position {
   readonly key: KeyDigest
-  /** Before the offset that the consumer group had committed. */
+  /** True when the committed offset of the consumer group is behind it. */
   readonly read: boolean
-  /** The payment of another order has its idempotency key: no payment was to be created. */
+  /** True when the payment of another order has its idempotency key, so that it creates no payment. */
   readonly keyTaken: boolean
 }
 
@@ -34,27 +34,27 @@ export interface EventRow {
   readonly state: EventState
   readonly createdAt: Seconds
   readonly key: KeyDigest
-  /** The transition; none when the payload cannot be read. */
+  /** The status in the payload; undefined when the payload cannot be read. */
   readonly says: PaymentStatus | undefined
-  /** The payload is, byte for byte, what a record has to be. */
+  /** True when the payload has the exact form of a record, byte for byte. */
   readonly exact: boolean
-  /** Came from the service before this one: how its record looked is not known. */
+  /** True for an event of the Go service: the exact form of its record is unknown. */
   readonly adopted: boolean
-  /** `DONE` before the end of the topic was read, and meant for that topic: its record has to be there. */
+  /** True when it was `DONE` before the end of its topic was read, so its record must be on the topic. */
   readonly due: boolean
 }
 
 /** A record of topic `payment`. */
-export interface TopicRecord extends Place {
+export interface TopicRecord extends Position {
   readonly at: Seconds
   readonly key: KeyDigest
   readonly says: PaymentStatus | undefined
   readonly exact: boolean
-  /** The record key is the order id in decimal. */
+  /** True when the record key is the order id in decimal. */
   readonly keyed: boolean
 }
 
-/** All that is known of one order. Events by id, records by partition and offset. */
+/** All facts of one order. Events are sorted by id, records by partition and offset. */
 export interface OrderFacts {
   readonly orderId: bigint
   readonly accepted: ReadonlyArray<AcceptedRecord>
@@ -63,10 +63,10 @@ export interface OrderFacts {
   readonly records: ReadonlyArray<TopicRecord>
 }
 
-/** How far the sources reach back. */
+/** How far back topic and table reach. */
 export interface Horizon {
-  /** What was sent at this time or later is still on topic `payment`, and was read. */
+  /** Topic `payment` still has all records that were sent at this time or later. */
   readonly topicFrom: Seconds
-  /** Events that were `DONE` before this time may have been deleted. */
+  /** The pruner may have deleted events that were `DONE` before this time. */
   readonly prunedBefore: Seconds
 }

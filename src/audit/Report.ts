@@ -3,20 +3,20 @@ import { kinds } from "./Finding.js"
 import type { Audited } from "./Run.js"
 
 export interface Strictness {
-  /** A resend is a fault. */
+  /** Resends are faults. */
   readonly noResends: boolean
-  /** What is not finished is a fault: it was waited for. */
+  /** Unfinished work is a fault, because the audit has waited for it. */
   readonly waited: boolean
 }
 
-/** The names that the installation gives to the topics. */
+/** The topic names of the installation. */
 export type TopicNames = Readonly<Record<"inventory" | "payment", string>>
 
 const isFault = (kind: Kind, { noResends, waited }: Strictness) =>
   kinds[kind].level === "fault" || (noResends && kind === "resend") ||
   (waited && (kind === "waiting" || kind === "unread"))
 
-/** What is wrong, in a line; nothing when all promises are kept. */
+/** The faults in one line; undefined when there are none. */
 export const verdict = (audited: Audited, strictness: Strictness): string | undefined => {
   const wrong = audited.found.filter(({ kind }) => isFault(kind, strictness))
     .map(({ count, kind }) => `${count} ${kind}`)
@@ -27,11 +27,11 @@ export const verdict = (audited: Audited, strictness: Strictness): string | unde
 const where = ({ at, eventId, orderId }: Finding, names: TopicNames) =>
   [
     ...(orderId === undefined ? [] : [`order ${orderId}`]),
-    ...(at === undefined ? [] : [`${names[at.topic]}/${at.partition} at ${at.offset}`]),
+    ...(at === undefined ? [] : [`${names[at.topic]}/${at.partition}@${at.offset}`]),
     ...(eventId === undefined ? [] : [`event ${eventId}`])
   ].join(", ")
 
-/** For people: what was read, what was found, and the verdict as the last line. */
+/** The report for people: counts, findings, and the verdict as the last line. */
 export const text = (audited: Audited, strictness: Strictness, names: TopicNames): string => {
   const { deadLetters, inventory, oldestWaiting, tables } = audited
   const age = tables.WAIT === 0 ? "" : ` (the oldest for ${Math.round(oldestWaiting)} s)`
@@ -68,7 +68,7 @@ export const text = (audited: Audited, strictness: Strictness, names: TopicNames
   ].join("\n")
 }
 
-/** For programs: a document for each example, and the counts as the last one. */
+/** The report for programs: one document an example, and the counts as the last one. */
 export const documents = (
   audited: Audited,
   strictness: Strictness,

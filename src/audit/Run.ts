@@ -5,7 +5,7 @@ import * as KafkaOffsets from "../infra/kafka/KafkaOffsets.js"
 import { judge } from "./Audit.js"
 import * as Drain from "./Drain.js"
 import type { Horizon } from "./Facts.js"
-import * as Ledger from "./Ledger.js"
+import * as FactStore from "./FactStore.js"
 import * as Tables from "./Tables.js"
 import type { Tallied } from "./Tally.js"
 import * as Tally from "./Tally.js"
@@ -19,36 +19,36 @@ export interface AuditOptions {
   readonly paymentTopic: string
   readonly acceptStatuses: ReadonlyArray<string>
   readonly retention: Duration.Duration
-  /** Milliseconds of the epoch: earlier records are not read. */
+  /** Milliseconds of the epoch; earlier records are not read. */
   readonly since: Option.Option<number>
-  /** How long to wait first for everything to be consumed and published. */
+  /** Time limit for first waiting until everything is consumed and published. */
   readonly wait: Option.Option<Duration.Duration>
-  /** Examples of each kind that are kept. */
+  /** Maximum number of examples of each kind. */
   readonly examples: number
-  /** Rows, records and orders that are done with, of all that are known of. */
+  /** Called with the number of processed rows, records and orders, and the known total. */
   readonly onProgress: (done: number, total: number) => Effect.Effect<void>
 }
 
-/** What was read, and what was found in it. */
+/** The counts and findings of an audit. */
 export interface Audited {
   readonly orders: number
   readonly inventory: Readonly<Record<"records" | "accepted" | "ignored" | "malformed" | "unread", number>>
   readonly deadLetters: number
   readonly tables: Readonly<Record<"payments" | "WAIT" | "DONE" | "DEAD" | "unreadable", number>>
-  /** Seconds; 0 when nothing waits. */
+  /** Seconds for which the oldest event has waited; 0 when none waits. */
   readonly oldestWaiting: number
   readonly records: number
   readonly found: ReadonlyArray<Tallied>
   /** False when `wait` was too short. */
   readonly drained: boolean
-  /** What was kept of it until it was judged. */
+  /** Size of the stored facts. */
   readonly bytes: number
 }
 
 /** The clocks of relay, broker and database need not agree to the second. */
 const skew = 60
 
-/** From when on the topic holds all that was sent. */
+/** The time from which on the topic still has all records. */
 const topicFrom = (
   spans: ReadonlyArray<KafkaOffsets.Span>,
   firstSeen: ReadonlyMap<number, number>,
@@ -60,8 +60,8 @@ const topicFrom = (
     )
   )
 
-/** Records that the group never read: those that its consumers have noted, and those that they would pass over now. */
-const tellSkipped = (
+/** Adds `skipped` findings: records that the consumers noted as skipped, and records that they would skip now. */
+const addSkipped = (
   tally: Tally.Tally,
   spans: ReadonlyArray<KafkaOffsets.Span>,
   committed: ReadonlyMap<number, number>,
@@ -83,23 +83,23 @@ const tellSkipped = (
 /**
  * Reads both topics and the tables, and judges every order.
  *
- * The moments are in this order: the database's clock, the committed offsets, the ends of the topics, and, when the
- * topics are read, one snapshot of the tables. So what was consumed has its rows in the snapshot, what was `DONE` at the
- * start is before the ends, and what is before the ends has its rows: an audit beside running services finds no faults
- * that are only haste. Fails when a server does not answer, or a topic does not exist.
+ * The order of the reads matters: the database's clock, the committed offsets, the ends of the topics, the topics, then one
+ * snapshot of the tables. So every consumed record has its rows in the snapshot, every event that was `DONE` at the start is
+ * before the ends, and every record before the ends has its rows. An audit beside running services therefore reports no work in
+ * progress as a fault. Fails when a server does not answer, or a topic does not exist.
  */
 export const run = Effect.fn("Audit.run")(function*(options: AuditOptions) {
   const { dlqTopic, inventoryTopic, kafka, paymentTopic } = options
   const since = Option.getOrUndefined(options.since)
   const drained = Option.isNone(options.wait) || (yield* Drain.wait(options, options.wait.value))
-  const ledger = yield* Ledger.make
+  const store = yield* FactStore.make
   const tally = Tally.make(options.examples)
 
   const startedAt = yield* Tables.clock
   const committed = yield* KafkaOffsets.committed(kafka, inventoryTopic, options.groupId)
   const inventory = yield* KafkaOffsets.spans(kafka, inventoryTopic, since)
   const skipped = yield* KafkaOffsets.skipped(kafka, inventoryTopic, options.groupId)
-  tellSkipped(tally, inventory, committed, skipped, since === undefined)
+  addSkipped(tally, inventory, committed, skipped, since === undefined)
   const payment = yield* KafkaOffsets.spans(kafka, paymentTopic, since)
   const dlq = yield* KafkaOffsets.spans(kafka, dlqTopic, since).pipe(
     Effect.catchTag("TopicMissing", () => Effect.succeed<ReadonlyArray<KafkaOffsets.Span>>([]))
@@ -117,14 +117,14 @@ export const run = Effect.fn("Audit.run")(function*(options: AuditOptions) {
   })
 
   const accept = new Set(options.acceptStatuses)
-  const counts = yield* Topics.inventory(source(inventoryTopic, inventory), { accept, committed }, ledger)
-  const { firstSeen, records } = yield* Topics.payment(source(paymentTopic, payment), ledger, tally)
-  const deadLetters = yield* Topics.deadLetters(source(dlqTopic, dlq), inventoryTopic, ledger)
+  const counts = yield* Topics.inventory(source(inventoryTopic, inventory), { accept, committed }, store)
+  const { firstSeen, records } = yield* Topics.payment(source(paymentTopic, payment), store, tally)
+  const deadLetters = yield* Topics.deadLetters(source(dlqTopic, dlq), inventoryTopic, store)
   const dlqIsWhole = since !== undefined || dlq.every(({ whole }) => whole)
-  for (let part = 0; part < Ledger.parts; part++) {
-    for (const place of yield* ledger.unburiedOf(part)) {
+  for (let part = 0; part < FactStore.parts; part++) {
+    for (const position of yield* store.withoutDeadLetter(part)) {
       const kind = dlqIsWhole ? "dead-letter-missing" : "unknown"
-      tally.add({ kind, at: { topic: "inventory", ...place }, detail: "malformed, and no dead letter" })
+      tally.add({ kind, at: { topic: "inventory", ...position }, detail: "malformed, and no dead letter" })
     }
   }
 
@@ -135,22 +135,22 @@ export const run = Effect.fn("Audit.run")(function*(options: AuditOptions) {
     retention: options.retention,
     onTotal,
     onRead
-  }, ledger)
+  }, store)
 
   const horizon: Horizon = {
     topicFrom: topicFrom(payment, firstSeen, options.since),
     prunedBefore: tables.prunedBefore
   }
   let orders = 0
-  const facts = ledger.size()
+  const facts = store.size()
   yield* onTotal(facts)
-  yield* ledger.tellTaken
-  for (let part = 0; part < Ledger.parts; part++) {
-    for (const order of yield* ledger.ordersOf(part)) {
+  yield* store.markTaken
+  for (let part = 0; part < FactStore.parts; part++) {
+    for (const order of yield* store.ordersOf(part)) {
       orders++
       for (const finding of judge(order, horizon)) tally.add(finding)
     }
-    yield* onRead(facts / Ledger.parts)
+    yield* onRead(facts / FactStore.parts)
   }
   return {
     orders,
@@ -161,6 +161,6 @@ export const run = Effect.fn("Audit.run")(function*(options: AuditOptions) {
     records,
     found: tally.all(),
     drained,
-    bytes: ledger.bytes()
+    bytes: store.bytes()
   } satisfies Audited
 }, Effect.scoped)

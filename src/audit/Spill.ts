@@ -2,10 +2,10 @@ import { FileSystem } from "@effect/platform"
 import type { PlatformError } from "@effect/platform/Error"
 import { Effect, Schema, Scope } from "effect"
 
-/** What is read cannot be kept. Another temporary folder may have the room. */
+/** A temporary file could not be written or read. */
 export class NoRoom extends Schema.TaggedError<NoRoom>()("NoRoom", { cause: Schema.Defect }) {
   override get message() {
-    return `the audit cannot keep what it reads (TMPDIR names a folder with more room): ${
+    return `the audit cannot store its temporary files (set TMPDIR to a folder with more space): ${
       (this.cause as PlatformError).message
     }`
   }
@@ -13,7 +13,7 @@ export class NoRoom extends Schema.TaggedError<NoRoom>()("NoRoom", { cause: Sche
 
 const noRoom = Effect.mapError((cause: PlatformError) => new NoRoom({ cause }))
 
-/** Numbers of a fact: what they mean depends on its kind. */
+/** A fact as numbers, whose meaning depends on its kind. */
 export interface Row {
   /** 64 bits. */
   readonly order: bigint
@@ -28,10 +28,10 @@ export interface Row {
 }
 
 const rowBytes = 32
-/** What is written at once. */
+/** Size of a block, the unit of writing. */
 const blockBytes = 512 * rowBytes
 
-/** Rows are kept apart in so many buckets, of which one at a time is read back. */
+/** Number of buckets. */
 export const buckets = 512
 
 const encode = (block: Buffer, at: number, { bits, key, order, place, time }: Row) => {
@@ -51,8 +51,8 @@ const decode = (block: Buffer, at: number): Row => ({
 })
 
 /**
- * Rows by bucket, in the order of their arrival: at most a block of each bucket in memory (8 MB), and what is more in
- * files of a temporary folder, which is made when it is needed and goes with the scope.
+ * Stores rows by bucket, in the order of their arrival. At most one block of each bucket stays in memory (8 MB in all); full
+ * blocks go to files of a temporary folder, which is made when first needed and deleted with the scope.
  */
 export const make = Effect.gen(function*() {
   const fs = yield* FileSystem.FileSystem
@@ -65,7 +65,7 @@ export const make = Effect.gen(function*() {
   let full: Array<{ readonly name: string; readonly bytes: Buffer }> = []
   let size = 0
 
-  /** Keeps a row. Whoever adds many writes from time to time, or all of it is kept in memory. */
+  /** Adds a row. Run `write` from time to time, or all full blocks stay in memory. */
   const add = (bucket: number, row: Row) => {
     const block = blocks[bucket] ??= { bytes: Buffer.allocUnsafe(blockBytes), used: 0 }
     encode(block.bytes, block.used, row)
@@ -76,7 +76,7 @@ export const make = Effect.gen(function*() {
     blocks[bucket] = undefined
   }
 
-  /** Writes the blocks that are full. */
+  /** Writes full blocks to their files. */
   const write = Effect.suspend(() => {
     const written = full
     full = []
@@ -87,7 +87,7 @@ export const make = Effect.gen(function*() {
       }), { discard: true })
   })
 
-  /** The rows of a bucket. */
+  /** Returns the rows of a bucket. */
   const read = Effect.fnUntraced(function*(bucket: number) {
     yield* write
     const name = String(bucket)

@@ -4,17 +4,17 @@ import type { PaymentStatus } from "../domain/Payment.js"
 import * as Postgres from "../infra/postgres/Postgres.js"
 import * as Decode from "./Decode.js"
 import type { EventState, Seconds } from "./Facts.js"
-import type { Ledger } from "./Ledger.js"
+import type { FactStore } from "./FactStore.js"
 
 export interface TablesOptions {
-  /** Topic whose events are looked for. */
+  /** Topic whose events must have records. */
   readonly topic: string
-  /** Moment of the database before the ends of the topics were read. */
+  /** Time of the database before the ends of the topics were read. */
   readonly startedAt: string
-  /** Orders of which nothing is younger, and nothing was seen on a topic, are left out. */
+  /** Orders without a younger row and without a record on a topic are left out. */
   readonly since: Seconds | undefined
   readonly retention: Duration.Duration
-  /** Told how many rows there are before the first is read. */
+  /** Called with the number of rows before the first is read. */
   readonly onTotal: (count: number) => Effect.Effect<void>
   readonly onRead: (count: number) => Effect.Effect<void>
 }
@@ -22,7 +22,7 @@ export interface TablesOptions {
 const pageSize = 10_000
 const page = Postgres.run("60 seconds")
 
-/** All reads of the effect see the database at one moment. A connection that is lost is `DatabaseUnavailable`. */
+/** Runs all reads of the effect in one snapshot. A lost connection is `DatabaseUnavailable`. */
 const snapshot = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
@@ -30,7 +30,7 @@ const snapshot = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
       Effect.zipRight(sql`SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY`.pipe(page), effect)
     )
   }).pipe(
-    // BEGIN, COMMIT and ROLLBACK; the last two die
+    // BEGIN, COMMIT and ROLLBACK fail with SqlError; the last two as defects
     Effect.catchSomeDefect((defect) =>
       defect instanceof SqlError.SqlError ? Option.some(Effect.fail(defect)) : Option.none()
     ),
@@ -40,7 +40,7 @@ const snapshot = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
     )
   )
 
-/** Rows page by page in the order of a key: little is held, and no statement is long. */
+/** Reads rows page by page, sorted by a key: memory stays small, and no statement runs long. */
 const pages = Effect.fnUntraced(function*<A, E, E2, R>(
   read: (after: string) => Effect.Effect<ReadonlyArray<A>, E, R>,
   keyOf: (row: A) => string,
@@ -57,7 +57,7 @@ const pages = Effect.fnUntraced(function*<A, E, E2, R>(
   }
 })
 
-/** The database's clock. */
+/** The time of the database's clock. */
 export const clock = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   const [row] = yield* sql<{ readonly now: string }>`SELECT clock_timestamp()::text AS now`.pipe(page)
@@ -81,12 +81,12 @@ interface EventColumns {
   readonly due: boolean
 }
 
-/** Reads both tables. The topics come first: rows are committed before their records are written. */
-export const read = Effect.fn("Audit.tables")(function*(options: TablesOptions, ledger: Ledger) {
+/** Reads both tables into the store. Read the topics first, because rows are committed before their records are written. */
+export const read = Effect.fn("Audit.tables")(function*(options: TablesOptions, store: FactStore) {
   const sql = yield* SqlClient.SqlClient
   const counts = { payments: 0, WAIT: 0, DONE: 0, DEAD: 0, unreadable: 0 }
   const isOld = (time: Seconds) => options.since !== undefined && time < options.since
-  const done = (count: number) => Effect.zipRight(ledger.write, options.onRead(count))
+  const done = (count: number) => Effect.zipRight(store.write, options.onRead(count))
 
   const payments = (after: string) =>
     sql<PaymentColumns>`
@@ -100,7 +100,7 @@ export const read = Effect.fn("Audit.tables")(function*(options: TablesOptions, 
     counts.payments++
     const key = inventory_key === null ? 0 : Decode.digest(inventory_key)
     const row = { status, createdAt: created_at, updatedAt: updated_at }
-    ledger.addPayment(BigInt(order_id), row, key, isOld(updated_at))
+    store.addPayment(BigInt(order_id), row, key, isOld(updated_at))
   }
 
   const events = (after: string) =>
@@ -114,10 +114,10 @@ export const read = Effect.fn("Audit.tables")(function*(options: TablesOptions, 
     counts[status]++
     const body = Decode.payment(Buffer.from(payload))
     const orderId = order_id === null ? body?.orderId : BigInt(order_id)
-    // rows of the service before this one may be of no payment at all
+    // a row of the Go service may belong to no payment
     if (orderId === undefined) counts.unreadable++
     else {
-      ledger.addEvent(orderId, {
+      store.addEvent(orderId, {
         id: Number(id),
         state: status,
         createdAt: created_at,

@@ -1,7 +1,7 @@
 import type { Finding, Kind } from "./Finding.js"
 import { kinds } from "./Finding.js"
 
-/** How often something was found, and the first of it. */
+/** A kind of finding: its count and first examples. */
 export interface Tallied {
   readonly kind: Kind
   readonly count: number
@@ -18,7 +18,7 @@ export const make = (limit: number) => {
       if (entry.examples.length < limit) entry.examples.push(finding)
       found.set(finding.kind, entry)
     },
-    /** In the order of the table of kinds: faults first. */
+    /** All kinds with findings, in the order of `kinds`: faults first. */
     all: (): ReadonlyArray<Tallied> =>
       Object.keys(kinds).flatMap((name) => {
         const kind = name as Kind

@@ -6,38 +6,38 @@ import type * as KafkaOffsets from "../infra/kafka/KafkaOffsets.js"
 import * as KafkaScan from "../infra/kafka/KafkaScan.js"
 import * as Decode from "./Decode.js"
 import type { Seconds } from "./Facts.js"
-import type { Ledger } from "./Ledger.js"
+import type { FactStore } from "./FactStore.js"
 import type { Tally } from "./Tally.js"
 
-/** A topic to read, and where. */
+/** A topic and the offsets to read. */
 export interface Source {
   readonly kafka: KafkaOptions
   readonly topic: string
   readonly spans: ReadonlyArray<KafkaOffsets.Span>
-  /** Told how many offsets were read more. */
+  /** Called with the number of records of each read. */
   readonly onRead: (count: number) => Effect.Effect<void>
 }
 
 const scan = (
   { kafka, onRead, spans, topic }: Source,
-  ledger: Ledger,
+  store: FactStore,
   take: (partition: number, record: Parameters<Parameters<typeof KafkaScan.scan>[3]>[1][number]) => void
 ) =>
   KafkaScan.scan(kafka, topic, spans, (partition, records) =>
     Effect.suspend(() => {
       for (const record of records) take(partition, record)
-      // nothing more is fetched before it is written
-      return Effect.zipRight(ledger.write, onRead(records.length))
+      // the next fetch waits for the write
+      return Effect.zipRight(store.write, onRead(records.length))
     }))
 
-/** Reads topic `inventory`. Records from `committed` on are not consumed yet, and nothing is asked of them. */
+/** Reads topic `inventory`. Records from the `committed` offset on are not consumed yet and cannot be lost. Returns counts. */
 export const inventory = Effect.fn("Audit.inventory")(function*(
   source: Source,
   options: { readonly accept: ReadonlySet<string>; readonly committed: ReadonlyMap<number, number> },
-  ledger: Ledger
+  store: FactStore
 ) {
   const counts = { records: 0, accepted: 0, ignored: 0, malformed: 0, unread: 0 }
-  yield* scan(source, ledger, (partition, record) => {
+  yield* scan(source, store, (partition, record) => {
     const { offset, value } = record
     const read = Number(offset) < (options.committed.get(partition) ?? 0)
     counts.records++
@@ -45,34 +45,34 @@ export const inventory = Effect.fn("Audit.inventory")(function*(
     const decoded = InventoryLimits.refusal(record) === undefined ? InventoryEvent.decode(value) : undefined
     if (decoded === undefined || Either.isLeft(decoded)) {
       counts.malformed++
-      if (read) ledger.addMalformed({ partition, offset: Number(offset) })
+      if (read) store.addMalformed({ partition, offset: Number(offset) })
     } else if (!options.accept.has(decoded.right.status)) counts.ignored++
     else {
       counts.accepted++
       const key = Decode.digest(decoded.right.idempotentKey)
-      ledger.addAccepted(decoded.right.orderId, { key, read, partition, offset: Number(offset) })
+      store.addAccepted(decoded.right.orderId, { key, read, partition, offset: Number(offset) })
     }
   })
   return counts
 })
 
-/** Reads topic `payment`. Answers the first time that was seen of each partition. */
-export const payment = Effect.fn("Audit.payment")(function*(source: Source, ledger: Ledger, tally: Tally) {
+/** Reads topic `payment`. Returns the number of records, and the first timestamp of each partition. */
+export const payment = Effect.fn("Audit.payment")(function*(source: Source, store: FactStore, tally: Tally) {
   let records = 0
   const firstSeen = new Map<number, Seconds>()
-  yield* scan(source, ledger, (partition, { key, offset, timestamp, value }) => {
+  yield* scan(source, store, (partition, { key, offset, timestamp, value }) => {
     records++
     const at = Math.floor(Number(timestamp) / 1000)
     if (!firstSeen.has(partition)) firstSeen.set(partition, at)
     const body = Decode.payment(value)
-    // whose order it is: the key says where the relay wanted it
+    // the key names the order, even if the body is broken
     const byKey = Decode.orderOf(key)
     const orderId = byKey ?? body?.orderId
     if (orderId === undefined) {
-      const place = { topic: "payment", partition, offset: Number(offset) } as const
-      return tally.add({ kind: "unknown-record", at: place, detail: "no payment event, and no order in its key" })
+      const position = { topic: "payment", partition, offset: Number(offset) } as const
+      return tally.add({ kind: "unknown-record", at: position, detail: "no payment event, and no order in its key" })
     }
-    ledger.addRecord(orderId, {
+    store.addRecord(orderId, {
       partition,
       offset: Number(offset),
       at,
@@ -85,18 +85,18 @@ export const payment = Effect.fn("Audit.payment")(function*(source: Source, ledg
   return { records, firstSeen }
 })
 
-/** Reads the dead-letter topic: where its records come from. */
+/** Reads the positions of the original records from the dead-letter topic. Returns the number of dead letters. */
 export const deadLetters = Effect.fn("Audit.deadLetters")(function*(
   source: Source,
   inventoryTopic: string,
-  ledger: Ledger
+  store: FactStore
 ) {
   let records = 0
-  yield* scan(source, ledger, (_, { headers = {} }) => {
+  yield* scan(source, store, (_, { headers = {} }) => {
     records++
     const [topic, partition, offset] = ["dlq-topic", "dlq-partition", "dlq-offset"].map((name) => String(headers[name]))
     if (topic !== inventoryTopic || !/^\d{1,5}$/.test(partition!) || !/^\d{1,15}$/.test(offset!)) return
-    ledger.addDeadLetter({ partition: Number(partition), offset: Number(offset) })
+    store.addDeadLetter({ partition: Number(partition), offset: Number(offset) })
   })
   return records
 })

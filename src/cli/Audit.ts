@@ -12,21 +12,21 @@ import { json, print, withSettings } from "./Output.js"
 import * as Prepare from "./Prepare.js"
 import { kafkaOptions } from "./Services.js"
 
-/** The audit was made, and promises are broken. */
+/** The audit finished and found broken promises. */
 export class AuditNotClean extends Schema.TaggedError<AuditNotClean>()("AuditNotClean", { wrong: Schema.String }) {
   override get message() {
     return `the audit is not clean: ${this.wrong}`
   }
 }
 
-/** The database is not ours yet. */
+/** The database has pending migrations, which the audit does not apply. */
 export class NotMigrated extends Schema.TaggedError<NotMigrated>()("NotMigrated", { names: Schema.String }) {
   override get message() {
     return `the database is not migrated (run payments migrate): ${this.names}`
   }
 }
 
-/** A time as such, or so long ago. */
+/** Parses a time, or a duration before now. Returns milliseconds of the epoch. */
 const parseSince: Parse<(now: number) => number> = (text) => {
   const time = Date.parse(text)
   return /^\d{4}-\d\d-\d\d/.test(text) && !Number.isNaN(time)
@@ -38,12 +38,14 @@ const parseSince: Parse<(now: number) => number> = (text) => {
 }
 
 const since = option("since", parseSince, "time").pipe(
-  Options.withDescription("Leave out older records: a duration (24h) or a time (2024-12-31T08:00:00Z)"),
+  Options.withDescription("Skip older records: a duration (24h) or a time (2024-12-31T08:00:00Z)"),
   Options.optional
 )
 
 const wait = option("wait", duration("1 millis"), "duration").pipe(
-  Options.withDescription("Wait this long until all is consumed and published; then what is not, is a fault"),
+  Options.withDescription(
+    "First wait up to this long until everything is consumed and published; what is unfinished then is a fault"
+  ),
   Options.optional
 )
 
@@ -61,7 +63,7 @@ const used = [
 
 const width = 30
 
-/** A bar on standard error, while somebody looks at it. */
+/** A progress bar on standard error when that is a terminal. */
 const progressBar = Effect.map(Effect.clock, (clock) => {
   let drawn = 0
   const write = (text: string) => Effect.sync(() => void process.stderr.write(text))
@@ -118,7 +120,7 @@ const audit = Effect.fn("cli.audit")(function*(config: ConfigOf<(typeof used)[nu
   if (wrong !== undefined) return yield* new AuditNotClean({ wrong })
 })
 
-/** Proves the promises on what is there. Exit code 0: all kept. 1: some are not. 5: a server did not answer. */
+/** Checks the promises on the database and the topics. Exit code 0: all kept. 1: some broken. 5: a server did not answer. */
 export const command = Command.make(
   "audit",
   {
@@ -126,11 +128,11 @@ export const command = Command.make(
     wait,
     noResends: Options.boolean("no-resends").pipe(
       Options.withAlias("exactly-once"),
-      Options.withDescription("A record that was sent again is a fault: the promise of OUTBOX_DELIVERY=exactly-once")
+      Options.withDescription("Count a resend as a fault, as OUTBOX_DELIVERY=exactly-once promises none")
     ),
     examples: option("examples", integer(0, 1_000_000), "number").pipe(
       Options.withDefault(20),
-      Options.withDescription("How many findings of a kind are shown; 20 by default")
+      Options.withDescription("Number of findings shown of each kind; 20 by default")
     ),
     json
   },
@@ -140,5 +142,5 @@ export const command = Command.make(
       (config) => Effect.provide(audit(config, flags), Postgres.layer({ url: config.databaseUrl, maxConnections: 2 }))
     )
 ).pipe(
-  Command.withDescription("Prove that nothing is lost, doubled or out of order, by the database and both topics")
+  Command.withDescription("Check the database and both topics for anything lost, doubled or out of order")
 )

@@ -5,15 +5,15 @@ import { crashPoints, Drill } from "../drills/CrashPoint.js"
 import { ConfigProblems } from "../infra/runtime/Setting.js"
 import { json, print } from "./Output.js"
 
-/** Kills this very process when it is there: no finalizer runs, nothing is flushed. */
+/** Kills this process: no finalizer runs, nothing is flushed. */
 const die = Effect.sync(() => process.kill(process.pid, "SIGKILL"))
 
-/** Arms the drill that the environment asks for. Fails with `ConfigProblems` where drills are not allowed. */
+/** Arms the drill of `PAYMENTS_DRILL`. Fails with `ConfigProblems` unless `PAYMENTS_DRILLS_ALLOWED` is true. */
 export const layer = Layer.unwrapEffect(Effect.gen(function*() {
   const { drill, drillsAllowed } = yield* readSettings("drill", "drillsAllowed")
   if (Option.isNone(drill)) return Layer.empty
   if (!drillsAllowed) {
-    const problem = "is set where it may not be: a drill kills the process"
+    const problem = "is set without PAYMENTS_DRILLS_ALLOWED=true: a drill kills the process"
     return yield* new ConfigProblems({
       problems: [{ variable: "PAYMENTS_DRILL", problem, example: `${drill.value.point} PAYMENTS_DRILLS_ALLOWED=true` }]
     })
@@ -29,7 +29,7 @@ export const layer = Layer.unwrapEffect(Effect.gen(function*() {
   })
 }))
 
-/** Lists the crash points, and what each leaves behind. */
+/** Lists the crash points with what each leaves behind. */
 export const command = Command.make("drills", { json }, ({ json }) =>
   Effect.forEach(
     Object.entries(crashPoints),
@@ -37,7 +37,7 @@ export const command = Command.make("drills", { json }, ({ json }) =>
       print(
         json,
         { point, moment, leaves, recovery },
-        `${point}\n  ${moment}\n  leaves ${leaves}\n  then ${recovery}\n`
+        `${point}\n  moment    ${moment}\n  leaves    ${leaves}\n  recovery  ${recovery}\n`
       ),
     { discard: true }
   ).pipe(Effect.zipRight(

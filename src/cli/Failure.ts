@@ -5,21 +5,21 @@ import { OutputFailed } from "../infra/runtime/StandardStreams.js"
 import * as Help from "./Help.js"
 import { exitCodes } from "./Output.js"
 
-/** The command line asks for what is not there. */
+/** The command line names an unknown command or is otherwise wrong. */
 export class UsageError extends Schema.TaggedError<UsageError>()("UsageError", { problem: Schema.String }) {
   override get message() {
     return this.problem
   }
 }
 
-/** What went wrong, for whoever started us. */
+/** A failure of a command, as its caller sees it. */
 export interface Failure {
-  /** A name that programs can rely on: a code of gRPC, or the kind of the error. */
+  /** A stable name for programs: a gRPC code, or the tag of the error. */
   readonly error: string
   readonly message: string
 }
 
-/** What the parser says, in one line. */
+/** A message of the parser in one line. */
 const docText = (doc: HelpDoc.HelpDoc): string =>
   (doc._tag === "Paragraph" || doc._tag === "Header"
     ? Help.plain(doc.value)
@@ -35,24 +35,24 @@ const tagged = (error: unknown): Failure => {
     message: string
     refused?: unknown
   }
-  // waiting does not help where the database refuses the role
+  // not "unavailable": a later try does not help when the database refuses the role
   if (_tag === "DatabaseUnavailable" && refused === true) return { error: "DatabaseRefused", message }
   return { error: typeof code === "string" ? code : _tag ?? "Error", message }
 }
 
-/** The failure in a cause. None where it is a bug, or an interruption. */
+/** The failure in a cause; none for a bug or an interruption. */
 export const of = (cause: Cause.Cause<unknown>): Option.Option<Failure> =>
   Option.orElse(
     Option.map(Cause.failureOption(cause), tagged),
-    // nothing that the program does wrong: the place where its results go is full
+    // a defect, but no bug: the disk or pipe for the results is full or closed
     () => Option.map(Option.filter(Cause.dieOption(cause), (defect) => defect instanceof OutputFailed), tagged)
   )
 
-/** One line, or as JSON. */
+/** The failure as one line of text or JSON. */
 export const text = (failure: Failure, asJson: boolean) =>
   asJson ? JSON.stringify(failure) : `payments: ${failure.message}`
 
-/** The exit code that a failure has. */
+/** The exit code of a failure; 1 for those without a code of their own (README.md). */
 export const exitCode = ({ error }: Failure): number => {
   switch (error) {
     case "UsageError":

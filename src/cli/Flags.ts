@@ -5,10 +5,10 @@ import type { Parse } from "../infra/runtime/Setting.js"
 
 const decodeOrder = Schema.decodeOption(OrderId)
 
-/** What was typed, as an error may show it: no character of it does anything to the terminal. */
+/** An argument as an error shows it: quoted, so that no control character reaches the terminal. */
 const shown = (text: string) => JSON.stringify(text)
 
-/** An option whose text is read as a setting's is: one grammar for both, and one line that says what is wrong. */
+/** An option that is parsed like a setting; an invalid value is an error of one line. */
 export const option = <A>(name: string, parse: Parse<A>, pseudoName: string) =>
   Options.text(name).pipe(
     Options.withPseudoName(pseudoName),
@@ -21,8 +21,8 @@ export const option = <A>(name: string, parse: Parse<A>, pseudoName: string) =>
   )
 
 /**
- * The decimal digits of an order, and nothing that only JavaScript takes for a number: `0x10` is a slip, and must not pay
- * order 16. A zero in front is one too: elsewhere `016` is 14.
+ * Parses an order id from decimal digits only. JavaScript also reads `0x10` as 16; a typing error must not pay order 16. A
+ * leading zero is an error too, because other programs read `016` as 14.
  */
 export const orderNumber: Parse<OrderId> = (text) =>
   Option.match(/^[1-9][0-9]{0,18}$/.test(text) ? decodeOrder(BigInt(text)) : Option.none(), {
@@ -30,7 +30,7 @@ export const orderNumber: Parse<OrderId> = (text) =>
     onSome: Either.right
   })
 
-/** The argument that names an order. */
+/** The argument `order_id`. */
 export const orderId = Args.text({ name: "order_id" }).pipe(
   Args.mapEffect((text) =>
     Either.mapLeft(orderNumber(text), (problem) => HelpDoc.p(`order_id ${problem}: ${shown(text)}`))

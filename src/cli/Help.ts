@@ -5,7 +5,7 @@ import { HashMap, Option } from "effect"
 type AnyCommand = Command.Command<any, any, any, any>
 type Descriptor = CommandDescriptor.Command<any>
 
-/** What is asked for by a command line, before it is parsed: help, or a command that does not exist. */
+/** A command line that runs no command: it asks for help or the version, or names an unknown command. */
 export type Wish =
   | { readonly _tag: "Help"; readonly text: string }
   | { readonly _tag: "Unknown"; readonly problem: string }
@@ -13,13 +13,13 @@ export type Wish =
 
 const nameOf = (descriptor: Descriptor) => Array.from(CommandDescriptor.getNames(descriptor))[0]!
 
-/** The commands below one, by their names. The library gives one that has none as its own. */
+/** The subcommands, sorted by name. The library lists a command without any as its own subcommand. */
 const below = (descriptor: Descriptor): ReadonlyArray<Descriptor> =>
   Array.from(HashMap.values(CommandDescriptor.getSubcommands(descriptor))).filter((sub) =>
     nameOf(sub) !== nameOf(descriptor)
   ).sort((a, b) => nameOf(a) < nameOf(b) ? -1 : 1)
 
-/** The text of a span, without its colours. */
+/** The text of a span without colours. */
 export const plain = (span: Span.Span): string =>
   span._tag === "Text" || span._tag === "URI"
     ? span.value
@@ -27,7 +27,7 @@ export const plain = (span: Span.Span): string =>
     ? plain(span.left) + plain(span.right)
     : plain(span.value)
 
-/** What the library says of every text, number and flag, and what the line of the usage says already. */
+/** Sentences that the library adds to every option, or that repeat the usage line. */
 const filler =
   /^(A user-defined piece of text|A true or false value|An integer|This (setting|argument) .*|One of the .*)\.?$/
 
@@ -72,13 +72,13 @@ const usage = (part: Usage.Usage): string => {
       const name = part.names[0]!
       return name + Option.match(part.acceptedValues, {
         onNone: () => "",
-        // an argument's values are listed beside its name, as if they came after it
+        // the library lists the type of an argument as if it followed the name
         onSome: (value) => name.startsWith("<") ? "" : ` ${value}`
       })
     }
     case "Optional":
       return `[${usage(part.usage)}]`
-    // no argument of ours has to come several times
+    // no argument of this program is required several times
     case "Repeated":
       return `[${usage(part.usage)} ...]`
     case "Alternation":
@@ -98,7 +98,7 @@ const about = (descriptor: Descriptor) =>
 
 const description = (descriptor: Descriptor) => about(descriptor)[0]?.text.join(" ") ?? ""
 
-/** A program's help is plain text: it is read in pagers, logs and pipes as well. */
+/** The help of a command as plain text, for pagers, logs and pipes. */
 const helpOf = (path: ReadonlyArray<string>, descriptor: Descriptor, subcommands: ReadonlyArray<Descriptor>) => {
   const line = subcommands.length > 0
     ? "<command>"
@@ -119,7 +119,7 @@ const helpOf = (path: ReadonlyArray<string>, descriptor: Descriptor, subcommands
         "Commands",
         ...table(subcommands.flatMap(names)),
         "",
-        `${path.join(" ")} <command> --help tells of a command.`
+        `${path.join(" ")} <command> --help describes a command.`
       ]
   ].join("\n")
 }
@@ -135,7 +135,7 @@ const unknown = (path: ReadonlyArray<string>, word: string, known: ReadonlyArray
   }
 }
 
-/** What the command line asks for beside a command that can be run. `root` has `commands` below it. */
+/** The wish of a command line; none when it is for the parser. `root` is the program, `commands` are its subcommands. */
 export const wish = (
   root: AnyCommand,
   commands: ReadonlyArray<AnyCommand>,
@@ -151,7 +151,7 @@ export const wish = (
     if (word === undefined || word === "--help" || word === "-h") return text
     const next = subs.find((sub) => nameOf(sub) === word)
     if (next !== undefined) return look([...path, word], next, below(next))
-    // an option where a command is expected is for the parser to judge
+    // the parser reports an option in the place of a command
     return help ? text : word.startsWith("-") ? Option.none() : Option.some(unknown(path, word, subs.map(nameOf)))
   }
   return words[0] === "--version"

@@ -15,7 +15,7 @@ type Config = ConfigOf<(typeof used)[number]>
 
 const seconds = (millis: number) => `${(millis / 1000).toFixed(1)} s`
 
-/** One line for each thing that has begun or is there, with the time since the start. */
+/** Prints one line a step; a ready server with the time since the start. */
 const onProgress = ({ detail, millis, part, step }: Stack.Progress) =>
   Console.log(
     step === "ready"
@@ -23,10 +23,10 @@ const onProgress = ({ detail, millis, part, step }: Stack.Progress) =>
       : `${part.padEnd(14)}${step} ${detail}`
   )
 
-/** Data and logs of the local stack. Relative to the checkout, wherever the command is run. */
+/** Folder of data and logs of the local stack, relative to the checkout. */
 const stackFolder = (config: ConfigOf<"localFolder">) => resolve(Paths.checkout, config.localFolder, "stack")
 
-/** Starts servers for the life of the scope, and tells of their progress. */
+/** Starts servers for the life of the scope and prints their progress. */
 export const start = (config: Config, parts: ReadonlyArray<Part>) =>
   Stack.start({
     folder: stackFolder(config),
@@ -47,7 +47,7 @@ const down = Command.make("down", { json }, ({ json }) =>
   Effect.gen(function*() {
     const result = yield* Holder.down(stackFolder(yield* readSettings("localFolder")))
     yield* print(json, { result }, `local stack: ${result}`)
-  })).pipe(Command.withDescription("End the local stack, and the services beside it, from another terminal"))
+  })).pipe(Command.withDescription("Stop the local stack, and the services of npm start, from another terminal"))
 
 const reset = Command.make("reset", { json }, ({ json }) =>
   Effect.gen(function*() {
@@ -67,9 +67,9 @@ const status = Command.make("status", { json }, ({ json }) =>
       { holder: Option.getOrNull(holder), parts },
       Option.isNone(holder) ? ["local stack: not running", ...lines].join("\n") : lines.join("\n")
     )
-  })).pipe(Command.withDescription("Show what runs of the local stack, and where"))
+  })).pipe(Command.withDescription("Show the servers of the local stack and their addresses"))
 
-/** The local stack. */
+/** `payments local`. */
 export const command = Command.make("local").pipe(
   Command.withDescription("Real PostgreSQL, Redis and Kafka on this machine, without containers"),
   Command.withSubcommands([up, down, reset, status])

@@ -12,7 +12,7 @@ import { parts, settingsOf } from "./Services.js"
 
 const serve = Command.make("serve", {
   parts: Args.choice(parts.map((part) => [part, part] as const), { name: "part" }).pipe(
-    Args.withDescription("What to run: consumer, relay (with the pruner), grpc; all when none is named"),
+    Args.withDescription("Services to run: consumer, relay (with the pruner), grpc; all by default"),
     Args.repeated
   )
 }, ({ parts }) => withSettings(settingsOf(partsOf(parts)), () => runServices(parts))).pipe(
@@ -27,7 +27,7 @@ const migrate = Command.make(
       Effect.gen(function*() {
         const applied = yield* Migrations.migrate(Prepare.migrations).pipe(
           Effect.provide(Postgres.layer({ url: databaseUrl, maxConnections: 2 })),
-          waitingFor("applying migrations, or waiting for another process that does")
+          waitingFor("applying migrations, or waiting for another process that applies them")
         )
         const names = applied.map(([, name]) => name)
         yield* print(
@@ -51,5 +51,5 @@ const showConfig = Command.make("config", { json }, ({ json }) =>
       : Console.log(rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`).join("\n"))
   })).pipe(Command.withDescription("Show the settings in effect, without secrets"))
 
-/** What operators run. */
+/** `payments serve`, `migrate` and `config`. */
 export const commands = [serve, migrate, showConfig] as const

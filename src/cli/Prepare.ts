@@ -9,46 +9,46 @@ import * as PostgresRights from "../infra/postgres/PostgresRights.js"
 import { Readiness } from "../infra/runtime/Readiness.js"
 import * as Paths from "./Paths.js"
 
-/** Our migrations, and the table that remembers them. */
+/** The SQL migrations, and the table of applied ones. */
 export const migrations: Migrations.MigrationOptions = {
   folder: Paths.migrations,
   table: "payments_migrations",
   afterEach: CrashPoint.pass("migration-half-way")
 }
 
-/** Asked again until it is there; nobody has to start us again. */
-const patience = Schedule.exponential("250 millis").pipe(Schedule.union(Schedule.spaced("2 seconds")))
+/** Pauses between attempts: from 250 ms, doubled up to 2 s, without end. */
+const retries = Schedule.exponential("250 millis").pipe(Schedule.union(Schedule.spaced("2 seconds")))
 
-/** Tells what is missing: to readiness each time, to the log when it changes. */
+/** Reports a missing dependency: to readiness each time, to the log when the reason changes. */
 const waiting = (dependency: string) =>
   Effect.gen(function*() {
     const readiness = yield* Readiness
-    let told = ""
+    let logged = ""
     return Effect.fnUntraced(function*(reason: string) {
       yield* readiness.set(dependency, { reason })
-      if (told !== reason) yield* Effect.logWarning(`waiting: ${reason}`)
-      told = reason
+      if (logged !== reason) yield* Effect.logWarning(`waiting: ${reason}`)
+      logged = reason
     })
   })
 
-/** Nobody has made it yet, and it is not for us to make it. */
+/** A migration or topic is missing, and the settings leave it to another process. */
 class StillMissing extends Data.TaggedError("StillMissing")<{ readonly message: string }> {}
 
-/** Nobody has to be waited for: the end of a start that cannot succeed. */
+/** True for an error that waiting does not fix: the start fails. */
 const isFinal = (error: Migrations.MigrationFailed | DatabaseUnavailable | StillMissing) =>
   error._tag === "MigrationFailed" || (error._tag === "DatabaseUnavailable" && error.refused)
 
 /**
- * Ends when the database has our schema, and our role the rights on it: applies what is pending, or waits until somebody
- * else has.
+ * Ends when the database has the schema and the role has its permissions. Applies pending migrations, or with
+ * `migrate: false` waits until another process has applied them.
  *
- * A database that is away or read-only is waited for. Fails with `MigrationFailed`, and with `DatabaseUnavailable` where the
- * database refuses us: waiting mends neither.
+ * Waits for a database that is away or read-only. Fails with `MigrationFailed`, and with `DatabaseUnavailable` when the
+ * database refuses the role, because waiting fixes neither.
  */
 export const database = Effect.fn("Prepare.database")(
   function*(options: { readonly migrate: boolean; readonly rights: PostgresRights.Rights }) {
     const readiness = yield* Readiness
-    const tell = yield* waiting("migrations")
+    const report = yield* waiting("migrations")
     const apply = Effect.gen(function*() {
       const applied = yield* Migrations.migrate(migrations)
       for (const [, name] of applied) yield* Effect.logInfo(`migrated: ${name}`)
@@ -61,22 +61,22 @@ export const database = Effect.fn("Prepare.database")(
     yield* PostgresPooler.check.pipe(
       Effect.zipRight(Effect.if(options.migrate, { onTrue: () => apply, onFalse: () => check })),
       Effect.zipRight(PostgresRights.check(options.rights)),
-      Effect.tapError((error) => isFinal(error) ? Effect.void : tell(error.message)),
-      Effect.retry({ schedule: patience, while: (error) => !isFinal(error) }),
+      Effect.tapError((error) => isFinal(error) ? Effect.void : report(error.message)),
+      Effect.retry({ schedule: retries, while: (error) => !isFinal(error) }),
       Effect.catchTag("StillMissing", (error) => Effect.die(error))
     )
     yield* readiness.set("migrations", "ok")
   }
 )
 
-/** Ends when all topics exist: creates those that are missing, or waits until somebody else has. */
+/** Ends when all topics exist. Creates missing ones, or with `create: false` waits until another process has created them. */
 export const topics = Effect.fn("Prepare.topics")(
   function*(
     kafka: KafkaOptions,
     options: { readonly topics: ReadonlyArray<Kafka.NewTopic>; readonly create: boolean }
   ) {
     const readiness = yield* Readiness
-    const tell = yield* waiting("topics")
+    const report = yield* waiting("topics")
     yield* Effect.gen(function*() {
       if (options.topics.length === 0) return
       const missing = yield* Kafka.missingTopics(kafka, options.topics.map((_) => _.topic))
@@ -85,27 +85,27 @@ export const topics = Effect.fn("Prepare.topics")(
       yield* Kafka.createTopics(kafka, options.topics.filter((_) => missing.includes(_.topic)))
       yield* Effect.logInfo(`topics created: ${missing.join(", ")}`)
     }).pipe(
-      Effect.tapError((error) => tell(error.message)),
-      Effect.retry(patience),
+      Effect.tapError((error) => report(error.message)),
+      Effect.retry(retries),
       Effect.orDie
     )
     yield* readiness.set("topics", "ok")
   }
 )
 
-/** How often it is looked whether all topics are still there: one request, and a topic is back within seconds. */
-const lookout = "5 seconds"
+/** How often `keepTopics` checks all topics, with one request. */
+const checkInterval = "5 seconds"
 
-/** Creates topics that somebody deletes while the services run, again and again. For whoever may create topics. */
+/** Creates topics again that are deleted while the services run. Runs for ever; needs the permission to create topics. */
 export const keepTopics = (kafka: KafkaOptions, wanted: ReadonlyArray<Kafka.NewTopic>): Effect.Effect<never> =>
   Effect.gen(function*() {
     const missing = yield* Kafka.missingTopics(kafka, wanted.map((_) => _.topic))
     if (missing.length === 0) return
     yield* Kafka.createTopics(kafka, wanted.filter((_) => missing.includes(_.topic)))
-    yield* Effect.logWarning(`topics were deleted, and are created again: ${missing.join(", ")}`)
+    yield* Effect.logWarning(`topics were deleted and are created again: ${missing.join(", ")}`)
   }).pipe(
-    // an outage is told by those who want to read and write
-    Effect.catchAll((error) => Effect.logDebug("it cannot be seen whether all topics are there", error)),
-    Effect.delay(lookout),
+    // consumer and relay report an outage
+    Effect.catchAll((error) => Effect.logDebug("cannot check whether all topics exist", error)),
+    Effect.delay(checkInterval),
     Effect.forever
   )

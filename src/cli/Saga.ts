@@ -15,7 +15,7 @@ import { kafkaOptions } from "./Services.js"
 
 const isUuid = Schema.is(Schema.UUID)
 
-/** A client of the service that `GRPC_ADDR` names, for the life of the scope. */
+/** A gRPC client for `GRPC_ADDR`, for the life of the scope. */
 export const client = Effect.flatMap(
   readSettings("grpcAddr", "grpcUseProxy"),
   ({ grpcAddr, grpcUseProxy }) => PaymentsClient.make(grpcAddr, { useProxy: grpcUseProxy })
@@ -23,14 +23,17 @@ export const client = Effect.flatMap(
 
 const usedToReserve = ["kafkaBrokers", "kafkaClientId", "inventoryTopic"] as const
 
-/** Writes an inventory record, as the service that reserves stock does. */
+/**
+ * Writes an inventory record, as the service that reserves stock does. Its timestamp is the time of this host. Returns its
+ * position on the topic.
+ */
 export const writeReservation = Effect.fn("Saga.writeReservation")(
   function*(event: InventoryEvent.InventoryEvent) {
     const config = yield* readSettings(...usedToReserve)
     const producer = yield* KafkaProducer.make(kafkaOptions(config))
     const record = { topic: config.inventoryTopic, key: null, value: InventoryEvent.encode(event) }
-    const [place] = yield* producer.send([record], () => true)
-    return { topic: config.inventoryTopic, partition: place!.partition, offset: place!.offset }
+    const [written] = yield* producer.send([record], () => true)
+    return { topic: config.inventoryTopic, partition: written!.partition, offset: written!.offset }
   },
   Effect.scoped
 )
@@ -49,16 +52,16 @@ const reserve = Command.make("reserve", {
 }, ({ json, key, orderId, status }) =>
   Effect.gen(function*() {
     const idempotentKey = Option.getOrElse(key, () => randomUUID())
-    const place = yield* withSettings(usedToReserve, () => writeReservation({ orderId, idempotentKey, status })).pipe(
+    const written = yield* withSettings(usedToReserve, () => writeReservation({ orderId, idempotentKey, status })).pipe(
       waitingFor("writing to Kafka")
     )
     yield* print(
       json,
-      { order_id: orderId, idempotent_key: idempotentKey, status, ...place },
+      { order_id: orderId, idempotent_key: idempotentKey, status, ...written },
       `reserved order ${orderId} (inventory record ${status}, key ${idempotentKey}) ` +
-        `at ${place.topic}/${place.partition}@${place.offset}`
+        `at ${written.topic}/${written.partition}@${written.offset}`
     )
-  })).pipe(Command.withDescription("Write an inventory record: the order is reserved"))
+  })).pipe(Command.withDescription("Write an inventory record, stamped with the time of this host"))
 
 const settle = (name: string, outcome: TerminalStatus, description: string) =>
   Command.make(name, { orderId, json }, ({ json, orderId }) =>
@@ -82,7 +85,7 @@ const payment = Command.make("payment", { orderId, json }, ({ json, orderId }) =
 const watch = Command.make(
   "watch",
   {
-    all: Options.boolean("from-beginning").pipe(Options.withDescription("Begin with the first record that is there")),
+    all: Options.boolean("from-beginning").pipe(Options.withDescription("Begin with the first record of the topic")),
     json
   },
   ({ all, json }) =>
@@ -98,19 +101,19 @@ const watch = Command.make(
           return print(
             json,
             { partition, offset, key: key?.toString() ?? null, value: text },
-            `${config.paymentTopic}/${partition} at ${offset}  ${text}`
+            `${config.paymentTopic}/${partition}@${offset}  ${text}`
           )
         }).pipe(Effect.forever, Effect.raceFirst(StandardStreams.readerGone))
       }).pipe(Effect.scoped))
 ).pipe(
-  Command.withDescription("Follow topic payment, one line a record, until Ctrl-C or until nobody reads the lines")
+  Command.withDescription("Follow topic payment, one line a record, until Ctrl-C or until the output is closed")
 )
 
-/** The saga by hand. */
+/** The commands that play the saga by hand. */
 export const commands = [
   reserve,
   settle("pay", "COMPLETED", "Pay an order"),
-  settle("refuse", "FAILED", "Do not pay an order"),
+  settle("refuse", "FAILED", "Refuse an order"),
   payment,
   watch
 ] as const

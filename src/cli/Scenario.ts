@@ -9,17 +9,18 @@ import * as Postgres from "../infra/postgres/Postgres.js"
 import { client, writeReservation } from "./Saga.js"
 import { kafkaOptions } from "./Services.js"
 
-/** Looks until there is something to see. */
-const observe = <A>(look: Effect.Effect<ReadonlyArray<A>, SqlError.SqlError>) =>
-  look.pipe(
+/** Repeats a query until it returns a row, for at most 30 seconds. Returns the first row. */
+const firstRow = <A>(query: Effect.Effect<ReadonlyArray<A>, SqlError.SqlError>) =>
+  query.pipe(
     Effect.flatMap((rows) => rows.length === 0 ? Effect.fail("not yet" as const) : Effect.succeed(rows[0]!)),
     Effect.retry(Schedule.spaced("5 millis")),
     Effect.timeout("30 seconds")
   )
 
-const say = (what: string, seen: string) => Console.log(`  ${what.padEnd(20)}${seen}`)
+/** Prints one step: where it was seen, and what. */
+const show = (where: string, seen: string) => Console.log(`  ${where.padEnd(20)}${seen}`)
 
-/** 111 as in the brief, then the next that is free. */
+/** The first free order id from 111 on. */
 const nextOrder = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   const [row] = yield* sql<{ readonly next: string }>`
@@ -35,38 +36,41 @@ const play = Effect.gen(function*() {
   const records = yield* KafkaTail.open({ ...kafkaOptions(config), topic: config.paymentTopic, from: "end" })
   const payments = yield* client
 
-  const seeChange = Effect.fnUntraced(function*(status: "CREATED" | "COMPLETED", since: number) {
-    yield* observe(sql`SELECT id FROM payment WHERE order_id = ${orderId} AND status = ${status}::payment_status`)
-    yield* say("table payment", `${status} after ${(yield* Clock.currentTimeMillis) - since} ms`)
-    const event = yield* observe(sql<{ readonly id: string; readonly millis: number }>`
+  const showChange = Effect.fnUntraced(function*(status: "CREATED" | "COMPLETED", since: number) {
+    yield* firstRow(sql`SELECT id FROM payment WHERE order_id = ${orderId} AND status = ${status}::payment_status`)
+    yield* show("table payment", `${status} after ${(yield* Clock.currentTimeMillis) - since} ms`)
+    const event = yield* firstRow(sql<{ readonly id: string; readonly millis: number }>`
       SELECT id, round(extract(epoch FROM done_at - created_at) * 1000)::int AS millis FROM event
       WHERE order_id = ${orderId} AND status = 'DONE' AND payload::jsonb ->> 'status' = ${status}
     `)
-    yield* say("table event", `event ${event.id} WAIT, and DONE ${event.millis} ms later`)
+    yield* show("table event", `event ${event.id} WAIT, and DONE ${event.millis} ms later`)
     const { offset, partition, value } = yield* records.take.pipe(
       Effect.repeat({ until: ({ key }) => key?.toString() === String(orderId) }),
       Effect.timeout("30 seconds")
     )
-    yield* say(`topic ${config.paymentTopic}`, `${config.paymentTopic}/${partition} at ${offset}: ${value?.toString()}`)
+    yield* show(`topic ${config.paymentTopic}`, `${config.paymentTopic}/${partition}@${offset}: ${value?.toString()}`)
   })
 
   yield* Console.log(`\nThe saga of order ${orderId}, as seen from outside`)
   const reserved = yield* Clock.currentTimeMillis
   const event = { orderId, idempotentKey: randomUUID(), status: "COMPLETED" }
-  const place = yield* writeReservation(event)
-  yield* say(`topic ${place.topic}`, `${place.topic}/${place.partition} at ${place.offset}: the order is reserved`)
-  yield* seeChange("CREATED", reserved)
+  const written = yield* writeReservation(event)
+  yield* show(
+    `topic ${written.topic}`,
+    `${written.topic}/${written.partition}@${written.offset}: the order is reserved`
+  )
+  yield* showChange("CREATED", reserved)
 
   const paid = yield* Clock.currentTimeMillis
   yield* payments.updatePaymentStatus(orderId, "COMPLETED")
-  yield* say("gRPC", `UpdatePaymentStatus: OK after ${(yield* Clock.currentTimeMillis) - paid} ms`)
-  yield* seeChange("COMPLETED", paid)
+  yield* show("gRPC", `UpdatePaymentStatus: OK after ${(yield* Clock.currentTimeMillis) - paid} ms`)
+  yield* showChange("COMPLETED", paid)
   return orderId
 })
 
 /**
- * Plays the saga of a new order once, and prints each step as it is seen from outside: on the topics, in the tables
- * and through gRPC. What it has open is closed with the scope.
+ * Plays the saga of a new order once, and prints each step as seen on the topics, in the tables and over gRPC. Its
+ * connections close with the scope. Returns the order.
  */
 export const run = Effect.gen(function*() {
   const { databaseUrl } = yield* readSettings("databaseUrl")

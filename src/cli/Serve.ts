@@ -8,7 +8,7 @@ import * as Drills from "./Drills.js"
 import * as Prepare from "./Prepare.js"
 import * as Services from "./Services.js"
 
-/** The parts were asked to stop, and some of them have not. What they held is freed when leases and sessions run out. */
+/** Some services did not stop in time. Their leases and sessions expire by themselves. */
 export class StopTookTooLong extends Schema.TaggedError<StopTookTooLong>()("StopTookTooLong", {
   limit: Schema.DurationFromSelf
 }) {
@@ -17,10 +17,10 @@ export class StopTookTooLong extends Schema.TaggedError<StopTookTooLong>()("Stop
   }
 }
 
-/** On interruption waits for the effect to end, but no longer than `limit`; then the interruption is an error. */
+/** On interruption waits up to `limit` for the effect to end; after that it dies with `StopTookTooLong`. */
 const stopWithin = (limit: Duration.Duration) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.uninterruptibleMask((restore) =>
-    // a daemon: nobody waits for it who does not say so
+    // daemon fiber: interrupting the caller does not wait for it
     Effect.flatMap(Effect.forkDaemon(restore(effect)), (fiber) =>
       restore(Fiber.join(fiber)).pipe(
         Effect.onInterrupt(() =>
@@ -28,7 +28,7 @@ const stopWithin = (limit: Duration.Duration) => <A, E, R>(effect: Effect.Effect
             Effect.zipRight(Fiber.interrupt(fiber)),
             Effect.interruptible,
             Effect.timeoutFail({ duration: limit, onTimeout: () => new StopTookTooLong({ limit }) }),
-            // here and not further up: a fiber that is interrupted passes no other handler
+            // logged here: an interrupted fiber runs no error handler further up
             Effect.tapError((error) => Effect.logFatal(error.message)),
             Effect.orDie
           )
@@ -36,14 +36,14 @@ const stopWithin = (limit: Duration.Duration) => <A, E, R>(effect: Effect.Effect
       ))
   )
 
-/** The parts that run when these are named: all when none is. */
+/** The parts to run: the named ones, or all when none is named. */
 export const partsOf = (named: ReadonlyArray<Services.Part>) =>
   named.length === 0 ? Services.parts : Services.parts.filter((part) => named.includes(part))
 
 /**
- * Runs the parts (none named: all) until interrupted; the first that gives up stops the others.
+ * Runs the parts (none named: all) until interrupted. A part that fails for good stops the others.
  *
- * Nothing has to be there at the start: operations HTTP answers at once and says what is waited for.
+ * No dependency has to run at the start: operations HTTP answers at once and names the missing ones.
  */
 export const serve = Effect.fn(function*(named: ReadonlyArray<Services.Part>) {
   const running = partsOf(named)
@@ -61,7 +61,7 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Services.Part>) {
   const work = Effect.all([
     Services.http(config),
     prepare.pipe(
-      // before the first record is written; while the database is away there is none to write
+      // before the first record is written; while the database is away there is no record to write
       Effect.zipRight(Effect.ignore(DatabaseClock.measure)),
       Effect.zipRight(Effect.all([
         Services.clock,

@@ -29,13 +29,13 @@ import { PaymentRepo } from "../payments/PaymentRepo.js"
 import { Payments } from "../payments/Payments.js"
 import { Sequences } from "../payments/Sequences.js"
 
-/** What a process may run; each may run in several processes at once. */
+/** The parts of the service; each may run in several processes at once. */
 export const parts = ["consumer", "relay", "grpc"] as const
 export type Part = (typeof parts)[number]
 
 const kafka = ["kafkaBrokers", "kafkaClientId", "kafkaCreateTopics"] as const
 
-/** The settings that every part uses, and those that one part uses beside them. */
+/** The settings of every part, and the additional ones of each part. */
 const used = {
   every: [
     "databaseUrl",
@@ -69,7 +69,7 @@ const used = {
 
 type Used<P extends keyof typeof used = keyof typeof used> = (typeof used)[P][number]
 
-/** The settings of the parts. Those of a part that does not run are not there. */
+/** The settings of all parts. At run time those of a part that does not run are missing. */
 export type Config = ConfigOf<Used>
 type PartConfig<P extends Part> = ConfigOf<Used<"every" | P>>
 
@@ -84,7 +84,7 @@ export const kafkaOptions = (config: ConfigOf<"kafkaBrokers" | "kafkaClientId">)
   clientId: config.kafkaClientId
 })
 
-/** What fits into a broker's default of 1 MiB fits into here with the headers that say why it is dead. */
+/** `max.message.bytes` of the dead-letter topic: a record of the default 1 MiB fits with the added headers. */
 const deadLetterBytes = 2 * 1024 * 1024
 
 /** Topics that the parts read or write. */
@@ -95,7 +95,7 @@ export const topicsOf = (config: Config, running: ReadonlyArray<Part>): Readonly
   ...(running.includes("relay") ? [{ topic: config.paymentTopic }] : [])
 ]
 
-/** What each part does with the tables, the leases that it takes for the relay of its process included. */
+/** The permissions that each part needs, including the leases that it writes for the relay of its process. */
 const rights: Readonly<Record<Part, Rights>> = {
   consumer: { payment: ["SELECT", "INSERT"], event: ["SELECT", "INSERT", "UPDATE"], outbox_topic: ["SELECT"] },
   relay: {
@@ -107,14 +107,14 @@ const rights: Readonly<Record<Part, Rights>> = {
   grpc: { payment: ["SELECT", "UPDATE"], event: ["SELECT", "INSERT", "UPDATE"], outbox_topic: ["SELECT"] }
 }
 
-/** Rights that the parts need. */
+/** The union of the permissions of these parts. */
 export const rightsOf = (running: ReadonlyArray<Part>): Rights =>
   running.map((part) => rights[part]).reduce(
     (all, more) => Record.union(all, more, (some, others) => Arr.union(some, others)),
     {}
   )
 
-/** What the parts share: one pool of connections, and the use cases over it. */
+/** The shared services of the parts: one connection pool, and the use cases on it. */
 export const layer = (config: Config, running: ReadonlyArray<Part>) => {
   const has = (part: Part) => running.includes(part)
   const outbox = Outbox.Default({
@@ -141,10 +141,10 @@ export const layer = (config: Config, running: ReadonlyArray<Part>) => {
   )
 }
 
-/** What a part may take of the limit for the whole stop; the rest is for closing connections. */
+/** The share of SHUTDOWN_TIMEOUT in which a part finishes its work; the rest is for closing connections. */
 const drainTimeout = (config: ConfigOf<"shutdownTimeout">) => Duration.times(config.shutdownTimeout, 0.7)
 
-/** How a part says that it works (undefined), or why it does not. */
+/** Returns a function that reports a dependency: undefined when it works, otherwise the reason. */
 const reporter = (dependency: string) =>
   Effect.map(
     Readiness,
@@ -152,8 +152,8 @@ const reporter = (dependency: string) =>
       readiness.set(dependency, problem === undefined ? "ok" : { reason: problem })
   )
 
-/** What ended a part: a dependency by its message; of a bug the log has the cause. */
-const why = (cause: Cause.Cause<unknown>) => {
+/** The reason for readiness when a part failed: the message of a typed error; the cause of a bug is in the log only. */
+const reasonOf = (cause: Cause.Cause<unknown>) => {
   const [failure] = Cause.failures(cause)
   return failure instanceof Error ? failure.message : "a bug ended the service: see the log"
 }
@@ -175,7 +175,7 @@ const inventoryConsumer = (config: PartConfig<"consumer">) =>
       onWait: (what, problem) =>
         readiness.set("inventory-consumer", problem === undefined ? "ok" : { reason: problem }, what)
     }).pipe(
-      Effect.tapErrorCause((cause) => report(why(cause))),
+      Effect.tapErrorCause((cause) => report(reasonOf(cause))),
       Effect.provide(Layer.provide(Dedupe.layer({ ttl: config.dedupeTtl }), redis))
     )
   })
@@ -187,7 +187,7 @@ const outboxRelay = (config: PartConfig<"relay">) =>
     const shards = {
       kafka: brokers,
       topic: config.paymentTopic,
-      // a transaction costs the broker the same, however many events it has
+      // a transaction costs the broker the same for any number of events
       batchSize: 4 * config.outboxBatchSize,
       lease: config.outboxLease
     }
@@ -208,19 +208,19 @@ const outboxRelay = (config: PartConfig<"relay">) =>
         }).pipe(Effect.provide(KafkaPublisher.layer(brokers))),
         [followPartitions, ShardOrphans.reconcileOrphans({ ...shards, interval: config.outboxLease })]
       )
-    return yield* Effect.tapErrorCause(relay, (cause) => report(why(cause)))
+    return yield* Effect.tapErrorCause(relay, (cause) => report(reasonOf(cause)))
   }).pipe(Effect.provide(relayLayer(config)))
 
 const relayLayer = (config: ConfigOf<"outboxLease">) =>
   Layer.mergeAll(ShardOwners.Default({ lease: config.outboxLease }), ShardBatches.Default, Spreads.Default)
 
-/** Waiting does not mend a place where nobody can listen. */
+/** True when the process cannot listen on its address: waiting does not help. */
 const cannotListen = <E extends { readonly _tag: string }>(
   error: E
 ): error is Extract<E, { readonly _tag: "AddressInUse" | "GrpcServerError" | "HttpServerError" }> =>
   ["AddressInUse", "GrpcServerError", "HttpServerError"].includes(error._tag)
 
-/** The operations server, supervised. It answers before the parts have what they wait for. */
+/** The operations server, supervised. It answers while the parts still wait for their dependencies. */
 export const http = (config: ConfigOf<"httpAddr" | "otelServiceName">) =>
   supervise(
     "http-server",
@@ -228,7 +228,7 @@ export const http = (config: ConfigOf<"httpAddr" | "otelServiceName">) =>
     cannotListen
   )
 
-/** Follows the database's clock, with which records are written, supervised. */
+/** Follows the database's clock, the source of record timestamps, supervised. */
 export const clock = supervise("database-clock", DatabaseClock.serve)
 
 const grpc = (config: PartConfig<"grpc">) =>
@@ -238,7 +238,7 @@ const grpc = (config: PartConfig<"grpc">) =>
     cannotListen
   )
 
-/** The services of a part, each under a supervisor of its own, until interrupted or until one gives up. */
+/** Runs the services of a part, each under its own supervisor, until interrupted or until one fails for good. */
 export const run = Effect.fnUntraced(function*(part: Part, config: Config) {
   switch (part) {
     case "consumer":

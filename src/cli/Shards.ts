@@ -12,7 +12,7 @@ import { option } from "./Flags.js"
 import { json, print, withSettings } from "./Output.js"
 import { kafkaOptions } from "./Services.js"
 
-/** An answer where there is no question. */
+/** `--sent` or `--unsent` names a shard without a stuck batch. */
 export class NothingToDecide extends Schema.TaggedError<NothingToDecide>()("NothingToDecide", {
   problem: Schema.String
 }) {
@@ -31,11 +31,11 @@ const decide = Effect.fn("cli.decideShard")(function*(shard: number, sent: boole
   const batches = yield* ShardBatches
   const events = yield* batches.resolve(shard, sent)
   if (events === 0) {
-    const problem = `shard ${shard} has no open batch, or one that is younger than a minute: nothing was changed`
+    const problem = `nothing changed: shard ${shard} has no open batch older than a minute`
     return yield* new NothingToDecide({ problem })
   }
   yield* Console.log(
-    sent ? `${events} events of shard ${shard} are DONE` : `${events} events of shard ${shard} are sent again`
+    sent ? `${events} events of shard ${shard} are DONE` : `${events} events of shard ${shard} will be sent again`
   )
 })
 
@@ -54,7 +54,7 @@ type Config = ConfigOf<(typeof used)[number]>
 
 const count = option("count", parseCount, "number").pipe(
   Options.withDescription(
-    "From now on there are so many shards: a power of two, 64 at the most. Relays may be at work"
+    "Change the number of shards: a power of two up to 64. Relays may run meanwhile"
   ),
   Options.optional
 )
@@ -72,7 +72,7 @@ const change = Effect.fn("cli.changeShards")(function*(config: Config, count: nu
 const list = Effect.fn("cli.listShards")(function*(asJson: boolean) {
   const batches = yield* ShardBatches
   for (const state of yield* batches.states) {
-    const owner = state.owned_for === null ? "free" : `owned for ${state.owned_for.toFixed(0)} s yet`
+    const owner = state.owned_for === null ? "free" : `owned for ${state.owned_for.toFixed(0)} s more`
     yield* print(
       asJson,
       { ...state },
@@ -81,7 +81,7 @@ const list = Effect.fn("cli.listShards")(function*(asJson: boolean) {
   }
 })
 
-/** Shows the shards of delivery `exactly-once`, and lets an operator decide where nobody else can. */
+/** Shows the shards of exactly-once delivery, changes their number, and resolves a stuck one. */
 export const command = Command.make("shards", {
   sent: shard("sent", "The open events of this shard are on the topic: mark them DONE"),
   unsent: shard("unsent", "The open events of this shard are not on the topic: send them"),
@@ -116,5 +116,5 @@ export const command = Command.make("shards", {
       )
     })
   })).pipe(
-    Command.withDescription("Show the shards of exactly-once delivery, change their number, decide on a stuck one")
+    Command.withDescription("Show the shards of exactly-once delivery, change their number, or resolve a stuck one")
   )

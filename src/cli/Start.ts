@@ -13,7 +13,7 @@ import { parts as allParts, settingsOf } from "./Services.js"
 
 const variables = { postgres: "DATABASE_URL", redis: "REDIS_URL", kafka: "KAFKA_BROKERS" } as const
 
-/** The servers that the environment does not name: these are ours to start. */
+/** The servers without an address in the environment: `start` runs these itself. */
 const missingParts = Effect.gen(function*() {
   const named = yield* Effect.forEach(
     Object.entries(variables),
@@ -26,7 +26,7 @@ const missingParts = Effect.gen(function*() {
   return named.flatMap(([part, isNamed]) => isNamed ? [] : [part])
 })
 
-/** The environment, and in it the addresses of what we started. */
+/** The environment with the addresses of the started servers. */
 const withAddresses = (addresses: ReadonlyArray<readonly [string, string | undefined]>) =>
   Effect.map(Effect.configProviderWith(Effect.succeed), (environment) =>
     ConfigProvider.orElse(
@@ -34,7 +34,7 @@ const withAddresses = (addresses: ReadonlyArray<readonly [string, string | undef
       () => environment
     ))
 
-/** Whether /readyz answers 200. With an agent of its own: Node's common one may send it to a proxy (`NODE_USE_ENV_PROXY`). */
+/** True when /readyz answers 200. Uses no shared agent, because Node's may use a proxy (`NODE_USE_ENV_PROXY`). */
 const isReady = (address: Address) =>
   Effect.async<boolean>((resume) => {
     Http.get({ ...address, path: "/readyz", agent: false }, (response) => {
@@ -43,14 +43,14 @@ const isReady = (address: Address) =>
     }).on("error", () => resume(Effect.succeed(false)))
   })
 
-/** Ends when the services say that they have all they need. */
+/** Ends when the services are ready. */
 const ready = Effect.flatMap(
   readSettings("httpAddr"),
   ({ httpAddr }) => Effect.repeat(isReady(httpAddr), { until: (ok) => ok, schedule: Schedule.spaced("50 millis") })
 )
 
-/** What was started here is told as one would paste it, with the password that everybody knows. */
-const whereabouts = (stack: { readonly databaseUrl?: string }) =>
+/** The addresses, ready to paste: with the well-known password of a PostgreSQL that was started here. */
+const addresses = (stack: { readonly databaseUrl?: string }) =>
   Effect.map(readSettings("databaseUrl", "redisUrl", "kafkaBrokers", "grpcAddr", "httpAddr"), (config) => `
 Everything runs until Ctrl-C
   PostgreSQL          ${stack.databaseUrl ?? settings.databaseUrl.show(config.databaseUrl)}
@@ -67,7 +67,7 @@ Go on, in another terminal
   ./payments payment ${orderId + 1n}
   ./payments reserve ${orderId + 2n} && sleep 1 && ./payments refuse ${orderId + 2n}`
 
-/** The whole on this machine: what is missing of the stack, all services, and the saga once if the stack is all ours. */
+/** Runs the missing servers and all services; plays the saga once if it started all three servers. */
 const run = Effect.gen(function*() {
   const config = yield* readSettings(...Local.used, ...settingsOf(allParts))
   const started = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
@@ -82,12 +82,12 @@ const run = Effect.gen(function*() {
     yield* ready
     const now = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
     yield* Console.log(`${"services".padEnd(14)}ready in ${((now - started) / 1000).toFixed(1)} s`)
-    // the hints come before the play gives back what it has open, which takes a second
+    // printed before the saga closes its connections, which takes a second
     const hints = Effect.fnUntraced(function*(orderId: bigint) {
-      yield* Console.log(yield* whereabouts(stack))
+      yield* Console.log(yield* addresses(stack))
       yield* Console.log(nextSteps(orderId))
     })
-    // other people's servers are not for plays
+    // no play on servers that were not started here
     yield* parts.length === 3 ? Effect.scoped(Effect.flatMap(Scenario.run, hints)) : hints(111n)
     return yield* Effect.never
   })
@@ -96,12 +96,12 @@ const run = Effect.gen(function*() {
   )
 }).pipe(Effect.scoped)
 
-/** Between the lines that tell the story only what is wrong is logged, unless LOG_LEVEL asks for more. */
+/** Logs only warnings between the printed lines, unless LOG_LEVEL is set. */
 const quietly = Effect.flatMap(
   Effect.orDie(given("LOG_LEVEL")),
   (level) => Option.isNone(level) ? Logger.withMinimumLogLevel(run, LogLevel.Warning) : withSettings([], () => run)
 )
 
 export const command = Command.make("start", {}, () => quietly).pipe(
-  Command.withDescription("Run everything on this machine, and play one order through")
+  Command.withDescription("Run everything on this machine and play one order through")
 )

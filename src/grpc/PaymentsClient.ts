@@ -7,9 +7,9 @@ import type { Address } from "../infra/runtime/Setting.js"
 import * as Proto from "./PaymentsProto.js"
 
 export interface PaymentsClientOptions {
-  /** How long a call may take. Default: 5 seconds. */
+  /** Time limit of a call. Default: 5 seconds. */
   readonly deadline?: Duration.DurationInput
-  /** Whether a host elsewhere may be called through a proxy (`GrpcClient`). Default: no. */
+  /** Allow a proxy for calls to other machines (`GrpcClient`). Default: no. */
   readonly useProxy?: boolean
 }
 
@@ -22,12 +22,12 @@ const statuses = {
 /**
  * A client of `paymentsapi.PaymentsApi` at this address, for the life of the scope. Interruption cancels a call.
  *
- * Calls fail with `GrpcCallError`, whose `code` is that of proto/payments.proto.
+ * Calls fail with `GrpcCallError`; its `code` is one of proto/payments.proto.
  */
 export const make = Effect.fnUntraced(function*(address: Address, options: PaymentsClientOptions = {}) {
   const client = yield* GrpcClient.make({ ...options, address, protoFile: Proto.file, service: Proto.service })
 
-  /** Pays an order, or does not. Any number is sent as it is, so that the server may refuse it. */
+  /** Pays or refuses an order. Sends any number unchanged: the server validates it. */
   const updatePaymentStatus = Effect.fn("PaymentsClient.updatePaymentStatus")(
     function*(orderId: bigint, outcome: TerminalStatus) {
       yield* client.call("UpdatePaymentStatus", { order_id: String(orderId), status: outcome === "COMPLETED" })
@@ -44,7 +44,7 @@ export const make = Effect.fnUntraced(function*(address: Address, options: Payme
     })
   })
 
-  /** True when the server and its database have answered. */
+  /** Returns true when the server and its database have answered. */
   const getPing = client.call("GetPing", {}).pipe(
     Effect.map(({ pong }): boolean => pong),
     Effect.withSpan("PaymentsClient.getPing")

@@ -1,12 +1,12 @@
 import { fileURLToPath } from "node:url"
 
-const besides = (name: string) => fileURLToPath(new URL(`../../proto/${name}`, import.meta.url))
+const protoFile = (name: string) => fileURLToPath(new URL(`../../proto/${name}`, import.meta.url))
 
-/** Shapes of the messages of proto/payments.proto. An int64 is decimal text, an enum value its name. */
-export const file = besides("payments.proto")
+/** The gRPC definition. In the message types below an int64 is decimal text and an enum value is its name. */
+export const file = protoFile("payments.proto")
 
 /** Descriptor sets of the service and of the standard health service, made by `npm run proto`. */
-export const descriptorSets = [besides("payments.binpb"), besides("health.binpb")]
+export const descriptorSets = [protoFile("payments.binpb"), protoFile("health.binpb")]
 
 export const service = "paymentsapi.PaymentsApi"
 

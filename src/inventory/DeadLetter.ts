@@ -4,7 +4,7 @@ import type { OutgoingRecord } from "../infra/kafka/KafkaProducer.js"
 import { bytesOf } from "../infra/kafka/KafkaProducer.js"
 import type { IncomingHeaders, Unread } from "../infra/kafka/KafkaRecord.js"
 
-/** A record that nobody can read, where it came from and why. */
+/** An inventory record that cannot be handled: its content, its position and the reason. */
 export interface DeadLetter {
   readonly key: Buffer | null
   readonly value: Buffer | null
@@ -13,30 +13,30 @@ export interface DeadLetter {
   readonly partition: number
   readonly offset: string
   readonly reason: string
-  /** What was not kept of the record when it was read. */
+  /** Size and hash of a record that was too large to keep when it was read. */
   readonly unread?: Unread | undefined
 }
 
-/** How a letter is written. Each of these flags is a part of the record that the topic did not take. */
+/** Which parts of the record a dead letter leaves out or replaces because the topic refused them. */
 interface Form {
   readonly withoutHeaders: boolean
-  /** Bytes of the value that are kept. */
+  /** Number of leading bytes of the value that are kept. */
   readonly valueBytes: number
   readonly withoutLongKey: boolean
-  /** A record without a key gets one. */
+  /** A record without a key gets its position as key. */
   readonly keyed: boolean
 }
 
-/** A letter, and the record that is to be written for it now. */
+/** A dead letter, and the record to write for it in its present form. */
 export interface Draft {
   readonly letter: DeadLetter
   readonly form: Form
   readonly record: OutgoingRecord
-  /** Bytes of the record in a request. */
+  /** Size of the record in a request. */
   readonly bytes: number
 }
 
-/** Our own headers. What a record brings under these names is of an earlier letter, which somebody has sent back. */
+/** Header names of dead letters. If a record has them already, it is a dead letter that was sent back: they are replaced. */
 const own = new Set([
   "dlq-reason",
   "dlq-topic",
@@ -54,15 +54,15 @@ const own = new Set([
   "dlq-unread-sha256"
 ])
 
-/** What is kept of a value that is cut, in bytes: the most of them that the topic takes. */
+/** Lengths to which a value is cut, in bytes: the first that the topic accepts is used. */
 const beginnings = [64 * 1024, 1024]
-/** A key up to here is part of every letter. */
+/** A key up to this length, in bytes, is part of every letter. */
 const shortKey = 1024
-/** Headers below this are not what makes a record too large. */
+/** Headers up to this size, in bytes, are not why a record is too large. */
 const fewHeaders = 1024
 /**
- * A broker closes the connection on a request of 100 MiB (its default), and says nothing of the cause: a larger record is
- * never sent as it came.
+ * Largest record, in bytes, that is sent whole. A broker closes the connection on a request above `socket.request.max.bytes`
+ * (100 MiB by default) without an error code.
  */
 const largest = 32 * 1024 * 1024
 
@@ -108,7 +108,7 @@ const draft = (letter: DeadLetter, dlqTopic: string, form: Form, refusal?: strin
   const record = {
     topic: dlqTopic,
     key: place ?? key,
-    // not null: on a compacted topic that would delete the letter
+    // never null by cutting: on a compacted topic that would delete the letter
     value: valueIsCut ? value.subarray(0, form.valueBytes) : value,
     headers: {
       ...(form.withoutHeaders ? {} : headers),
@@ -122,20 +122,20 @@ const draft = (letter: DeadLetter, dlqTopic: string, form: Form, refusal?: strin
   return { letter, form, record, bytes: bytesOf(record) }
 }
 
-/** The letter as it came, with headers that say why and from where; what no broker takes is left out. */
+/** The first form of a letter: the unchanged record with headers for reason and position. A record above `largest` is cut. */
 export const make = (letter: DeadLetter, dlqTopic: string): Draft => {
   const first = draft(letter, dlqTopic, whole)
   if (first.bytes <= largest) return first
   return shorter(first) ?? first
 }
 
-/** The same letter with a key; undefined when it has one. */
+/** The same letter with its position as key; undefined when it has a key. */
 export const withKey = ({ form, letter, record }: Draft, refusal: string): Draft | undefined =>
   record.key === null ? draft(letter, record.topic, { ...form, keyed: true }, refusal) : undefined
 
 /**
- * The same letter with less of the record: without its headers, then with the beginning of its value, then with its place,
- * sizes and hashes only. Undefined when there is nothing left to leave out.
+ * The next shorter form of a letter: without the headers, then with the beginning of the value, then only with position,
+ * sizes and hashes. Undefined when nothing is left to cut.
  */
 export const shorter = (refused: Draft, refusal?: string): Draft | undefined => {
   const { form, letter, record } = refused

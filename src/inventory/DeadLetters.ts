@@ -6,10 +6,10 @@ import * as KafkaProducerSlot from "../infra/kafka/KafkaProducerSlot.js"
 import type { DeadLetter, Draft } from "./DeadLetter.js"
 import * as Letter from "./DeadLetter.js"
 
-/** The dead-letter topic takes no letter now: a broker is away, or its settings or rights do not let us write. */
+/** The dead-letter topic accepts no letter now: a broker is away, or its settings or permissions refuse the write. */
 export class DeadLettersRefused extends Schema.TaggedError<DeadLettersRefused>()("DeadLettersRefused", {
   topic: Schema.String,
-  /** The broker's own word. */
+  /** The broker's error. */
   reason: Schema.String
 }) {
   override get message() {
@@ -22,22 +22,22 @@ const sent = Metric.counter("payments_dead_letters_total", {
   incremental: true
 })
 const shortened = Metric.counter("payments_dead_letters_cut_total", {
-  description: "Dead letters of which the topic did not take the whole record",
+  description: "Dead letters that were cut because the topic refused the whole record",
   incremental: true
 })
 
-/** What a request carries at the most, in bytes of whole records: a broker takes 1 MiB for each partition by default. */
+/** Limit of a request, in bytes of whole records. Brokers accept 1 MiB a partition by default (`message.max.bytes`). */
 const requestBytes = 512 * 1024
 
 interface Request {
   readonly drafts: ReadonlyArray<Draft>
-  /** A partition takes all of a request or nothing. */
+  /** All drafts are for one partition, which accepts or refuses them together. */
   readonly onePartition: boolean
 }
 
 const ofOnePartition = (drafts: ReadonlyArray<Draft>): Request => ({ drafts, onePartition: true })
 
-/** Cuts letters into requests. One that is larger goes alone. */
+/** Groups letters into requests of at most `requestBytes`. A larger letter goes alone. */
 const inRequests = (drafts: ReadonlyArray<Draft>): ReadonlyArray<Request> => {
   const requests: Array<Array<Draft>> = []
   let bytes = Infinity
@@ -52,12 +52,12 @@ const inRequests = (drafts: ReadonlyArray<Draft>): ReadonlyArray<Request> => {
   return requests.map((drafts) => ({ drafts, onePartition: drafts.length === 1 }))
 }
 
-/** Refusals for what one record is. The others concern all of them, and are waited for. */
+/** Errors that concern a single record. All other errors concern the topic or the broker, and the consumer waits. */
 const ofRecord = new Set([
   "MESSAGE_TOO_LARGE",
   "RECORD_LIST_TOO_LARGE",
   "INVALID_RECORD",
-  // what brokers before 2.4 say of a record without a key on a compacted topic
+  // from brokers before 2.4: a record without a key on a compacted topic
   "CORRUPT_MESSAGE",
   "POLICY_VIOLATION",
   "UNSUPPORTED_FOR_MESSAGE_FORMAT"
@@ -78,15 +78,15 @@ const reasonOf = (error: SendError) => {
 }
 
 /**
- * Writes the letters of a batch to the dead-letter topic. `send` may be called again after a failure, and goes on with
- * those that are not written yet.
+ * Returns `send`, which writes the letters of a batch to the dead-letter topic. After a failure `send` may be called again; it
+ * goes on with the letters that are not written yet.
  *
- * A letter goes as it came, with headers that say why and from where. Where the topic refuses some, they are halved until
- * the one at fault is alone; that one gets a key where one is demanded, then less and less of its record is sent, with
- * headers that say what was cut, its size and its hash. So a record never holds up its partition. What concerns all
- * records (no right to write, no such topic, no broker) fails with `DeadLettersRefused`.
+ * A letter is the unchanged record, with headers for reason and position. When the topic refuses a request, the request is
+ * halved until the refused letter is alone. That letter gets a key if the topic demands one, and is then cut step by step;
+ * headers state what was cut, its size and its hash. So a record never holds up its partition. An error that concerns all
+ * records (no permission, no such topic, no broker) fails with `DeadLettersRefused`.
  *
- * Letters are so rare that a producer is made for the batch that has some, and none idles for the others.
+ * Dead letters are rare, so each batch that has some makes its own producer, and no producer idles in between.
  */
 export const make = Effect.fnUntraced(
   function*(
@@ -101,7 +101,7 @@ export const make = Effect.fnUntraced(
 
     const refuse = (reason: string) => new DeadLettersRefused({ topic: dlqTopic, reason })
 
-    /** Answers why the topic refuses some of the records; undefined when it has taken all. */
+    /** Sends a request. Returns the broker's error when it refuses a record, undefined when it has accepted all. */
     const write = ({ drafts }: Request) =>
       producer.get.pipe(
         Effect.flatMap(({ send }) => send(drafts.map((_) => _.record), mayContinue, written)),
@@ -110,15 +110,15 @@ export const make = Effect.fnUntraced(
           const why = reasonOf(error)
           const refused = error._tag === "RecordsRefused"
           if (ofRecord.has(why)) return Effect.as(refused ? Effect.void : producer.close, why)
-          // after a failure nobody knows what was written: this producer may only send the same again
+          // after a failure the broker may have the records: the same producer must send the same records again
           const keeps = refused || error._tag === "KafkaUnavailable"
           return Effect.zipRight(keeps ? Effect.void : producer.close, refuse(why))
         })
       )
 
     /**
-     * What to send instead of a request that was refused. Other partitions than the one that refuses may have taken theirs:
-     * they know it when exactly that is sent again.
+     * The requests that replace a refused one; undefined when its only letter cannot be cut further. Some partitions may have
+     * accepted their part of the request; they recognise it when exactly that part is sent again.
      */
     const instead = Effect.fnUntraced(function*({ drafts, onePartition }: Request, why: string) {
       if (!onePartition) {
@@ -129,7 +129,7 @@ export const make = Effect.fnUntraced(
         )
       }
       if (wantsKey.has(why) && drafts.some((_) => _.record.key === null)) {
-        // with a key each has a partition of its own choice
+        // the keys spread them over several partitions
         return [{
           drafts: drafts.map((draft) => Letter.withKey(draft, why) ?? draft),
           onePartition: drafts.length === 1
@@ -160,7 +160,7 @@ export const make = Effect.fnUntraced(
         }
         const next = yield* Effect.mapError(instead(request!, why), (error) => refuse(reasonOf(error)))
         if (next === undefined) {
-          // the topic may be mended meanwhile: then it gets the whole letter
+          // start again with the whole letter: someone may correct the topic meanwhile
           open = [ofOnePartition([Letter.make(request!.drafts[0]!.letter, dlqTopic)]), ...later]
           return yield* refuse(`${why}, also for the shortest form of a letter`)
         }

@@ -8,27 +8,27 @@ const readOrderId = Schema.decodeUnknownOption(
   Schema.String.pipe(Schema.pattern(/^[1-9]\d{0,18}$/), Schema.compose(Schema.BigInt), Schema.compose(OrderId))
 )
 
-/** MSET with a time to live: one command for a batch costs this process a ninth of what a command for each key does. */
+/** MSET with a time to live. One command a batch costs this process a ninth of one command a key. */
 const setAll = `
   for i, key in ipairs(KEYS) do redis.call("SET", key, ARGV[i + 1], "PX", ARGV[1]) end
 `
 
-/** An idempotency key, and the order that it belongs to. */
+/** An idempotency key and its order. */
 export interface Seen {
   readonly idempotentKey: string
   readonly orderId: OrderId
 }
 
 /**
- * Remembers the idempotency keys of orders that have their payment.
+ * Remembers in Redis the idempotency keys of orders that have their payment.
  *
- * A shortcut only: it may forget, and it may be away. It may also remember more than the database has, which was restored
- * or is another one: whether a payment exists is decided by the unique keys in PostgreSQL.
+ * Only a cache: it may forget, and it may be away. It may also remember payments that the database does not have, after a
+ * restore or beside another database. The unique keys in PostgreSQL decide whether a payment exists.
  */
 export class Dedupe extends Context.Tag("payments/Dedupe")<Dedupe, {
-  /** The order of each key that is remembered. */
+  /** Returns the order of each remembered key. */
   readonly lookup: (keys: ReadonlyArray<string>) => Effect.Effect<ReadonlyMap<string, OrderId>, RedisUnavailable>
-  /** Call it after the commit, never before. */
+  /** Remembers keys for `ttl`. Call it after the commit, never before. */
   readonly remember: (seen: ReadonlyArray<Seen>) => Effect.Effect<void, RedisUnavailable>
 }>() {
   static readonly layer = (options: { readonly ttl: Duration.DurationInput }) =>
@@ -46,7 +46,7 @@ export class Dedupe extends Context.Tag("payments/Dedupe")<Dedupe, {
           const orders = yield* redis.send((redis) => redis.mget(keys.map(name)))
           orders.forEach((order, i) => {
             if (order === null) return
-            // what is not ours to read is as good as forgotten
+            // an unreadable value counts as forgotten
             Option.map(readOrderId(order), (orderId) => found.set(keys[i]!, orderId))
           })
           return found

@@ -7,27 +7,27 @@ import type { Reservation } from "../payments/Reservation.js"
 import { Dedupe } from "./Dedupe.js"
 
 const records = Metric.counter("payments_inventory_records_total", {
-  description: "Inventory records by what became of them",
+  description: "Inventory records by outcome",
   incremental: true
 })
 const ignoredRecords = Metric.counter("payments_inventory_ignored_total", {
-  description: "Well-formed inventory records with a status that is not acted on",
+  description: "Well-formed inventory records with a status outside INVENTORY_ACCEPT_STATUSES",
   incremental: true
 })
 const hits = Metric.counter("payments_dedupe_hits_total", {
-  description: "Repeats, by the layer that knew them",
+  description: "Repeats, by the layer that recognised them",
   incremental: true
 })
 
 const stale = Metric.counter("payments_dedupe_stale_total", {
-  description: "Keys that Redis remembered and the database did not have: their payments were created",
+  description: "Keys that Redis remembered and the database did not have; their payments were created",
   incremental: true
 })
 
 const outcome = (name: string) => Metric.tagged(records, "outcome", name)
 const ofStatus = (name: string) => Metric.tagged(ignoredRecords, "status", name)
 
-/** Tagged once: to tag a counter costs more than to count. */
+/** Tagged once, because tagging a counter costs more than counting. */
 const counters = {
   Created: outcome("created"),
   Repeated: outcome("repeated"),
@@ -36,12 +36,12 @@ const counters = {
   ignored: outcome("ignored"),
   malformed: outcome("malformed")
 }
-/** Any text may come as a status: the labels are these four. */
+/** Labels of the status: these three and `other`, because a record may carry any text. */
 const statuses = new Map(["CREATED", "FAILED", "COMPLETED"].map((name) => [name, ofStatus(name)]))
 const otherStatus = ofStatus("other")
 const [hitsOfRedis, hitsOfPostgres] = [Metric.tagged(hits, "layer", "redis"), Metric.tagged(hits, "layer", "postgres")]
 
-/** Counts records for which there was nothing to reserve. */
+/** Counts the records of a batch without a reservation: ignored ones by status, and malformed ones. */
 export const countOthers = (ignored: ReadonlyArray<string>, malformed: number) =>
   Effect.sync(() => {
     for (const status of ignored) (statuses.get(status) ?? otherStatus).unsafeUpdate(1, [])
@@ -50,36 +50,39 @@ export const countOthers = (ignored: ReadonlyArray<string>, malformed: number) =
   })
 
 const warnKeyTaken = ({ idempotentKey, orderId }: Reservation, by: OrderId) =>
-  Effect.logWarning("an idempotent_key came with another order: no payment was created").pipe(
+  Effect.logWarning("no payment created: the idempotent_key belongs to another order").pipe(
     Effect.annotateLogs({ idempotentKey, orderId: String(orderId), belongsTo: String(by) })
   )
 
 const none: ReadonlySet<Reservation> = new Set()
 
 /**
- * Gives each reserved order its payment, once.
+ * Returns `reserve`, which creates the payment of each reserved order, once.
  *
- * Redis first: of what it knows, one read of the database confirms that the payments are there. Redis may remember more
- * than the database, which was restored, or is another one. One statement creates the payments of the rest; then Redis is
- * told. Redis may be away: the database decides by itself. Fails with `DatabaseUnavailable`; then it may be called again
- * with the same, and nothing was counted.
+ * 1. Redis returns the keys that it remembers. A hit is a hint: Redis may remember more than a restored database.
+ * 2. One read of the database confirms the payments of these hits.
+ * 3. One statement creates the payments of all other orders.
+ * 4. After the commit Redis remembers the keys of step 3 that have a payment.
+ *
+ * While Redis is away, step 3 handles all orders. Fails with `DatabaseUnavailable` before anything was counted; the caller may
+ * call again with the same reservations.
  */
 export const make = Effect.gen(function*() {
   const payments = yield* Payments
   const dedupe = yield* Dedupe
-  let [untold, quietUntil] = [0, 0]
+  let [unreported, quietUntil] = [0, 0]
 
-  /** One line a minute: a topic that is read again after a restore has thousands of batches. */
-  const tellStale = Effect.fnUntraced(function*(keys: number) {
+  /** Counts stale keys, and logs at most one line a minute: a replay after a restore has thousands of batches. */
+  const reportStale = Effect.fnUntraced(function*(keys: number) {
     stale.unsafeUpdate(keys, [])
-    untold += keys
+    unreported += keys
     const now = yield* Clock.currentTimeMillis
     if (now < quietUntil) return
     quietUntil = now + Duration.toMillis("1 minute")
     yield* Effect.logWarning("redis remembered keys that the database did not have: their payments were created").pipe(
-      Effect.annotateLogs({ payments: untold })
+      Effect.annotateLogs({ payments: unreported })
     )
-    untold = 0
+    unreported = 0
   })
 
   return Effect.fnUntraced(function*(reservations: ReadonlyArray<Reservation>) {
@@ -91,7 +94,7 @@ export const make = Effect.gen(function*() {
     const rest = known.size === 0 ? reservations : reservations.filter((_) => !known.has(_))
     const decisions = rest.length === 0 ? [] : yield* payments.reserve(rest)
 
-    // only what the database holds: what Redis remembers beyond it costs a statement each time
+    // only keys with a payment: any other remembered key would cost a read each time
     const committed = rest.filter((_, i) => decisions[i]!._tag === "Created" || decisions[i]!._tag === "Repeated")
     yield* CrashPoint.pass("consumer-committed")
     yield* Effect.ignore(dedupe.remember(committed))
@@ -109,7 +112,7 @@ export const make = Effect.gen(function*() {
     for (const tag of Struct.keys(tally)) if (tally[tag] > 0) counters[tag].unsafeUpdate(tally[tag], [])
     hitsOfPostgres.unsafeUpdate(rest.length - tally.Created, [])
     hitsOfRedis.unsafeUpdate(known.size, [])
-    if (forgotten > 0) yield* tellStale(forgotten)
+    if (forgotten > 0) yield* reportStale(forgotten)
     for (const [reservation, by] of keyTaken) yield* warnKeyTaken(reservation, by)
   }, Trace.span("Intake.reserve"))
 })

@@ -20,23 +20,24 @@ export interface InventoryConsumerOptions extends KafkaOptions {
   readonly drainTimeout: Duration.DurationInput
   readonly onJoin?: Effect.Effect<void>
   /**
-   * Called with the reason while something waits (`the database`, `the dead-letter topic`) or partitions make no `progress`,
-   * and with undefined when that is over.
+   * Called with a reason when a batch waits (`for`: "the database" or "the dead-letter topic") or partitions make no progress
+   * ("progress"), and with undefined when that has ended.
    */
   readonly onWait: (what: string, problem: string | undefined) => Effect.Effect<void>
 }
 
-/** Records that one statement takes at the most: a fetch may hold ten thousand, and the group wants to hear from us. */
+/** Maximum number of records in one statement. A fetch may hold ten thousand, and the group expects heartbeats in between. */
 const chunkSize = 1_000
 
 /** From 100 ms, doubled up to 5 s. */
 const backoff = Schedule.exponential("100 millis").pipe(Schedule.union(Schedule.spaced("5 seconds")), Schedule.jittered)
 
 /**
- * Reads topic `inventory` and gives each reserved order its payment. Never ends by itself.
+ * Reads topic `inventory` and creates the payment of each reserved order. Never ends by itself.
  *
- * The offset moves only when the database has committed and the dead letters are safe. Whatever is away meanwhile is
- * waited for with the batch in hand, as long as the group leaves it to us.
+ * The offset moves only after the database has committed and the dead letters are written. While a dependency is away, the
+ * batch stays in hand, until the group assigns the partition to another consumer. Fails when the Kafka consumer fails; the
+ * supervisor restarts it.
  */
 export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptions) {
   const reserve = yield* Intake.make
@@ -72,7 +73,7 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
     Effect.scoped
   )
 
-  /** Each step is done once: one that fails is tried again by itself, until it is done or the batch is to be left. */
+  /** Runs each step to success once. A failed step alone is retried, until it succeeds or the batch is revoked. */
   const take = Effect.fnUntraced(
     function*(batch: KafkaConsumer.Batch, records: ReadonlyArray<KafkaConsumer.IncomingRecord>) {
       const place = `${batch.topic}/${batch.partition}`
@@ -94,7 +95,7 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
       if (!batch.mayContinue()) return
       const taken = yield* take(batch, records).pipe(
         Effect.as(true),
-        // not ours any more: whoever gets the batch finds its offset where it was
+        // revoked: the next consumer of the partition reads the batch again from its committed offset
         Effect.orElseSucceed(() => false)
       )
       if (!taken) return
@@ -106,6 +107,6 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
     ...options,
     concurrency: 4,
     onStanding: Lag.make((problem) => options.onWait("progress", problem)),
-    onSkip: Lag.tellSkip
+    onSkip: Lag.reportSkip
   }, handle)
 }, Effect.scoped)

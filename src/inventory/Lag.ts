@@ -3,32 +3,31 @@ import type { Skip } from "../infra/kafka/KafkaPositions.js"
 import type { Standing } from "../infra/kafka/KafkaWait.js"
 
 const lag = Metric.gauge("payments_consumer_lag_records", {
-  description:
-    "Inventory records that are written and not done with, by partition of this process; absent while not known"
+  description: "Inventory records written and not yet processed, by partition of this process; absent while unknown"
 })
 const skipped = Metric.counter("payments_inventory_skipped_total", {
   description: "Inventory records that were gone before they were read, by partition and cause",
   incremental: true
 })
 
-/** A problem that stays is told again after this. */
+/** A lasting problem is logged again after this many milliseconds. */
 const reminder = Duration.toMillis("1 minute")
 
 /**
- * Publishes how the consumer stands: each lag as a metric, and its problem to `report` (none: undefined) and to the log,
- * when it begins, when it ends and once a minute in between.
+ * Publishes the state of the consumer: the lag of each partition as a metric, and its problem to `report` (undefined: no
+ * problem) and to the log: one line when it begins, one each minute, one when it ends.
  */
 export const make = (report: (problem: string | undefined) => Effect.Effect<void>) => {
   const gauges = new Map<number, typeof lag>()
-  let toldAt: number | undefined
+  let loggedAt: number | undefined
 
   const log = Effect.fnUntraced(function*(problem: string | undefined) {
     const now = yield* Clock.currentTimeMillis
     if (problem === undefined) {
-      if (toldAt !== undefined) yield* Effect.logInfo("the inventory consumer makes progress again")
-      toldAt = undefined
-    } else if (toldAt === undefined || now - toldAt >= reminder) {
-      toldAt = now
+      if (loggedAt !== undefined) yield* Effect.logInfo("the inventory consumer makes progress again")
+      loggedAt = undefined
+    } else if (loggedAt === undefined || now - loggedAt >= reminder) {
+      loggedAt = now
       yield* Effect.logWarning(`the inventory consumer makes no progress: ${problem}`)
     }
   })
@@ -38,7 +37,7 @@ export const make = (report: (problem: string | undefined) => Effect.Effect<void
       for (const partition of lags.keys()) {
         if (!gauges.has(partition)) gauges.set(partition, Metric.tagged(lag, "partition", String(partition)))
       }
-      // what is not a number is not shown
+      // /metrics leaves NaN out
       for (const [partition, gauge] of gauges) gauge.unsafeUpdate(lags.get(partition) ?? Number.NaN, [])
       return Effect.zipRight(report(problem), log(problem))
     })
@@ -50,14 +49,14 @@ const causes = {
   truncated: "the partition ends before the committed offset"
 }
 
-/** Counts and logs records that nobody will ever read. */
-export const tellSkip = ({ cause, from, partition, records, to }: Skip) =>
+/** Counts and logs records that were gone before the consumer read them. */
+export const reportSkip = ({ cause, from, partition, records, to }: Skip) =>
   Metric.tagged(Metric.tagged(skipped, "partition", String(partition)), "cause", cause).pipe(
     Metric.incrementBy(Number(records ?? 0n)),
     Effect.zipRight(
       Effect.logError(
         `partition ${partition}: ${records ?? "an unknown number of"} records were skipped: ${causes[cause]}. ` +
-          `Committed was offset ${from}, reading goes on at ${to}`
+          `The committed offset was ${from}; reading goes on at ${to}`
       )
     )
   )

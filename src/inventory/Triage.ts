@@ -5,28 +5,29 @@ import type { IncomingHeaders, IncomingRecord } from "../infra/kafka/KafkaConsum
 import * as Trace from "../infra/runtime/Trace.js"
 import type { Reservation } from "../payments/Reservation.js"
 
-/** What there is to do with the records of a batch. */
+/** The records of a batch, sorted by what to do with them. */
 export interface Triage {
-  /** Reserved orders: each is to have a payment. */
+  /** Reserved orders that need a payment. */
   readonly reservations: ReadonlyArray<Reservation>
-  /** Statuses that nobody here acts on. */
+  /** Statuses of records outside the accepted statuses. */
   readonly ignored: ReadonlyArray<string>
+  /** Records that become dead letters, with the reason. */
   readonly malformed: ReadonlyArray<{ readonly record: IncomingRecord; readonly reason: string }>
 }
 
 /** Length of a W3C `traceparent` of version 00. */
 const traceparentLength = 55
 
-/** A producer may write a header several times; then there is no saying which one is meant. */
+/** The `traceparent` header; none when it is invalid, or written several times and so ambiguous. */
 const traceparent = (record: IncomingRecord): Option.Option<string> => {
-  // null where the producer wrote a header without a value, whatever the types say
+  // null for a header without a value, against its type
   const header: IncomingHeaders[string] | null = record.headers?.["traceparent"]
   return Array.isArray(header) || header?.length !== traceparentLength
     ? Option.none()
     : Option.filter(Option.some(header.toString()), (text) => Option.isSome(Trace.parse(text)))
 }
 
-/** Reads records, and sorts them by what is to be done. Statuses match exactly. */
+/** Decodes records and sorts them. A status must equal one of `accepted` exactly. */
 export const triage = (records: ReadonlyArray<IncomingRecord>, accepted: ReadonlySet<string>): Triage => {
   const reservations: Array<Reservation> = []
   const ignored: Array<string> = []

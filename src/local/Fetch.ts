@@ -15,17 +15,16 @@ const goals = {
   redis: "dependency:unpack"
 } satisfies Partial<Record<Part, string>>
 
-/** Ways on where a part is neither on PATH nor can be fetched. */
+/** The alternatives for a part that is neither on PATH nor can be downloaded. */
 export const waysOn = (variable: string) =>
-  `Three ways on: docker compose up, nix develop, or set ${variable} to one you have.`
+  `Alternatives: docker compose up, nix develop, or set ${variable} to a server of yours.`
 
-// two Mavens of one machine share a download folder that is not made for it
+// Maven's download folder does not support two Mavens at once
 const oneAtATime = Effect.unsafeMakeSemaphore(1)
 
 /**
- * The folder with the files of `part` named in pom.xml, fetched with Maven if
- * it is not in `cache` yet. The folder appears complete or not at all, so
- * that several processes may fetch at the same time.
+ * Returns the folder with the files of `part` in pom.xml. Downloads them with Maven if the folder is not in `cache` yet. The
+ * folder appears complete or not at all, so several processes may download at the same time.
  */
 export const fetched = Effect.fnUntraced(function*(
   part: keyof typeof goals,
@@ -42,7 +41,7 @@ export const fetched = Effect.fnUntraced(function*(
   if ((yield* Process.which("mvn")) === "") {
     return yield* new LocalStackError({
       part,
-      problem: "it is not on PATH, and there is no Maven (mvn) to fetch it with",
+      problem: "it is not on PATH, and Maven (mvn) is missing to download it",
       wayOut: waysOn(variable)
     })
   }
@@ -56,7 +55,7 @@ export const fetched = Effect.fnUntraced(function*(
     part,
     command: ["mvn", "-q", "-B", ...(yield* MavenProxy.flags), "-f", "pom.xml", goals[part], "-DoutputDirectory=files"],
     folder: staging,
-    // in the locale C Java cannot name a folder with an umlaut
+    // in the locale C Java cannot open a folder with a non-ASCII name
     env: { LC_ALL: "C.UTF-8" },
     environment: "user",
     log: path.join(cache, `${part}-fetch.log`)
@@ -67,8 +66,8 @@ export const fetched = Effect.fnUntraced(function*(
     Effect.mapError((error) =>
       new LocalStackError({
         part,
-        problem: `Maven could not fetch it: ${error.problem}`,
-        wayOut: `${waysOn(variable)} Behind a proxy: https_proxy, or what ~/.m2/settings.xml says.`
+        problem: `Maven could not download it: ${error.problem}`,
+        wayOut: `${waysOn(variable)} Behind a proxy, set https_proxy or ~/.m2/settings.xml.`
       })
     )
   )

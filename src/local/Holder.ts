@@ -7,17 +7,17 @@ import * as Probe from "./Probe.js"
 import type { RunningPart } from "./Server.js"
 import * as StackFile from "./StackFile.js"
 
-/** How long `down` waits for a holder: more than the 20 s in which the service beside it shuts down. */
-const patience = "30 seconds"
+/** Time limit of `down` for the holder: more than the default SHUTDOWN_TIMEOUT of the services beside it. */
+const holderLimit = "30 seconds"
 
 const inUse = (folder: string, by: string) =>
   new LocalStackError({
     part: "stack",
     problem: `the local stack in ${folder} is in use${by}`,
-    wayOut: "Use it as it is, or end it first: payments local down"
+    wayOut: "Use it as it is, or stop it first: payments local down"
   })
 
-/** Fails when a living process holds the stack; of a dead one, ends what it left running, and removes the file. */
+/** Fails when a running process holds the stack. Otherwise stops the servers of a dead holder and removes its file. */
 const clear = Effect.fnUntraced(function*(folder: string) {
   const previous = yield* StackFile.read(folder)
   if (Option.isSome(previous)) {
@@ -37,14 +37,14 @@ const clear = Effect.fnUntraced(function*(folder: string) {
   yield* StackFile.remove(folder)
 })
 
-/** Makes this process the holder of the folder for as long as the scope is open. Answers how to add a server to the file. */
+/** Makes this process the holder of the folder for the life of the scope. Returns a function that adds a server to its file. */
 export const hold = Effect.fnUntraced(function*(folder: string) {
   const fs = yield* FileSystem.FileSystem
   yield* Effect.mapError(fs.makeDirectory(folder, { recursive: true }), fromPlatform("stack"))
   const contents = yield* Effect.acquireRelease(
     clear(folder).pipe(
       Effect.zipRight(StackFile.create(folder)),
-      Effect.flatMap(Effect.mapError(() => inUse(folder, ", someone was faster")))
+      Effect.flatMap(Effect.mapError(() => inUse(folder, ": another process was faster")))
     ),
     () => Effect.ignore(StackFile.remove(folder))
   )
@@ -52,7 +52,7 @@ export const hold = Effect.fnUntraced(function*(folder: string) {
   const context = yield* Effect.context<CommandExecutor.CommandExecutor | FileSystem.FileSystem | Path.Path>()
   const add = Effect.fnUntraced(function*({ log, part, pid, port, url }: RunningPart) {
     const identity = yield* Identity.of(pid)
-    // one that is already gone needs no entry
+    // a server that has already ended needs no entry
     if (Option.isNone(identity)) return
     yield* SynchronizedRef.updateEffect(file, (now) => {
       const next = { ...now, parts: [...now.parts, { part, process: identity.value, port, url, log }] }
@@ -62,21 +62,21 @@ export const hold = Effect.fnUntraced(function*(folder: string) {
   return (running: RunningPart) => Effect.provide(add(running), context)
 })
 
-/** What is there of a stack, as another terminal sees it. */
+/** State of a stack, as another terminal sees it. */
 export interface StackStatus {
-  /** None when nobody holds the stack. */
+  /** None when no process holds the stack. */
   readonly holder: Option.Option<{ readonly pid: number; readonly startedAt: Date }>
   readonly parts: ReadonlyArray<
     RunningPart & {
-      /** Its process runs. */
+      /** True while its process runs. */
       readonly running: boolean
-      /** It answers in its own protocol, within a second. */
+      /** True when it answers in its own protocol within a second. */
       readonly answering: boolean
     }
   >
 }
 
-/** Looks at the stack of a folder. Cannot fail: without a file there is no holder and no part. */
+/** State of the stack in a folder. Cannot fail: without a file there is no holder and no part. */
 export const status = Effect.fnUntraced(function*(folder: string) {
   const contents = yield* StackFile.read(folder)
   if (Option.isNone(contents)) return { holder: Option.none(), parts: [] } satisfies StackStatus
@@ -94,9 +94,9 @@ export const status = Effect.fnUntraced(function*(folder: string) {
 })
 
 /**
- * Ends the stack of a folder, whichever process holds it, and waits for that:
- * "stopped". "cleaned-up" when the holder had died and left something behind;
- * "not-running" when there was nothing. Fails when the holder does not end in 30 s.
+ * Stops the stack of a folder, whichever process holds it, and waits for the end. Returns "stopped"; "cleaned-up" when the
+ * holder had died and left servers or a file behind; "not-running" when nothing was there. Fails when the holder does not end
+ * within 30 s.
  */
 export const down = Effect.fnUntraced(function*(folder: string) {
   const contents = yield* StackFile.read(folder)
@@ -107,12 +107,12 @@ export const down = Effect.fnUntraced(function*(folder: string) {
     yield* Identity.signal(holder, "SIGTERM")
     yield* Identity.gone(holder).pipe(
       Effect.timeoutFail({
-        duration: patience,
+        duration: holderLimit,
         onTimeout: () =>
           new LocalStackError({
             part: "stack",
-            problem: `process ${holder.pid}, which holds the stack, did not end within ${patience}`,
-            wayOut: `kill -9 ${holder.pid}, then once more: payments local down`
+            problem: `process ${holder.pid}, which holds the stack, did not end within ${holderLimit}`,
+            wayOut: `Run kill -9 ${holder.pid}, then payments local down again.`
           })
       })
     )
@@ -121,7 +121,7 @@ export const down = Effect.fnUntraced(function*(folder: string) {
   return held ? "stopped" as const : "cleaned-up" as const
 })
 
-/** Deletes data and logs of the servers, but not what was fetched. Fails while the stack is held. */
+/** Deletes data and logs of the servers, but no downloads. Fails while a running process holds the stack. */
 export const reset = Effect.fnUntraced(function*(folder: string) {
   yield* clear(folder)
   const fs = yield* FileSystem.FileSystem

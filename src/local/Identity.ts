@@ -2,8 +2,8 @@ import { Command, FileSystem } from "@effect/platform"
 import { Effect, Option, Schedule, Schema } from "effect"
 
 /**
- * A process, and what tells it from a later one with the same number: when it
- * started. Something that outlives us may only be ended when both agree.
+ * A process by its number and start time, which distinguishes it from a later process with the same number. A process of an
+ * earlier run may be ended only when both match.
  */
 export const Identity = Schema.Struct({ pid: Schema.Int, started: Schema.String })
 export type Identity = typeof Identity.Type
@@ -25,7 +25,7 @@ const fromPs = (pid: number) =>
     Effect.orElseSucceed(Option.none<string>)
   )
 
-/** The identity of the process that has this number now, if there is one. */
+/** The identity of the process with this number; none when there is no such process. */
 export const of = (pid: number) =>
   fromProc(pid).pipe(
     // not Linux
@@ -33,7 +33,7 @@ export const of = (pid: number) =>
     Effect.map(Option.map((started): Identity => ({ pid, started })))
   )
 
-/** Whether this very process still runs. */
+/** True while this process runs. */
 export const runs = (identity: Identity) =>
   Effect.map(of(identity.pid), Option.exists((now) => now.started === identity.started))
 
@@ -43,11 +43,11 @@ const send = (pid: number, signal: NodeJS.Signals) => Effect.ignore(Effect.try((
 export const gone = (identity: Identity) =>
   Effect.repeat(runs(identity), { until: (running) => !running, schedule: Schedule.spaced("50 millis") })
 
-/** Sends a signal if it is still this process. */
+/** Sends a signal to this process, if it still runs. */
 export const signal = (identity: Identity, name: NodeJS.Signals) =>
   Effect.flatMap(runs(identity), (running) => running ? send(identity.pid, name) : Effect.void)
 
-/** Ends a process with its group: asks it, and kills it when it is still there after 5 seconds. */
+/** Ends a process and its group with a signal, and with SIGKILL if it still runs after 5 seconds. */
 export const end = (identity: Identity, name: NodeJS.Signals) =>
   Effect.whenEffect(
     send(-identity.pid, name).pipe(

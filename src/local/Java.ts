@@ -3,15 +3,15 @@ import { Effect, Stream, String } from "effect"
 import { waysOn } from "./Fetch.js"
 import { LocalStackError } from "./LocalStackError.js"
 
-/** What Kafka 4 brokers need at least. */
+/** Oldest Java version that runs Kafka 4 brokers. */
 const oldest = 17
 
 const lack = (problem: string) =>
   new LocalStackError({ part: "kafka", problem, wayOut: `${waysOn("KAFKA_BROKERS")} Or install Java ${oldest}.` })
 
-/** The command that starts Java: of JAVA_HOME if there is one, else on PATH. Fails when there is none, or too old a one. */
+/** The command that starts Java: of JAVA_HOME, or else of PATH. Fails when Java is missing or too old. */
 export const java = Effect.gen(function*() {
-  // the version is written to standard error
+  // Java prints its version to standard error
   const process = yield* Command.start(
     Command.make(
       "sh",
@@ -24,7 +24,7 @@ export const java = Effect.gen(function*() {
     Stream.runFold("", String.concat)
   )).split("\n")
   if ((yield* process.exitCode) !== 0) {
-    return yield* lack("there is no Kafka broker on PATH, and no Java to run a fetched one")
+    return yield* lack("there is no Kafka broker on PATH, and no Java to run a downloaded one")
   }
   // "17.0.15", and before 9 "1.8.0_292"
   const version = /version "([^"]+)"/.exec(lines.join("\n"))?.[1] ?? ""

@@ -10,16 +10,15 @@ import type { Place } from "./Server.js"
 import { serve } from "./Server.js"
 
 /**
- * What Kafka reads is named from its working folder, the folder of this part: a path may have a comma, which parts the
- * names of `log.dirs` and of a logging configuration, a colon, which parts a class path, or bytes that a file of
- * properties does not hold.
+ * Files of the broker, relative to its working folder. An absolute path may contain a comma (a separator of `log.dirs` and of
+ * the logging configuration), a colon (a separator of the class path), or bytes that a properties file cannot hold.
  */
 const files = { data: "data", config: "server.properties", logging: "log4j2.properties", logs: "logs" }
 
-/** Java reads and writes file names in the encoding of the locale, and C is not enough for a folder with an umlaut. */
+/** Java encodes file names by the locale; in the locale C it cannot open a folder with a non-ASCII name. */
 const locale = { LC_ALL: "C.UTF-8" }
 
-/** One node that is broker and controller. What it does not set has the default of Kafka. */
+/** Properties of one node that is broker and controller; all others have Kafka's defaults. */
 const properties = (place: Place, controllerPort: number) =>
   Object.entries({
     "process.roles": "broker,controller",
@@ -43,7 +42,7 @@ const properties = (place: Place, controllerPort: number) =>
     "share.coordinator.state.topic.num.partitions": 4,
     // the default waits 3 s for more members before a new group gets its first partitions
     "group.initial.rebalance.delay.ms": 0,
-    // the default is 128 MB, which is more than all else that it keeps
+    // the default is 128 MB, more than the rest of the heap in use
     "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
     ...place.properties
   }).map(([name, value]) => `${name}=${value}\n`).join("")
@@ -73,7 +72,7 @@ const locate = Effect.fnUntraced(function*(place: Place) {
   const heap = ["-Xms256m", "-Xmx512m"]
   if (server !== "" && storage !== "") {
     const programs: Programs = {
-      title: "Kafka of PATH",
+      title: "Kafka from PATH",
       format: [storage],
       server: [server],
       env: { ...locale, KAFKA_HEAP_OPTS: heap.join(" "), LOG_DIR: files.logs }
@@ -85,17 +84,17 @@ const locate = Effect.fnUntraced(function*(place: Place) {
     "kafka",
     "KAFKA_BROKERS",
     place.cache,
-    place.progress("fetching", "Kafka 4.1, with Maven, once, 54 MB")
+    place.progress("fetching", "Kafka 4.1 with Maven, only once, 54 MB")
   )
   yield* fs.writeFileString(path.join(place.folder, files.logging), logging)
-  // the serial collector is up half a second sooner on two cores, and stands still for 10 to 30 ms when what is young is full:
-  // at 200 records a second every 5 s with the third of the heap that it takes by itself, every 10 with this
+  // The serial collector starts half a second sooner on two cores. It pauses 10 to 30 ms when the young generation is full: at
+  // 200 records a second every 5 s with its default size, every 10 s with this one.
   const run = [
     program,
     ...heap,
     "-Xmn192m",
     "-XX:+UseSerialGC",
-    // a broker that lives for seconds: to optimize its code costs more than it gives
+    // for a broker that runs for seconds, optimizing code costs more than it saves
     ...(place.throwaway ? ["-XX:TieredStopAtLevel=1"] : []),
     `-Dlog4j2.configurationFile=${files.logging}`,
     "-cp",
@@ -110,10 +109,10 @@ const locate = Effect.fnUntraced(function*(place: Place) {
   return programs
 })
 
-/** 16 random bytes in the base64 of URLs, as Kafka writes them; a leading hyphen would be taken for an option. */
+/** A cluster id as Kafka writes it: 16 random bytes in URL-safe base64. A leading hyphen would look like an option. */
 const clusterId = Effect.sync(() => randomBytes(16).toString("base64url").replace(/^-/, "A"))
 
-/** A Kafka broker on 127.0.0.1, a cluster of one if not told otherwise. Its topics and its cluster id are kept between starts. */
+/** A Kafka broker on 127.0.0.1, a cluster of one by default. It keeps its topics and its cluster id between starts. */
 export const start = Effect.fnUntraced(function*(place: Place) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path

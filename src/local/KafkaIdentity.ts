@@ -2,8 +2,8 @@ import { FileSystem, Path } from "@effect/platform"
 import { Effect } from "effect"
 
 /**
- * `meta.properties` names the cluster, the node and the folder. Without it Kafka does not know the data beside it for its
- * own, and another one would do no better: so it is kept a second time, outside of the data.
+ * `meta.properties` identifies the cluster, the node and the folder. Without it Kafka rejects its own data, and a new file would
+ * not match. So the local stack keeps a copy outside of the data.
  */
 const places = (folder: string) =>
   Effect.map(Path.Path, (path) => ({
@@ -12,7 +12,7 @@ const places = (folder: string) =>
     records: path.join(folder, "data", "__cluster_metadata-0")
   }))
 
-/** A file that a power failure has left empty or cut off names no cluster, or no node. */
+/** True when the file names cluster and node; a power failure may have emptied or cut it. */
 const isWhole = Effect.fnUntraced(function*(file: string) {
   const fs = yield* FileSystem.FileSystem
   const text = yield* Effect.orElseSucceed(fs.readFileString(file), () => "")
@@ -20,8 +20,8 @@ const isWhole = Effect.fnUntraced(function*(file: string) {
 })
 
 /**
- * Whether the folder of this part holds a cluster. A file that is damaged is replaced by the second copy; where there is
- * nothing that it could belong to, because formatting was interrupted, it is removed.
+ * True when the folder of this part contains a formatted cluster. Replaces a damaged file by the copy. Removes a damaged file
+ * without data, which an interrupted formatting left.
  */
 export const isFormatted = Effect.fnUntraced(function*(folder: string) {
   const fs = yield* FileSystem.FileSystem
@@ -38,7 +38,7 @@ export const isFormatted = Effect.fnUntraced(function*(folder: string) {
   return true
 })
 
-/** Keeps what a broker has started with. */
+/** Copies the file of a broker that has started. */
 export const save = Effect.fnUntraced(function*(folder: string) {
   const fs = yield* FileSystem.FileSystem
   const { kept, used } = yield* places(folder)

@@ -4,9 +4,9 @@ import { Schema } from "effect"
 export const Part = Schema.Literal("postgres", "redis", "kafka")
 export type Part = typeof Part.Type
 
-/** The local stack could not do what was asked. The message names the problem and the ways out. */
+/** A failure of the local stack. The message names the problem and its solution. */
 export class LocalStackError extends Schema.TaggedError<LocalStackError>()("LocalStackError", {
-  /** "stack" is what concerns the whole: who holds the folder. */
+  /** "stack" for a problem of the whole, such as a folder in use. */
   part: Schema.Literal(...Part.literals, "stack"),
   problem: Schema.String,
   wayOut: Schema.String,

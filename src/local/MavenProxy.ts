@@ -1,6 +1,6 @@
 import { Config, Effect, Option } from "effect"
 
-/** `http_proxy` and the like: as most programs read them, the lower case first. Empty is unset. */
+/** A proxy variable; lower case wins, as in most programs. Empty counts as unset. */
 const variable = (name: string) =>
   Config.string(name.toLowerCase()).pipe(
     Config.orElse(() => Config.string(name)),
@@ -18,15 +18,15 @@ const address = (scheme: "http" | "https", value: string) => {
   return hostname === "" || protocol.startsWith("socks") ? [] : flags
 }
 
-/** Java's list has bars between, and a star where ours has a leading dot. */
+/** Converts NO_PROXY to Java's list: separated by bars, with `*.` for a leading dot. */
 const exceptions = (value: string) => {
   const hosts = value.split(",").map((host) => host.trim()).filter((host) => host !== "")
   return [`-Dhttp.nonProxyHosts=${hosts.map((host) => host.replace(/^\./, "*.")).join("|")}`]
 }
 
 /**
- * The proxies of the environment, which Maven does not read, as its flags. A user and a password are left out: others
- * see a command line. What they are for, ~/.m2/settings.xml says.
+ * Maven flags for the proxies of the environment, which Maven does not read itself. They contain no user or password, because
+ * other users can see a command line; ~/.m2/settings.xml is the place for those.
  */
 export const flags = Effect.gen(function*() {
   const all = yield* variable("ALL_PROXY")
@@ -44,7 +44,7 @@ export const flags = Effect.gen(function*() {
   return [
     ...proxies,
     ...Option.match(none, { onNone: () => [], onSome: exceptions }),
-    // of Maven 3.9 and newer: otherwise it takes proxies from its settings only
+    // Maven 3.9 and newer reads the flags above only with this
     "-Daether.connector.http.useSystemProperties=true"
   ]
 })

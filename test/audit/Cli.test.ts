@@ -31,7 +31,7 @@ interface Summary {
   readonly found: Record<string, number>
 }
 
-/** A world in which so many orders were reserved, and two thirds of them paid or refused, by services that ran. */
+/** A world in which the services reserved this number of orders and settled two thirds of them. */
 const lived = Effect.fnUntraced(function*(orders: number) {
   const world = yield* World.make()
   const topics = yield* Topics.make(world.kafkaBrokers)
@@ -53,7 +53,7 @@ const lived = Effect.fnUntraced(function*(orders: number) {
     for (const partition of [0, 1, 2, 3]) {
       const mine = ids.filter((id) => id % 4 === partition)
       const messages = mine.map((id) => ({ value: Topics.reserved(id, keys[id - 1]) }))
-      // some are repeated, and some are not for us
+      // some repeats, and some ignored records
       yield* topics.writeAll(world.inventory, partition, [
         ...messages,
         ...messages.slice(0, 5),
@@ -61,7 +61,7 @@ const lived = Effect.fnUntraced(function*(orders: number) {
         { value: "no event" }
       ])
     }
-    // the key of another order asks for no payment
+    // a record with the key of another order creates no payment
     yield* topics.write(world.inventory, { value: Topics.reserved(910_000, keys[2]) })
     yield* tables.count("payment").pipe(Effect.tap((n) => assert.strictEqual(n, orders)), eventually("60 seconds"))
     const answers = yield* Effect.forEach(
@@ -88,7 +88,7 @@ const body = (orderId: number, status: string, key: string = randomUUID()) =>
 layer(Layer.scoped(Lived, lived(300)), { timeout: "120 seconds", excludeTestServices: true })(
   "payments audit",
   (it) => {
-    it.effect("services that lived well are clean: a table, and clean as the last line", () =>
+    it.effect("services without faults: a table of counts, and clean as the last line", () =>
       Effect.gen(function*() {
         const { audit, documents } = yield* Lived
         const { code, stderr, stdout } = yield* audit()
@@ -103,7 +103,7 @@ layer(Layer.scoped(Lived, lived(300)), { timeout: "120 seconds", excludeTestServ
         assert.deepStrictEqual(summary.tables, { payments: 300, WAIT: 0, DONE: 500, DEAD: 0, unreadable: 0 })
       }))
 
-    it.effect("each fault is found where it is, and nothing else is", () =>
+    it.effect("each fault is found at its position, and nothing else", () =>
       Effect.gen(function*() {
         const { documents, settled, tables, topics, world } = yield* Lived
         const expected: Array<readonly [string, number | null, string | null, string | null]> = []
@@ -113,7 +113,7 @@ layer(Layer.scoped(Lived, lived(300)), { timeout: "120 seconds", excludeTestServ
         const pick = (nth: number) => settled[nth]!
         const send = (orderId: number, value: string | Buffer, key: string | null = String(orderId)) =>
           Effect.map(topics.write(world.payment, { key, value }), ([written]) => written!)
-        /** A payment as a use case writes it: its events are DONE unless said otherwise, and nothing is sent. */
+        /** Inserts a payment and its events, DONE by default, and sends nothing. */
         const pay = Effect.fnUntraced(function*(orderId: number, says: ReadonlyArray<string>, state = "DONE") {
           const keys = says.map(() => randomUUID())
           yield* tables.query("INSERT INTO payment (order_id, status) VALUES ($1, $2)", [orderId, says.at(-1)])
@@ -136,7 +136,7 @@ layer(Layer.scoped(Lived, lived(300)), { timeout: "120 seconds", excludeTestServ
         })
         const both = ["CREATED", "COMPLETED"]
 
-        // what the services did, spoiled
+        // damages to the work of the services
         const lost = pick(0)
         const records = yield* topics.follow(world.inventory)
         yield* tables.query("DELETE FROM event WHERE order_id = $1", [lost])
@@ -165,7 +165,7 @@ layer(Layer.scoped(Lived, lived(300)), { timeout: "120 seconds", excludeTestServ
         const other = opposite!.status === "FAILED" ? "COMPLETED" : "FAILED"
         expectAt("contradiction", contrary, world.payment, yield* send(contrary, body(contrary, other)))
 
-        // a record written by hand at the end, and a malformed one that nobody has dead-lettered
+        // an unknown record at the end, and a malformed one without a dead letter
         const [letter] = yield* topics.write(world.inventory, { value: "malformed, and dropped" })
         const [unread] = yield* topics.write(world.inventory, { value: Topics.reserved(777_777) })
         expectAt("unread", 777_777, world.inventory, unread!)
@@ -252,17 +252,17 @@ layer(Layer.scoped(Lived, lived(300)), { timeout: "120 seconds", excludeTestServ
         const notes = findings.filter(({ fault }) => !fault).map(({ finding }) => finding)
         assert.sameMembers(notes, ["resend", "waiting", "unread"])
 
-        // which examples are shown is nobody's promise: there is room for five of six
+        // any five of the six may be shown
         const shown = yield* Effect.map(Program.run(["audit", "--examples", "5"], world.env), ({ stdout }) => stdout)
         assert.match(shown, /^FAULT {2}body-differs: 6 \(records that differ from their event\)$/m)
         const examples = shown.matchAll(
-          new RegExp(`^  order (?:5000(?:0[6-9]|1[01])|500999), ${world.payment}/\\d at \\d+: .*$`, "gm")
+          new RegExp(`^  order (?:5000(?:0[6-9]|1[01])|500999), ${world.payment}/\\d@\\d+: .*$`, "gm")
         )
         assert.lengthOf([...examples].filter(([line]) => !/unknown/.test(line)), 5, shown)
         assert.match(shown, /^ {2}and 1 more$/m)
         assert.match(shown.trimEnd().split("\n").at(-1)!, /^not clean: 1 lost-record, .*6 body-differs/)
 
-        // waited for, and not finished: a fault of its own
+        // unfinished after --wait: a fault of its own
         const late = yield* documents("--wait", "1s")
         assert.isFalse(late.summary.drained)
         assert.match(late.stderr, /not drained in time.*1 waiting, 1 unread/)
@@ -271,7 +271,7 @@ layer(Layer.scoped(Lived, lived(300)), { timeout: "120 seconds", excludeTestServ
 )
 
 it.scopedLive(
-  "a resend alone is clean, and is not with --no-resends; --since leaves out what is older",
+  "a resend is clean, and a fault with --no-resends; --since skips older records",
   () =>
     Effect.gen(function*() {
       const { documents, tables, topics, world } = yield* lived(12)
@@ -282,7 +282,7 @@ it.scopedLive(
       const strict = yield* documents("--no-resends")
       assert.strictEqual(strict.code, 1)
       assert.match(strict.stderr, /1 resend/)
-      // both commands find it in the window; before the window nothing is read
+      // inside the window everything is read, outside nothing
       const { summary } = yield* documents("--since", "1h")
       assert.deepInclude(summary, { orders: lax.summary.orders, payment_records: lax.summary.payment_records })
       yield* Effect.sleep("1200 millis")
@@ -292,7 +292,7 @@ it.scopedLive(
   120_000
 )
 
-it.scopedLive("beside services at work it finds no faults that are only haste", () =>
+it.scopedLive("beside running services it reports no work in progress as a fault", () =>
   Effect.gen(function*() {
     const world = yield* World.make()
     const topics = yield* Topics.make(world.kafkaBrokers)
@@ -319,7 +319,7 @@ it.scopedLive("beside services at work it finds no faults that are only haste", 
   }), 120_000)
 
 it.scopedLive(
-  "a topic whose records are transactions: control records at the end, and aborted ones, are passed over",
+  "a topic with transactions: control records at the end and aborted records are skipped",
   () =>
     Effect.gen(function*() {
       const { documents, tables, world } = yield* lived(4)
@@ -353,7 +353,43 @@ it.scopedLive(
 )
 
 it.scopedLive(
-  "a server that does not answer is exit code 5; an option that cannot be read is 2",
+  "skipped: records deleted past the committed offset are a fault, before and after the consumer skips them",
+  () =>
+    Effect.gen(function*() {
+      const world = yield* World.make()
+      const topics = yield* Topics.make(world.kafkaBrokers)
+      yield* topics.create(world.inventory, world.dlq, world.payment)
+      const records = Array.from({ length: 10 }, (_, i) => ({ value: Topics.reserved(i + 1) }))
+      yield* topics.writeAll(world.inventory, 2, records)
+      yield* Client.commit(world.kafkaBrokers, world.group, world.inventory, 2, 3)
+      yield* Client.trim(world.kafkaBrokers, world.inventory, 2, 7)
+      assert.strictEqual((yield* Program.run(["migrate"], world.env)).code, 0)
+
+      const skippedAt = Effect.fnUntraced(function*(offset: number) {
+        const { code, stdout } = yield* Program.run(["audit"], world.env)
+        assert.strictEqual(code, 1, stdout)
+        assert.match(
+          stdout,
+          new RegExp(`^FAULT  skipped: 1 .*\n  ${world.inventory}/2@${offset}: 4 records before$`, "m")
+        )
+      })
+      yield* skippedAt(3)
+
+      const consumer = yield* Program.serve(["consumer"], world.env)
+      yield* Effect.tap(topics.committed(world.group, world.inventory), (committed) =>
+        assert.strictEqual(committed.get(2), 10)).pipe(eventually())
+      assert.strictEqual(yield* consumer.metric("payments_inventory_skipped_total", "partition=\"2\""), 4)
+      assert.match(
+        consumer.stderr(),
+        /partition 2: 4 records were skipped.* The committed offset was 3; reading goes on at 7/
+      )
+      yield* skippedAt(10)
+    }),
+  60_000
+)
+
+it.scopedLive(
+  "a server that does not answer is exit code 5; an invalid option is 2",
   () =>
     Effect.gen(function*() {
       const world = yield* World.make()

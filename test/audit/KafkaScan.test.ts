@@ -9,7 +9,7 @@ import { freshTopic, kafka } from "../harness/KafkaTest.js"
 import * as Topics from "../harness/Topics.js"
 import * as Client from "./Client.js"
 
-/** What a scan of the spans gives, as `partition/offset`. */
+/** The records of a scan, as `partition/offset`. */
 const scanned = Effect.fnUntraced(function*(topic: string, spans: ReadonlyArray<KafkaOffsets.Span>) {
   const seen: Array<string> = []
   yield* KafkaScan.scan(
@@ -26,7 +26,7 @@ const places = (partition: number, from: number, to: number) =>
   Array.from({ length: to - from }, (_, i) => `${partition}/${from + i}`)
 
 it.scopedLive(
-  "reads up to the end that was asked for, however much comes behind it, and leaves no group",
+  "reads up to the requested end, whatever follows, and leaves no group",
   () =>
     Effect.gen(function*() {
       const topic = yield* freshTopic()
@@ -53,7 +53,7 @@ it.scopedLive(
 )
 
 it.scopedLive(
-  "control records at the end, aborted records, trimmed and missing offsets do not hold it up",
+  "control records at the end, aborted records, trimmed and missing offsets do not block it",
   () =>
     Effect.gen(function*() {
       const topic = yield* freshTopic()
@@ -66,10 +66,10 @@ it.scopedLive(
       const spans = yield* KafkaOffsets.spans(kafka(), topic, undefined)
       assert.isFalse(spans.find(({ partition }) => partition === 0)!.whole)
       assert.sameMembers(yield* scanned(topic, spans), [...places(0, 2, 5), "1/0"])
-      // as when compaction has taken the last records: they never come
+      // compaction removed the last records: they never arrive
       const beyond = spans.map((span) => ({ ...span, end: span.end + 3 }))
       assert.sameMembers(yield* scanned(topic, beyond), [...places(0, 2, 5), "1/0"])
-      // trimmed meanwhile: what is left is read
+      // trimmed meanwhile: reads the rest
       yield* Client.trim(brokers, topic, 0, 4)
       assert.sameMembers(yield* scanned(topic, spans), ["0/4", "1/0"])
     }),
@@ -77,7 +77,7 @@ it.scopedLive(
 )
 
 it.scopedLive(
-  "a failure of the handler ends the scan; brokers that are away and missing topics are told",
+  "a failure of the handler ends the scan; unavailable brokers and missing topics are errors",
   () =>
     Effect.gen(function*() {
       const topic = yield* freshTopic()
@@ -96,7 +96,7 @@ it.scopedLive(
   60_000
 )
 
-it.live("a coordinator or leader that moves is asked again, anything else is told at once", () =>
+it.live("a moving coordinator or leader is retried, any other error fails at once", () =>
   Effect.gen(function*() {
     let asked = 0
     const answer = (type: string, until: number) =>

@@ -1,13 +1,13 @@
 import { NodeContext } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Duration, Effect } from "effect"
-import * as Ledger from "../../src/audit/Ledger.js"
+import * as FactStore from "../../src/audit/FactStore.js"
 import * as Tables from "../../src/audit/Tables.js"
 import * as PgTest from "../harness/PgTest.js"
 import * as Stranger from "../harness/Tables.js"
 
 layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Tables", (it) => {
-  it.scoped("both are read at one moment: what is committed between the two is in neither", () =>
+  it.scoped("both tables are read in one snapshot, without rows committed between the two reads", () =>
     Effect.gen(function*() {
       const { query } = yield* Stranger.make(yield* PgTest.DatabaseUrl)
       const order = (orderId: number) =>
@@ -17,7 +17,7 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Table
           [orderId]
         )
       yield* order(1)
-      const ledger = yield* Ledger.make
+      const store = yield* FactStore.make
       let later = 1
       const { counts } = yield* Tables.read({
         topic: "payment",
@@ -27,9 +27,9 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Table
         onTotal: () => Effect.void,
         // the payments are read, and then the events
         onRead: () => Effect.asVoid(Effect.suspend(() => order(++later)))
-      }, ledger)
+      }, store)
       assert.deepStrictEqual(counts, { payments: 1, WAIT: 1, DONE: 0, DEAD: 0, unreadable: 0 })
-      const parts = Array.from({ length: Ledger.parts }, (_, part) => ledger.ordersOf(part))
+      const parts = Array.from({ length: FactStore.parts }, (_, part) => store.ordersOf(part))
       const orders = (yield* Effect.all(parts)).flat()
       assert.deepStrictEqual(orders.map(({ orderId }) => orderId), [1n])
     }).pipe(Effect.provide(NodeContext.layer)))

@@ -9,7 +9,7 @@ describe("the number of an order", () => {
     }
   })
 
-  it("is nothing else that JavaScript takes for a number", () => {
+  it("is no other text that JavaScript reads as a number", () => {
     for (
       const text of [
         "",

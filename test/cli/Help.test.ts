@@ -18,7 +18,7 @@ const help = (...args: ReadonlyArray<string>) => {
 }
 
 describe("help", () => {
-  it("is plain text about the command that was asked for, with its whole name in the line of the usage", () => {
+  it("is plain text about the requested command, with its full name in the usage line", () => {
     const usages = {
       "serve --help": "payments serve [<part> ...]",
       "local up -h": "payments local up",
@@ -38,7 +38,7 @@ describe("help", () => {
     }
   })
 
-  it("lists every command with what it does", () => {
+  it("lists every command with its description", () => {
     const text = help("--help")
     for (const name of ["serve", "migrate", "config", "local", "local up", "local status", "reserve", "pay", "watch"]) {
       assert.match(text, new RegExp(`^  ${name} +[A-Z].{10,}$`, "m"))
@@ -53,7 +53,7 @@ describe("help", () => {
 })
 
 describe("a command that does not exist", () => {
-  it("is told with the nearest that does", () => {
+  it("is an error that suggests the nearest existing command", () => {
     const problems = {
       "pya 1": "there is no command \"pya\". Did you mean \"pay\"? payments --help lists the commands",
       "local dwon":
@@ -65,7 +65,7 @@ describe("a command that does not exist", () => {
     }
   })
 
-  it("is none of those that do, whatever their arguments", () => {
+  it("is not reported for existing commands, whatever their arguments", () => {
     for (const args of ["pay 1", "reserve 1 --status pay", "local up", "pay -- --help", "--json pay 1"]) {
       assert.isUndefined(wish(...args.split(" ")), args)
     }

@@ -24,7 +24,7 @@ interface Service {
   readonly healthcheck?: { readonly test: ReadonlyArray<string> }
 }
 
-/** What compose puts in when the environment has nothing. */
+/** Replaces variables by their defaults, as compose does in an empty environment. */
 const withDefaults = (text: string) => text.replace(/\$\{\w+:-([^}]*)\}/g, "$1")
 
 const compose: { readonly services: Record<string, Service>; readonly volumes: Record<string, unknown> } = parse(
@@ -60,7 +60,7 @@ describe("compose.yml", () => {
     })
   })
 
-  it("sets only variables that exist, to values that they take", () => {
+  it("sets only variables that exist, to valid values", () => {
     assert.deepStrictEqual(ours.map(([name]) => name), ["consumer", "server"])
     for (const [name, { environment }] of ours) {
       for (const [variable, value] of Object.entries(environment ?? {})) {
@@ -71,7 +71,7 @@ describe("compose.yml", () => {
     }
   })
 
-  it("reaches the servers by the names and ports that they have there", () => {
+  it("reaches the servers by their names and ports in compose", () => {
     for (const [, { environment }] of ours) {
       assert.strictEqual(environment?.["DATABASE_URL"], "postgres://payments:payments@postgres:5432/payments")
       assert.strictEqual(environment?.["REDIS_URL"], "redis://redis:6379")
@@ -88,7 +88,7 @@ describe("compose.yml", () => {
     })
   })
 
-  it("listens on all addresses of the container, at the ports that are published", () => {
+  it("listens on all addresses of the container, at the published ports", () => {
     for (const [name, service] of ours) {
       const targets = service.ports.map((port) => Number(port.split(":").at(-1)))
       const http = valueOf(service, "HTTP_ADDR", address)
@@ -106,7 +106,7 @@ describe("compose.yml", () => {
     assert.deepStrictEqual(commands.flatMap(([, ...named]) => named), [...parts])
   })
 
-  it("knows of everything whether it is healthy, and starts in that order", () => {
+  it("has a health check for everything, and starts in that order", () => {
     for (const [name, service] of services) {
       assert.match(service.healthcheck?.test[0] ?? "", /^CMD(-SHELL)?$/, name)
       assert.strictEqual(service.restart, "unless-stopped", name)
@@ -122,7 +122,7 @@ describe("compose.yml", () => {
     }
   })
 
-  it("lets a stop take as long as the service needs", () => {
+  it("gives a stop as much time as the service needs", () => {
     for (const [, service] of ours) {
       const limit = valueOf(service, "SHUTDOWN_TIMEOUT", duration(0))
       assert.isTrue(Duration.greaterThan(right(duration(0)(service.stop_grace_period!)), limit))
@@ -135,7 +135,7 @@ describe("Dockerfile", () => {
   const dockerfile = text("Dockerfile")
   const copied = [...dockerfile.matchAll(/^COPY (?!--from)(.+) \S+$/gm)].flatMap(([, sources]) => sources!.split(" "))
 
-  it("copies what is there, and what .dockerignore lets through", () => {
+  it("copies only files that exist and that .dockerignore allows", () => {
     const let_through = text(".dockerignore").split("\n").filter((line) => line.startsWith("!")).map((_) => _.slice(1))
     for (const source of copied) {
       assert.isTrue(existsSync(inCheckout(source)), source)
@@ -144,7 +144,7 @@ describe("Dockerfile", () => {
     for (const source of let_through) assert.include(copied, source)
   })
 
-  it("has what the program reads at run time", () => {
+  it("has the files that the program reads at run time", () => {
     const runtime = dockerfile.slice(dockerfile.indexOf("AS runtime"))
     for (const path of ["node_modules", "dist", "package.json", "proto", "sql"]) {
       assert.match(runtime, new RegExp(`^COPY .*\\b${path}\\b`, "m"))

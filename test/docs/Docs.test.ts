@@ -20,7 +20,7 @@ const code = (page: string) => [...page.matchAll(/^```(\w*)\n([\s\S]*?)^```$|`([
 const blocks = (page: string, language: string) => code(page).flatMap((_) => _[1] === language ? [_[2]!] : [])
 const snippets = (page: string) => code(page).map((_) => _[2] ?? _[3]!)
 
-/** As GitHub makes an anchor of a heading. */
+/** The anchors that GitHub makes from headings. */
 const anchors = (page: string) =>
   [...page.matchAll(/^#+ (.+)$/gm)].map(([, heading]) =>
     heading!.toLowerCase().replaceAll(/[^\w\- ]/g, "").replaceAll(" ", "-")
@@ -29,7 +29,7 @@ const anchors = (page: string) =>
 describe.each(pages)("%s", (name) => {
   const page = read(name)
 
-  it("links to what is there", () => {
+  it("has no dead link", () => {
     for (const [, target] of page.matchAll(/\]\(([^)]+)\)/g)) {
       if (/^https?:/.test(target!)) continue
       const [path, anchor] = target!.split("#")
@@ -44,7 +44,7 @@ describe.each(pages)("%s", (name) => {
       ...Object.values(settings).map((_) => _.name),
       ...[...read("compose.yml").matchAll(/\$\{(\w+)/g)].map(([, variable]) => variable!)
     ])
-    // words of protocols and of log messages, which look like variables
+    // protocol constants that look like variables
     const words =
       /^(FAILED_PRECONDITION|NOT_SERVING|MESSAGE_TOO_LARGE|POLICY_VIOLATION|TOPIC_AUTHORIZATION_FAILED|NOT_FOUND)$/
     for (const snippet of snippets(page)) {
@@ -72,13 +72,13 @@ for (const file of readdirSync(join(root, "src/cli"))) {
     `../../src/cli/${file.replace(/\.ts$/, "")}.ts`
   )
   for (const command of module.commands ?? (module.command === undefined ? [] : [module.command])) {
-    // a command without any is given as its own
+    // the library lists a command without subcommands as its own subcommand
     const below = Array.from(HashMap.keys(Command.getSubcommands(command)))
     for (const name of Command.getNames(command)) commands.set(name, below.filter((sub) => sub !== name))
   }
 }
 
-/** The first word is a command; the second is one below it, or an argument when there is none. */
+/** True when the first word is a command and the second a subcommand, or an argument if it has none. */
 const isCommand = ([name, sub]: ReadonlyArray<string>) => {
   const below = commands.get(name!)
   return below !== undefined && (below.length === 0 || sub === undefined || below.includes(sub))
@@ -99,13 +99,13 @@ describe("README.md", () => {
     for (const [name, number] of Object.entries(exitCodes)) assert.include(page, `\n| ${number} |`, name)
   })
 
-  it("pays with other tools an order that the command line, the hints of npm start and its saga leave alone", () => {
+  it("uses another order in the examples with other tools than in those with the command line and npm start", () => {
     const orders = blocks(page, "sh").flatMap((block) => [...block.matchAll(/"order_id": ?(\d+)/g)].map((_) => _[1]))
     assert.lengthOf(new Set(orders), 1)
     for (const taken of ["111", "112", "113"]) assert.notInclude(orders, taken)
   })
 
-  it("has the table of the settings as they are", async () => {
+  it("has the current table of settings", async () => {
     const script = new URL("../../scripts/config-table.mjs", import.meta.url).href
     const { replaceTable, tableOf } = await import(/* @vite-ignore */ script)
     assert.strictEqual(replaceTable(page, tableOf(settings)), page, "npx tsx scripts/config-table.mjs")
@@ -113,7 +113,7 @@ describe("README.md", () => {
 })
 
 describe("docs/operations.md", () => {
-  it("has every metric of the source, and no other", () => {
+  it("lists every metric of the source, and no other", () => {
     const source = readdirSync(join(root, "src"), { recursive: true, encoding: "utf8" })
       .filter((file) => file.endsWith(".ts"))
       .map((file) => read(join("src", file)))
@@ -131,7 +131,7 @@ layer(PgTest.layer, { timeout: "30 seconds", excludeTestServices: true })("state
       yield* Effect.asVoid(sql.unsafe(statement))
     }))
 
-  it.effect("a dead event is found, with what it holds up, and set free", () =>
+  it.effect("a dead event is found with the orders that it holds up, and released", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       const statements = blocks(read("docs/operations.md"), "sql")

@@ -12,7 +12,7 @@ import * as World from "../harness/World.js"
 
 const nowhere = "http://127.0.0.1:1"
 
-/** What other programs, shells and orchestrators put into an environment, and settings that the commands of the saga do not use. */
+/** Variables of other programs, shells and orchestrators, and settings that the commands of the saga do not use. */
 const strange = {
   http_proxy: nowhere,
   https_proxy: nowhere,
@@ -48,7 +48,7 @@ interface Ran {
   readonly stderr: string
 }
 
-/** Nothing but an error of one line, and this exit code. */
+/** Asserts an error of one line, no output, and this exit code. */
 const failed = ({ code, stderr, stdout }: Ran, expected: number, message: RegExp) => {
   assert.strictEqual(code, expected, stderr)
   assert.strictEqual(stdout, "")
@@ -62,7 +62,7 @@ const printed = ({ code, stderr, stdout }: Ran) => {
   return stdout
 }
 
-/** A server that takes connections, and says nothing. */
+/** A server that accepts connections and never answers. */
 const listening = (called: Deferred.Deferred<void>) =>
   Effect.acquireRelease(
     Effect.async<Net.Server>((resume) => {
@@ -76,7 +76,7 @@ const both = <A, B, E, R>(a: Effect.Effect<A, E, R>, b: Effect.Effect<B, E, R>) 
   Effect.all([a, b], { concurrency: 2 })
 
 layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: true })("the command line", (it) => {
-  it.effect("reserve, pay, refuse and payment: for people and as JSON, with the exit code of each refusal", () =>
+  it.effect("reserve, pay, refuse and payment: as text and as JSON, with the exit code of each refusal", () =>
     Effect.gen(function*() {
       const { cli, env, records, topics, world } = yield* Saga
       const key = randomUUID()
@@ -129,12 +129,12 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       })
     }).pipe(Effect.scoped))
 
-  it.effect("watch follows the topic, one line a record, until it is told to end", () =>
+  it.effect("watch follows the topic, one line a record, until a signal", () =>
     Effect.gen(function*() {
       const { env, topics, world } = yield* Saga
       const all = yield* Program.start(["watch", "--json", "--from-beginning"], env)
       const fresh = yield* Program.start(["watch"], env)
-      // the one from the end has its place before anything can be seen of it: write until it has seen something
+      // nothing shows when the watch from the end has its position: write until it prints a record
       let orderId = 500
       yield* Effect.gen(function*() {
         yield* topics.write(world.inventory, { value: Topics.reserved(orderId++) })
@@ -143,7 +143,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       assert.match(
         fresh.stdout().split("\n")[0]!,
         new RegExp(
-          `^${world.payment}/\\d at \\d+  \\{"idempotent_key":"[0-9a-f-]{36}","order_id":5\\d+,"status":"CREATED"\\}$`
+          `^${world.payment}/\\d@\\d+  \\{"idempotent_key":"[0-9a-f-]{36}","order_id":5\\d+,"status":"CREATED"\\}$`
         )
       )
       const lines = Effect.sync(() => all.stdout().trimEnd().split("\n"))
@@ -163,7 +163,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       }
     }).pipe(Effect.scoped))
 
-  it.effect("a reader that has gone ends watch without a word, and no group of it is left; a service goes on without its log", () =>
+  it.effect("a closed output ends watch silently and leaves no group; a service goes on without its log", () =>
     Effect.gen(function*() {
       const { env, topics } = yield* Saga
       const before = yield* topics.groups
@@ -189,7 +189,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       )
     }))
 
-  it.effect("what cannot be printed is a failure, and a command that is stopped before it is done has the signal's exit code", () =>
+  it.effect("a result that cannot be written is a failure, and an interrupted command has the signal's exit code", () =>
     Effect.gen(function*() {
       const called = yield* Deferred.make<void>()
       const mute = yield* listening(called)
@@ -204,7 +204,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       assert.deepStrictEqual(ended, { code: 130, signal: null })
     }).pipe(Effect.scoped))
 
-  it.effect("migrate: what was pending, then nothing, and where the database is away an error that names no password", () =>
+  it.effect("migrate: pending migrations, then nothing; a database that is away is an error without a password", () =>
     Effect.gen(function*() {
       const { env } = yield* Saga
       const url = yield* freshDatabase
@@ -231,7 +231,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       failed(reserve, 5, /kafka is not available/)
     }))
 
-  it.effect("config shows every setting in effect, and no secret, for people and as JSON", () =>
+  it.effect("config shows every setting in effect and no secret, as text and as JSON", () =>
     Effect.gen(function*() {
       const env = {
         DATABASE_URL: "postgres://app:hush-hush@db.example:5432/payments",
@@ -254,7 +254,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       )
     }))
 
-  it.effect("--help lists every command, --version is that of package.json", () =>
+  it.effect("--help lists every command, --version prints the version of package.json", () =>
     Effect.gen(function*() {
       const [help, version] = yield* both(Program.run(["--help"], {}), Program.run(["--version"], {}))
       for (
@@ -277,7 +277,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       assert.strictEqual(printed(version).trim(), ours)
     }))
 
-  it.effect("a command line that is wrong is exit code 2, told on standard error", () =>
+  it.effect("a wrong command line is exit code 2, with the error on standard error", () =>
     Effect.gen(function*() {
       const { cli } = yield* Saga
       const ran = yield* Effect.forEach(

@@ -25,13 +25,13 @@ const setup = Effect.gen(function*() {
   const calls = yield* Calls.make(program.grpc)
   yield* program.untilReady
 
-  /** The records of an order, as soon as there are so many. */
+  /** The records of an order, once this number has arrived. */
   const recordsOf = (orderId: bigint | number, count: number) =>
     Effect.sync(() => published.filter(({ key }) => key?.toString() === String(orderId))).pipe(
       Effect.tap((records) => assert.lengthOf(records, count)),
       eventually()
     )
-  /** Ends when the group is past all these records. */
+  /** Ends when the group has committed past all these records. */
   const consumed = (places: ReadonlyArray<Topics.Written>) =>
     Effect.gen(function*() {
       const committed = yield* topics.committed(world.group, world.inventory)
@@ -50,7 +50,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       Effect.gen(function*() {
         const { calls, recordsOf, tables, topics, world } = yield* Saga
         const orderId = 4711
-        // what each transaction left in the event table
+        // the state of the event table after each transaction
         yield* tables.query("CREATE TABLE history (n serial, event bigint, status text)")
         yield* tables.query(`
         CREATE FUNCTION remember() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -121,7 +121,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
         assert.isAbove(used.size, 1)
       }))
 
-    it.effect("refused: FAILED for good; the other way is refused, the same way is repeated without a second event", () =>
+    it.effect("refused: FAILED for good; the opposite call is refused, the same call succeeds without a second event", () =>
       Effect.gen(function*() {
         const { calls, recordsOf, tables, topics, world } = yield* Saga
         yield* topics.write(world.inventory, { value: Topics.reserved(4712) })
@@ -139,7 +139,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
         assert.deepStrictEqual((yield* calls.call("GetPing", {})).response, { pong: true })
       }))
 
-    it.effect("an order_id beyond what a double holds is the same everywhere", () =>
+    it.effect("an order_id beyond 2^53 is the same everywhere", () =>
       Effect.gen(function*() {
         const { calls, recordsOf, tables, topics, world } = yield* Saga
         for (const orderId of [9007199254740993n, 9223372036854775807n]) {
@@ -157,7 +157,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
         assert.isEmpty(yield* tables.payments(9007199254740992n))
       }))
 
-    it.effect("the traceparent of the inventory record goes on to the event; one that is none is replaced", () =>
+    it.effect("the traceparent of the inventory record passes to the event; an invalid one is replaced", () =>
       Effect.gen(function*() {
         const { recordsOf, tables, topics, world } = yield* Saga
         yield* topics.write(
@@ -175,7 +175,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
         }
       }))
 
-    it.effect("a status that is not accepted leaves nothing but a count, and its offset is committed", () =>
+    it.effect("a status that is not accepted only adds to a counter, and its offset is committed", () =>
       Effect.gen(function*() {
         const { consumed, deadLetters, program, tables, topics, world } = yield* Saga
         const statuses = ["FAILED", "CREATED", "completed", "COMPLETED ", "x".repeat(1_000), ""]
@@ -194,7 +194,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
         assert.notInclude(body, "xxxx", "a label that comes from a record")
       }))
 
-    it.effect("a record that is no inventory event is a dead letter, byte for byte, and holds nobody up", () =>
+    it.effect("a record that is no inventory event becomes a dead letter, byte for byte, and blocks no other record", () =>
       Effect.gen(function*() {
         const { consumed, deadLetters, program, recordsOf, topics, world } = yield* Saga
         const key = randomUUID()
@@ -256,7 +256,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
         assert.strictEqual(yield* program.metric("payments_dead_letters_total"), values.length)
       }))
 
-    it.effect("no duplicate gives a second payment, and the metrics tell each kind", () =>
+    it.effect("no duplicate creates a second payment, and the metrics count each kind", () =>
       Effect.gen(function*() {
         const { consumed, program, recordsOf, tables, topics, world } = yield* Saga
         const outcome = (name: string) => program.metric("payments_inventory_records_total", `outcome="${name}"`)
@@ -285,13 +285,13 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
           Effect.flatMap(topics.write(world.inventory, ...values.map((value) => ({ value }))), consumed)
         // Redis knows the same record; its key with another order is for PostgreSQL to decide
         yield* write(Topics.reserved(4751, key), Topics.reserved(4752, key))
-        // Redis has forgotten: PostgreSQL knows
+        // Redis has forgotten it, PostgreSQL recognises it
         yield* Effect.promise(() => redis.del(name))
         yield* write(Topics.reserved(4752, key))
         yield* write(Topics.reserved(4751, key.toUpperCase()))
         // the same order under another key
         yield* write(Topics.reserved(4751))
-        // all of it in one batch
+        // all in one batch
         const [other, third] = [randomUUID(), randomUUID()]
         const first = yield* topics.writeAll(world.inventory, 1, [
           { value: Topics.reserved(4753, other) },
@@ -310,7 +310,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
         assert.deepStrictEqual(now.map((count, i) => count - before[i]!), [3, 2, 3, 1, 7])
       }).pipe(Effect.scoped))
 
-    it.effect("operations: alive, ready with every dependency by name, and nothing of a secret", () =>
+    it.effect("operations: alive, ready with every dependency by name, and no secret", () =>
       Effect.gen(function*() {
         const { program } = yield* Saga
         assert.deepStrictEqual(yield* program.get("/livez"), { status: 200, body: "ok\n" })
@@ -333,7 +333,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
         assert.strictEqual(yield* program.metric("payments_service_restarts_total"), 0, program.stderr())
       }))
 
-    it.scoped("a new group begins at the earliest record; more dead letters than one request holds are sent all the same", () =>
+    it.scoped("a new group begins at the earliest record; more dead letters than fit into one request are sent", () =>
       Effect.gen(function*() {
         const world = yield* World.make()
         const topics = yield* Topics.make(world.kafkaBrokers)

@@ -11,7 +11,7 @@ import * as Tables from "../harness/Tables.js"
 import * as Topics from "../harness/Topics.js"
 import * as World from "../harness/World.js"
 
-/** Ends when /readyz is this status; answers what it says. */
+/** Ends when /readyz has this status. Returns its body. */
 const untilStatus = (program: Program.Services, status: number) =>
   program.get("/readyz").pipe(
     Effect.tap((answer) => assert.strictEqual(answer.status, status)),
@@ -19,7 +19,7 @@ const untilStatus = (program: Program.Services, status: number) =>
     eventually()
   )
 
-/** Ends when the program says that it waits for this dependency, for a reason that has this in it. */
+/** Ends when the program reports that it waits for this dependency with a reason that contains this text. */
 const untilWaitingFor = (program: Program.Services, name: string, reason: RegExp) =>
   untilStatus(program, 503).pipe(
     Effect.tap(({ dependencies }) => {
@@ -32,7 +32,7 @@ const untilWaitingFor = (program: Program.Services, name: string, reason: RegExp
 const isAlive = (program: Program.Services) =>
   program.get("/livez").pipe(Effect.tap(({ status }) => assert.strictEqual(status, 200)), eventually())
 
-/** Reserves an order, and sees its payment and its record. */
+/** Reserves an order, and waits for its payment and its record. */
 const orderGoesThrough = Effect.fnUntraced(function*(world: World.World, orderId: number, key: string = randomUUID()) {
   const topics = yield* Topics.make(world.kafkaBrokers)
   const tables = yield* Tables.make(world.databaseUrl)
@@ -53,7 +53,7 @@ const listen = (port: number) =>
   )
 
 describe.concurrent("a start", { timeout: 120_000 }, () => {
-  it.scopedLive("Kafka arrives later: alive and not ready until then, and nobody has to start the program again", () =>
+  it.scopedLive("Kafka starts later: alive and not ready until then, without a restart of the program", () =>
     Effect.gen(function*() {
       const port = yield* freePort
       const world = yield* World.make({ kafkaBrokers: `localhost:${port}` })
@@ -65,7 +65,7 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
       yield* orderGoesThrough(world, 1)
     }))
 
-  it.scopedLive("PostgreSQL arrives later: alive and not ready until then", () =>
+  it.scopedLive("PostgreSQL starts later: alive and not ready until then", () =>
     Effect.gen(function*() {
       const port = yield* freePort
       const databaseUrl = `postgres://payments:payments@localhost:${port}/payments`
@@ -79,7 +79,7 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
       yield* orderGoesThrough(world, 2)
     }))
 
-  it.scopedLive("a database that refuses it: it ends with the reason, and without the password", () =>
+  it.scopedLive("a database that refuses the role ends the program with the reason, without the password", () =>
     Effect.gen(function*() {
       const world = yield* World.make()
       const url = new URL(world.databaseUrl)
@@ -100,7 +100,7 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
         }), { concurrency: "unbounded" })
     }))
 
-  it.scopedLive("without Redis it is ready and works, and says so; when Redis arrives it is used", () =>
+  it.scopedLive("without Redis it is ready, works and reports it; when Redis starts, it is used", () =>
     Effect.gen(function*() {
       const port = yield* freePort
       const world = yield* World.make({ redisUrl: `redis://localhost:${port}` })
@@ -128,7 +128,7 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
       )
     }))
 
-  it.scopedLive("told not to migrate and not to create topics, it says what is missing and goes on when it is there", () =>
+  it.scopedLive("with migrations and topic creation off it reports what is missing, and goes on when that exists", () =>
     Effect.gen(function*() {
       const world = yield* World.make()
       const env = { ...world.env, MIGRATE_ON_START: "false", KAFKA_CREATE_TOPICS: "false" }
@@ -155,7 +155,7 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
       yield* orderGoesThrough(world, 5)
     }))
 
-  it.scopedLive("a topic that is deleted comes back while it runs, and what is committed is published there", () =>
+  it.scopedLive("a deleted topic is created again while it runs, and committed events are published there", () =>
     Effect.gen(function*() {
       const world = yield* World.make()
       const program = yield* Program.serve([], world.env)
@@ -167,7 +167,7 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
     }))
 
   for (const variable of ["GRPC_ADDR", "HTTP_ADDR"]) {
-    it.scopedLive(`a taken port ends it with 1 and a line that names ${variable}`, () =>
+    it.scopedLive(`a port in use ends it with 1 and a line that names ${variable}`, () =>
       Effect.gen(function*() {
         const world = yield* World.make()
         const port = yield* freePort
@@ -182,7 +182,7 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
       }))
   }
 
-  it.scopedLive("a bad configuration ends it with 2, and all problems are told at once, without secrets", () =>
+  it.scopedLive("a bad configuration ends it with 2, and reports all problems at once, without secrets", () =>
     Effect.gen(function*() {
       const { code, stderr, stdout } = yield* Program.run(["serve"], {
         DATABASE_URL: "mysql://payments:hush-hush@localhost/payments",
@@ -243,7 +243,7 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
       })
       const [before] = yield* listener.pipe(Effect.tap((pids) => assert.lengthOf(pids, 1)), eventually())
       yield* promptly(6)
-      // a connection that listens and breaks is made again
+      // a broken LISTEN connection is replaced
       yield* tables.query("SELECT pg_terminate_backend($1)", [before])
       yield* listener.pipe(
         Effect.tap((pids) => {

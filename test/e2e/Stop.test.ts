@@ -1,6 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Fiber } from "effect"
 import { randomUUID } from "node:crypto"
+import type { AddressInfo, Server } from "node:net"
+import { createServer } from "node:net"
 import * as Calls from "../harness/Calls.js"
 import { eventually } from "../harness/Eventually.js"
 import * as Program from "../harness/Program.js"
@@ -13,12 +15,12 @@ interface Written extends Topics.Written {
   readonly orderId: number
 }
 
-/** Each order has an outcome that all who settle it ask for. */
+/** Settles an order: even ones are paid, odd ones refused. */
 const settle = (calls: Effect.Effect.Success<ReturnType<typeof Calls.make>>, orderId: number) =>
   orderId % 2 === 0 ? calls.pay(orderId) : calls.refuse(orderId)
 const outcomeOf = (orderId: number) => orderId % 2 === 0 ? "COMPLETED" : "FAILED"
 
-/** Some thousand records a second: what flows is to meet the stop, not to bury the machine. */
+/** Some thousand records a second: enough load for the stop, not too much for the machine. */
 const pace = Effect.sleep("10 millis")
 
 /** Writes reservations for ever. */
@@ -27,7 +29,7 @@ const reserveForEver = (topics: Topics.Topics, topic: string, written: Array<Wri
     for (let orderId = 1, partition = 0;; orderId += 25, partition = (partition + 1) % 4) {
       const orders = Array.from({ length: 25 }, (_, i) => orderId + i)
       const messages = orders.map((orderId) => ({ value: Topics.reserved(orderId, randomUUID()) }))
-      // a batch is on the topic or it is in no list: nobody leaves in between
+      // uninterruptible, so that `written` lists every batch on the topic
       yield* Effect.uninterruptible(Effect.map(topics.writeAll(topic, partition, messages), (first) => {
         orders.forEach((orderId, i) => written.push({ orderId, partition, offset: String(first + i) }))
       }))
@@ -45,7 +47,7 @@ const stopsUnderLoad = Effect.fnUntraced(function*(signal: NodeJS.Signals) {
   const tables = yield* Tables.make(world.databaseUrl)
   const env = { ...world.env, SHUTDOWN_TIMEOUT: "10s" }
 
-  // small claims: the relay falls behind, and always has one in hand
+  // small claims, so that the relay falls behind and always has one in hand
   const first = yield* Program.serve([], { ...env, OUTBOX_BATCH_SIZE: "5" })
   yield* first.untilReady
   const written: Array<Written> = []
@@ -118,7 +120,7 @@ const stopsUnderLoad = Effect.fnUntraced(function*(signal: NodeJS.Signals) {
   }
 })
 
-/** A relay that is alone in its process: nobody else keeps it alive while it finishes what it has in hand. */
+/** A relay alone in its process: no other service keeps the process alive while it finishes. */
 const relayStops = Effect.gen(function*() {
   const world = yield* World.make()
   const topics = yield* Topics.make(world.kafkaBrokers)
@@ -148,10 +150,10 @@ const relayStops = Effect.gen(function*() {
   }
   yield* Fiber.interrupt(writer)
   const onTopic = (yield* topics.ends(world.payment)).reduce((sum, { high }) => sum + Number(high), 0)
-  assert.strictEqual(onTopic, yield* done, "what was sent is marked, and nothing was sent twice")
+  assert.strictEqual(onTopic, yield* done, "every sent event is marked, and none was sent twice")
 }).pipe(Effect.scoped)
 
-/** A program in the middle of its work, whose database takes what it is sent and never answers. */
+/** A program at work whose database accepts requests and never answers. */
 const stuck = Effect.fnUntraced(function*(env: Program.Environment) {
   const world = yield* World.make()
   const proxy = yield* Proxy.make(world.databaseUrl)
@@ -167,15 +169,15 @@ const stuck = Effect.fnUntraced(function*(env: Program.Environment) {
 describe("a stop under load", { timeout: 120_000 }, () => {
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     it.scopedLive(
-      `${signal}: finishes in time, keeps nothing back, and a second process ends the work without doubles`,
+      `${signal}: finishes in time, leaves no lease, and a second process completes the work without doubles`,
       () => stopsUnderLoad(signal)
     )
   }
-  it.scopedLive("a relay alone in its process: nothing is kept back, and nothing is sent twice", () => relayStops)
+  it.scopedLive("a relay alone in its process: no lease is left behind, and nothing is sent twice", () => relayStops)
 })
 
 describe.concurrent("a stop", { timeout: 120_000 }, () => {
-  it.scopedLive("a process that cannot stop in time ends at the limit, not with 0, and says so", () =>
+  it.scopedLive("a process that cannot stop in time ends at the limit, with 1 and an error", () =>
     Effect.gen(function*() {
       const program = yield* stuck({ SHUTDOWN_TIMEOUT: "2s" })
       yield* program.signal("SIGTERM")
@@ -197,7 +199,34 @@ describe.concurrent("a stop", { timeout: 120_000 }, () => {
       assert.notDeepEqual(ended, { code: 0, signal: null })
     }))
 
-  it.scopedLive("a process that still waits for everything stops at once, with 0", () =>
+  it.scopedLive.each(["answers in another protocol", "never answers"])(
+    "a process whose Kafka address is a server that %s stops in time, with 0",
+    (kind) =>
+      Effect.gen(function*() {
+        const stranger = yield* Effect.acquireRelease(
+          Effect.async<Server>((resume) => {
+            const server = createServer((socket) => {
+              socket.on("error", () => undefined)
+              if (kind !== "never answers") socket.on("data", () => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"))
+            }).listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+          }),
+          (server) => Effect.sync(() => server.close())
+        )
+        const world = yield* World.make()
+        const KAFKA_BROKERS = `127.0.0.1:${(stranger.address() as AddressInfo).port}`
+        const program = yield* Program.serve([], { ...world.env, KAFKA_BROKERS })
+        yield* Effect.tap(program.readiness, ({ dependencies }) => {
+          assert.isTrue(dependencies["migrations"]!.ok)
+          assert.include(dependencies["topics"]!.reason, "kafka is not available")
+        }).pipe(eventually())
+        yield* program.signal("SIGTERM")
+        const [ended, millis] = yield* elapsed(program.ended)
+        assert.deepStrictEqual(ended, { code: 0, signal: null }, program.stderr())
+        assert.isBelow(millis, 5_000)
+      })
+  )
+
+  it.scopedLive("a process that still waits for all its servers stops at once, with 0", () =>
     Effect.gen(function*() {
       const program = yield* Program.serve([], {
         DATABASE_URL: "postgres://payments:payments@127.0.0.1:1/payments",

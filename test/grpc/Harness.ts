@@ -14,7 +14,7 @@ import * as PgTest from "../harness/PgTest.js"
 
 const outbox = Outbox.Default({ topic: "payment", lease: "30 seconds", maxAttempts: 10 })
 
-/** What the server needs, over the SqlClient there is. */
+/** The services of the server, on the given SqlClient. */
 export const services = Layer.mergeAll(
   Payments.Default.pipe(
     Layer.provide(PaymentRepo.Default),
@@ -25,7 +25,7 @@ export const services = Layer.mergeAll(
   Logger.remove(Logger.defaultLogger)
 )
 
-/** The database of this test, reached through another port. */
+/** The database of this test, through another port. */
 export const postgresAt = (port: number) =>
   Layer.unwrapEffect(Effect.map(PgTest.DatabaseUrl, (databaseUrl) => {
     const url = new URL(databaseUrl)
@@ -33,7 +33,7 @@ export const postgresAt = (port: number) =>
     return Postgres.layer({ url: Redacted.make(url.href), maxConnections: 5, connectTimeoutMillis: 1_000 })
   }))
 
-/** A server on a port of its own, and a client of it. */
+/** A server on a free port, and a client of it. */
 export const start = (options: Omit<PaymentsApi.PaymentsApiOptions, "address" | "listening"> = {}) =>
   Effect.gen(function*() {
     const bound = yield* Deferred.make<number>()
@@ -77,7 +77,7 @@ export const lock = (orderId: bigint) =>
     return { release: Effect.zipRight(Deferred.succeed(release, undefined), Fiber.join(holder)) }
   })
 
-/** Ends when so many statements of this database wait for a lock. */
+/** Ends when this number of statements of the database waits for a lock. */
 export const waiting = (count: number) =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
     sql`
@@ -88,7 +88,7 @@ export const waiting = (count: number) =>
       Effect.timeout("5 seconds")
     ))
 
-/** How many transactions are open in this database, but for the asking one. */
+/** Number of other open transactions in this database. */
 export const transactions = Effect.flatMap(SqlClient.SqlClient, (sql) =>
   Effect.map(
     sql`
@@ -98,7 +98,7 @@ export const transactions = Effect.flatMap(SqlClient.SqlClient, (sql) =>
     (rows) => rows.length
   ))
 
-/** A call with the bytes of a message as they are; answers the code by its name. */
+/** A call with raw message bytes. Returns the name of its code. */
 export const raw = (address: string, method: string, message: Uint8Array) =>
   Effect.acquireUseRelease(
     Effect.sync(() => new Grpc.Client(address, Grpc.credentials.createInsecure())),

@@ -15,7 +15,7 @@ const codeOf = <A, E extends { readonly code: string }, R>(call: Effect.Effect<A
 const statusesOf = (orderId: bigint) =>
   Effect.map(Harness.eventsOf(orderId), (events) => events.map(({ payload }) => JSON.parse(payload).status))
 
-/** Sooner than the time limit of a statement would do it. */
+/** Less than the time limit of a statement. */
 const nothingOpen = (transactions: number) =>
   Harness.transactions.pipe(
     Effect.repeat({ until: (open) => open === transactions, schedule: Schedule.spaced("10 millis") }),
@@ -39,7 +39,7 @@ layer(live, { excludeTestServices: true })("PaymentsApi", (it) => {
       }
     }))
 
-  it.scoped("the asked state again: OK, and no second event", () =>
+  it.scoped("the same status again: OK, and no second event", () =>
     Effect.gen(function*() {
       const { client } = yield* Harness.start()
       yield* Harness.reserve(111n)
@@ -48,7 +48,7 @@ layer(live, { excludeTestServices: true })("PaymentsApi", (it) => {
       assert.deepStrictEqual(yield* statusesOf(111n), ["COMPLETED"])
     }))
 
-  it.scoped("the opposite state: FAILED_PRECONDITION, both ways, and nothing changes", () =>
+  it.scoped("the opposite status: FAILED_PRECONDITION both ways, and nothing changes", () =>
     Effect.gen(function*() {
       const { client } = yield* Harness.start()
       for (const [orderId, first, then] of [[121n, "COMPLETED", "FAILED"], [122n, "FAILED", "COMPLETED"]] as const) {
@@ -76,7 +76,7 @@ layer(live, { excludeTestServices: true })("PaymentsApi", (it) => {
         assert.include(error.details, "order_id")
         assert.strictEqual(yield* codeOf(client.getPayment(orderId)), "INVALID_ARGUMENT")
       }
-      // as other clients send zero: not at all
+      // other clients omit zero
       assert.strictEqual(yield* Harness.raw(address, "UpdatePaymentStatus", new Uint8Array()), "INVALID_ARGUMENT")
     }))
 
@@ -101,7 +101,7 @@ layer(live, { excludeTestServices: true })("PaymentsApi", (it) => {
       }
     }))
 
-  it.scoped("opposite answers at once: one wins, with the only event; the other is refused", () =>
+  it.scoped("opposite calls at once: one wins with the only event, the other is refused", () =>
     Effect.gen(function*() {
       const { client } = yield* Harness.start()
       const orders = Array.from({ length: 100 }, (_, i) => BigInt(2_000 + i))
@@ -119,7 +119,7 @@ layer(live, { excludeTestServices: true })("PaymentsApi", (it) => {
         }), { concurrency: 4, discard: true })
     }))
 
-  it.scoped("the same answer from many at once: all OK, one event", () =>
+  it.scoped("the same call from many clients at once: all OK, one event", () =>
     Effect.gen(function*() {
       const { client } = yield* Harness.start()
       yield* Harness.reserve(141n)
@@ -143,7 +143,7 @@ layer(live, { excludeTestServices: true })("PaymentsApi", (it) => {
       const call = yield* Effect.fork(client.updatePaymentStatus(151n, "COMPLETED"))
       yield* Harness.waiting(1)
       yield* Fiber.interrupt(call)
-      // the holder's own is left
+      // only the holder's transaction is left
       yield* nothingOpen(1)
       yield* row.release
       assert.strictEqual((yield* client.getPayment(151n)).status, "CREATED")

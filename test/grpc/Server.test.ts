@@ -28,7 +28,7 @@ const connect = (address: string, definition: Grpc.ServiceDefinition) =>
 
 const healthService = HealthCheck.service as unknown as Grpc.ServiceDefinition
 
-/** The statuses that Watch tells, then `end`. */
+/** The statuses from Watch, then `end`. */
 const watch = (address: string, service: string) =>
   Effect.gen(function*() {
     const client = yield* connect(address, healthService)
@@ -97,7 +97,7 @@ layer(live, { excludeTestServices: true })("gRPC server", (it) => {
       yield* client.getPing
     }))
 
-  it.scoped("bytes that are no message are refused, and the server goes on", () =>
+  it.scoped("bytes that are not a message are refused, and the server goes on", () =>
     Effect.gen(function*() {
       const { address, client } = yield* Harness.start()
       assert.notStrictEqual(yield* Harness.raw(address, "UpdatePaymentStatus", Uint8Array.of(0x08)), "OK")
@@ -146,7 +146,7 @@ layer(live, { excludeTestServices: true })("gRPC server", (it) => {
           "grpc.health.v1.Health"
         ])
         const { fileDescriptorResponse } = yield* ask({ fileContainingSymbol: "paymentsapi.PayStatus" })
-        // a caller resolves types by their full names, in the files that are imported
+        // clients resolve types by full names in the imported files
         const files = fileDescriptorResponse.fileDescriptorProto.map((bytes: Uint8Array) =>
           Descriptor.FileDescriptorProto.decode(bytes)
         )
@@ -173,7 +173,7 @@ layer(live, { excludeTestServices: true })("gRPC server", (it) => {
       assert.deepStrictEqual(yield* Effect.all([notFound, timed]), [before[0] + 1, before[1] + 1])
     }))
 
-  it.scoped("a stop: health says so, streams end, calls in hand finish", () =>
+  it.scoped("a stop: health is NOT_SERVING, streams end, running calls finish", () =>
     Effect.gen(function*() {
       const { address, client, server } = yield* Harness.start()
       const told = yield* watch(address, "")
@@ -192,7 +192,7 @@ layer(live, { excludeTestServices: true })("gRPC server", (it) => {
       assert.isEmpty(Chunk.toReadonlyArray(yield* Queue.takeAll(told)))
     }))
 
-  it.scoped("a stop waits no longer than the drain limit: a call that never ends is told UNAVAILABLE", () =>
+  it.scoped("a stop waits up to the drain limit: a call that never ends gets UNAVAILABLE", () =>
     Effect.gen(function*() {
       const { client, server } = yield* Harness.start({ drainLimit: "100 millis" })
       yield* Harness.reserve(211n)
@@ -218,7 +218,7 @@ layer(live, { excludeTestServices: true })("gRPC server", (it) => {
           ":path": "/paymentsapi.PaymentsApi/GetPing",
           "content-type": "application/grpc"
         }).on("error", () => {})
-        // the server answers what comes after the request
+        // the server reacts to data after the request
         session.on("connect", () => session.ping(() => resume(Effect.succeed(session))))
       })
       assert.isFalse(session.closed)
@@ -226,7 +226,7 @@ layer(live, { excludeTestServices: true })("gRPC server", (it) => {
       yield* Deferred.await(closed).pipe(Effect.timeout("2 seconds"))
     }))
 
-  it.scoped("a taken port is a typed error that names the way out, and the port is free after a stop", () =>
+  it.scoped("a port in use is a typed error with its solution, and the port is free after a stop", () =>
     Effect.gen(function*() {
       const { address, server } = yield* Harness.start()
       const error = yield* Effect.flip(PaymentsApi.serve({ address }))
@@ -238,7 +238,7 @@ layer(live, { excludeTestServices: true })("gRPC server", (it) => {
       yield* Effect.raceFirst(listening.await, PaymentsApi.serve({ address, listening: () => listening.open }))
     }))
 
-  it.scoped("an address that is none is a typed error", () =>
+  it.scoped("an invalid address is a typed error", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(PaymentsApi.serve({ address: "203.0.113.1:1" }))
       assert.strictEqual(error._tag, "GrpcServerError")

@@ -8,14 +8,14 @@ const definition = Grpc.loadPackageDefinition(
   ProtoLoader.loadSync(proto, { keepCase: true, longs: String, enums: String })
 ) as any
 
-/** The code of a call by its name, and what it answered when that is OK. */
+/** The name of the code of a call, and the response when it is OK. */
 export interface Called {
   readonly code: string
   readonly details: string
   readonly response: any
 }
 
-/** A stranger's gRPC client for the life of the scope, made of the proto file. */
+/** A gRPC client from the proto file, independent of the project's own, for the life of the scope. */
 export const make = Effect.fnUntraced(function*(address: string) {
   const client = yield* Effect.acquireRelease(
     Effect.sync(() =>
@@ -43,7 +43,7 @@ export const make = Effect.fnUntraced(function*(address: string) {
   return {
     call,
     pay: (orderId: bigint | number) => call("UpdatePaymentStatus", { order_id: String(orderId), status: true }),
-    // proto3 clients leave false out
+    // proto3 clients omit false
     refuse: (orderId: bigint | number) => call("UpdatePaymentStatus", { order_id: String(orderId) })
   } as const
 })

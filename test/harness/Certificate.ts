@@ -17,7 +17,7 @@ const [commonName, basicConstraints, alternativeNames, ecdsaWithSha256] = [
 const pem = (label: string, body: Buffer) =>
   `-----BEGIN ${label}-----\n${body.toString("base64").replace(/.{64}/g, "$&\n").trimEnd()}\n-----END ${label}-----`
 
-/** A self-signed certificate for a host name, and its key, as PEM. Made anew each time: no key lies about. */
+/** A new self-signed certificate for a host name with its key, as PEM. No key is stored in the repository. */
 export const make = (host: string) => {
   const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "prime256v1" })
   const name = sequence(der(0x31, sequence(commonName, der(0x0c, Buffer.from(host)))))

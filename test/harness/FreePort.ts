@@ -1,7 +1,7 @@
 import { Effect, Option } from "effect"
 import * as Net from "node:net"
 
-/** Below where the local stack and the system look for free ports: ranges of so many ports, each of one process. */
+/** Size of a port range. Each process owns one, below the ports that the local stack and the system choose from. */
 const [first, ranges, size] = [10_000, 200, 50]
 
 const listen = (port: number) =>
@@ -20,7 +20,7 @@ const isFree = (port: number) =>
     })
   )
 
-/** Takes the first range whose first port is free, and keeps that one: it tells others that the range is taken. */
+/** Takes the first range whose first port is free, and keeps that port bound as a sign that the range is taken. */
 const take = (range: number, left = ranges): Effect.Effect<number> =>
   Effect.flatMap(
     listen(first + (range % ranges) * size),
@@ -33,10 +33,7 @@ const take = (range: number, left = ranges): Effect.Effect<number> =>
 const own = Effect.runSync(Effect.cached(take(process.pid)))
 let given = 0
 
-/**
- * A port that nobody listens on, for a server that may take a while to come: what is not bound yet is not given to another
- * test either.
- */
+/** A free port for a server that may start later: no other test gets the port meanwhile. */
 export const freePort: Effect.Effect<number> = Effect.flatMap(own, (range) => {
   const port = range + 1 + given++ % (size - 1)
   return Effect.flatMap(isFree(port), (free) => free ? Effect.succeed(port) : freePort)

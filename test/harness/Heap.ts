@@ -7,8 +7,8 @@ const collect = runInNewContext("gc") as () => void
 const oldBytes = () => getHeapSpaceStatistics().find(({ space_name }) => space_name === "old_space")!.space_used_size
 
 /**
- * How many bytes of old objects there were at the most while `step` ran so often, more than before. All that is there at
- * the beginning is old then.
+ * The maximum growth of the old generation, in bytes, while `step` runs the given number of times. Objects that exist at the
+ * start count as old already.
  */
 export const grownOld = async (steps: number, step: (n: number) => void) => {
   collect()

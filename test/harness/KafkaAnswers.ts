@@ -13,7 +13,7 @@ const { createErrorFromCode } = require("kafkajs/src/protocol/error") as {
   readonly createErrorFromCode: (code: number) => Error
 }
 
-/** What kafkajs makes of these answers of a broker. */
+/** Result of kafkajs for these responses of a broker. */
 export const errors = {
   notLeader: () => createErrorFromCode(6),
   unknownMember: () => createErrorFromCode(25),
@@ -23,7 +23,7 @@ export const errors = {
   transactionalIdAuthorizationFailed: () => createErrorFromCode(53)
 }
 
-/** Puts `answer` between all clients of this process and the ports of their brokers, for the life of the scope. */
+/** Lets `answer` replace broker responses for all clients of this process, for the life of the scope. */
 export const between = (
   answer: (request: string, ask: () => Promise<unknown>, port: number) => Promise<unknown>
 ) =>

@@ -1,4 +1,4 @@
-/** Murmur2 as the Java client of Kafka has it, written from its definition and not taken from any client. */
+/** Murmur2 as in the Java client of Kafka, written from its definition. */
 const murmur2 = (data: Buffer): number => {
   const m = 0x5bd1e995
   let h = 0x9747b28c ^ data.length
@@ -14,7 +14,7 @@ const murmur2 = (data: Buffer): number => {
   return h ^ (h >>> 15)
 }
 
-/** The partition that the Java client gives a key. */
+/** The partition that the Java client chooses for a key. */
 export const partitionOf = (key: Buffer, partitions: number) => (murmur2(key) & 0x7fffffff) % partitions
 
 /** Vectors of the tests of Apache Kafka. */

@@ -5,8 +5,8 @@ import { freePort } from "./FreePort.js"
 const refusal = Buffer.from("SERROR\0C08P01\0Munsupported startup parameter: options\0\0", "latin1")
 
 /**
- * Stands before a server, and refuses connections as PgBouncer does: with the start-up parameter `options`, and TLS. What a
- * connection says of its process is not true, as behind each pooler.
+ * A proxy that refuses connections like PgBouncer: those with the start-up parameter `options`, and TLS. It reports false
+ * backend process ids, as every pooler does.
  */
 export const make = Effect.fnUntraced(function*(server: string) {
   const target = new URL(server)
@@ -25,7 +25,7 @@ export const make = Effect.fnUntraced(function*(server: string) {
       client.end(Buffer.concat([Buffer.from("E"), length, refusal]))
     })
     upstream.on("data", (bytes: Buffer) => {
-      // BackendKeyData comes in one piece with what is around it
+      // BackendKeyData arrives in one piece with its neighbours
       const at = bytes.indexOf(Buffer.from([0x4b, 0, 0, 0, 12]))
       if (at !== -1 && bytes.length >= at + 9) bytes.writeInt32BE(1_000_000_007, at + 5)
       client.write(bytes)

@@ -1,6 +1,6 @@
 import { createRequire } from "node:module"
 
-/** Written as a header value, this is what Java writes for null. kafkajs reads such headers but cannot write them. */
+/** A header value that is written as null, as Java clients do. kafkajs reads such headers but cannot write them. */
 export const nullHeader = Buffer.alloc(0)
 
 const Encoder = createRequire(import.meta.url)("kafkajs/src/protocol/encoder") as {

@@ -19,7 +19,7 @@ export const admin = (statement: string) =>
     }
   })
 
-/** An empty database of its own, dropped with the scope. Answers its URL. */
+/** Creates an empty database, and drops it when the scope closes. Returns its URL. */
 export const freshDatabase = Effect.gen(function*() {
   const name = `test_${randomUUID().replaceAll("-", "")}`
   yield* Effect.acquireRelease(
@@ -33,7 +33,7 @@ export const freshDatabase = Effect.gen(function*() {
 
 export class DatabaseUrl extends Context.Tag("test/DatabaseUrl")<DatabaseUrl, string>() {}
 
-/** A database without our tables, and connections to it. */
+/** A database without tables, and connections to it. */
 export const layerEmpty = Layer.unwrapScoped(
   Effect.map(freshDatabase, (url) =>
     Layer.merge(
@@ -42,7 +42,7 @@ export const layerEmpty = Layer.unwrapScoped(
     ))
 )
 
-/** A migrated database of its own, and connections to it. */
+/** A migrated database, and connections to it. */
 export const layer = Layer.effectDiscard(Migrations.migrate(migrations)).pipe(
   Layer.provide(NodeContext.layer),
   Layer.provideMerge(layerEmpty),

@@ -22,15 +22,15 @@ export interface Program {
   readonly stderr: () => string
   readonly ended: Effect.Effect<Ended>
   readonly signal: (name: NodeJS.Signals) => Effect.Effect<void>
-  /** Nobody reads what the program prints and logs any more. */
+  /** Closes the reading ends of standard output and standard error. */
   readonly hangUp: Effect.Effect<void>
 }
 
-/** Starts the program with this environment and no other, outside of the checkout. It is killed with the scope. */
+/** Starts the program outside of the checkout with only this environment. Kills it when the scope closes. */
 export const start = (args: ReadonlyArray<string>, env: Environment): Effect.Effect<Program, never, Scope.Scope> =>
   startCommand(process.execPath, [main, ...args], env)
 
-/** Runs a line of a shell to its end, where `payments` is the program. */
+/** Runs a shell command to its end, in which `payments` is the program. */
 export const shell = (line: string, env: Environment) => {
   const program = `payments() { "${process.execPath}" "${main}" "$@"; }`
   return toItsEnd(startCommand("sh", ["-c", `${program}\n${line}`], env))
@@ -69,7 +69,7 @@ const startCommand = (
       program.signal("SIGKILL").pipe(
         Effect.zipRight(program.ended),
         Effect.zipRight(Effect.sync(() => {
-          // a test that failed is explained by what the program said
+          // the log of the program explains a failed test
           if (Exit.isFailure(exit)) process.stderr.write(`the program ${args.join(" ")} said:\n${program.stderr()}\n`)
         }))
       )
@@ -90,7 +90,7 @@ export interface Answer {
   readonly body: string
 }
 
-/** What /readyz says. */
+/** The body of /readyz. */
 export interface Readiness {
   readonly ready: boolean
   readonly dependencies: Readonly<
@@ -104,16 +104,16 @@ export interface Services extends Program {
   readonly grpc: string
   /** Port of operations HTTP. */
   readonly httpPort: number
-  /** What operations HTTP answers on this path. */
+  /** Requests this path of operations HTTP. */
   readonly get: (path: string) => Effect.Effect<Answer>
   readonly readiness: Effect.Effect<Readiness>
-  /** Ends when /readyz is 200; a program that ends before is a failure that shows its words. */
+  /** Ends when /readyz is 200. If the program ends first, dies with its log. */
   readonly untilReady: Effect.Effect<void>
   /** The sum of a metric over all label sets that contain `labels`; 0 when there is none yet. */
   readonly metric: (name: string, labels?: string) => Effect.Effect<number>
 }
 
-/** Runs `payments serve` with these parts (none: all) on free ports. It need not be ready yet. */
+/** Starts `payments serve` with these parts (none: all) on free ports. Does not wait until it is ready. */
 export const serve = Effect.fnUntraced(function*(parts: ReadonlyArray<string>, env: Environment) {
   const grpc = `127.0.0.1:${yield* freePort}`
   const http = `127.0.0.1:${yield* freePort}`

@@ -1,28 +1,28 @@
 import { Deferred, Effect } from "effect"
 import * as Net from "node:net"
 
-/** What happens to the bytes, and to those who connect. What was lost on a connection never comes: it stays dead. */
+/** What the proxy does with bytes and connections. Lost bytes never arrive: their connection stays dead. */
 export type Mode =
   | "pass"
-  /** Bytes are held until they may pass again. */
+  /** Holds bytes until the mode changes. */
   | "stall"
-  /** Open connections are cut, new ones are ended at once. */
+  /** Cuts open connections and closes new ones at once. */
   | "refuse"
-  /** Connections are taken, and nothing passes. */
+  /** Accepts connections and passes nothing. */
   | "silent"
-  /** What is asked arrives; the answers are lost. */
+  /** Passes requests and drops responses. */
   | "swallow"
-  /** Half of the next answer passes, then the connection is cut. */
+  /** Passes half of the next response, then cuts the connection. */
   | "tear"
-  /** Every piece arrives so much later, both ways. */
+  /** Delays all bytes, in both directions. */
   | { readonly delayMillis: number }
 
 interface Pair {
   readonly cut: () => void
   readonly flush: () => void
-  /** Neither way leads anywhere any more. */
+  /** Drops bytes in both directions. */
   lost: boolean
-  /** Nothing comes back any more. */
+  /** Drops responses. */
   mute: boolean
 }
 
@@ -54,7 +54,7 @@ export const make = (server: string, port = 0) =>
         let latest = 0
         const write = (data: Buffer) => pair.lost || (isAnswer && pair.mute) || to.write(data)
         const later = (data: Buffer, millis: number) => {
-          // never before what came before
+          // keeps the order of the pieces
           const now = performance.now()
           latest = Math.max(latest, now + millis)
           if (latest <= now) write(data)
@@ -98,7 +98,7 @@ export const make = (server: string, port = 0) =>
     url.hostname = "127.0.0.1"
     url.port = String(yield* Deferred.await(listening))
     return {
-      /** The server's URL, by way of the proxy. */
+      /** The URL of the server through the proxy. */
       url: url.href,
       port: Number(url.port),
       set: (next: Mode) =>
@@ -113,16 +113,16 @@ export const make = (server: string, port = 0) =>
             )
           }
         }),
-      /** From now on the proxy stands before this server; open connections stay where they are. */
+      /** Forwards new connections to this server; open connections stay with the old one. */
       lead: (server: string) =>
         Effect.sync(() => {
           target = new URL(server)
         }),
-      /** Ends the connections that are open. */
+      /** Cuts the open connections. */
       cut: Effect.sync(cut),
-      /** The connections that are open stay so, and nothing passes them any more: as if the other host had gone. */
+      /** Keeps the open connections but passes nothing more on them, as if the other host had vanished. */
       lose: Effect.sync(() => pairs.forEach((pair) => (pair.lost = true))),
-      /** Connections taken so far. */
+      /** Number of accepted connections. */
       accepted: Effect.sync(() => accepted)
     } as const
   })

@@ -8,7 +8,7 @@ export interface Written {
   readonly key?: Buffer | null
   readonly value: Buffer | null
   readonly headers?: ReadonlyArray<readonly [name: string, value: Buffer | null]>
-  /** Offset in the batch; by default its place. */
+  /** Offset in the batch; by default its index. */
   readonly delta?: number
 }
 
@@ -20,7 +20,7 @@ export const varint = (value: number): Buffer => {
 }
 const bytes = (value: Buffer | null) => value === null ? varint(-1) : Buffer.concat([varint(value.length), value])
 
-/** Records as they stand in a batch, before compression. */
+/** The records of a batch, encoded, before compression. */
 export const records = (written: ReadonlyArray<Written>): Buffer =>
   Buffer.concat(written.flatMap(({ delta, headers = [], key = null, value }, i) => {
     const body = Buffer.concat([
@@ -34,7 +34,7 @@ export const records = (written: ReadonlyArray<Written>): Buffer =>
     return [varint(body.length), body]
   }))
 
-/** Computes the checksum of a batch again. */
+/** Recomputes the checksum of a batch. */
 export const sign = (batch: Buffer): Buffer => {
   batch.writeUInt32BE(crc32c(batch.subarray(21)), 17)
   return batch
@@ -48,7 +48,7 @@ export interface Head {
   readonly lastOffsetDelta?: number
 }
 
-/** A batch of format 2 with this body, which is what the codec makes of its records. */
+/** A batch of format 2 with this body: its records, compressed by the codec. */
 export const batch = (
   body: Buffer,
   { codec = 0, count, firstOffset = 0, lastOffsetDelta = count - 1 }: Head
@@ -68,7 +68,7 @@ export const batch = (
   return sign(Buffer.concat([head, body]))
 }
 
-/** A frame of zstd whose blocks are stored bytes, or so many times the same byte. */
+/** A zstd frame of blocks that are stored bytes or one repeated byte. */
 export const zstd = (...parts: ReadonlyArray<Buffer | { readonly byte: number; readonly times: number }>): Buffer => {
   const most = 128 * 1024
   const blocks: Array<readonly [type: number, size: number, bytes: Buffer]> = []
@@ -104,7 +104,7 @@ const ints = (...values: ReadonlyArray<number>) => {
   return buffer
 }
 
-/** Writes batches to a partition as they are: what a client of any kind may send. Answers the broker's error code. */
+/** Writes raw batches to a partition, as any client may send them. Returns the broker's error code. */
 export const produce = (broker: string, topic: string, partition: number, batch: Buffer) =>
   Effect.async<number>((resume) => {
     const [host, port] = broker.split(":")

@@ -6,7 +6,7 @@ import * as Stack from "../../src/local/Stack.js"
 import { freePort } from "./FreePort.js"
 import { freshFolder } from "./World.js"
 
-/** A server whose data outlives it, for the life of the scope. */
+/** A server that can be stopped and started again with its data, for the life of the scope. */
 export const make = Effect.fnUntraced(function*(
   part: Part,
   { kafkaProperties = {}, port = 0 }: { readonly port?: number; readonly kafkaProperties?: Record<string, string> } = {}
@@ -29,7 +29,7 @@ export const make = Effect.fnUntraced(function*(
       return { running: stack.parts[part]!, scope }
     })
   const signal = (name: NodeJS.Signals) => Effect.ignoreLogged(Effect.try(() => process.kill(now.running.pid, name)))
-  /** Without a chance to put anything in order. Twice is no more than once. */
+  /** Kills it with SIGKILL. Idempotent. */
   const crash = Effect.suspend(() =>
     up
       ? Effect.uninterruptible(Effect.gen(function*() {
@@ -44,7 +44,7 @@ export const make = Effect.fnUntraced(function*(
   let now = yield* boot(port)
   yield* Effect.addFinalizer(() => crash)
 
-  /** Starts it again, with the same data at the same port. */
+  /** Starts it again with the same data and port. */
   const start = Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
       now = yield* restore(boot(now.running.port))
@@ -57,7 +57,7 @@ export const make = Effect.fnUntraced(function*(
     crash,
     start,
     restart: Effect.zipRight(crash, start),
-    /** It stands still, and its connections stay open. */
+    /** Freezes it; its connections stay open. */
     freeze: signal("SIGSTOP"),
     thaw: signal("SIGCONT")
   } as const
@@ -66,8 +66,8 @@ export const make = Effect.fnUntraced(function*(
 export type Restartable = Effect.Effect.Success<ReturnType<typeof make>>
 
 /**
- * A broker with two doors: `url` is its own, and who comes to `front` meets only the proxy on that port, which is to
- * stand before `behind`: a broker sends its clients to the address that it advertises to them.
+ * A broker with two listeners: `url` is its own address. Clients of `front` reach it only through a proxy on that port, which
+ * must forward to `behind`, because a broker redirects its clients to the address that it advertises.
  */
 export const makeBrokerBehind = Effect.fnUntraced(function*(front: number) {
   const [port, behind, controller] = yield* Effect.all([freePort, freePort, freePort])

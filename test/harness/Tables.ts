@@ -15,7 +15,7 @@ export interface EventRow {
   readonly lease_token: string | null
 }
 
-/** A stranger's look into the database, for the life of the scope. */
+/** A connection to the database, independent of the project's own, for the life of the scope. */
 export const make = Effect.fnUntraced(function*(url: string) {
   const pool = yield* Effect.acquireRelease(
     Effect.sync(() => new Pg.Pool({ connectionString: url, max: 2 }).on("error", () => {})),

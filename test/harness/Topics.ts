@@ -4,14 +4,14 @@ import { Kafka, logLevel } from "kafkajs"
 import { randomUUID } from "node:crypto"
 import { eventually } from "./Eventually.js"
 
-/** The numbers of topics and brokers among what has settings. kafkajs exports them in a way that only its types know. */
+/** Kafka's resource types for topics and brokers. kafkajs exports them in its types only. */
 const [topicResource, brokerResource] = [2, 4]
 
-/** A stranger's client of the broker. */
+/** A client that is independent of the project's own. */
 const connect = (brokers: string) =>
   new Kafka({ clientId: "stranger", brokers: brokers.split(","), logLevel: logLevel.NOTHING })
 
-/** A record as it stands on a topic. */
+/** A record of a topic. */
 export interface Read {
   readonly partition: number
   readonly offset: string
@@ -42,7 +42,7 @@ export const make = Effect.fnUntraced(function*(brokers: string) {
   /** Creates topics of 4 partitions. */
   const create = (...topics: ReadonlyArray<string>) =>
     Effect.promise(() =>
-      // kafkajs' own waiting gives up when the broker does not know of them at once
+      // the waiting of kafkajs fails when the broker does not know the topics at once
       admin.createTopics({ topics: topics.map((topic) => ({ topic, numPartitions: 4 })), waitForLeaders: false })
     ).pipe(
       Effect.zipRight(
@@ -57,7 +57,7 @@ export const make = Effect.fnUntraced(function*(brokers: string) {
 
   const existing = Effect.promise(() => admin.listTopics())
 
-  /** Writes records one after the other, and answers where they stand. */
+  /** Writes records one after the other. Returns their positions. */
   const write = (topic: string, ...messages: ReadonlyArray<Message>) =>
     Effect.promise(async () => {
       const written: Array<Written> = []
@@ -68,21 +68,21 @@ export const make = Effect.fnUntraced(function*(brokers: string) {
       return written as ReadonlyArray<Written>
     })
 
-  /** Writes records of one partition at once, and answers the offset of the first. */
+  /** Writes records to one partition in one request. Returns the offset of the first. */
   const writeAll = (topic: string, partition: number, messages: ReadonlyArray<Message>) =>
     Effect.promise(async () => {
       const [place] = await producer.send({ topic, messages: messages.map((message) => ({ ...message, partition })) })
       return Number(place!.baseOffset!)
     })
 
-  /** The next offset of each partition that the group will read, as committed; -1 when nothing is. */
+  /** The committed offset of each partition; -1 when none is committed. */
   const committed = (groupId: string, topic: string) =>
     Effect.promise(async () => {
       const [offsets] = await admin.fetchOffsets({ groupId, topics: [topic] })
       return new Map(offsets!.partitions.map(({ offset, partition }) => [partition, Number(offset)]))
     })
 
-  /** Every consumer group that the broker has. */
+  /** All consumer groups of the broker. */
   const groups = Effect.promise(async () => (await admin.listGroups()).groups.map(({ groupId }) => groupId))
 
   const members = (groupId: string) =>
@@ -90,7 +90,7 @@ export const make = Effect.fnUntraced(function*(brokers: string) {
 
   const remove = (topic: string) => Effect.promise(() => admin.deleteTopics({ topics: [topic] }))
 
-  /** From now on there are so many partitions. */
+  /** Raises the number of partitions to `count`. */
   const grow = (topic: string, count: number) =>
     Effect.promise(() => admin.createPartitions({ topicPartitions: [{ topic, count }] }))
 
@@ -108,7 +108,7 @@ export const make = Effect.fnUntraced(function*(brokers: string) {
 
   const ends = (topic: string) => Effect.promise(() => admin.fetchTopicOffsets(topic))
 
-  /** Follows a topic from its first record on. The array grows. */
+  /** Reads a topic from its first record. The returned array grows. */
   const follow = (topic: string) =>
     Effect.gen(function*() {
       const records: Array<Read> = []
@@ -152,7 +152,7 @@ export type Topics = Effect.Effect.Success<ReturnType<typeof make>>
 export const reserved = (orderId: bigint | number, key: string = randomUUID(), status = "COMPLETED") =>
   `{"idempotent_key":"${key}","order_id":${orderId},"status":"${status}"}`
 
-/** What the record of topic `payment` says. Only for ids that a double holds. */
+/** The body of a record of topic `payment`, for order ids up to 2^53. */
 export const body = (record: Read) =>
   JSON.parse(record.value!.toString()) as {
     readonly idempotent_key: string

@@ -5,7 +5,7 @@ import type { Part } from "../../src/local/LocalStackError.js"
 import * as Stack from "../../src/local/Stack.js"
 import type { Environment } from "./Program.js"
 
-/** Servers, and on them a database, topics and a group that nobody else uses. */
+/** Servers, with a database, topics and a group that no other test uses. */
 export interface World {
   readonly databaseUrl: string
   readonly redisUrl: string
@@ -14,14 +14,14 @@ export interface World {
   readonly dlq: string
   readonly payment: string
   readonly group: string
-  /** All of it, as the program is told. */
+  /** All of it as environment variables of the program. */
   readonly env: Environment
 }
 
-/** Where the servers of a world are. */
+/** Addresses of the servers. */
 export type Servers = Pick<World, "databaseUrl" | "redisUrl" | "kafkaBrokers">
 
-/** A world on these servers; the database is all its own. */
+/** A world on these servers, which has the database for itself. */
 export const on = (servers: Servers): World => {
   const id = randomUUID().slice(0, 8)
   const [inventory, dlq, payment, group] = [`inventory-${id}`, `dlq-${id}`, `payment-${id}`, `group-${id}`] as const
@@ -39,27 +39,27 @@ export const on = (servers: Servers): World => {
       INVENTORY_DLQ_TOPIC: dlq,
       PAYMENT_TOPIC: payment,
       KAFKA_GROUP_ID: group,
-      // the shortest that brokers allow: tests wait for the partitions of those that were killed
+      // the shortest that brokers allow, because tests wait for the partitions of killed processes
       KAFKA_SESSION_TIMEOUT: "6s"
     }
   }
 }
 
-/** A world on the servers of a run of tests, but for those that are given. */
+/** A world on the given servers; the shared servers of the test run replace missing ones. */
 export const make = Effect.fnUntraced(function*(given: Partial<Servers> = {}) {
   const { databaseUrl, kafkaBrokers, redisUrl } = given
   if (databaseUrl !== undefined && redisUrl !== undefined && kafkaBrokers !== undefined) {
     return on({ databaseUrl, redisUrl, kafkaBrokers })
   }
-  // only where there are any: whoever brings all servers need not be a test
+  // imported only when needed: a caller with its own servers need not run under vitest
   const shared = yield* Effect.promise(() => import("./Shared.js"))
   return on({ ...shared.servers(), databaseUrl: databaseUrl ?? (yield* shared.freshDatabase), ...given })
 })
 
-/** A name in .local for the data of a server of one's own. */
+/** A new folder name in .local for the data of a server. */
 export const freshFolder = Effect.sync(() => `.local/e2e-${randomUUID().slice(0, 8)}`)
 
-/** Runs one server of one's own for the life of the scope, and deletes it with its data then. */
+/** Runs one separate server for the life of the scope, and deletes its data at the end. */
 export const server = Effect.fnUntraced(function*(part: Part, port: number) {
   return yield* Stack.start({
     folder: yield* freshFolder,

@@ -19,11 +19,11 @@ const ttl = Either.getOrThrow(settings.dedupeTtl.parse(settings.dedupeTtl.defaul
 const nameOf = (key: string) => `payments:inventory:${key}`
 const seen = (orderId = OrderId.make(9007199254740993n)) => ({ idempotentKey: randomUUID(), orderId })
 
-/** A client beside the one under test. */
+/** A second client, beside the one under test. */
 const beside = (url: string) =>
   Effect.acquireRelease(Effect.sync(() => new Client(url)), (redis) => Effect.sync(() => redis.disconnect()))
 
-/** Dedupe over a Redis, what it logs and when Redis came (undefined) and went (why). */
+/** Dedupe on a Redis, with its log lines and its reports: undefined when Redis is available, otherwise the reason. */
 const make = (url: string, timeToLive: Duration.DurationInput = ttl) =>
   Effect.gen(function*() {
     const lines: Array<string> = []
@@ -49,7 +49,7 @@ const connected = (url: string, timeToLive?: Duration.DurationInput) =>
     ({ changes }) => Effect.map(Queue.take(changes), (problem) => assert.isUndefined(problem))
   )
 
-/** A Redis of its own, to be done harm to. */
+/** A separate Redis that tests may kill. */
 const ownRedis = Stack.start({
   folder: join(tmpdir(), `payments-redis-${randomUUID()}`),
   cache: fileURLToPath(new URL("../../.local/cache", import.meta.url)),
@@ -63,11 +63,11 @@ const ownRedis = Stack.start({
 
 const signal = (pid: number, name: NodeJS.Signals) => Effect.sync(() => process.kill(pid, name))
 
-/** Until it answers. */
+/** Ends when it answers. */
 const again = <A, E>(use: Effect.Effect<A, E>) =>
   Effect.retry(use, Schedule.spaced("20 millis")).pipe(Effect.timeout("8 seconds"))
 
-/** Fails with `RedisUnavailable`, and soon. */
+/** Asserts that it fails with `RedisUnavailable` quickly. */
 const isAway = <A>(use: Effect.Effect<A, RedisUnavailable>) =>
   Effect.flip(use).pipe(
     Effect.tap((error) => assert.strictEqual(error._tag, "RedisUnavailable")),
@@ -104,7 +104,7 @@ describe("Dedupe", () => {
       assert.isTrue(left > week - 60_000 && left <= week, `${left} ms`)
     }))
 
-  it.scopedLive("what was remembered for a moment is forgotten after it", () =>
+  it.scopedLive("a key is forgotten after its time to live", () =>
     Effect.gen(function*() {
       const { dedupe } = yield* connected(inject("redisUrl"), "1.5 millis")
       const redis = yield* beside(inject("redisUrl"))
@@ -117,7 +117,7 @@ describe("Dedupe", () => {
       assert.strictEqual((yield* dedupe.lookup([one.idempotentKey])).size, 0)
     }))
 
-  it.scopedLive("bare keys of other services are neither read nor touched", () =>
+  it.scopedLive("bare keys of other services are neither read nor changed", () =>
     Effect.gen(function*() {
       const { dedupe } = yield* connected(inject("redisUrl"))
       const redis = yield* beside(inject("redisUrl"))
@@ -134,7 +134,7 @@ describe("Dedupe", () => {
       assert.strictEqual((yield* dedupe.lookup([one.idempotentKey])).get(one.idempotentKey), one.orderId)
     }))
 
-  it.scopedLive("a foreign value under our name is as good as forgotten, and is replaced", () =>
+  it.scopedLive("an unreadable value under our key counts as forgotten and is replaced", () =>
     Effect.gen(function*() {
       const { dedupe } = yield* connected(inject("redisUrl"))
       const redis = yield* beside(inject("redisUrl"))
@@ -161,7 +161,7 @@ describe("Dedupe", () => {
       }
     }))
 
-  it.scopedLive("a key of another type is as good as forgotten, and is replaced", () =>
+  it.scopedLive("a key of another type counts as forgotten and is replaced", () =>
     Effect.gen(function*() {
       const { dedupe } = yield* connected(inject("redisUrl"))
       const redis = yield* beside(inject("redisUrl"))
@@ -175,7 +175,7 @@ describe("Dedupe", () => {
       assert.strictEqual((yield* dedupe.lookup(keys)).size, 3)
     }))
 
-  it.scopedLive("evicted and flushed: forgotten, and nothing else", () =>
+  it.scopedLive("evicted or flushed keys are forgotten, without an error", () =>
     Effect.gen(function*() {
       const { url } = yield* ownRedis
       const { dedupe } = yield* connected(url)
@@ -187,12 +187,12 @@ describe("Dedupe", () => {
       assert.deepStrictEqual([...(yield* dedupe.lookup(keys)).keys()], [other.idempotentKey])
       yield* Effect.promise(() => redis.flushall())
       assert.strictEqual((yield* dedupe.lookup(keys)).size, 0)
-      // full, and told not to evict: refuses writes, answers reads
+      // full without eviction: refuses writes, answers reads
       yield* Effect.promise(() => redis.config("SET", "maxmemory", "1"))
       yield* isAway(dedupe.remember([one]))
     }))
 
-  it.scopedLive("gone: fails at once, is said once, and comes back by itself", () =>
+  it.scopedLive("Redis down: calls fail at once, one log line, and it recovers by itself", () =>
     Effect.gen(function*() {
       const proxy = yield* Proxy.make(inject("redisUrl"))
       const { changes, dedupe, lines } = yield* connected(proxy.url)
@@ -218,7 +218,7 @@ describe("Dedupe", () => {
       assert.strictEqual(yield* Queue.size(changes), 0)
     }))
 
-  it.scopedLive("killed with commands in hand: they fail, and soon", () =>
+  it.scopedLive("Redis killed with commands in flight: they fail quickly", () =>
     Effect.gen(function*() {
       const { pid, url } = yield* ownRedis
       const { changes, dedupe, lines } = yield* connected(url)
@@ -234,7 +234,7 @@ describe("Dedupe", () => {
       assert.lengthOf(lines.filter((line) => line.startsWith("redis is away")), 1)
     }))
 
-  it.scopedLive("never there: building does not wait for it, and each call fails", () =>
+  it.scopedLive("Redis never up: the layer builds without it, and each call fails", () =>
     Effect.gen(function*() {
       const { changes, dedupe, lines } = yield* make("redis://127.0.0.1:1")
       yield* isAway(dedupe.lookup([randomUUID()]))
@@ -243,7 +243,7 @@ describe("Dedupe", () => {
       assert.lengthOf(lines, 1)
     }))
 
-  it.scopedLive("slow: one command waits, the next do not, and it is asked again when it answers", () =>
+  it.scopedLive("Redis slow: one command waits, the next do not, and calls resume when it answers", () =>
     Effect.gen(function*() {
       const { pid, url } = yield* ownRedis
       const { changes, dedupe, lines } = yield* connected(url)
@@ -264,7 +264,7 @@ describe("Dedupe", () => {
       assert.deepStrictEqual(lines, ["redis answers", "redis is away: no answer in time", "redis answers"])
     }))
 
-  it.scopedLive("paused for writes: what was not remembered in time does no harm", () =>
+  it.scopedLive("Redis paused for writes: keys that were not remembered in time do no harm", () =>
     Effect.gen(function*() {
       const { url } = yield* ownRedis
       const { dedupe } = yield* connected(url)
@@ -277,7 +277,7 @@ describe("Dedupe", () => {
       yield* again(dedupe.lookup([one.idempotentKey]))
     }))
 
-  it.scopedLive("a connection whose other end has gone silently is made anew", () =>
+  it.scopedLive("a connection whose peer vanished silently is replaced", () =>
     Effect.gen(function*() {
       const proxy = yield* Proxy.make(inject("redisUrl"))
       const { dedupe } = yield* connected(proxy.url)
@@ -289,7 +289,7 @@ describe("Dedupe", () => {
       assert.strictEqual(found.size, 1)
     }))
 
-  it.scopedLive("so is one that goes silently before it was ready", () =>
+  it.scopedLive("a connection whose peer vanished before it was ready is replaced", () =>
     Effect.gen(function*() {
       const proxy = yield* Proxy.make(inject("redisUrl"))
       const { dedupe } = yield* connected(proxy.url)

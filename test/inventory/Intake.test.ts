@@ -63,12 +63,12 @@ const ownRedis = Stack.start({
 )
 
 const connections = ["redis answers", "redis is away"]
-/** What is said of Redis, and what is said beside. */
+/** Log lines about Redis, and all others. */
 const ofRedis = (lines: ReadonlyArray<string>) =>
   lines.map((line) => line.replace(/:.*/, "")).filter((line) => connections.includes(line))
 const others = (lines: ReadonlyArray<string>) => lines.filter((line) => ofRedis([line]).length === 0)
 
-/** The intake over this Redis, what it logs and what it asked the database for. */
+/** The intake on this Redis, with its log lines and its requests to the database. */
 const make = (url: string) =>
   Effect.gen(function*() {
     const lines: Array<string> = []
@@ -124,7 +124,7 @@ const once = (...batch: ReadonlyArray<Reservation>) => batch.map((_) => [String(
 const inRedis = (redis: Client, { idempotentKey }: Reservation) =>
   Effect.promise(() => redis.get(nameOf(idempotentKey)))
 
-/** What counters have counted since. */
+/** The growth of the counters since the call. */
 const counting = Effect.gen(function*() {
   const read = Effect.map(
     Metric.snapshot,
@@ -144,7 +144,7 @@ const counting = Effect.gen(function*() {
   return Effect.map(read, (after) => (name: string) => (after.get(name) ?? 0) - (before.get(name) ?? 0))
 })
 
-/** Ends when so many statements of this database wait for a lock. */
+/** Ends when this number of statements of the database waits for a lock. */
 const waiting = (count: number) =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
     sql`
@@ -159,7 +159,7 @@ const waiting = (count: number) =>
 layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", excludeTestServices: true })(
   "Intake",
   (it) => {
-    it.scoped("creates the payment, tells Redis, and asks the database no second time", () =>
+    it.scoped("creates the payment, remembers it in Redis, and a repeat causes no insert", () =>
       Effect.gen(function*() {
         const { asked, lines, reserve } = yield* connected(inject("redisUrl"))
         const redis = yield* beside(inject("redisUrl"))
@@ -180,7 +180,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         assert.deepStrictEqual(others(lines), [])
       }))
 
-    it.scoped("evicted or flushed: the database knows it, and Redis is told again", () =>
+    it.scoped("evicted or flushed: the database recognises the repeat, and Redis remembers it again", () =>
       Effect.gen(function*() {
         const { url } = yield* ownRedis
         const { asked, reserve } = yield* connected(url)
@@ -199,7 +199,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         assert.strictEqual((yield* counted)("payments_dedupe_hits_total postgres"), 3)
       }))
 
-    it.scoped("the database was restored to an earlier time: what only Redis remembers gets its payment, once", () =>
+    it.scoped("after a restore, records that only Redis remembers get their payment, once", () =>
       Effect.gen(function*() {
         const { asked, lines, reserve } = yield* connected(inject("redisUrl"))
         const sql = yield* SqlClient.SqlClient
@@ -225,7 +225,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           of("payments_dedupe_hits_total redis"),
           of("payments_dedupe_stale_total")
         ], [12, 9, 9, 5])
-        // one line a minute, however many batches there are
+        // one line a minute for any number of batches
         yield* sql`DELETE FROM payment WHERE order_id = ${lost[0]!.orderId}`
         yield* reserve(batch)
         assert.deepStrictEqual(others(lines), [
@@ -233,7 +233,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         ])
       }))
 
-    it.scoped("Redis says a payment of another database, another order or another key: the database decides", () =>
+    it.scoped("Redis remembers another database, order or key: the database decides", () =>
       Effect.gen(function*() {
         const { reserve } = yield* connected(inject("redisUrl"))
         const redis = yield* beside(inject("redisUrl"))
@@ -245,14 +245,14 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         // Redis is shared with the services of another database
         const elsewhere = reservation()
         yield* set(elsewhere, elsewhere.orderId)
-        // it names an order that has nothing to do with the key, with a payment or without
+        // an unrelated order, with or without a payment
         const [misled, astray] = [reservation(), reservation()]
         yield* set(misled, paid.orderId)
         yield* set(astray, last++)
-        // the order has its payment, by another key
+        // the order has a payment under another key
         const again = reservation(paid.orderId)
         yield* set(again, again.orderId)
-        // the key has its payment, of another order
+        // the key belongs to the payment of another order
         const wrong = reservation(undefined, paid.idempotentKey)
         yield* set(wrong, wrong.orderId)
         yield* reserve([elsewhere, misled, astray, again, wrong])
@@ -270,7 +270,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         assert.strictEqual(yield* inRedis(redis, misled), String(misled.orderId))
       }))
 
-    it.scoped("while the database does not answer, what Redis remembers is not passed over", () =>
+    it.scoped("while the database does not answer, hits in Redis are not skipped", () =>
       Effect.gen(function*() {
         const { reserve } = yield* connected(inject("redisUrl"))
         const sql = yield* SqlClient.SqlClient
@@ -287,7 +287,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         assert.strictEqual((yield* counted)("payments_inventory_records_total repeated"), 1)
       }))
 
-    it.scoped("the same key with another order: no second payment, one warning and a counter, by whichever layer knows", () =>
+    it.scoped("the same key with another order: no second payment, one warning and a counter, whichever layer recognises it", () =>
       Effect.gen(function*() {
         const { lines, reserve } = yield* connected(inject("redisUrl"))
         const redis = yield* beside(inject("redisUrl"))
@@ -298,7 +298,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         yield* reserve([wrong])
         yield* Effect.promise(() => redis.del(nameOf(one.idempotentKey)))
         yield* reserve([wrong])
-        // what is not so is not remembered
+        // unconfirmed hits are not remembered again
         assert.isNull(yield* inRedis(redis, one))
         assert.deepStrictEqual(yield* stored(one, wrong), once(one))
         assert.strictEqual((yield* counted)("payments_inventory_records_total key_taken"), 2)
@@ -310,7 +310,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         }
       }))
 
-    it.scoped("the same order with another key: no second payment, a counter, and Redis is not told", () =>
+    it.scoped("the same order with another key: no second payment, a counter, and Redis does not remember it", () =>
       Effect.gen(function*() {
         const { lines, reserve } = yield* connected(inject("redisUrl"))
         const redis = yield* beside(inject("redisUrl"))
@@ -324,7 +324,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         assert.deepStrictEqual(others(lines), [])
       }))
 
-    it.scoped("a foreign value under our key in Redis does not keep an order from its payment", () =>
+    it.scoped("an unreadable value under our key in Redis does not prevent a payment", () =>
       Effect.gen(function*() {
         const { reserve } = yield* connected(inject("redisUrl"))
         const redis = yield* beside(inject("redisUrl"))
@@ -341,7 +341,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         assert.deepStrictEqual(yield* stored(list), once(list))
       }))
 
-    it.scoped("Redis is told after the commit, and not at all when it fails", () =>
+    it.scoped("Redis remembers keys after the commit, and none when the commit fails", () =>
       Effect.gen(function*() {
         const { reserve } = yield* connected(inject("redisUrl"))
         const redis = yield* beside(inject("redisUrl"))
@@ -364,7 +364,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         assert.deepStrictEqual(yield* stored(one), once(one))
       }))
 
-    it.scoped("while the commit is not there, Redis does not know", () =>
+    it.scoped("before the commit, Redis does not remember the key", () =>
       Effect.gen(function*() {
         const { reserve } = yield* connected(inject("redisUrl"))
         const redis = yield* beside(inject("redisUrl"))
@@ -389,7 +389,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         assert.deepStrictEqual(yield* stored(one), once(one))
       }))
 
-    it.scoped("Redis gone: batches are decided as fast, once each, and it is said once", () =>
+    it.scoped("Redis down: batches are handled as fast, once each, with one log line", () =>
       Effect.gen(function*() {
         const { pid, url } = yield* ownRedis
         const { lines, reserve } = yield* connected(url)
@@ -404,7 +404,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         assert.deepStrictEqual(others(lines), [])
       }))
 
-    it.scoped("Redis slow: one batch waits for it a little, the next do not, each is decided once", () =>
+    it.scoped("Redis slow: one batch waits briefly, the next do not, each is handled once", () =>
       Effect.gen(function*() {
         const { pid, url } = yield* ownRedis
         const { lines, reserve } = yield* connected(url)
@@ -419,7 +419,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         yield* Effect.sync(() => process.kill(pid, "SIGCONT"))
       }))
 
-    it.scoped("Redis paused for writes between the look and the telling: decided once, and no failure", () =>
+    it.scoped("Redis paused for writes between lookup and remember: handled once, without a failure", () =>
       Effect.gen(function*() {
         const { url } = yield* ownRedis
         const { reserve } = yield* connected(url)
@@ -431,7 +431,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         assert.deepStrictEqual(yield* stored(one), once(one))
       }))
 
-    it.scoped("Redis comes back by itself, and is told again", () =>
+    it.scoped("Redis recovers by itself and remembers keys again", () =>
       Effect.gen(function*() {
         const proxy = yield* Proxy.make(inject("redisUrl"))
         const { lines, reserve } = yield* connected(proxy.url)
@@ -451,7 +451,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         assert.deepStrictEqual(ofRedis(lines), ["redis answers", "redis is away", "redis answers"])
       }))
 
-    it.scoped("nobody's status makes a label of its own", () =>
+    it.scoped("an unknown status adds no metric label", () =>
       Effect.gen(function*() {
         const counted = yield* counting
         yield* Intake.countOthers([

@@ -33,7 +33,7 @@ const services = Layer.merge(
 
 const sha256 = (bytes: Buffer) => createHash("sha256").update(bytes).digest("hex")
 
-/** A consumer of a topic of its own, with this dead-letter topic. */
+/** A consumer of a new topic, with this dead-letter topic. */
 const make = Effect.fnUntraced(function*(dlq: string) {
   const inventory = yield* KafkaTest.freshTopic()
   const topics = yield* Topics.make(inject("kafkaBrokers"))
@@ -68,7 +68,7 @@ const make = Effect.fnUntraced(function*(dlq: string) {
   return { inventory, topics, group, consumer, lines, waits, through } as const
 })
 
-/** The letters of a topic by the offsets of their records, when there are so many. */
+/** The letters of a topic by the offsets of their records, once this number has arrived. */
 const letters = Effect.fnUntraced(function*(topics: Topics.Topics, dlq: string, count: number) {
   const read = yield* topics.follow(dlq)
   yield* Effect.sync(() => assert.isAtLeast(read.length, count)).pipe(eventually("20 seconds", "50 millis"))
@@ -114,7 +114,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
         const dlq = yield* KafkaTest.freshTopic()
         const { inventory, through, topics } = yield* make(dlq)
         const text = "x".repeat(8_000)
-        // one batch, which is small on its way, and all for one partition of the dead-letter topic
+        // one compressed batch, and all letters for one partition of the dead-letter topic
         const record = { key: "k", value: "no event", headers: { text } }
         yield* compressed(inventory, ...Array.from({ length: 1_000 }, () => ({ ...record })))
         yield* topics.writeAll(inventory, 0, [{ value: Topics.reserved(101) }])
@@ -125,7 +125,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
       }), 120_000)
 
     it.scoped(
-      "what the dead-letter topic refuses is cut, part by part, and says so; the rest goes as it came",
+      "a refused dead letter is cut step by step, with headers that say so; others are unchanged",
       () =>
         Effect.gen(function*() {
           const dlq = yield* KafkaTest.freshTopic({ "max.message.bytes": "20000" })
@@ -154,7 +154,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
           const [first, small, half, names, key, empty] = ["0", "1", "2", "3", "4", "5"].map((offset) =>
             found.get(offset)
           )
-          // a value of 3 MB that was compressed on its way
+          // a value of 3 MB that was sent compressed
           assert.strictEqual(header(first, "dlq-cut"), "value")
           assert.strictEqual(header(first, "dlq-refusal"), "MESSAGE_TOO_LARGE")
           assert.strictEqual(header(first, "dlq-value-bytes"), "3000000")
@@ -162,19 +162,19 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
           assert.deepStrictEqual(first?.value, large.subarray(0, 1_024))
           assert.strictEqual(first?.key?.toString(), "k")
           assert.strictEqual(header(first, "a"), "1")
-          // what fits goes as it came
+          // small enough: unchanged
           assert.strictEqual(small?.value?.toString(), "small")
           assert.deepStrictEqual([small?.headers["a"]].flat().map(String), ["1", "2"])
           assert.strictEqual(header(small, ""), "")
           assert.isUndefined(header(small, "dlq-cut"))
           assert.strictEqual(header(half, "dlq-value-sha256"), sha256(medium))
           assert.deepStrictEqual(half?.value, medium.subarray(0, 1_024))
-          // the name of a header alone is too large
+          // a header name that alone is too large
           assert.strictEqual(header(names, "dlq-cut"), "headers")
           assert.strictEqual(header(names, "dlq-headers"), "3")
           assert.strictEqual(names?.value?.toString(), "short")
           assert.isUndefined(header(names, "a"))
-          // so is a key
+          // a key that alone is too large
           assert.strictEqual(header(key, "dlq-cut"), "value,key")
           assert.strictEqual(header(key, "dlq-key"), "synthetic")
           assert.strictEqual(header(key, "dlq-key-bytes"), "100000")
@@ -188,7 +188,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
     )
 
     it.scoped(
-      "a compacted dead-letter topic: records without a key get one, also after others were taken",
+      "a compacted dead-letter topic: records without a key get one, also after others were accepted",
       () =>
         Effect.gen(function*() {
           const dlq = yield* KafkaTest.freshTopic({ "cleanup.policy": "compact" })
@@ -219,7 +219,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
     )
 
     it.scoped(
-      "a dead letter that is sent back: the headers of the new letter are ours, of the new place alone",
+      "a dead letter that is sent back gets dlq headers of its new position only",
       () =>
         Effect.gen(function*() {
           const dlq = yield* KafkaTest.freshTopic()
@@ -253,7 +253,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
     )
 
     it.scoped(
-      "no dead-letter topic: that batch waits, says so, and its other steps are done once",
+      "no dead-letter topic: the batch waits and reports it, and its other steps run once",
       () =>
         Effect.gen(function*() {
           const dlq = `dlq-${randomUUID()}`
@@ -268,7 +268,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
           yield* Effect.sync(() => assert.isNotEmpty(waits)).pipe(eventually("10 seconds"))
           assert.match(waits[0]!, /^the dead-letter topic: dead letters cannot be written to topic .*does not exist/)
           yield* paid(401)
-          // nobody else waits for it
+          // other partitions go on
           yield* topics.writeAll(inventory, 1, [{ value: Topics.reserved(402) }])
           yield* paid(402)
           yield* topics.create(dlq)
@@ -286,7 +286,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
     )
 
     it.scoped(
-      "the database neither answers nor fails: visible within ten seconds, and over when it answers",
+      "a database that neither answers nor fails is reported within ten seconds, until it answers",
       () =>
         Effect.gen(function*() {
           const dlq = yield* KafkaTest.freshTopic()

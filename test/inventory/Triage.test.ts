@@ -36,7 +36,7 @@ describe("triage", () => {
       malformed: []
     }))
 
-  it("the default takes COMPLETED only; beside the Go services CREATED as well", () => {
+  it("the default accepts COMPLETED only; the setting for the Go services also CREATED", () => {
     assert.strictEqual(outcome("COMPLETED", standard), "reserved")
     assert.strictEqual(outcome("CREATED", standard), "ignored CREATED")
     assert.strictEqual(outcome("FAILED", standard), "ignored FAILED")
@@ -63,7 +63,7 @@ describe("triage", () => {
     }
   })
 
-  it("what cannot be read is kept as it came, with the reason", () => {
+  it("a malformed record is kept unchanged, with the reason", () => {
     const records = [
       record(null),
       record("hunter2"),
@@ -81,13 +81,13 @@ describe("triage", () => {
     malformed.forEach(({ record }, i) => assert.strictEqual(record, records[i]))
   })
 
-  it("a record that nobody can read is malformed, whatever its status", () =>
+  it("an undecodable record is malformed, whatever its status", () =>
     assert.lengthOf(
       triage([record(`{"idempotent_key":"${key}","order_id":0,"status":"FAILED"}`)], standard).malformed,
       1
     ))
 
-  it("a record that is too large, or was not read whole, is malformed, and nothing of it is decoded", () => {
+  it("a record that is too large or was not read whole is malformed and not decoded", () => {
     const good = event("COMPLETED")
     const mebibyte = 1024 * 1024
     const headers = (count: number, bytes: number) =>
@@ -114,7 +114,7 @@ describe("triage", () => {
     assert.deepStrictEqual(triage([], standard), { reservations: [], ignored: [], malformed: [] })
   })
 
-  it("a valid traceparent is carried, anything else is not", () => {
+  it("a valid traceparent is passed on, any other value is not", () => {
     const carried = (headers?: IncomingRecord["headers"]) =>
       Option.getOrNull(triage([event("COMPLETED", headers)], standard).reservations[0]!.traceparent)
     assert.strictEqual(carried({ traceparent }), traceparent)
@@ -129,7 +129,7 @@ describe("triage", () => {
     assert.isNull(carried({ traceparent: `${traceparent} ` }))
     assert.isNull(carried({ traceparent: traceparent.toUpperCase() }))
     assert.isNull(carried({ traceparent: `00-${"0".repeat(32)}-b7ad6b7169203331-01` }))
-    // twice: there is no saying which one is meant
+    // written twice, so ambiguous
     assert.isNull(carried({ traceparent: [traceparent, traceparent] }))
   })
 })

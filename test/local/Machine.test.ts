@@ -6,6 +6,7 @@ import { Kafka, logLevel } from "kafkajs"
 import { fileURLToPath } from "node:url"
 import { Client } from "pg"
 import * as MavenProxy from "../../src/local/MavenProxy.js"
+import * as PostgresPid from "../../src/local/PostgresPid.js"
 import * as Stack from "../../src/local/Stack.js"
 
 const cache = fileURLToPath(new URL("../../.local/cache", import.meta.url))
@@ -63,7 +64,7 @@ const write = (url: string) =>
 
 layer(NodeContext.layer, { excludeTestServices: true })("any machine", (it) => {
   it.scoped(
-    "a broker keeps its data in its folder, in any folder, locale and environment, also without its identity",
+    "a broker keeps its data in its own folder under any folder name, locale and environment, also after losing its identity",
     () =>
       Effect.gen(function*() {
         const fs = yield* FileSystem.FileSystem
@@ -84,7 +85,7 @@ layer(NodeContext.layer, { excludeTestServices: true })("any machine", (it) => {
         }))
         const meta = `${folder}/kafka/data/meta.properties`
         const identity = yield* fs.readFileString(meta)
-        // what a power failure leaves of a file that was being written
+        // what a power failure leaves of a file
         yield* fs.writeFileString(meta, "")
         yield* Effect.scoped(Effect.gen(function*() {
           const { kafkaBrokers } = yield* start
@@ -98,7 +99,7 @@ layer(NodeContext.layer, { excludeTestServices: true })("any machine", (it) => {
   )
 
   it.scoped(
-    "PostgreSQL starts where another program has the number of a server that was killed, and keeps its data",
+    "PostgreSQL is never started twice on its data, and starts when another program has the pid of its killed server",
     () =>
       Effect.gen(function*() {
         const fs = yield* FileSystem.FileSystem
@@ -110,43 +111,37 @@ layer(NodeContext.layer, { excludeTestServices: true })("any machine", (it) => {
           PGPORT: "1"
         })
         const start = Stack.start({ folder, cache, ports, parts: ["postgres", "redis"] })
-        yield* Effect.scoped(Effect.flatMap(start, ({ databaseUrl }) => write(databaseUrl!)))
+        const postgres = Stack.start({ folder, cache, ports, parts: ["postgres"] })
         const data = `${folder}/postgres/data`
+        const pidFile = `${data}/postmaster.pid`
+        yield* Effect.scoped(Effect.gen(function*() {
+          const { databaseUrl, parts } = yield* start
+          yield* write(databaseUrl!)
+          // no file names the holder any more, and the server still runs
+          yield* fs.remove(`${folder}/stack.json`)
+          const error = yield* Effect.flip(Effect.scoped(postgres))
+          assert.include(error.message, `process ${parts.postgres!.pid} is a PostgreSQL that already serves the data`)
+          assert.include(error.wayOut, `kill -INT ${parts.postgres!.pid}`)
+          assert.notInclude(error.message, "reset")
+        }))
+        // what a power failure leaves
+        yield* fs.writeFileString(pidFile, "")
+        yield* PostgresPid.clear(data)
+        assert.isFalse(yield* fs.exists(pidFile))
+
         const { gid, uid } = process.getuid?.() === 0 ? { gid: 65534, uid: 65534 } : { gid: undefined, uid: undefined }
         const prefix = uid === undefined ? [] : ["setpriv", `--reuid=${uid}`, `--regid=${gid}`, "--clear-groups", "--"]
         const [program = "", ...rest] = [...prefix, "sleep", "60"]
         const stranger = yield* Command.start(Command.make(program, ...rest))
-        for (const left of [`${stranger.pid}\n${data}\n1\n1\n\n\n1 1\n`, ""]) {
-          yield* fs.writeFileString(`${data}/postmaster.pid`, left)
-          assert.deepStrictEqual(
-            yield* Effect.scoped(Effect.flatMap(start, ({ databaseUrl }) => one(databaseUrl!))),
-            [{ one: 1 }]
-          )
-        }
+        yield* fs.writeFileString(pidFile, `${stranger.pid}\n${data}\n1\n1\n\n\n1 1\n`)
+        const kept = yield* Effect.scoped(Effect.flatMap(postgres, ({ databaseUrl }) => one(databaseUrl!)))
+        assert.deepStrictEqual(kept, [{ one: 1 }])
         assert.isTrue(yield* stranger.isRunning)
       }),
     60_000
   )
 
-  it.scoped(
-    "a PostgreSQL that serves the data is no remnant, and the advice deletes nothing",
-    () =>
-      Effect.gen(function*() {
-        const fs = yield* FileSystem.FileSystem
-        const { folder } = yield* freshFolder("data")
-        const start = Stack.start({ folder, cache, ports, parts: ["postgres"] })
-        const { parts } = yield* start
-        // nobody remembers who holds it
-        yield* fs.remove(`${folder}/stack.json`)
-        const error = yield* Effect.flip(Effect.scoped(start))
-        assert.include(error.message, `process ${parts.postgres!.pid} is a PostgreSQL that serves the data`)
-        assert.include(error.wayOut, `kill -INT ${parts.postgres!.pid}`)
-        assert.notInclude(error.message, "reset")
-      }),
-    60_000
-  )
-
-  it.scoped("Maven is told of the proxies of the environment, without their passwords", () =>
+  it.scoped("Maven gets the proxies of the environment, without their passwords", () =>
     Effect.gen(function*() {
       yield* environment({
         http_proxy: "",

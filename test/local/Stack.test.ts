@@ -25,7 +25,7 @@ const freshFolder = Effect.gen(function*() {
 
 const identityOf = (pid: number) => Effect.flatten(Identity.of(pid))
 
-/** A process that stands for a server or a holder; it is this test that ends it at last. */
+/** A process in the role of a server or holder; the test kills it at the end. */
 const sleeper = Command.start(Command.make("sleep", "60")).pipe(Effect.flatMap(({ pid }) => identityOf(pid)))
 
 const nobody = (identity: Identity.Identity) => ({ ...identity, started: "another time" })
@@ -79,7 +79,7 @@ const sendAndFetch = Effect.fnUntraced(function*(brokers: string) {
 }, Effect.scoped)
 
 layer(NodeContext.layer, { excludeTestServices: true })("local stack", (it) => {
-  it.scoped("all three answer, and nothing of a throwaway stack remains", () =>
+  it.scoped("all three servers answer, and a throwaway stack leaves nothing behind", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const folder = yield* freshFolder
@@ -124,7 +124,7 @@ layer(NodeContext.layer, { excludeTestServices: true })("local stack", (it) => {
       assert.isFalse(yield* fs.exists(folder))
     }), 60_000)
 
-  it.scoped("data is kept until it is reset, and one process at a time holds it", () =>
+  it.scoped("data stays until a reset, and one process at a time holds the stack", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const folder = yield* freshFolder
@@ -152,7 +152,7 @@ layer(NodeContext.layer, { excludeTestServices: true })("local stack", (it) => {
       assert.deepStrictEqual(yield* fs.readDirectory(folder), [])
     }), 30_000)
 
-  it.scoped("a taken port is named, with the variable that moves it", () =>
+  it.scoped("a port in use is an error with the variable that changes it", () =>
     Effect.gen(function*() {
       const folder = yield* freshFolder
       const other = yield* Effect.acquireRelease(
@@ -164,12 +164,12 @@ layer(NodeContext.layer, { excludeTestServices: true })("local stack", (it) => {
       const { port } = other.address() as AddressInfo
       const error = yield* Effect.flip(Stack.start({ folder, cache, ports: { ...ports, redis: port } }))
       assert.strictEqual(error.part, "redis")
-      assert.include(error.message, `port ${port} is taken`)
+      assert.include(error.message, `port ${port} is in use`)
       assert.include(error.message, "LOCAL_REDIS_PORT=")
       assert.isTrue(Option.isNone(yield* StackFile.read(folder)))
     }))
 
-  it.scoped("a start that fails half way leaves nothing running", () =>
+  it.scoped("a start that fails halfway leaves nothing running", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const folder = yield* freshFolder
@@ -187,12 +187,12 @@ layer(NodeContext.layer, { excludeTestServices: true })("local stack", (it) => {
               Effect.provide(NodeContext.layer),
               Effect.flatMap(({ parts }) => Deferred.succeed(redis, parts[0]!.pid))
             )
-            // PostgreSQL goes on to its failure when Redis runs
+            // PostgreSQL fails only after Redis runs
             : part === "postgres"
             ? Effect.asVoid(Deferred.await(redis))
             : Effect.void
       }))
-      assert.include(error.message, "is of PostgreSQL 9")
+      assert.include(error.message, "belongs to PostgreSQL 9")
       assert.include(error.wayOut, "payments local reset")
       assert.deepStrictEqual(yield* Identity.of(yield* Deferred.await(redis)), Option.none())
       assert.isTrue(Option.isNone(yield* StackFile.read(folder)))
@@ -210,16 +210,16 @@ layer(NodeContext.layer, { excludeTestServices: true })("local stack", (it) => {
       assert.strictEqual(yield* fs.readFileString(`${folder}/redis/${aside}/appendonly.aof`), "no such command\r\n")
     }))
 
-  it.scoped("a server that dies says why, before it answers and after", () =>
+  it.scoped("a server that dies is an error with its log, before and after its first answer", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const folder = yield* freshFolder
       const start = Stack.start({ folder, cache, ports, parts: ["redis"], throwaway: true })
-      // a folder in the place of its file
+      // a folder in place of its file
       yield* fs.makeDirectory(`${folder}/redis/data/appendonly.aof`, { recursive: true })
       const { message, wayOut } = yield* Effect.flip(Effect.scoped(start))
       assert.match(message, /append-only file/)
-      assert.match(wayOut, /the data is kept.*deletes it/s)
+      assert.match(wayOut, /the data is kept.*To delete the data.*payments local reset/s)
 
       yield* fs.remove(`${folder}/redis`, { recursive: true, force: true })
       const stack = yield* start
@@ -227,19 +227,19 @@ layer(NodeContext.layer, { excludeTestServices: true })("local stack", (it) => {
       assert.include((yield* Effect.flip(stack.ended)).message, "Ready to accept connections")
     }))
 
-  it.scoped("what a dead holder left running is ended, and nothing else", () =>
+  it.scoped("servers of a dead holder are stopped, and no other process", () =>
     Effect.gen(function*() {
       const folder = yield* freshFolder
       const orphan = yield* sleeper
       const stranger = yield* sleeper
-      // the same number at another time is another process
+      // the same pid with another start time is another process
       yield* StackFile.replace(folder, contents(nobody(stranger), orphan, nobody(stranger)))
       yield* Stack.start({ folder, cache, ports, parts: [] })
       assert.isFalse(yield* Identity.runs(orphan))
       assert.isTrue(yield* Identity.runs(stranger))
     }))
 
-  it.scoped("down ends the holder and waits for it", () =>
+  it.scoped("down stops the holder and waits for its end", () =>
     Effect.gen(function*() {
       const folder = yield* freshFolder
       assert.strictEqual(yield* Holder.down(folder), "not-running")

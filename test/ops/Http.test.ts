@@ -24,7 +24,7 @@ const fetchFrom = (port: number) => (path: string, method = "GET") =>
     )
   )
 
-/** Asks until the answer has this status. */
+/** Repeats the request until the response has this status. */
 const until = <A extends { readonly status: number }>(ask: Effect.Effect<A>, status: number) =>
   ask.pipe(
     Effect.filterOrFail((answer) => answer.status === status),
@@ -48,7 +48,7 @@ const valueOf = (text: string, series: string) => {
   return line === undefined ? undefined : Number(line.slice(series.length + 1))
 }
 
-/** What is wrong with a text in the format of Prometheus. */
+/** The errors in a text of the Prometheus format. */
 const faults = (text: string): ReadonlyArray<string> => {
   const types = new Map<string, string>()
   const series = new Set<string>()
@@ -122,7 +122,7 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
         assert.isFalse(Number.isNaN(Date.parse(away.dependencies["kafka-consumer"].since)))
       }))
 
-    it.scoped("/readyz: a flood of questions is few questions to the database", () =>
+    it.scoped("/readyz: a flood of requests causes few queries", () =>
       Effect.gen(function*() {
         const asked = yield* Ref.make(0)
         const context = yield* Layer.build(
@@ -133,7 +133,7 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
         assert.isBelow(yield* Ref.get(asked), 20)
       }))
 
-    it.scoped("a database that is away: not ready in time, metrics still answer, and say what is not known", () =>
+    it.scoped("a database that is away: not ready in time, and metrics still answer with NaN for unknown values", () =>
       Effect.gen(function*() {
         const proxy = yield* Proxy.make(yield* PgTest.DatabaseUrl)
         yield* Effect.gen(function*() {
@@ -200,7 +200,7 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
         )
       }))
 
-    it.scoped("a taken port is a typed error that names the way out", () =>
+    it.scoped("a port in use is a typed error with its solution", () =>
       Effect.gen(function*() {
         const { port } = yield* start
         const error = yield* Effect.flip(
@@ -211,13 +211,13 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
         assert.include(error.message, "HTTP_ADDR")
       }))
 
-    it.scoped("a stop waits for nobody who only holds a connection", () =>
+    it.scoped("a stop does not wait for an idle connection", () =>
       Effect.gen(function*() {
         const { port, server } = yield* start
         const socket = yield* Effect.async<Net.Socket>((resume) => {
           const socket = Net.connect(port, "127.0.0.1")
           socket.write("GET /livez HTTP/1.1\r\nHost: a\r\n\r\nGET /livez HTTP/1.1\r\nHost: half")
-          // the answer to the first: half of the second is there, too
+          // response to the first request, while half of the second has arrived
           socket.on("error", () => {}).once("data", () => resume(Effect.succeed(socket)))
         })
         yield* Fiber.interrupt(server).pipe(Effect.timeout("3 seconds"))

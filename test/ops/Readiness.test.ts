@@ -7,7 +7,7 @@ const since = (readiness: Readiness, name: string) =>
   Effect.map(readiness.current, ({ dependencies }) => Date.parse(dependencies[name]!.since))
 
 describe("Readiness", () => {
-  it.effect("since is when it turned, not when it was last said", () =>
+  it.effect("since is the time of the change, not of the last report", () =>
     Effect.gen(function*() {
       const readiness = yield* Readiness
       yield* TestClock.setTime(1_000)
@@ -22,7 +22,7 @@ describe("Readiness", () => {
       assert.strictEqual(yield* since(readiness, "broker"), 3_000)
     }).pipe(Effect.provide(Readiness.Default({ required: ["broker"] }))))
 
-  it.effect("several may say something of one dependency: it is ok when none of them has a reason why not", () =>
+  it.effect("a dependency with several reporters is ok when none of them reports a reason", () =>
     Effect.gen(function*() {
       const readiness = yield* Readiness
       const reason = Effect.map(readiness.current, ({ dependencies }) => dependencies["consumer"]?.reason)
@@ -39,7 +39,7 @@ describe("Readiness", () => {
       assert.strictEqual(yield* reason, "no group")
     }).pipe(Effect.provide(Readiness.Default({ required: ["consumer"] }))))
 
-  it.effect("what nobody named is shown, and not required", () =>
+  it.effect("an undeclared dependency is shown and not required", () =>
     Effect.gen(function*() {
       const readiness = yield* Readiness
       yield* readiness.set("extra", { reason: "away" })

@@ -10,7 +10,7 @@ interface Export {
   readonly body: string
 }
 
-/** A collector that keeps what it is sent. */
+/** A collector that stores the received requests. */
 const collector = Effect.gen(function*() {
   const exports: Array<Export> = []
   const listening = yield* Deferred.make<number>()
@@ -44,7 +44,7 @@ const options: Telemetry.TelemetryOptions = {
 }
 
 describe("Telemetry", () => {
-  it.scopedLive("sends what there is to the collector before the process ends", () =>
+  it.scopedLive("sends all telemetry to the collector before the process ends", () =>
     Effect.gen(function*() {
       const { exports, url } = yield* collector
       const telemetry = Telemetry.layer({ ...options, endpoint: Option.some(Redacted.make(url)) })
@@ -62,7 +62,7 @@ describe("Telemetry", () => {
       assert.strictEqual(tracer, before)
     }))
 
-  it.scopedLive("a collector that is away holds up nothing", () =>
+  it.scopedLive("a collector that is away blocks nothing", () =>
     Effect.void.pipe(
       Effect.withSpan("lost"),
       Effect.provide(Telemetry.layer({ ...options, endpoint: Option.some(Redacted.make("http://127.0.0.1:1")) })),

@@ -16,7 +16,7 @@ const blocked = "an event loop that is blocked for longer than the lease and the
 const brokerCrashes = "the broker is killed, with it the group's coordinator, and comes back"
 const cluster = "${delivery}: the broker that coordinates the group and leads some partitions is killed"
 const model = "${sequences} sequences of records, settlements, relays, crashes: every step agrees with the model"
-const stops = "${signal}: finishes in time, keeps nothing back, and a second process ends the work without doubles"
+const stops = "${signal}: finishes in time, leaves no lease, and a second process completes the work without doubles"
 
 export const promises: Readonly<Record<string, Promised>> = {
   P1: {
@@ -37,7 +37,7 @@ export const promises: Readonly<Record<string, Promised>> = {
       ["proof/Kafka.test.ts", "instances join and leave in the middle of a batch"],
       ["proof/Cluster.test.ts", cluster],
       ["proof/Redis.test.ts", "Redis is gone, and comes back", "Redis restarts"],
-      ["inventory/Intake.test.ts", "Redis is told after the commit, and not at all when it fails"],
+      ["inventory/Intake.test.ts", "Redis remembers keys after the commit, and none when the commit fails"],
       [
         "infra/kafka/KafkaConsumer.test.ts",
         "a batch in progress delays only its partition, and no offset moves over it",
@@ -60,7 +60,7 @@ export const promises: Readonly<Record<string, Promised>> = {
         "concurrent opposite settlements: one succeeds, the other fails, one event",
         "a commit that fails is a failure, and leaves neither payment nor event"
       ],
-      ["e2e/Scenario.test.ts", "no duplicate gives a second payment, and the metrics tell each kind"]
+      ["e2e/Scenario.test.ts", "no duplicate creates a second payment, and the metrics count each kind"]
     ],
     breaks: "An event in a transaction of its own; an event for a payment whose status did not change."
   },
@@ -180,7 +180,7 @@ export const promises: Readonly<Record<string, Promised>> = {
       ["proof/CrashPoints.test.ts", crashes],
       [
         "e2e/Scenario.test.ts",
-        "a record that is no inventory event is a dead letter, byte for byte, and holds nobody up"
+        "a record that is no inventory event becomes a dead letter, byte for byte, and blocks no other record"
       ],
       ["outbox/Outbox.test.ts", "a dead event blocks its own order and no other"],
       ["outbox/leased/Relay.test.ts", "a missing topic delays no other topic, and counts no attempt"]
@@ -199,7 +199,7 @@ export const promises: Readonly<Record<string, Promised>> = {
       ["proof/Kafka.test.ts", brokerCrashes],
       [
         "e2e/Start.test.ts",
-        "Kafka arrives later: alive and not ready until then, and nobody has to start the program again"
+        "Kafka starts later: alive and not ready until then, without a restart of the program"
       ]
     ],
     breaks: "An attempt that is counted without an answer of the broker."
@@ -214,12 +214,12 @@ export const promises: Readonly<Record<string, Promised>> = {
       [
         "e2e/Stop.test.ts",
         stops,
-        "a relay alone in its process: nothing is kept back, and nothing is sent twice",
-        "a process that cannot stop in time ends at the limit, not with 0, and says so"
+        "a relay alone in its process: no lease is left behind, and nothing is sent twice",
+        "a process that cannot stop in time ends at the limit, with 1 and an error"
       ],
       ["outbox/leased/Relay.test.ts", "a stop finishes the send in hand, and releases unsent events"],
       ["outbox/Dispatch.test.ts", "a stop releases dispatched events that were not sent"],
-      ["grpc/Server.test.ts", "a stop: health says so, streams end, calls in hand finish"]
+      ["grpc/Server.test.ts", "a stop: health is NOT_SERVING, streams end, running calls finish"]
     ],
     breaks: "A stop that does not wait for running work."
   },
@@ -261,7 +261,7 @@ export const promises: Readonly<Record<string, Promised>> = {
         "a database that is away: UNAVAILABLE in time, and OK when it is back",
         "a bug: INTERNAL without its cause, which is logged once as an error"
       ],
-      ["e2e/Start.test.ts", "a bad configuration ends it with 2, and all problems are told at once, without secrets"],
+      ["e2e/Start.test.ts", "a bad configuration ends it with 2, and reports all problems at once, without secrets"],
       ["domain/InventoryEvent.test.ts", "names the fault, and quotes nothing of the payload"],
       ["infra/runtime/Setting.test.ts", "nothing of any password that a URL can hold"]
     ],

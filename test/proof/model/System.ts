@@ -44,7 +44,7 @@ const broken = (promise: string): never => {
   throw new Violation(promise)
 }
 const counter = Metric.counter("payments_inventory_records_total", {
-  description: "Inventory records by what became of them",
+  description: "Inventory records by outcome",
   incremental: true
 })
 const outcomes: ReadonlyArray<readonly [Decision, string]> = [

@@ -7,7 +7,7 @@ import type {
   KeyDigest,
   OrderFacts,
   PaymentRow,
-  Place,
+  Position,
   TopicRecord
 } from "./Facts.js"
 import type { Row } from "./Spill.js"
@@ -23,12 +23,12 @@ interface Bits {
   readonly status?: PaymentStatus | undefined
   readonly state?: EventState
   readonly flags?: readonly [boolean, boolean, boolean]
-  /** Too old to be looked at for its own sake. */
+  /** True when it is older than `--since`. */
   readonly old?: boolean
   readonly partition?: number
 }
 
-/** kind 3 bits, status 2, state 2, three flags and `old`, partition 16 */
+/** Packs into one number: kind 3 bits, status 2, state 2, three flags and `old`, partition 16. */
 const pack = ({ flags: [a, b, c] = [false, false, false], kind, old = false, partition = 0, state, status }: Bits) =>
   kinds.indexOf(kind) | (statuses.indexOf(status) << 3) | (states.indexOf(state ?? "WAIT") << 5) |
   (Number(a) << 7) | (Number(b) << 8) | (Number(c) << 9) | (Number(old) << 10) | (partition << 11)
@@ -41,10 +41,10 @@ const orderBucket = (order: bigint) => {
   const hash = Math.imul(Number(order & 0xffffffffn) ^ Math.imul(Number(order >> 32n), 0x85ebca77), 0x9e3779b1)
   return (hash >>> 16) % Spill.buckets
 }
-/** Offsets and digests of keys are spread evenly as they are. */
+/** Offsets and key digests are spread evenly without hashing. */
 const bucketOf = (n: number) => n % Spill.buckets
 
-const byPlace = (a: TopicRecord, b: TopicRecord) => a.partition - b.partition || a.offset - b.offset
+const byPosition = (a: TopicRecord, b: TopicRecord) => a.partition - b.partition || a.offset - b.offset
 
 const factsOf = (orderId: bigint, rows: ReadonlyArray<Row>): OrderFacts => {
   const accepted: Array<AcceptedRecord> = []
@@ -73,35 +73,35 @@ const factsOf = (orderId: bigint, rows: ReadonlyArray<Row>): OrderFacts => {
     }
   }
   events.sort((a, b) => a.id - b.id)
-  return { orderId, accepted, payment, events, records: records.sort(byPlace) }
+  return { orderId, accepted, payment, events, records: records.sort(byPosition) }
 }
 
-/** What is kept comes back in so many parts. */
+/** Number of parts in which the facts are read back. */
 export const parts = Spill.buckets
 
 /**
- * What an audit knows, most of it on disk. A fact goes into the bucket of its order, so that it is judged with the others
- * of that order, however far apart they were read: when all is read, a bucket at a time is in memory.
+ * The facts of an audit, most of them on disk, for the life of the scope. Each fact goes into the bucket of its order, so that
+ * all facts of an order come back together, however far apart they were read. Only one bucket at a time is read into memory.
  */
 export const make = Effect.gen(function*() {
   const orders = yield* Spill.make
   const keys = yield* Spill.make
-  const places = yield* Spill.make
+  const positions = yield* Spill.make
 
   const add = (order: bigint, key: number, place: number, time: number, bits: Bits) => {
     orders.add(orderBucket(order), { order, key, place, time, bits: pack(bits) })
   }
   const addKey = (kind: Kind, order: bigint, key: KeyDigest) =>
     keys.add(bucketOf(key), { order, key, place: 0, time: 0, bits: pack({ kind }) })
-  const addPlace = (kind: Kind, { offset, partition }: Place) =>
-    places.add(bucketOf(offset), { order: 0n, key: 0, place: offset, time: 0, bits: pack({ kind, partition }) })
+  const addPosition = (kind: Kind, { offset, partition }: Position) =>
+    positions.add(bucketOf(offset), { order: 0n, key: 0, place: offset, time: 0, bits: pack({ kind, partition }) })
 
   const addAccepted = (orderId: bigint, { key, offset, partition, read }: Omit<AcceptedRecord, "keyTaken">) => {
     add(orderId, key, offset, 0, { kind: "accepted", flags: [read, false, false], partition })
     addKey("accepted", orderId, key)
   }
 
-  /** `inventoryKey` is 0 where the row has none. */
+  /** `inventoryKey` is 0 for a row without one. */
   const addPayment = (
     orderId: bigint,
     { createdAt, status, updatedAt }: PaymentRow,
@@ -121,8 +121,8 @@ export const make = Effect.gen(function*() {
   const addRecord = (orderId: bigint, { at, exact, key, keyed, offset, partition, says }: TopicRecord) =>
     add(orderId, key, offset, at, { kind: "record", status: says, flags: [exact, keyed, false], partition })
 
-  /** Tells the orders of accepted records that the payment of another order has their key. */
-  const tellTaken = Effect.gen(function*() {
+  /** Marks accepted records whose key belongs to the payment of another order. Run it before `ordersOf`. */
+  const markTaken = Effect.gen(function*() {
     for (let part = 0; part < parts; part++) {
       const rows = yield* keys.read(part)
       const owners = new Map(rows.filter((row) => kindOf(row) === "payment").map(({ key, order }) => [key, order]))
@@ -133,7 +133,7 @@ export const make = Effect.gen(function*() {
     }
   })
 
-  /** All that is known of the orders of a part, but for those of which it is all old; in no particular order. */
+  /** The facts of the orders of a part, unsorted, without orders of which all facts are old. */
   const ordersOf = Effect.fnUntraced(function*(part: number) {
     const grouped = new Map<bigint, Array<Row>>()
     for (const row of yield* orders.read(part)) {
@@ -144,13 +144,13 @@ export const make = Effect.gen(function*() {
     return Array.from(grouped).filter(([, rows]) => !rows.every(isOld)).map(([order, rows]) => factsOf(order, rows))
   })
 
-  /** The malformed records of a part that have no dead letter. */
-  const unburiedOf = Effect.fnUntraced(function*(part: number) {
-    const rows = yield* places.read(part)
+  /** The malformed inventory records of a part that have no dead letter. */
+  const withoutDeadLetter = Effect.fnUntraced(function*(part: number) {
+    const rows = yield* positions.read(part)
     const nameOf = (row: Row) => `${partitionOf(row)}/${row.place}`
-    const buried = new Set(rows.filter((row) => kindOf(row) === "dead letter").map(nameOf))
-    return rows.filter((row) => kindOf(row) === "malformed" && !buried.has(nameOf(row)))
-      .map((row): Place => ({ partition: partitionOf(row), offset: row.place }))
+    const withLetter = new Set(rows.filter((row) => kindOf(row) === "dead letter").map(nameOf))
+    return rows.filter((row) => kindOf(row) === "malformed" && !withLetter.has(nameOf(row)))
+      .map((row): Position => ({ partition: partitionOf(row), offset: row.place }))
   })
 
   return {
@@ -158,20 +158,20 @@ export const make = Effect.gen(function*() {
     addPayment,
     addEvent,
     addRecord,
-    /** A record of topic `inventory` that cannot be read. */
-    addMalformed: (place: Place) => addPlace("malformed", place),
-    /** A dead letter, by the place that its record was at. */
-    addDeadLetter: (place: Place) => addPlace("dead letter", place),
-    /** Writes what is not to be kept in memory: to be run after a few thousand facts. */
-    write: Effect.all([orders.write, keys.write, places.write], { discard: true }),
-    tellTaken,
+    /** Adds a record of topic `inventory` that cannot be decoded. */
+    addMalformed: (position: Position) => addPosition("malformed", position),
+    /** Adds a dead letter, by the position of its original record. */
+    addDeadLetter: (position: Position) => addPosition("dead letter", position),
+    /** Writes full blocks to disk. Run it after every few thousand facts. */
+    write: Effect.all([orders.write, keys.write, positions.write], { discard: true }),
+    markTaken,
     ordersOf,
-    unburiedOf,
-    /** Facts of orders. */
+    withoutDeadLetter,
+    /** Number of facts of orders. */
     size: orders.size,
-    /** What is kept, in bytes. */
-    bytes: () => orders.bytes() + keys.bytes() + places.bytes()
+    /** Size of all facts, in bytes. */
+    bytes: () => orders.bytes() + keys.bytes() + positions.bytes()
   } as const
 })
 
-export type Ledger = Effect.Effect.Success<typeof make>
+export type FactStore = Effect.Effect.Success<typeof make>

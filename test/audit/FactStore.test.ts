@@ -6,7 +6,7 @@ import { randomUUID } from "node:crypto"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import * as Decode from "../../src/audit/Decode.js"
-import * as Ledger from "../../src/audit/Ledger.js"
+import * as FactStore from "../../src/audit/FactStore.js"
 
 const status = fc.constantFrom("CREATED", "COMPLETED", "FAILED")
 const key = fc.nat(Number.MAX_SAFE_INTEGER)
@@ -42,24 +42,24 @@ const fact = fc.oneof(
 )
 
 const everyPart = <A, E>(of: (part: number) => Effect.Effect<ReadonlyArray<A>, E>) =>
-  Effect.map(Effect.forEach(Array.from({ length: Ledger.parts }, (_, part) => part), of), (parts) => parts.flat())
+  Effect.map(Effect.forEach(Array.from({ length: FactStore.parts }, (_, part) => part), of), (parts) => parts.flat())
 
-const withLedger = <A, E>(use: (ledger: Ledger.Ledger) => Effect.Effect<A, E>) =>
-  Effect.flatMap(Ledger.make, use).pipe(Effect.scoped, Effect.provide(NodeContext.layer))
+const withStore = <A, E>(use: (store: FactStore.FactStore) => Effect.Effect<A, E>) =>
+  Effect.flatMap(FactStore.make, use).pipe(Effect.scoped, Effect.provide(NodeContext.layer))
 
 it.effect.prop(
-  "gives back what was put in, by order",
+  "returns the facts that were added, by order",
   [fc.array(fc.tuple(fc.oneof(fc.bigInt(1n, 20n), fc.bigInt(1n, 9223372036854775807n)), fact), { maxLength: 200 })],
   ([given]) =>
-    withLedger((ledger) =>
+    withStore((store) =>
       Effect.gen(function*() {
         for (const [orderId, { kind, ...row }] of given) {
-          if (kind === "accepted") ledger.addAccepted(orderId, row as never)
-          if (kind === "payment") ledger.addPayment(orderId, row as never, 0, false)
-          if (kind === "event") ledger.addEvent(orderId, row as never, false)
-          if (kind === "record") ledger.addRecord(orderId, row as never)
+          if (kind === "accepted") store.addAccepted(orderId, row as never)
+          if (kind === "payment") store.addPayment(orderId, row as never, 0, false)
+          if (kind === "event") store.addEvent(orderId, row as never, false)
+          if (kind === "record") store.addRecord(orderId, row as never)
         }
-        const all = yield* everyPart(ledger.ordersOf)
+        const all = yield* everyPart(store.ordersOf)
         assert.sameMembers(all.map(({ orderId }) => orderId), [...new Set(given.map(([orderId]) => orderId))])
         for (const facts of all) {
           const of = (wanted: string) =>
@@ -91,7 +91,7 @@ const ownFolder = Effect.gen(function*() {
   return fs.readDirectory(folder)
 })
 
-it.scoped("three million facts are in files, and not in memory; nothing is left of them", () =>
+it.scoped("three million facts are in files, not in memory, and the files are deleted", () =>
   Effect.gen(function*() {
     const files = yield* ownFolder
     const orders = 1_000_000
@@ -102,20 +102,20 @@ it.scoped("three million facts are in files, and not in memory; nothing is left 
       const { arrayBuffers, heapUsed } = process.memoryUsage()
       return arrayBuffers + heapUsed
     }
-    yield* withLedger((ledger) =>
+    yield* withStore((store) =>
       Effect.gen(function*() {
         const before = held()
         for (let n = 0; n < 3 * orders; n++) {
           const fact = { partition: 1, offset: n, at: n, key: n, says: "FAILED", exact: true, keyed: true } as const
-          ledger.addRecord(id(n % orders), fact)
-          if (n % 10_000 === 9_999) yield* ledger.write
+          store.addRecord(id(n % orders), fact)
+          if (n % 10_000 === 9_999) yield* store.write
           if (n % orders === orders - 1) assert.isBelow(held() - before, 24e6, `${n} facts`)
         }
-        assert.isAbove(ledger.bytes(), 90e6)
+        assert.isAbove(store.bytes(), 90e6)
         assert.lengthOf(yield* files, 1)
         let seen = 0
-        for (let part = 0; part < Ledger.parts; part++) {
-          for (const { orderId, records } of yield* ledger.ordersOf(part)) {
+        for (let part = 0; part < FactStore.parts; part++) {
+          for (const { orderId, records } of yield* store.ordersOf(part)) {
             const n = Number((orderId - 1n) / 9_000_000_000_001n)
             seen++
             if (records.length !== 3 || records.some(({ offset }, i) => offset !== n + i * orders)) {
@@ -133,17 +133,17 @@ it.scoped("three million facts are in files, and not in memory; nothing is left 
 const record = { partition: 0, offset: 1, read: true }
 const payment = { status: "CREATED", createdAt: 1, updatedAt: 1 } as const
 
-it.effect("an order is told that its key belongs to the payment of another order, wherever that is", () =>
-  withLedger((ledger) =>
+it.effect("an accepted record is marked when its key belongs to the payment of another order", () =>
+  withStore((store) =>
     Effect.gen(function*() {
       for (let order = 1n; order <= 1_000n; order++) {
-        ledger.addAccepted(order, { ...record, key: Number(order) })
-        ledger.addPayment(order, payment, Number(order), false)
-        ledger.addAccepted(order + 1_000n, { ...record, key: Number(order) })
-        ledger.addAccepted(order + 2_000n, { ...record, key: Number(order) + 5_000 })
+        store.addAccepted(order, { ...record, key: Number(order) })
+        store.addPayment(order, payment, Number(order), false)
+        store.addAccepted(order + 1_000n, { ...record, key: Number(order) })
+        store.addAccepted(order + 2_000n, { ...record, key: Number(order) + 5_000 })
       }
-      yield* ledger.tellTaken
-      const orders = yield* everyPart(ledger.ordersOf)
+      yield* store.markTaken
+      const orders = yield* everyPart(store.ordersOf)
       assert.lengthOf(orders, 3_000)
       for (const { accepted, orderId } of orders) {
         assert.deepStrictEqual(accepted.map(({ keyTaken }) => keyTaken), [orderId > 1_000n && orderId <= 2_000n])
@@ -151,34 +151,34 @@ it.effect("an order is told that its key belongs to the payment of another order
     })
   ))
 
-it.effect("what is old counts where something of its order is not", () =>
-  withLedger((ledger) =>
+it.effect("old facts count for an order that also has recent facts", () =>
+  withStore((store) =>
     Effect.gen(function*() {
-      ledger.addPayment(1n, payment, 0, true)
-      ledger.addPayment(2n, payment, 0, true)
-      ledger.addAccepted(2n, { ...record, key: 2 })
-      ledger.addPayment(3n, payment, 0, true)
-      ledger.addPayment(4n, payment, 0, false)
-      const orders = yield* everyPart(ledger.ordersOf)
+      store.addPayment(1n, payment, 0, true)
+      store.addPayment(2n, payment, 0, true)
+      store.addAccepted(2n, { ...record, key: 2 })
+      store.addPayment(3n, payment, 0, true)
+      store.addPayment(4n, payment, 0, false)
+      const orders = yield* everyPart(store.ordersOf)
       assert.sameMembers(orders.map(({ orderId }) => orderId), [2n, 4n])
       assert.isTrue(orders.every(({ payment }) => payment !== undefined))
     })
   ))
 
-it.effect("malformed records are buried by dead letters of the same place", () =>
-  withLedger((ledger) =>
+it.effect("a malformed record is matched with the dead letter of its position", () =>
+  withStore((store) =>
     Effect.gen(function*() {
       const at = (partition: number, offset: number) => ({ partition, offset })
-      ledger.addMalformed(at(1, 7))
-      ledger.addMalformed(at(2, 7))
-      ledger.addMalformed(at(1, 519))
-      ledger.addDeadLetter(at(1, 7))
-      ledger.addDeadLetter(at(3, 7))
-      assert.sameDeepMembers(yield* everyPart(ledger.unburiedOf), [at(2, 7), at(1, 519)])
+      store.addMalformed(at(1, 7))
+      store.addMalformed(at(2, 7))
+      store.addMalformed(at(1, 519))
+      store.addDeadLetter(at(1, 7))
+      store.addDeadLetter(at(3, 7))
+      assert.sameDeepMembers(yield* everyPart(store.withoutDeadLetter), [at(2, 7), at(1, 519)])
     })
   ))
 
-it("digests of keys differ, also when one character does", () => {
+it("digests of keys differ, even for one different character", () => {
   const keys = Array.from({ length: 200_000 }, () => randomUUID())
   const numbered = Array.from({ length: 200_000 }, (_, n) => `00000000-0000-4000-8000-${String(n).padStart(12, "0")}`)
   const digests = new Set([...keys, ...numbered].map(Decode.digest))
@@ -189,7 +189,7 @@ it("digests of keys differ, also when one character does", () => {
 const uuid = "0b9f2f0e-6a51-4a7c-9b55-3f0d4c2a1e77"
 const body = (text: string) => Decode.payment(Buffer.from(text))
 
-it("a body is exact only with the three fields in their order and nothing more", () => {
+it("a body is exact only with exactly the three fields in their order", () => {
   const exact = body(`{"idempotent_key":"${uuid}","order_id":9223372036854775807,"status":"FAILED"}`)
   assert.deepStrictEqual(exact, {
     orderId: 9223372036854775807n,
