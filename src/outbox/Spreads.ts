@@ -7,27 +7,27 @@ import * as Postgres from "../infra/postgres/Postgres.js"
 import * as Signal from "../infra/runtime/Signal.js"
 import type { OutboxEvent } from "./OutboxEvent.js"
 
-/** So often a relay asks how many partitions there are: new orders use a new partition that much later. */
+/** Interval at which a relay asks for the number of partitions. New orders use a new partition that much later. */
 const interval = "3 seconds"
 
-/** Milliseconds that a topic has fewer partitions before a relay believes it. A broker's word may be old for some seconds. */
+/** Milliseconds that a topic must have fewer partitions before a relay accepts it: a broker's metadata may be seconds old. */
 const doubt = 30_000
 
-/** Over so many partitions the orders of a generation are spread. */
+/** A generation of a topic: its orders are spread over this number of partitions. */
 interface Generation {
   readonly topic: string
   readonly generation: number
   readonly partitions: number
 }
 
-/** The same for the producers, which look at it at each attempt. */
+/** The same, shared with the producers, which read it at each attempt. */
 type Known = { -readonly [K in keyof Spread]: Spread[K] }
 
-/** No topic has so many: producers wait until it is known. */
+/** More than any topic has: producers wait until the number is known. */
 const unknown = Number.POSITIVE_INFINITY
 
 /**
- * Over how many partitions of a topic the orders are spread, so that the events of an order stay on one for life.
+ * The number of partitions over which the orders of a topic are spread, so that the events of an order stay on one.
  *
  * Each larger number of partitions that a relay sees is a generation in `outbox_topic`. A payment keeps the one in which
  * it was created, and its events are hashed over as many partitions as there were then. Where a topic was made again with
@@ -40,7 +40,7 @@ export class Spreads extends Effect.Service<Spreads>()("payments/Spreads", {
     const topics = new Map<string, Map<number, Known>>()
     const missing = Signal.make()
 
-    /** Over how many partitions the orders of this event's generation are spread. It may change. */
+    /** The spread of this event's generation. Its number may change. */
     const of = ({ generation, topic }: OutboxEvent): Spread => {
       let generations = topics.get(topic)
       if (generations === undefined) topics.set(topic, generations = new Map())
@@ -62,7 +62,7 @@ export class Spreads extends Effect.Service<Spreads>()("payments/Spreads", {
         }
       })
 
-    /** Writes down that a topic has so many partitions, if that is more than ever, and reads all its generations. */
+    /** Records the number of partitions of a topic if it is a new maximum, and reads all generations of the topic. */
     const see = (topic: string, partitions: number) =>
       sql<Generation>`
         WITH last AS (
@@ -71,7 +71,7 @@ export class Spreads extends Effect.Service<Spreads>()("payments/Spreads", {
           INSERT INTO outbox_topic (topic, generation, partitions)
           SELECT ${topic}, coalesce(generation + 1, 0), ${partitions}::int FROM last
           WHERE last.partitions IS NULL OR last.partitions < ${partitions}::int
-          -- another relay has seen it at the same time: its row is read by the next look
+          -- another relay recorded it at the same time: the next look reads that row
           ON CONFLICT DO NOTHING
           RETURNING topic, generation, partitions
         )
@@ -89,7 +89,7 @@ export class Spreads extends Effect.Service<Spreads>()("payments/Spreads", {
       ).pipe(Effect.annotateLogs({ topic, partitions }))
     })
 
-    /** Since when a topic has had fewer partitions than its generations say. */
+    /** By topic: since when (monotonic milliseconds) it has had fewer partitions than its generations. */
     const fewer = new Map<string, number>()
 
     const look = Effect.fnUntraced(function*(topic: string, partitions: number) {
@@ -106,13 +106,13 @@ export class Spreads extends Effect.Service<Spreads>()("payments/Spreads", {
       yield* Effect.flatMap(see(topic, partitions), know)
     })
 
-    /** Follows the numbers of partitions, for ever; `main` is the topic that new events go to. */
+    /** Follows the numbers of partitions, for ever. New events go to topic `main`. */
     const watch = (kafka: KafkaOptions, main: string): Effect.Effect<never> => {
       if (!topics.has(main)) topics.set(main, new Map())
       const pause = Effect.raceFirst(Effect.sleep(interval), missing.wait)
       return KafkaPartitions.follow(kafka, () => topics.keys(), pause, look).pipe(
-        // the relay itself tells what it has to wait for
-        Effect.catchAll((error) => Effect.logDebug("nobody tells how many partitions there are", error)),
+        // the relay itself reports an outage of the brokers
+        Effect.catchAll((error) => Effect.logDebug("the number of partitions is not known", error)),
         Effect.zipRight(Effect.sleep("500 millis")),
         Effect.forever,
         // a stop need not wait for an answer of a broker

@@ -3,11 +3,11 @@ import type { SqlClient } from "@effect/sql"
 /**
  * Whether an event waits behind another one of its order, as conditions on rows of table `event`.
  *
- * The place of an event in the life of its order is told by its body: `CREATED` comes first. It is not told by its id,
- * because a sequence may be set back: by a restore, by logical replication, or by hand. Ids only decide between two rows
- * that say the same of one order; the service writes no such rows. The body cannot change, and rows of older versions and
- * adopted rows have it too. A column would have to be filled for them, and an index over the place costs more than it
- * spares: the index on the order finds at most the few events of that order that are not `DONE`.
+ * The body of an event defines its place in the life of its order: `CREATED` comes first. The id does not, because a
+ * sequence may be set back: by a restore, by logical replication, or by hand. Ids only decide between two rows of one order
+ * with the same status; the service writes no such rows. The body cannot change, and adopted rows and rows of older versions
+ * have it too. A column would have to be filled for them. An index over the place costs more than it saves: the index on the
+ * order finds at most the few events of that order that are not `DONE`.
  */
 export const make = (sql: SqlClient.SqlClient) => {
   /** False for the first event of an order, true for its terminal one. No other value of a body is this text. */
@@ -18,10 +18,10 @@ export const make = (sql: SqlClient.SqlClient) => {
       NOT EXISTS (
         SELECT FROM event AS earlier
         WHERE earlier.order_id = candidate.order_id AND earlier.status <> 'DONE'
-          -- first, because it is cheap: nearly always there is only the candidate itself
+          -- first, because it is cheap: usually the candidate is the only row
           AND earlier.id <> candidate.id
           AND (${terminal("earlier")}, earlier.id) < (${terminal("candidate")}, candidate.id)
-        OFFSET 0 -- keeps it one look into the index for each candidate, never a join over all that wait
+        OFFSET 0 -- keeps it one index probe a candidate, never a join over all waiting events
       )
     `)
   } as const
