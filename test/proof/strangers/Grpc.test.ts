@@ -9,8 +9,9 @@ import * as Tables from "../../harness/Tables.js"
 import * as World from "../../harness/World.js"
 import * as Seed from "../Seed.js"
 import { each, meanwhile, tally } from "./Meanwhile.js"
+import { bound } from "../Bounds.js"
 
-const requests = 10_000
+const requests = bound({ standard: 3_000, large: 10_000 })
 const connections = 500
 
 interface Request {
