@@ -5,49 +5,49 @@ import * as Signal from "../../../src/infra/runtime/Signal.js"
 const settled = Effect.yieldNow({ priority: 1 }).pipe(Effect.repeatN(10))
 
 describe("Signal", () => {
-  it.effect("remembers one ring while nobody waits", () =>
+  it.effect("keeps one pending ring without a waiter", () =>
     Effect.gen(function*() {
-      const bell = Signal.make()
-      bell.ring()
-      bell.ring()
-      yield* bell.rung
-      const next = yield* Effect.fork(bell.rung)
+      const signal = Signal.make()
+      signal.ring()
+      signal.ring()
+      yield* signal.rung
+      const next = yield* Effect.fork(signal.rung)
       yield* settled
-      assert.isTrue(bell.awaited())
-      bell.ring()
+      assert.isTrue(signal.awaited())
+      signal.ring()
       yield* Fiber.join(next)
-      assert.isFalse(bell.awaited())
+      assert.isFalse(signal.awaited())
     }))
 
-  it.effect("each ring wakes one, who waits longest first", () =>
+  it.effect("each ring wakes the longest waiter", () =>
     Effect.gen(function*() {
-      const bell = Signal.make()
+      const signal = Signal.make()
       const woken: Array<string> = []
-      const waiter = (name: string) => Effect.fork(Effect.map(bell.rung, () => woken.push(name)))
+      const waiter = (name: string) => Effect.fork(Effect.map(signal.rung, () => woken.push(name)))
       const fibers = [yield* waiter("first"), yield* waiter("second"), yield* waiter("third")]
       yield* settled
-      bell.ring()
-      bell.ring()
+      signal.ring()
+      signal.ring()
       yield* settled
       assert.deepStrictEqual(woken, ["first", "second"])
-      bell.ring()
+      signal.ring()
       yield* Fiber.joinAll(fibers)
       assert.deepStrictEqual(woken, ["first", "second", "third"])
     }))
 
-  it.effect("who stops waiting takes no ring with it, even when it has just been woken", () =>
+  it.effect("an interrupted waiter loses no ring, also when it was just woken", () =>
     Effect.gen(function*() {
-      const bell = Signal.make()
+      const signal = Signal.make()
       const [gone, woken, last] = [
-        yield* Effect.fork(bell.rung),
-        yield* Effect.fork(bell.rung),
-        yield* Effect.fork(bell.rung)
+        yield* Effect.fork(signal.rung),
+        yield* Effect.fork(signal.rung),
+        yield* Effect.fork(signal.rung)
       ]
       yield* settled
       yield* Fiber.interrupt(gone)
-      // the interruption is in its mailbox before the ring
+      // the interruption reaches the fiber's mailbox before the ring
       woken.unsafeInterruptAsFork(Fiber.id(last))
-      bell.ring()
+      signal.ring()
       yield* Fiber.join(last)
     }))
 })
