@@ -37,7 +37,7 @@ export const numberStreams = (server: Grpc.Server) => {
   for (const listening of listenersOf(server).keys()) {
     listening.prependListener("session", (session: ServerHttp2Session) => {
       const state = stateOf(session)
-      if (state?.streams instanceof Map && state.streams.size === 0) state.streams = new NumberMap()
+      if (state?.streams?.size === 0) state.streams = new NumberMap()
     })
   }
 }

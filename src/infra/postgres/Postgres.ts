@@ -66,7 +66,7 @@ const acquirePool = (options: PostgresOptions) =>
     )
   }).pipe(Effect.orDie)
 
-/** What `layer` provides. */
+/** The services that `layer` provides. */
 export type Database = SqlClient.SqlClient | PostgresStatement.PostgresPool
 
 /** A pool of connections, opened at their first use: building the layer does not need the database. */

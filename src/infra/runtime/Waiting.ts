@@ -2,7 +2,7 @@ import type { Schedule } from "effect"
 import { Duration, Effect, Metric } from "effect"
 import { retry } from "./Retry.js"
 
-/** Work that makes no progress, tagged with its `service` and with what it waits `for`. */
+/** Number of stalled pieces of work, tagged with their `service` and the dependency `for` which they wait. */
 export const stalled = Metric.gauge("payments_stalled", {
   description: "Pieces of work that make no progress now, by the service and by what they wait for"
 })
@@ -28,15 +28,13 @@ interface Step {
   readonly name: string
   /** Milliseconds of a monotonic clock. */
   readonly since: number
-  /** Why the last attempt failed; undefined before the first failure. */
+  /** Message of the last failure; undefined before the first. */
   reason: string | undefined
 }
 
 /** Work that may have to wait for a dependency, and the report of such waits. */
 export interface Waiting {
-  /**
-   * Repeats the attempt until it succeeds, or until `mayContinue` returns false: then it fails as the last attempt did.
-   */
+  /** Repeats the attempt until it succeeds. Fails as the last attempt did when `mayContinue` returns false. */
   readonly step: (
     name: string,
     mayContinue: () => boolean

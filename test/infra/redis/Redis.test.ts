@@ -155,6 +155,7 @@ describe("Redis", () => {
         yield* command("ACL", "SETUSER", "few", "on", ">right", "~payments:inventory:*", "+mget", "+eval", "+set")
         const few = yield* make(as("few:right"))
         yield* few.answers
+        yield* few.said(1)
         assert.deepStrictEqual(few.lines, ["redis answers"])
         const wrong = yield* make(as("few:secret-that-is-wrong"))
         yield* wrong.busy("1 second")
