@@ -2,6 +2,9 @@ import { assert, describe, it } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Fiber } from "effect"
 import { beside } from "../../../src/infra/runtime/Beside.js"
 
+/** Lets all other fibers run. */
+const pause = Effect.yieldNow({ priority: 1 }).pipe(Effect.repeatN(10))
+
 describe("beside", () => {
   it.effect("a defect of a helper interrupts the main effect and then fails the whole", () =>
     Effect.gen(function*() {
@@ -21,12 +24,14 @@ describe("beside", () => {
       )
       let finished = false
       const main = Effect.onInterrupt(Effect.never, () =>
-        Deferred.succeed(asked, undefined).pipe(
+        // an interruption of the helper would come first
+        pause.pipe(
+          Effect.zipRight(Deferred.succeed(asked, undefined)),
           Effect.zipRight(Deferred.await(answered)),
           Effect.zipRight(Effect.sync(() => finished = true))
         ))
       const whole = yield* Effect.fork(beside(main, [helper]))
-      yield* Effect.yieldNow({ priority: 1 }).pipe(Effect.repeatN(10))
+      yield* pause
       yield* Fiber.interrupt(whole)
       assert.isTrue(finished)
     }))
