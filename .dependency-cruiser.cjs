@@ -36,6 +36,12 @@ module.exports = {
       to: { path: "^src/infra/kafka/(patches|decode)/" }
     },
     {
+      name: "grpc-patches-stay-behind-the-client",
+      severity: "error",
+      from: { path: "^src", pathNot: "^src/infra/grpc/" },
+      to: { path: "^src/infra/grpc/patches/" }
+    },
+    {
       name: "patches-know-only-what-they-patch",
       severity: "error",
       from: from("^src/infra/kafka/patches/"),

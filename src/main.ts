@@ -2,7 +2,7 @@
 import { CliConfig, Command } from "@effect/cli"
 import * as NodeContext from "@effect/platform-node/NodeContext"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
-import { Cause, Console, Effect, Exit, Layer, Logger, Option, RuntimeFlags, RuntimeFlagsPatch } from "effect"
+import { Cause, Console, Effect, Exit, Layer, Logger, Option } from "effect"
 import { readFileSync } from "node:fs"
 import { constants } from "node:os"
 import * as Audit from "./cli/Audit.js"
@@ -17,10 +17,9 @@ import * as Shards from "./cli/Shards.js"
 import * as Start from "./cli/Start.js"
 import * as NameLookups from "./infra/grpc/NameLookups.js"
 import * as StandardStreams from "./infra/runtime/StandardStreams.js"
-import * as Garbage from "./infra/runtime/tuning/Garbage.js"
+import * as Tuning from "./infra/runtime/tuning/Tuning.js"
 
 NameLookups.bounded()
-Garbage.staysYoung()
 StandardStreams.prepare()
 
 const args = process.argv.slice(2)
@@ -92,9 +91,7 @@ const exitCode = Exit.match({
 cli.pipe(
   Effect.tapErrorCause(report),
   StandardStreams.withConsole,
-  Effect.withScheduler(Garbage.scheduler),
-  // counters of every fiber, which nothing here uses
-  Effect.withRuntimeFlagsPatch(RuntimeFlagsPatch.disable(RuntimeFlags.RuntimeMetrics)),
+  Tuning.run,
   Effect.provide(Layer.mergeAll(NodeContext.layer, CliConfig.layer({ showBuiltIns: false }), logger)),
   NodeRuntime.runMain({
     disableErrorReporting: true,

@@ -3,6 +3,7 @@ import { Array as Arr, Effect, Schedule } from "effect"
 import * as CrashPoint from "../drills/CrashPoint.js"
 import type { KafkaOptions } from "../infra/kafka/KafkaClient.js"
 import * as KafkaConsumer from "../infra/kafka/KafkaConsumer.js"
+import { beside } from "../infra/runtime/Beside.js"
 import * as Trace from "../infra/runtime/Trace.js"
 import * as Waiting from "../infra/runtime/Waiting.js"
 import * as DeadLetters from "./DeadLetters.js"
@@ -103,10 +104,11 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
     }
   }, (effect, { partition, topic }) => Effect.annotateLogs(effect, { topic, partition }))
 
-  return yield* KafkaConsumer.consume({
+  const consume = KafkaConsumer.consume({
     ...options,
     concurrency: 4,
     onStanding: Lag.make((problem) => options.onWait("progress", problem)),
     onSkip: Lag.reportSkip
   }, handle)
-}, Effect.scoped)
+  return yield* beside(consume, [database.watch, deadLetterTopic.watch])
+})

@@ -237,7 +237,7 @@ export const promises: Readonly<Record<string, Promised>> = {
         "outbox/Outbox.test.ts",
         "many workers at once: each event is claimed once, no claim is over its limit, all are oldest first"
       ],
-      ["infra/postgres/Migrations.test.ts", "by four at once: one applies them, all succeed"],
+      ["infra/postgres/Migrations.test.ts", "four processes migrate at once: one applies the migrations, all succeed"],
       [
         "payments/Payments.test.ts",
         "concurrent reservations of the same orders and keys: one payment and one event each, and no deadlock"
@@ -263,7 +263,7 @@ export const promises: Readonly<Record<string, Promised>> = {
       ],
       ["e2e/Start.test.ts", "a bad configuration ends it with 2, and reports all problems at once, without secrets"],
       ["domain/InventoryEvent.test.ts", "names the fault, and quotes nothing of the payload"],
-      ["infra/runtime/Setting.test.ts", "nothing of any password that a URL can hold"]
+      ["infra/runtime/Setting.test.ts", "hides every password that a URL can hold"]
     ],
     breaks: "An error that is answered with its cause; a URL that is logged as given."
   },
@@ -275,8 +275,8 @@ export const promises: Readonly<Record<string, Promised>> = {
     tests: [
       [
         "infra/runtime/Waiting.test.ts",
-        "what waits says so once, once a minute, and when it is over; not between two attempts, and once for all",
-        "what neither fails nor ends is visible within ten seconds, what is short is not told at all"
+        "logs a wait at its start, once a minute and at its end: once for all steps, not for each attempt",
+        "reports a step without an answer within ten seconds, and no short step"
       ],
       [
         "payments/Providers.test.ts",

@@ -6,7 +6,7 @@ import * as Trace from "../runtime/Trace.js"
 /** A gRPC status code other than OK. */
 export type Code = Exclude<keyof typeof Grpc.status, "OK">
 
-/** The status that a refused client receives. */
+/** The gRPC status of a refused call. */
 export interface Refusal {
   readonly code: Code
   readonly details: string
@@ -137,7 +137,7 @@ export const unary = <E, R>(
         return count("OK")
       }
       const { code, details } = refusalOf(method, exit.cause, interruption)
-      // a client that left gets no answer; the metric counts why it left
+      // a cancelled call gets no answer; the metric counts the reason of the cancellation
       const late = Number(call.getDeadline()) <= clock.unsafeCurrentTimeMillis()
       count(!call.cancelled ? code : late ? "DEADLINE_EXCEEDED" : "CANCELLED")
       callback({ code: Grpc.status[code], details })

@@ -7,14 +7,14 @@ import type { Code } from "./GrpcCall.js"
 import * as GrpcDefinition from "./GrpcDefinition.js"
 import * as StreamReset from "./patches/StreamReset.js"
 
-/** A call was not answered with OK. */
+/** A call that ended with another status than OK. */
 export class GrpcCallError extends Schema.TaggedError<GrpcCallError>()("GrpcCallError", {
-  /** Who was called. */
+  /** `host:port` of the server. */
   address: Schema.String,
   method: Schema.String,
-  /** The code by its name in gRPC, e.g. `NOT_FOUND`. */
+  /** Name of the gRPC status code, e.g. `NOT_FOUND`. */
   code: Schema.declare((code): code is Code => typeof code === "string" && code !== "OK" && code in Grpc.status),
-  /** What the server says of it. */
+  /** Message of the status. */
   details: Schema.String
 }) {
   override get message() {
@@ -25,27 +25,27 @@ export class GrpcCallError extends Schema.TaggedError<GrpcCallError>()("GrpcCall
 export interface ClientOptions {
   readonly address: Address
   readonly protoFile: string
-  /** Full name of the service in the file. */
+  /** Full name of the service in the proto file. */
   readonly service: string
-  /** Default: 5 seconds. */
+  /** Longest duration of a call. Default: 5 seconds. */
   readonly deadline?: Duration.DurationInput
   /**
-   * Whether a host elsewhere may be called through the proxy that `grpc_proxy`, `https_proxy` or `http_proxy` names, unless
-   * `no_proxy` has the host. Default: no. This machine is never called through one.
+   * Whether to call remote hosts through the proxy of `grpc_proxy`, `https_proxy` or `http_proxy`, except those in `no_proxy`.
+   * Default: false. Calls to the loopback interface never use a proxy.
    */
   readonly useProxy?: boolean
 }
 
 const loopback = /^(localhost|.*\.localhost|127(\.\d{1,3}){3}|::1|::ffff:127(\.\d{1,3}){3})$/i
 
-/** Where a server that listens at all addresses of this machine can be called: what is sent to no address arrives nowhere on some systems. */
+/** Replaces the wildcard address by the loopback address: some systems cannot connect to a wildcard. */
 const callable = ({ host, port }: Address): Address => ({
   host: host === "0.0.0.0" ? "127.0.0.1" : /^(::|0(:0){7})$/.test(host) ? "::1" : host,
   port
 })
 
-/** What the library says of a failed connection ends in a note that is mostly empty. */
-const said = (details: string) => details.replace(/\s*Resolution note:\s*$/, "")
+/** Removes the empty note that grpc-js appends to the message of a failed connection. */
+const withoutNote = (details: string) => details.replace(/\s*Resolution note:\s*$/, "")
 
 type Call = (
   request: unknown,
@@ -55,9 +55,10 @@ type Call = (
 ) => Grpc.ClientUnaryCall
 
 /**
- * A client of one service for the life of the scope, which connects at its first call.
+ * A client of one service for the life of the scope. It connects at its first call.
  *
- * Interruption cancels the call. Messages are as `GrpcDefinition.load` says.
+ * `call(method, request)` gives the response, or fails with `GrpcCallError`. Interruption cancels the call.
+ * `GrpcDefinition.load` documents the shape of messages.
  */
 export const make = Effect.fnUntraced(
   function*({ address: named, deadline = "5 seconds", protoFile, service, useProxy = false }: ClientOptions) {
@@ -72,9 +73,9 @@ export const make = Effect.fnUntraced(
         return new Client(address, Grpc.credentials.createInsecure(), {
           "grpc.max_receive_message_length": GrpcDefinition.maxMessageBytes,
           "grpc.enable_channelz": 0,
-          // a record of the name server that nobody writes for us: one that does not answer would hold up the end by seconds
+          // a TXT look-up that finds nothing; a name server that does not answer would delay the exit by seconds
           "grpc.service_config_disable_resolution": 1,
-          // many a machine names a proxy for what leaves it, and a proxy refuses gRPC, or knows no way back to this machine
+          // many proxies refuse gRPC, and none can reach the loopback interface of this machine
           "grpc.enable_http_proxy": useProxy && !loopback.test(target.host) ? 1 : 0
         })
       }),
@@ -91,7 +92,7 @@ export const make = Effect.fnUntraced(
         const call = start(request, metadata, options, (error, response) => {
           if (error === null) return resume(Effect.succeed(response))
           const code = Grpc.status[error.code] as Code
-          resume(Effect.fail(new GrpcCallError({ address, method, code, details: said(error.details) })))
+          resume(Effect.fail(new GrpcCallError({ address, method, code, details: withoutNote(error.details) })))
         })
         return Effect.sync(() => call.cancel())
       })

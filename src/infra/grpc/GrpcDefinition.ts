@@ -15,7 +15,7 @@ export const load = (file: string): ProtoLoader.PackageDefinition =>
 /** Finds a service by its full name. Throws when the name is not a service: a bug of the build. */
 export const service = (definitions: ProtoLoader.PackageDefinition, name: string): Grpc.ServiceDefinition => {
   const found = definitions[name]
-  if (found === undefined || "format" in found) throw new Error(`${name} is no service of the definitions`)
+  if (found === undefined || "format" in found) throw new Error(`the proto file has no service ${name}`)
   return found as Grpc.ServiceDefinition
 }
 

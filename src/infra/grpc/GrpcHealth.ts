@@ -5,9 +5,9 @@ import type { AddService, Stream } from "./GrpcStreams.js"
 type Handler = (...args: ReadonlyArray<any>) => void
 
 /**
- * The standard gRPC health service for `services`; the empty name is the whole server.
+ * The standard gRPC health service for `services`; the empty name means the whole server.
  *
- * Runs `healthy` for each check, and every 5 seconds for each watching client. Without clients it costs nothing.
+ * Runs `healthy` for each check, and every 5 seconds for each watching client. Without clients it does nothing.
  */
 export const make = Effect.fnUntraced(function*<R>(
   services: ReadonlyArray<string>,
@@ -21,12 +21,12 @@ export const make = Effect.fnUntraced(function*<R>(
     serving = now
     services.forEach((name) => health.setStatus(name, now ? "SERVING" : "NOT_SERVING"))
   }
-  const look = Effect.map(healthy, set)
+  const refresh = Effect.map(healthy, set)
 
-  const asked = (handler: Handler): Handler => (...args) => runFork(look).addObserver(() => handler(...args))
+  const refreshed = (handler: Handler): Handler => (...args) => runFork(refresh).addObserver(() => handler(...args))
   const watched = (handler: Handler) => (call: Stream) => {
-    const follow = Effect.forever(Effect.delay(look, "5 seconds"))
-    const fiber = runFork(Effect.zipRight(Effect.zipRight(look, Effect.sync(() => handler(call))), follow))
+    const follow = Effect.forever(Effect.delay(refresh, "5 seconds"))
+    const fiber = runFork(Effect.zipRight(Effect.zipRight(refresh, Effect.sync(() => handler(call))), follow))
     call.once("cancelled", () => fiber.unsafeInterruptAsFork(FiberId.none))
   }
 
@@ -35,12 +35,12 @@ export const make = Effect.fnUntraced(function*<R>(
       health.addToServer({
         addService: (definition, { check, list, watch }) =>
           server.addService(definition, {
-            check: asked(check as Handler),
-            list: asked(list as Handler),
+            check: refreshed(check as Handler),
+            list: refreshed(list as Handler),
             watch: watched(watch as Handler)
           })
       }),
-    /** Answers NOT_SERVING from now on. */
+    /** Switches all services to NOT_SERVING for good. */
     stop: Effect.sync(() => {
       set(false)
       stopped = true

@@ -13,13 +13,16 @@ const stateOf = (session: ServerHttp2Session): State | undefined => {
   return symbol === undefined ? undefined : (session as unknown as Record<symbol, State>)[symbol]
 }
 
-/** The listeners of a grpc-js 1.14 server, with their open sessions. */
-const listenersOf = (server: Grpc.Server) =>
-  (server as unknown as {
-    readonly http2Servers: ReadonlyMap<Http2Server, { readonly sessions: ReadonlySet<ServerHttp2Session> }>
-  }).http2Servers
+type Listeners = ReadonlyMap<Http2Server, { readonly sessions: ReadonlySet<ServerHttp2Session> }>
 
-/** Closes all connections with their calls. `forceShutdown` finds no connection when channelz is off. */
+/** The listeners of a grpc-js 1.14 server with their open sessions. Throws when the server has no such private member. */
+const listenersOf = (server: Grpc.Server): Listeners => {
+  const { http2Servers } = server as unknown as { readonly http2Servers?: Listeners }
+  if (http2Servers instanceof Map) return http2Servers
+  throw new Error("@grpc/grpc-js is not version 1.14, which this service is written for: Server has no http2Servers")
+}
+
+/** Closes all connections and their calls. grpc-js's own `forceShutdown` finds no connection when channelz is off. */
 export const destroy = (server: Grpc.Server) => {
   for (const { sessions } of listenersOf(server).values()) {
     for (const session of sessions) session.destroy(undefined, constants.NGHTTP2_CANCEL)

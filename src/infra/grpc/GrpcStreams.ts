@@ -3,7 +3,7 @@ import type * as Grpc from "@grpc/grpc-js"
 export type AddService = Pick<Grpc.Server, "addService">
 export type Stream = Grpc.ServerWritableStream<any, any> | Grpc.ServerDuplexStream<any, any>
 
-/** Wraps a server and tracks its open streams: one open stream would delay a graceful stop for ever. */
+/** Wraps a server and tracks its open streams, because one open stream would delay a graceful stop for ever. */
 export const remembering = (server: AddService) => {
   const open = new Set<Stream>()
   const remember = (handler: Grpc.UntypedHandleCall) => (call: Stream, ...rest: ReadonlyArray<unknown>) => {

@@ -1,7 +1,7 @@
 /**
- * A look-up of a host name gives up after two seconds for each name server, instead of ten, where none answers. libuv looks
- * names up in threads that nothing can cancel, and a process waits for them before it ends. RES_OPTIONS is how the C library
- * (glibc) is told, before its first look-up; what the environment says in it comes first. Call it first of all.
+ * Limits the look-up of a host name to two seconds for each name server that does not answer, instead of ten. libuv looks
+ * names up in threads that cannot be cancelled, and a process waits for them before it ends. glibc reads RES_OPTIONS before its
+ * first look-up, so call this before everything else. A value from the environment takes precedence.
  */
 export const bounded = () => {
   process.env["RES_OPTIONS"] ??= "timeout:1 attempts:2"

@@ -20,7 +20,7 @@ export class HttpServerError extends Schema.TaggedError<HttpServerError>()("Http
 }
 
 export interface ServerOptions {
-  /** Port 0 takes a free one. */
+  /** Port 0 selects a free port. */
   readonly address: Address
   /** Environment variable that sets the address, for error messages. */
   readonly variable: string
@@ -47,7 +47,7 @@ const stop = (server: Http.Server) =>
     Effect.ensuring(Effect.sync(() => server.closeAllConnections()))
   )
 
-/** Serves `app` for ever. On interruption open requests have one second to finish. Requests make no spans. */
+/** Serves `app` for ever. On interruption, open requests have one second to finish. Requests create no spans. */
 export const serve = (
   { address, app, listening, variable }: ServerOptions
 ): Effect.Effect<never, AddressInUse | HttpServerError> =>

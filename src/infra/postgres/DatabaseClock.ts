@@ -7,13 +7,13 @@ const offset = Metric.gauge("payments_clock_offset_seconds", {
   description: "How far the clock of this host is ahead of the database's; negative when it is behind"
 })
 
-/** Milliseconds between the two clocks from which on an operator is told. */
+/** Difference of the two clocks, in milliseconds, above which the service warns. */
 const tolerance = 5_000
 
-/** Milliseconds that an answer may take. A slower one says too little of the time. */
+/** Milliseconds that an answer may take: a slower one is too inexact. */
 const slow = 2_000
 
-/** Asks the database for its time, and writes records with it from then on. Answers how far ahead the host is, in milliseconds. */
+/** Reads the database's time, which records carry from then on. Returns how far the host's clock is ahead, in milliseconds. */
 export const measure = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   const asked = performance.now()
@@ -29,15 +29,15 @@ export const measure = Effect.gen(function*() {
 })
 
 /**
- * Follows the database's clock, for ever: what its clock or ours does wrong lasts for ten seconds at most. Says once that
- * the clock of this host is wrong, and once that it is right again.
+ * Follows the database's clock for ever, every ten seconds. Logs once when the clock of this host is wrong, and once when it
+ * is right again.
  */
 export const serve = Effect.suspend(() => {
-  let told = false
+  let warned = false
   const look = Effect.flatMap(measure, (ahead) => {
     const wrong = Math.abs(ahead) > tolerance
-    if (wrong === told) return Effect.void
-    told = wrong
+    if (wrong === warned) return Effect.void
+    warned = wrong
     const seconds = Math.round(Math.abs(ahead) / 1_000)
     return wrong
       ? Effect.logWarning(
@@ -46,8 +46,8 @@ export const serve = Effect.suspend(() => {
       )
       : Effect.logInfo("the clock of this host agrees with the database's again")
   }).pipe(
-    // the last measurement holds on: the monotonic clock carries it
-    Effect.catchTag("DatabaseUnavailable", (error) => Effect.logDebug("the database's clock is not known now", error))
+    // the last measurement stays valid: the monotonic clock continues from it
+    Effect.catchTag("DatabaseUnavailable", (error) => Effect.logDebug("cannot read the database's clock", error))
   )
   return Effect.forever(Effect.zipRight(look, Effect.sleep("10 seconds")))
 })

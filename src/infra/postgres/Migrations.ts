@@ -5,35 +5,35 @@ import { Array as Arr, Effect, Option, Order, Schema } from "effect"
 import * as Postgres from "./Postgres.js"
 import * as PostgresFault from "./PostgresFault.js"
 
-/** A migration did not run. Nothing of it, nor of the others pending with it, is in the database. */
+/** A migration failed. Its transaction, with all migrations pending at the time, was rolled back. */
 export class MigrationFailed extends Schema.TaggedError<MigrationFailed>()("MigrationFailed", {
   cause: Schema.Defect
 }) {
   override get message() {
     const { cause } = this
     const reason = PostgresFault.explain(cause instanceof SqlError.SqlError ? cause.cause : cause)
-    const way = PostgresFault.of(cause instanceof SqlError.SqlError ? cause.cause : cause) === "refused"
+    const advice = PostgresFault.of(cause instanceof SqlError.SqlError ? cause.cause : cause) === "refused"
       ? "; let the role that owns the tables run payments migrate"
       : ""
-    return `the migration of the database failed and was rolled back: ${reason}${way}`
+    return `the migration of the database failed and was rolled back: ${reason}${advice}`
   }
 }
 
 export interface MigrationOptions {
-  /** Folder of the files `0001_name.sql`, which run in the order of their numbers. */
+  /** Folder of the files `0001_name.sql`, applied in the order of their numbers. */
   readonly folder: string
-  /** Table that remembers what has run. */
+  /** Table of the applied migrations. */
   readonly table: string
-  /** Runs after each migration, inside the transaction of them all. */
+  /** Runs after each migration, inside the transaction of all of them. */
   readonly afterEach?: Effect.Effect<void>
 }
 
-/** Held while migrating; any number will do that nobody else uses. */
+/** Key of the advisory lock of a migration: any number that no other program uses. */
 const lockKey = 8_113_902
 
 type Step = readonly [id: number, name: string]
 
-/** The files, in their order. */
+/** Migration files in the order of their numbers. */
 const steps = Effect.fnUntraced(function*({ folder }: MigrationOptions) {
   const fs = yield* FileSystem.FileSystem
   const files = Arr.sort(yield* fs.readDirectory(folder), Order.string)
@@ -50,14 +50,14 @@ const steps = Effect.fnUntraced(function*({ folder }: MigrationOptions) {
   return twice === undefined ? found : yield* Effect.dieMessage(`two migrations have the number ${twice.id}`)
 }, Effect.orDie)
 
-/** Those that have not run yet, by a connection of its own or inside a transaction. */
-const notDone = Effect.fnUntraced(function*<E>(
+/** Migrations that have not run. `run` executes a statement: on its own, or inside the current transaction. */
+const unapplied = Effect.fnUntraced(function*<E>(
   options: MigrationOptions,
   run: <A>(statement: Statement.Statement<A>) => Effect.Effect<ReadonlyArray<A>, E>
 ) {
   const sql = yield* SqlClient.SqlClient
   const all = yield* steps(options)
-  // by way of pg_class: to_regclass alone would not see what another process has committed during this transaction
+  // reads pg_class: to_regclass alone would not see a commit of another process during this transaction
   const [table] = yield* run(
     sql<{ readonly exists: boolean }>`
       SELECT EXISTS (SELECT FROM pg_class WHERE oid = to_regclass(${options.table})) AS exists
@@ -73,8 +73,8 @@ const refuse = (reason: string) =>
   new Postgres.DatabaseUnavailable({ cause: new PostgresFault.PostgresRefusal(reason) })
 
 /**
- * Fails where a first migration would not make what is missing: without the right to, or when `search_path` leads away from
- * tables that are there. Where the connection URL sets `search_path`, a second set of tables is what is wanted.
+ * Refuses a first migration that cannot create the tables, because the role lacks the right, or that would create a second
+ * set beside existing tables outside of `search_path`. A `search_path` in the connection URL asks for a second set.
  */
 const checkSchema = Effect.fnUntraced(function*(table: string) {
   const sql = yield* SqlClient.SqlClient
@@ -95,7 +95,7 @@ const checkSchema = Effect.fnUntraced(function*(table: string) {
   `.pipe(Postgres.run("5 seconds"))
   const { elsewhere, may, path, role, schema } = found!
   if (schema === null) {
-    return yield* refuse(`search_path (${path}) of role ${role} names no schema that is there and that it may use`)
+    return yield* refuse(`search_path (${path}) of role ${role} names no existing schema that the role may use`)
   }
   if (elsewhere !== null) {
     return yield* refuse(
@@ -111,11 +111,11 @@ const checkSchema = Effect.fnUntraced(function*(table: string) {
   }
 })
 
-/** One process migrates at a time: the lock, and all that was done, go with the transaction when the process dies. */
+/** One process migrates at a time. The end of the transaction releases the lock, also when the process dies. */
 const apply = Effect.fnUntraced(function*(options: MigrationOptions) {
   const sql = yield* SqlClient.SqlClient
   yield* sql`SELECT pg_advisory_xact_lock(${lockKey})`
-  const { exists, steps } = yield* notDone(options, (statement) => statement)
+  const { exists, steps } = yield* unapplied(options, (statement) => statement)
   if (!exists) {
     yield* sql`
       CREATE TABLE ${sql(options.table)} (
@@ -131,38 +131,38 @@ const apply = Effect.fnUntraced(function*(options: MigrationOptions) {
   return steps.map(({ id, name }): Step => [id, name])
 })
 
-/** The database may do it later as it is: no answer, read-only, contention, resources, operator. */
-const isForLater = ({ cause }: SqlError.SqlError) =>
+/** True when a later attempt may succeed without a change: no answer, read-only, contention, resources, operator. */
+const isTemporary = ({ cause }: SqlError.SqlError) =>
   /^(08|25|40|53|55|57|58)/.test(PostgresFault.stateOf(cause) ?? "08")
 
-const judge = (error: SqlError.SqlError) =>
-  isForLater(error) ? new Postgres.DatabaseUnavailable({ cause: error.cause }) : new MigrationFailed({ cause: error })
+const classify = (error: SqlError.SqlError) =>
+  isTemporary(error) ? new Postgres.DatabaseUnavailable({ cause: error.cause }) : new MigrationFailed({ cause: error })
 
 /**
- * Applies what is pending, all of it in one transaction, and answers it. Where nothing is, it only reads.
+ * Applies all pending migrations in one transaction and returns them. Only reads when none is pending.
  *
- * Fails with `DatabaseUnavailable`, which is `refused` where a right is missing, and with `MigrationFailed`.
+ * Fails with `MigrationFailed`, or with `DatabaseUnavailable`, which is `refused` when a right is missing.
  */
 export const migrate = Effect.fn("Migrations.migrate")(function*(options: MigrationOptions) {
   const sql = yield* SqlClient.SqlClient
-  const before = yield* notDone(options, Postgres.run("5 seconds"))
+  const before = yield* unapplied(options, Postgres.run("5 seconds"))
   if (before.steps.length === 0) return []
   if (!before.exists) {
     yield* Effect.catchAll(checkSchema(options.table), (refusal) =>
-      // another process may have made the tables since
-      Effect.flatMap(notDone(options, Postgres.run("5 seconds")), ({ exists }) => exists ? Effect.void : refusal))
+      // another process may have created the tables meanwhile
+      Effect.flatMap(unapplied(options, Postgres.run("5 seconds")), ({ exists }) => exists ? Effect.void : refusal))
   }
   return yield* sql.withTransaction(apply(options)).pipe(
-    Effect.mapError(judge),
-    // COMMIT and ROLLBACK that fail are defects
+    Effect.mapError(classify),
+    // `withTransaction` turns failures of COMMIT and ROLLBACK into defects
     Effect.catchSomeDefect((defect) =>
-      defect instanceof SqlError.SqlError ? Option.some(Effect.fail(judge(defect))) : Option.none()
+      defect instanceof SqlError.SqlError ? Option.some(Effect.fail(classify(defect))) : Option.none()
     )
   )
 })
 
-/** The migrations that have not run yet. */
+/** Number and name of the migrations that have not run. */
 export const pending = Effect.fn("Migrations.pending")(function*(options: MigrationOptions) {
-  const { steps } = yield* notDone(options, Postgres.run("5 seconds"))
+  const { steps } = yield* unapplied(options, Postgres.run("5 seconds"))
   return steps.map(({ id, name }): Step => [id, name])
 })

@@ -9,13 +9,13 @@ import * as PostgresStatement from "./PostgresStatement.js"
 import * as PostgresUrl from "./PostgresUrl.js"
 
 /**
- * The database does not do what it is asked: it is away, too slow, read-only, all connections are taken, or it refuses us.
- * Trying again later may work; where `refused`, not before somebody has changed something.
+ * The database is unreachable, too slow, read-only, without a free connection, or refuses the service. A later attempt may
+ * succeed; when `refused`, only after an operator has changed something.
  */
 export class DatabaseUnavailable extends Schema.TaggedError<DatabaseUnavailable>()("DatabaseUnavailable", {
   cause: Schema.Defect
 }) {
-  /** A right, a password, a certificate, a table or a database that is not there, or a pooler that does not do. */
+  /** True for a missing right, table or database, a wrong password or certificate, and an unusable pooler. */
   get refused() {
     return PostgresFault.of(this.cause) === "refused"
   }
@@ -34,10 +34,10 @@ export class DatabaseUnavailable extends Schema.TaggedError<DatabaseUnavailable>
 }
 
 export interface PostgresOptions {
-  /** As `PostgresUrl.parse` reads it. */
+  /** In the form of `PostgresUrl.parse`. */
   readonly url: Redacted.Redacted
   readonly maxConnections: number
-  /** How long a statement may wait for a connection. Default: that of the URL, or 2 seconds. */
+  /** Longest wait of a statement for a connection. Default: `connect_timeout` of the URL, or 2 seconds. */
   readonly connectTimeoutMillis?: number
 }
 
@@ -57,7 +57,7 @@ const acquirePool = (options: PostgresOptions) =>
           max: options.maxConnections,
           onCrowded: (connections, refusal) =>
             fork(Effect.logWarning(
-              `the database gives this process ${connections} of ${options.maxConnections} connections, who finds none free waits: ` +
+              `the database gives this process ${connections} of ${options.maxConnections} connections; statements wait for a free one: ` +
                 PostgresFault.explain(refusal)
             ))
         })
@@ -66,10 +66,10 @@ const acquirePool = (options: PostgresOptions) =>
     )
   }).pipe(Effect.orDie)
 
-/** What `layer` provides. */
+/** The services that `layer` provides. */
 export type Database = SqlClient.SqlClient | PostgresStatement.PostgresPool
 
-/** A pool of connections, opened when first used: building the layer does not need the database. */
+/** A pool of connections, opened at their first use: building the layer does not need the database. */
 export const layer = (
   options: PostgresOptions
 ): Layer.Layer<Database> =>
@@ -79,7 +79,7 @@ export const layer = (
       PgClient.layerFromPool({ acquire: Effect.succeed(pool), transformJson: false }).pipe(Layer.orDie)
     )))
 
-/** A unique key is there already. */
+/** True for a violation of a unique key. */
 export const isTaken = (error: SqlError.SqlError) => PostgresFault.stateOf(error.cause) === "23505"
 
 const isPassing = (error: SqlError.SqlError) => PostgresFault.of(error.cause) === "passing"
@@ -88,14 +88,13 @@ const isBug = (error: SqlError.SqlError) => PostgresFault.of(error.cause) === "b
 const passingRetry = Schedule.exponential("5 millis").pipe(Schedule.jittered, Schedule.intersect(Schedule.recurs(8)))
 
 /**
- * Runs it in a fiber of its own, and waits no longer for that: by a timer and not by `Effect.timeout`, which takes more
- * fibers than a small statement is worth. Also where the caller cannot be interrupted, as in a handler of the HTTP
- * server, the limit holds.
+ * Runs an effect in its own fiber with a time limit, also for callers that cannot be interrupted, such as HTTP handlers. The
+ * limit is a timer, because `Effect.timeout` takes two more fibers a statement.
  */
 const within = (limit: Duration.DurationInput) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.flatMap(Effect.runtime<R>(), (runtime) =>
     Effect.async<A, E | SqlError.SqlError>((resume) => {
-      // its exit is a value: a fiber that fails is logged
+      // the exit is a value, because the runtime logs a failing fiber
       const fiber = Runtime.runFork(runtime, Effect.exit(Effect.interruptible(effect)))
       const giveUp = () => fiber.unsafeInterruptAsFork(FiberId.none)
       const timer = setTimeout(() => {
@@ -114,38 +113,38 @@ const within = (limit: Duration.DurationInput) => <A, E, R>(effect: Effect.Effec
 
 const again = retry(passingRetry, isPassing)
 
-/** What is not tried again: what the database may recover from is `DatabaseUnavailable`, a statement that can never succeed a defect. */
-const judged = <A, R>(effect: Effect.Effect<A, SqlError.SqlError, R>) =>
+/** Turns a final failure into `DatabaseUnavailable`, or into a defect when the statement can never succeed. */
+const classified = <A, R>(effect: Effect.Effect<A, SqlError.SqlError, R>) =>
   Effect.catchAll(
     effect,
     (error) => isBug(error) ? Effect.die(error) : new DatabaseUnavailable({ cause: error.cause })
   )
 
 /**
- * Runs a transaction, all attempts within `limit`; then its statement is cancelled, and nobody waits for the cancelling.
+ * Runs a transaction with all its attempts within `limit`, and then cancels its statement in the background.
  *
- * Contention, and what a migration has outdated, is tried again here. What else the database may recover from is
- * `DatabaseUnavailable`; a statement that can never succeed is a defect.
+ * Contention and outdated prepared statements are retried. Other failures are `DatabaseUnavailable`; a statement that can never
+ * succeed is a defect.
  */
 export const run = (limit: Duration.DurationInput) => <A, R>(transaction: Effect.Effect<A, SqlError.SqlError, R>) =>
-  transaction.pipe(again, within(limit), judged)
+  transaction.pipe(again, within(limit), classified)
 
 /**
- * The same for statements of `PostgresStatement.executor`: `attempt` gives each the moment until which it may take. A pause
- * between attempts may end after it, and then none is made.
+ * Like `run`, for statements of `PostgresStatement.executor`. `attempt` receives the deadline (`performance.now()`) of all
+ * attempts.
  */
 export const until =
   (limit: Duration.DurationInput) => <A, R>(attempt: (until: number) => Effect.Effect<A, SqlError.SqlError, R>) =>
-    Effect.suspend(() => attempt(PostgresStatement.deadline(limit)).pipe(again, judged))
+    Effect.suspend(() => attempt(PostgresStatement.deadline(limit)).pipe(again, classified))
 
-/** The same for one statement that is a transaction of its own: for all that is done often. */
+/** Like `run`, for one frequent statement that is its own transaction. */
 export const runner = (limit: Duration.DurationInput) =>
   Effect.map(
     PostgresStatement.executor,
     (execute) => <A>(statement: Statement.Statement<A>) => until(limit)((moment) => execute(statement, moment))
   )
 
-/** Ends when the database takes changes. Where it is read-only, its connections are renewed. */
+/** Succeeds when the database takes changes. When it is read-only, renews the connections and fails. */
 export const writable: Effect.Effect<void, DatabaseUnavailable, Database> = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   const pool = yield* PostgresStatement.PostgresPool

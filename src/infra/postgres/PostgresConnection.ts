@@ -1,40 +1,42 @@
 import * as Pg from "pg"
 import * as PostgresFault from "./PostgresFault.js"
 import { PostgresRefusal } from "./PostgresFault.js"
+import * as PostgresInternals from "./PostgresInternals.js"
 import { PreparingClient } from "./PostgresPrepared.js"
 import type { Attempt, ConnectionOptions } from "./PostgresRoutes.js"
 import { attemptsOf, encryptions, following, suits, summary, unsuited } from "./PostgresRoutes.js"
 import * as PostgresSession from "./PostgresSession.js"
 import * as PostgresTls from "./PostgresTls.js"
 
-/** What of `Pg.Client` is not public. */
+/** Private members of `Pg.Client`; see README.md. */
 interface Internals {
   connection: Pg.Connection & { stream: { destroy: (cause?: Error) => void } }
   processID: number | null
   _queryable: boolean
 }
 
-/** Hosts that were seen to do no TLS: where both ways are allowed, they are first asked without. */
+/** Hosts without TLS support. When the mode allows both, they are tried without TLS first. */
 const plain = new Set<string>()
 
-/** What of the library says that a server does not do TLS; it has no code for it. */
+/** Message of pg for a server without TLS support; the error has no code. */
 const withoutTls = "The server does not support SSL connections"
 
 type Callback = (error?: Error) => void
 
 /**
- * A connection to the first host of the URL that suits, by whichever encryption the URL allows, in a session that is set
- * as this service needs it.
+ * A connection to the first suitable host of the URL, in an encryption mode that the URL allows, with the session settings of
+ * `PostgresSession`.
  *
- * `Pg.Client` knows one host and one way; where that fails it is turned to the next, before anybody has it.
+ * `Pg.Client` knows one host and one mode. This class points the client to the next attempt after a failure, before the client
+ * is in use.
  */
 export class ServiceClient extends PreparingClient {
   readonly #options: ConnectionOptions
-  /** When it was made, by `performance.now()`. */
+  /** Time of creation, `performance.now()`. */
   readonly born = performance.now()
-  /** Who the server takes us for; known when connected. */
+  /** Current user of the session; known when connected. */
   role: string | undefined
-  /** Whether something that is no PostgreSQL server stands between; known when connected. */
+  /** True when a pooler is between; known when connected. */
   pooled = false
   #boundToChannel = false
 
@@ -51,9 +53,10 @@ export class ServiceClient extends PreparingClient {
       ...(tls.direct ? { sslnegotiation: "postgres" } : {})
     } as Pg.ClientConfig)
     this.#options = service
+    PostgresInternals.check()
   }
 
-  /** Nothing that the environment holds, and nothing that a pooler does not take. */
+  /** Start-up parameters, without the environment's and without those that poolers refuse. */
   getStartupConf() {
     const { applicationName, target } = this.#options
     return {
@@ -64,16 +67,16 @@ export class ServiceClient extends PreparingClient {
     }
   }
 
-  /** Ends the connection that there is; nothing more is heard of it. */
+  /** Closes the current connection and ignores its further events. */
   #drop() {
     const { connection } = this as unknown as Internals
-    // an error that nobody hears would end the process
+    // an error without a listener would end the process
     connection.removeAllListeners().on("error", () => {})
     connection.stream.destroy()
   }
 
-  /** Makes this client as new, on its way to the next server. */
-  #turnTo({ encrypted, host }: Attempt) {
+  /** Resets this client to its initial state, with a new connection for the attempt. */
+  #pointTo({ encrypted, host }: Attempt) {
     const { keepAlive, keepAliveMillis, tls } = this.#options.target
     const ssl = encrypted ? PostgresTls.options(tls, host) : false
     const self = this as unknown as Internals
@@ -106,7 +109,7 @@ export class ServiceClient extends PreparingClient {
     this.#boundToChannel = false
   }
 
-  /** Tries one way, and says who is there. */
+  /** Makes one attempt and returns the facts of the session. */
   #try(attempt: Attempt, millis: number, callback: (error: Error | undefined, facts?: PostgresSession.Facts) => void) {
     let ended = false
     const end = (error: Error | null | undefined, facts?: PostgresSession.Facts) => {
@@ -125,7 +128,7 @@ export class ServiceClient extends PreparingClient {
       )
     }, millis)
     try {
-      this.#turnTo(attempt)
+      this.#pointTo(attempt)
     } catch (error) {
       return end(error as Error)
     }
@@ -133,10 +136,10 @@ export class ServiceClient extends PreparingClient {
       if (error !== null && error !== undefined) {
         if (error.message === withoutTls) plain.add(attempt.host.host)
         const refused = error.message === withoutTls && !encryptions[this.#options.target.tls.mode].includes(false)
-        return end(refused ? new PostgresRefusal("the server does not do TLS, which sslmode asks for") : error)
+        return end(refused ? new PostgresRefusal("the server does not support TLS, which sslmode requires") : error)
       }
       if (this.#options.target.channelBinding === "require" && !this.#boundToChannel) {
-        return end(new PostgresRefusal("the server asked for no password, and channel_binding=require cannot be kept"))
+        return end(new PostgresRefusal("the server asked for no password, so channel_binding=require cannot be met"))
       }
       super.query(PostgresSession.opening(this.#options.target.options), (error: Error | null, results: unknown) => {
         if (error !== null) return end(error)
@@ -161,17 +164,17 @@ export class ServiceClient extends PreparingClient {
     const attempts = attemptsOf(target, plain)
     const until = performance.now() + connectTimeoutMillis
     const failures: Array<string> = []
-    // while it is not connected, its errors are those of the attempts
-    const deaf = () => {}
-    this.on("error", deaf)
+    // until it is connected, the attempts report the errors
+    const ignore = () => {}
+    this.on("error", ignore)
     const end = (error?: Error) => {
-      this.off("error", deaf)
+      this.off("error", ignore)
       if (error !== undefined) this.#drop()
       callback(error)
     }
     const next = (index: number): void => {
       const attempt = attempts[index]!
-      // the hosts of this round share the time; whoever does not answer is not asked in another way
+      // the hosts of this round share the time; a host that does not answer is not tried in another mode
       const hosts = attempts.slice(index).filter((_) => _.encrypted === attempt.encrypted && _.wants === attempt.wants)
       const millis = Math.min(target.connectTimeoutMillis ?? Infinity, (until - performance.now()) / hosts.length)
       this.#try(attempt, millis, (error, facts) => {
@@ -179,14 +182,14 @@ export class ServiceClient extends PreparingClient {
           const self = this as unknown as Internals
           this.role = facts!.role
           this.pooled = self.processID !== facts!.pid
-          // by which statements are cancelled
+          // `pg_cancel_backend` needs the process of the server, not of the pooler
           self.processID = facts!.pid
           return end()
         }
         const { host, port } = attempt.host
         const failure = error ?? unsuited(attempt.wants)
-        const said = `${host}:${port} ${PostgresFault.explain(failure)}`
-        if (!failures.includes(said)) failures.push(said)
+        const line = `${host}:${port} ${PostgresFault.explain(failure)}`
+        if (!failures.includes(line)) failures.push(line)
         const then = following(attempts, index, error)
         if (then !== undefined && performance.now() < until) return next(then)
         end(target.hosts.length === 1 ? failure : summary(failures, failure))

@@ -2,34 +2,34 @@ import * as Pg from "pg"
 import { isOutdated } from "./PostgresPrepared.js"
 
 /**
- * What is to be done about an error of the database:
+ * Kind of a database error, by the reaction that it needs:
  *
- * - `passing`: run the whole transaction again, now. Contention, or a statement that is to be prepared again.
- * - `read-only`: the server answers and takes no changes. Its connections are renewed until one can write.
- * - `refused`: the server will not have us, or what we need is not there. Somebody has to change a right, a setting, a
- *   table or the URL; at start the process ends with it, later it waits.
- * - `away`: no answer, or the server says that it goes, has no room, or is in trouble. Trying again later may work.
- * - `bug`: a statement that can never succeed.
+ * - `passing`: contention or an outdated prepared statement. Run the whole transaction again at once.
+ * - `read-only`: the server answers but takes no changes. Renew the connections until one can write.
+ * - `refused`: the server refuses the service, or a needed object is missing. An operator has to change a right, a setting, a
+ *   table or the URL. The process ends with it at start, and waits later.
+ * - `away`: no answer, or the server stops, has no resources or is in trouble. A later attempt may succeed.
+ * - `bug`: the statement can never succeed.
  */
 export type Fault = "passing" | "read-only" | "refused" | "away" | "bug"
 
-/** Found out by this client, before or instead of the server. */
+/** A refusal that this client finds, and not the server. */
 export class PostgresRefusal extends Error {
   override readonly name = "PostgresRefusal"
 }
 
-/** The server, or its default, makes every transaction read-only. Has the SQLSTATE of a statement that meets that. */
+/** All transactions of the server are read-only. Has the SQLSTATE of a write in a read-only transaction. */
 export class PostgresReadOnly extends Error {
   override readonly name = "PostgresReadOnly"
   readonly code = "25006"
 }
 
 /**
- * SQLSTATE by the longest beginning that is named here. Classes are those of
+ * Kinds by SQLSTATE or its class, the first two characters. Source:
  * https://www.postgresql.org/docs/current/errcodes-appendix.html
  */
 const byState: Readonly<Record<string, Fault>> = {
-  // a missing feature: of a pooler or of another product (one case of it is passing, see below)
+  // a pooler or another product lacks a feature (`isOutdated` is the exception)
   "0A": "refused",
   "0L": "refused",
   "0P": "refused",
@@ -39,10 +39,10 @@ const byState: Readonly<Record<string, Fault>> = {
   "24": "bug",
   "25": "bug",
   "25006": "read-only",
-  // the server ended the transaction, or the session with it, after a time
+  // the server ended an idle or long transaction with its session
   "25P03": "away",
   "25P04": "away",
-  // the statement that was prepared is gone
+  // the prepared statement is gone
   "26000": "passing",
   "27": "bug",
   "28": "refused",
@@ -52,33 +52,33 @@ const byState: Readonly<Record<string, Fault>> = {
   "3D": "refused",
   "3F": "refused",
   "40": "passing",
-  // whether it was committed is not known
+  // unknown whether the transaction was committed
   "40003": "away",
   "42": "bug",
   "42501": "refused",
   "42P01": "refused",
-  // two of our connections share one of the server: see docs/operations.md, poolers in transaction mode
+  // two connections share a session of the server: see docs/postgresql.md, poolers in transaction mode
   "42P05": "refused",
   "44": "bug",
   "55P03": "passing"
   // 08 connection · 53 resources · 54 limits, among them a database that must be vacuumed first · 55 state · 57 operator ·
-  // 58 system · F0 configuration · P0 somebody's trigger · XX internal: away
+  // 58 system · F0 configuration · P0 a trigger's error · XX internal: away
 }
 
-/** SQLSTATE, when the server gave one. */
+/** SQLSTATE of an error; undefined when it has none. */
 export const stateOf = (cause: unknown): string | undefined =>
   typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string" &&
     /^[0-9A-Z]{5}$/.test(cause.code)
     ? cause.code
     : undefined
 
-/** A certificate that does not do, or a file that is none: by the codes of OpenSSL and Node. */
+/** True for an untrusted certificate or an invalid PEM file, by the codes of OpenSSL and Node. */
 const isUntrusted = (cause: unknown) =>
   cause instanceof Error && "code" in cause && typeof cause.code === "string" &&
   /^(CERT_|CRL_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_(GET|VERIFY|DECRYPT|DECODE)|HOSTNAME_MISMATCH|ERR_TLS_CERT|ERR_OSSL_|INVALID_(CA|PURPOSE)|ERR_SSL_TLSV1)/
     .test(cause.code)
 
-/** By code and never by text, which is in the language of the server. */
+/** Classifies an error by its code, because texts are in the server's language. */
 export const of = (cause: unknown): Fault => {
   if (isOutdated(cause)) return "passing"
   if (cause instanceof PostgresRefusal || isUntrusted(cause)) return "refused"
@@ -87,15 +87,15 @@ export const of = (cause: unknown): Fault => {
   return byState[state] ?? byState[state.slice(0, 2)] ?? "away"
 }
 
-/** Who was refused, where the server's own words do not say it. Set on the errors of a connection. */
+/** Role of the connection, added to its errors, because the server's text may not name it. */
 export interface WithRole {
   readonly role?: string
 }
 
-/** What went wrong, for an operator: the words of the server, who we are to it, and the SQLSTATE. */
+/** Text for operators: the server's message, the role and the SQLSTATE. */
 export const explain = (cause: unknown): string => {
   const error = cause instanceof Error ? cause : new Error(String(cause))
-  // one that was refused at every address of a name says so by its code only
+  // an AggregateError of all addresses of a name has a code and no message
   const words = error.message || ("code" in error ? String(error.code) : error.name)
   if (!(error instanceof Pg.DatabaseError)) return words
   const { code, role } = error as WithRole & { readonly code?: string }

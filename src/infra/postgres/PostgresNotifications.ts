@@ -12,7 +12,7 @@ const connect = (url: Redacted.Redacted) =>
         const client = new ServiceClient({
           service: { target, applicationName: "payments-listen", connectTimeoutMillis: 3_000 }
         })
-        // an error is followed by `end`; without a listener it would end the process
+        // `end` follows an error; without a listener the error would end the process
         client.on("error", () => {})
         await client.connect()
         return client
@@ -30,7 +30,7 @@ const listenOnce = (url: Redacted.Redacted, channel: string, onNotification: Eff
       const lost = (cause: unknown) => resume(Effect.fail(new DatabaseUnavailable({ cause })))
       client.on("end", () => lost(new Error("connection ended")))
       client.on("notification", () => {
-        // a bug in it ends the listening, and with that its service
+        // a defect ends the listening and with it the service
         fork(onNotification).addObserver((exit) => {
           if (Exit.isFailure(exit)) resume(Effect.failCause(exit.cause))
         })
@@ -40,10 +40,10 @@ const listenOnce = (url: Redacted.Redacted, channel: string, onNotification: Eff
   }).pipe(Effect.scoped)
 
 /**
- * Calls `onNotification` for each notification of the channel, on a connection of its own, for ever.
+ * Calls `onNotification` for each notification of the channel, for ever, on its own connection.
  *
- * A lost connection is made again (250 ms to 5 s later); what was notified meanwhile is lost, so that notifications can
- * only ever spare somebody a wait, never tell the truth.
+ * A lost connection is replaced after 250 ms to 5 s. Notifications in between are lost, so they may only shorten a wait: the
+ * tables are the source of truth.
  */
 export const listen = (
   url: Redacted.Redacted,

@@ -2,6 +2,7 @@ import * as Pg from "pg"
 import type { ServiceClient } from "./PostgresConnection.js"
 import { ServiceClient as Client } from "./PostgresConnection.js"
 import * as PostgresFault from "./PostgresFault.js"
+import * as PostgresInternals from "./PostgresInternals.js"
 import type { ConnectionOptions } from "./PostgresRoutes.js"
 
 type Connect = (
@@ -12,63 +13,64 @@ type Connect = (
 
 export interface PoolOptions extends Omit<ConnectionOptions, "onReadOnly"> {
   readonly max: number
-  /** Told once that the server gives fewer connections than `max`, and again after it has given all of them. */
+  /** Called once when the server allows fewer connections than `max`, and again only after it has allowed all of them. */
   readonly onCrowded: (connections: number, refusal: Error) => void
 }
 
-/** The server has no room for another connection; so have poolers, which say all that they have to say with one code. */
+/** True when the server has no slot for another connection. Poolers have only general codes for that. */
 const isRefusedForRoom = (error: Error, hasOthers: boolean) =>
   (hasOthers ? /^(53|08P01|08004)/ : /^53/).test(PostgresFault.stateOf(error) ?? "")
 
-/** So often the pool tries to have more connections again, and renews those that are read-only. */
+/** Milliseconds between attempts to grow the pool again, and between renewals of read-only connections. */
 const period = 1_000
-/** Where it has no connection at all, it asks again after this. */
+/** Milliseconds until the next attempt when the pool has no connection at all. */
 const pause = 100
 
-/** A connection that comes back with a statement still running is closed: the next user would queue behind it. */
+/** Closes a connection that is released while a statement runs: the next user would queue behind the statement. */
 const closeIfBusy = (_: unknown, client: Pg.PoolClient) => {
   const internals = client as unknown as { readonly _activeQuery: unknown; _queryable: boolean }
   if (internals._activeQuery != null) internals._queryable = false
 }
 
 /**
- * Connections of the service. Who finds none free waits, also where the server gives fewer than the pool may have; and none
- * is given out that is older than the last sign that the server was read-only.
+ * Pool of connections. Callers queue when none is free, also when the server allows fewer than `max`. The pool gives out no
+ * connection that is older than the last sign of a read-only server.
  */
 export class Pool extends Pg.Pool {
   readonly #full: number
   readonly #onCrowded: PoolOptions["onCrowded"]
   readonly #timeout: number
-  /** Whether a pooler stands between, by the last connection that was made. */
+  /** True when a pooler is between, by the newest connection. */
   pooled = false
   #connected = 0
   #crowded = false
   #refusal: Error | undefined
   #growing: NodeJS.Timeout | undefined
-  /** Older connections are not used any more. */
+  /** Time (`performance.now()`) of the last renewal: older connections are not given out. */
   #renewed = 0
 
   constructor({ max, onCrowded, ...options }: PoolOptions) {
-    // one host may take the time of the URL, or all of them together ours
+    PostgresInternals.check()
+    // `connect_timeout` of the URL is for one host, the default for all hosts together
     const { connectTimeoutMillis: perHost, hosts } = options.target
     const timeout = perHost === undefined ? options.connectTimeoutMillis : perHost * hosts.length
     const service: ConnectionOptions = { ...options, connectTimeoutMillis: timeout, onReadOnly: () => this.renew() }
     super({
       service,
-      // where to, for traces
+      // destination, for traces
       host: hosts[0].host,
       port: hosts[0].port,
       database: options.target.database,
       Client,
       max,
-      // what it does itself, with a little time to say why it failed
+      // a little later than the client's own limit, whose error has the reason
       connectionTimeoutMillis: timeout + 100,
       maxLifetimeSeconds: 60
     } as object)
     this.#full = max
     this.#onCrowded = onCrowded
     this.#timeout = timeout
-    // an idle connection that breaks is replaced at the next use; without a listener it would end the process
+    // the pool replaces a broken idle connection; an error without a listener would end the process
     this.on("error", () => {})
     this.on("release", closeIfBusy)
     this.on("connect", (client) => {
@@ -78,7 +80,7 @@ export class Pool extends Pg.Pool {
     this.on("remove", () => void this.#connected--)
   }
 
-  /** The server was seen to be read-only: connections that are open now are replaced when they are needed next. */
+  /** Call it when the server is read-only: each open connection is replaced at its next use. */
   renew() {
     const now = performance.now()
     if (now - this.#renewed >= period) this.#renewed = now
@@ -108,13 +110,13 @@ export class Pool extends Pg.Pool {
       if (!refused || this.ending || performance.now() >= asked!.until) {
         return callback(asked?.refusal ?? error, undefined, release)
       }
-      // where there are others, it queues for them
+      // queues for an existing connection
       if (this.#connected > 0) this.#take(callback, asked)
       else setTimeout(() => this.#take(callback, asked), pause)
     })
   }
 
-  /** The server has given all that it will for now. */
+  /** Limits the pool to the connections that the server has allowed. */
   #shrink(refusal: Error) {
     this.options.max = Math.max(1, this.#connected)
     this.#refusal = refusal
@@ -123,12 +125,12 @@ export class Pool extends Pg.Pool {
 
   #grow() {
     this.#growing = undefined
-    // once it has all that others have let it have
+    // reports once, when the number of connections has settled
     if (!this.#crowded) this.#onCrowded(this.#connected, this.#refusal!)
     this.#crowded = this.#connected < this.#full
     this.options.max = Math.min(this.#full, this.options.max * 2)
     if (this.options.max < this.#full) this.#growing = setTimeout(() => this.#grow(), period).unref()
-    // who has queued may go on
+    // pg-pool does not notice that `max` has grown
     const { _pulseQueue } = this as unknown as { readonly _pulseQueue: () => void }
     _pulseQueue.call(this)
   }

@@ -5,36 +5,35 @@ import { DatabaseUnavailable } from "./Postgres.js"
 import { PostgresRefusal, stateOf } from "./PostgresFault.js"
 import { PostgresPool } from "./PostgresStatement.js"
 
-const reason =
-  "a pooler that shares connections between transactions (pool_mode=transaction) stands before the database. " +
-  "This service needs sessions of its own, for statements that are prepared by name, settings and notifications: " +
-  "use pool_mode=session, or the server's own address"
+const reason = "a pooler in transaction mode (pool_mode=transaction) is between this service and the database. " +
+  "This service needs its own sessions for prepared statements, settings and notifications: " +
+  "use pool_mode=session, or the address of the server"
 
-/** A single look may miss it, where many others use the pooler, too. */
-const looks = 5
+/** Number of checks: one may miss the sharing when many other clients use the pooler. */
+const checks = 5
 
-const server = (connection: SqlConnection.Connection) =>
+const serverProcess = (connection: SqlConnection.Connection) =>
   Effect.map(
     connection.execute("SELECT pg_backend_pid() AS pid", [], undefined),
     ([row]) => (row as { pid: number }).pid
   )
 
-/** Whether two connections share one of the server, or one changes between two. */
+/** True when two connections share a session of the server, or one connection changes between sessions. */
 const shares = Effect.fnUntraced(function*(one: SqlConnection.Connection, other: SqlConnection.Connection) {
-  const first = yield* server(one)
+  const first = yield* serverProcess(one)
   const begun = yield* Effect.either(other.execute("BEGIN", [], undefined))
-  // a pooler that shares them between statements takes no BEGIN
+  // a pooler in statement mode refuses BEGIN
   if (begun._tag === "Left") return stateOf(begun.left.cause) === "08P01"
-  const second = yield* server(other)
-  // where the pooler has one connection in all, this waits for the other transaction
-  const third = yield* Effect.timeoutOption(server(one), "1 second")
+  const second = yield* serverProcess(other)
+  // a pooler with a single connection makes this wait for the other transaction
+  const third = yield* Effect.timeoutOption(serverProcess(one), "1 second")
   yield* other.execute("ROLLBACK", [], undefined)
   return second === first || !Option.contains(third, first)
 })
 
 /**
- * Fails, `refused`, where a pooler gives each transaction another connection of the server. Costs nothing where no pooler
- * is between: the server then has the process number that the start of the connection has named.
+ * Fails with a `DatabaseUnavailable` that is `refused` when a pooler in transaction mode is between. Costs nothing without a
+ * pooler: the process number of the server then equals the one in the start-up message.
  */
 export const check = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
@@ -42,7 +41,7 @@ export const check = Effect.gen(function*() {
   const one = yield* sql.reserve
   if (!pool.pooled) return
   const other = yield* sql.reserve
-  for (let look = 0; look < looks; look++) {
+  for (let n = 0; n < checks; n++) {
     if (yield* shares(one, other)) {
       return yield* new DatabaseUnavailable({ cause: new PostgresRefusal(reason) })
     }

@@ -1,6 +1,6 @@
 import * as Pg from "pg"
 
-/** What a statement is called, on every connection of the process: the same name is always the same text. */
+/** Names of prepared statements by text, for all connections of the process. One name always means the same text. */
 const names = new Map<string, string>()
 let made = 0
 
@@ -12,12 +12,12 @@ const nameOf = (text: string) => {
   return name
 }
 
-/** From now on it has another name, so that no connection takes what it prepared before. */
+/** Drops the name of a statement: the next use gets a new name, and so every connection prepares it again. */
 const forget = (text: string) => names.delete(text)
 
 /**
- * What was prepared is of no use any more: a migration changed the columns of its result, or the server has dropped it.
- * The next attempt prepares it again. SQLSTATE 0A000 alone is any missing feature, hence the name of the function.
+ * True when a prepared statement is unusable: a migration changed its result columns, or the server has dropped it. The next
+ * attempt prepares it again. SQLSTATE 0A000 alone means any missing feature, hence the check of the server's routine.
  */
 export const isOutdated = (error: unknown): boolean =>
   error instanceof Pg.DatabaseError &&
@@ -26,10 +26,10 @@ export const isOutdated = (error: unknown): boolean =>
 type Callback = (error: Error | null | undefined, result: unknown) => void
 
 /**
- * A connection that prepares each statement with parameters at its first use, and then sends only name and values.
+ * A connection that prepares each statement with parameters at its first use and then sends only its name and values.
  *
- * `@effect/sql-pg` names no statement, and the server would parse and analyze each anew. Without parameters it stays a
- * simple query, which may hold several statements.
+ * `@effect/sql-pg` names no statement, so the server would parse and plan each use. A text without parameters stays a simple
+ * query, which may contain several statements.
  */
 export class PreparingClient extends Pg.Client {
   override query(...args: ReadonlyArray<any>): any {
@@ -37,7 +37,7 @@ export class PreparingClient extends Pg.Client {
     if (typeof text !== "string" || !Array.isArray(values) || values.length === 0) {
       return super.query(...(args as [any]))
     }
-    // made here: of an object with a name the client first makes a copy, property by property (measured: 9 µs)
+    // a ready `Query`, because pg copies a plain config object property by property (measured: 9 µs)
     const query = new Pg.Query(text, values, (error: Error | null | undefined, result: unknown) => {
       if (isOutdated(error)) forget(text)
       callback(error, result)

@@ -3,7 +3,7 @@ import { Array as Arr, Effect } from "effect"
 import * as Postgres from "./Postgres.js"
 import { PostgresRefusal } from "./PostgresFault.js"
 
-/** Rights on tables, by the table. */
+/** Needed rights by table. */
 export type Rights = Readonly<Record<string, ReadonlyArray<"SELECT" | "INSERT" | "UPDATE" | "DELETE">>>
 
 interface Missing {
@@ -12,7 +12,7 @@ interface Missing {
   readonly right: "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "USAGE" | "rows" | "table"
 }
 
-const told = (role: string, missing: ReadonlyArray<Missing>) => {
+const describe = (role: string, missing: ReadonlyArray<Missing>) => {
   const [{ name }] = missing as [Missing]
   const rights = missing.map(({ right }) => right)
   if (rights.includes("table")) return `role ${role} finds no table ${name} on its search_path`
@@ -26,7 +26,10 @@ const told = (role: string, missing: ReadonlyArray<Missing>) => {
   }${name} TO ${role}`
 }
 
-/** Ends when the role has these rights. Else fails, `refused`, with all that is missing and the statement that grants it. */
+/**
+ * Checks that the role has these rights. Fails with a `DatabaseUnavailable` that is `refused`: it names all missing rights and
+ * the statements that grant them.
+ */
 export const check = (rights: Rights) => {
   const needs = Object.entries(rights).flatMap(([table, all]) => all.map((right) => [table, right] as const))
   return Effect.gen(function*() {
@@ -42,13 +45,13 @@ export const check = (rights: Rights) => {
       UNION ALL SELECT DISTINCT current_user, name, 'table' FROM need WHERE found IS NULL
       UNION ALL SELECT DISTINCT current_user, name, 'rows' FROM need WHERE row_security_active(found)
       UNION ALL
-      -- what a default reads; an identity needs no right of its own
+      -- a column default reads its sequence; an identity column needs no right on its sequence
       SELECT current_user, sequence, 'USAGE' FROM need
       JOIN pg_attribute ON attrelid = found AND attname = 'id' AND attidentity = '', pg_get_serial_sequence(name, 'id') AS sequence
       WHERE "right" = 'INSERT' AND NOT has_sequence_privilege(sequence, 'USAGE')
     `.pipe(Postgres.run("2 seconds"))
     if (missing.length === 0) return
-    const reasons = Object.values(Arr.groupBy(missing, ({ name }) => name)).map((of) => told(of[0].role, of))
+    const reasons = Object.values(Arr.groupBy(missing, ({ name }) => name)).map((of) => describe(of[0].role, of))
     return yield* new Postgres.DatabaseUnavailable({ cause: new PostgresRefusal(reasons.join("; ")) })
   })
 }

@@ -7,15 +7,15 @@ import type { Host } from "./PostgresUrlParts.js"
 
 export interface ConnectionOptions {
   readonly target: Target
-  /** Where the URL gives none. */
+  /** Default for URLs without `application_name`. */
   readonly applicationName: string
-  /** For all hosts together. */
+  /** Time limit for all hosts together. */
   readonly connectTimeoutMillis: number
-  /** Told when a statement met a read-only transaction. */
+  /** Called when a statement fails because its transaction is read-only. */
   readonly onReadOnly?: () => void
 }
 
-/** One way to a server. */
+/** One host, encryption mode and required kind of session to try. */
 export interface Attempt {
   readonly host: Host
   readonly encrypted: boolean
@@ -31,7 +31,7 @@ export const encryptions: Readonly<Record<Tls["mode"], ReadonlyArray<boolean>>> 
   "verify-full": [true]
 }
 
-/** A first look at all hosts, and where it finds none that is wanted, a second. */
+/** Required kinds of session, in the order of the rounds over all hosts. */
 const rounds = (session: WantedSession): ReadonlyArray<WantedSession> =>
   session === "prefer-standby"
     ? ["standby", "any"]
@@ -39,7 +39,7 @@ const rounds = (session: WantedSession): ReadonlyArray<WantedSession> =>
     ? ["read-write", "any"]
     : [session]
 
-/** All ways, in the order in which they are tried. `plain` are hosts that were seen to do no TLS. */
+/** All attempts in order. `plain` has the hosts that are known not to support TLS. */
 export const attemptsOf = (
   { hosts, session, shuffled, tls }: Target,
   plain: ReadonlySet<string>
@@ -48,7 +48,7 @@ export const attemptsOf = (
     ? hosts.map((host) => ({ host, place: randomInt(2 ** 31) })).sort((a, b) => a.place - b.place).map((_) => _.host)
     : hosts
   const kinds = ({ host }: Host) => {
-    // a Unix socket does not leave the machine
+    // a Unix socket needs no encryption
     if (host.startsWith("/")) return [false]
     const kinds = encryptions[tls.mode]
     return plain.has(host) && kinds.length > 1 ? [false, true] : kinds
@@ -58,7 +58,7 @@ export const attemptsOf = (
   )
 }
 
-/** Whether a session is one that is wanted. */
+/** True when a session is of the required kind. */
 export const suits = (wants: WantedSession, { readonly, standby }: Facts) =>
   wants === "read-write"
     ? !readonly
@@ -70,11 +70,11 @@ export const suits = (wants: WantedSession, { readonly, standby }: Facts) =>
     ? standby
     : true
 
-/** Whom nobody answers at: another way to the same host leads nowhere, too. */
-const isNowhere = (error: Error) =>
+/** True when the host cannot be reached at all: another encryption mode does not help. */
+const isUnreachable = (error: Error) =>
   "code" in error && /^(ECONNREFUSED|ETIMEDOUT|ENOTFOUND|EAI_|EHOST|ENET|ENOENT)/.test(String(error.code))
 
-/** Where to go on after an error, or after a server that is not the one wanted; nowhere when it is final. */
+/** Index of the next attempt after an error, or after an unsuitable server; undefined when the error is final. */
 export const following = (
   attempts: ReadonlyArray<Attempt>,
   index: number,
@@ -88,25 +88,25 @@ export const following = (
   if (error === undefined) return after(false)
   if (error instanceof PostgresRefusal) return undefined
   const state = PostgresFault.stateOf(error)
-  // a rule of the server may be for connections of the other kind
+  // pg_hba.conf may have another rule for the other encryption mode
   if (state === "28000") return attempts[index + 1]?.host === host ? index + 1 : undefined
-  // nobody there, or a server that starts or stops; to others a wrong password would be as wrong
+  // unreachable, starting or stopping: try the next host; a wrong password would be wrong there too
   return state === undefined
-    ? after(!isNowhere(error))
+    ? after(!isUnreachable(error))
     : /^(08|57P)/.test(state)
     ? after(false)
     : undefined
 }
 
-/** A server that answers, and is not the one that is wanted. */
+/** The error for a server whose session is not of the required kind. */
 export const unsuited = (wants: WantedSession) => {
-  const asked = `and target_session_attrs=${wants} is asked for`
+  const asked = `but target_session_attrs=${wants}`
   return wants === "read-write" || wants === "primary"
     ? new PostgresReadOnly(`is ${wants === "primary" ? "a standby" : "read-only"}, ${asked}`)
     : new Error(`is ${wants === "standby" ? "no standby" : "not read-only"}, ${asked}`)
 }
 
-/** What all hosts have said, with the code of the last. */
+/** The failures of all hosts in one error, with the code of the last. */
 export const summary = (failures: ReadonlyArray<string>, last: Error) =>
   Object.assign(
     last instanceof PostgresRefusal ? new PostgresRefusal(failures.join("; ")) : new Error(failures.join("; ")),

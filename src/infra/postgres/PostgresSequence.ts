@@ -2,44 +2,44 @@ import type { SqlError } from "@effect/sql"
 import { SqlClient } from "@effect/sql"
 import { Effect } from "effect"
 
-/** A sequence that makes the ids of a table, and where it stands against the rows that are there. */
+/** A sequence that generates the ids of a table, and its state relative to the existing rows. */
 export interface Sequence {
   readonly table: string
-  /** As it is written in SQL. */
+  /** Name in SQL, quoted when necessary. */
   readonly name: string
-  /** The id that it gives next. */
+  /** Next id of the sequence. */
   readonly next: bigint
   readonly increment: bigint
-  /** The last id that it can give: by its own limit, or by the type of the column. */
+  /** Last possible id: the limit of the sequence or of the type of the column. */
   readonly end: bigint
   /**
-   * The furthest id of the rows that the sequence has still before it; undefined when there is none. Then the sequence is
-   * not behind. Rows whose ids it steps over, as where two writers share the odd and the even ids, do not count.
+   * Furthest id of a row that the sequence would still generate; undefined when the sequence is not behind. Ids that the
+   * sequence steps over, e.g. the even ids of another writer, do not count.
    */
   readonly taken: bigint | undefined
 }
 
-/** Ids that the sequence has to be set forward by; 0 when it is not behind. */
+/** Number of ids that the sequence is behind; 0 when it is not. */
 export const behind = ({ increment, next, taken }: Sequence): bigint =>
   taken === undefined ? 0n : (taken - next) / increment + 1n
 
-/** Ids that the sequence can still give when it is past all rows. */
+/** Number of ids that remain after all rows. */
 export const left = ({ end, increment, next, taken }: Sequence): bigint => {
   const from = taken === undefined ? next : taken + increment
   const distance = increment > 0n ? end - from : from - end
   return distance < 0n ? 0n : distance / (increment > 0n ? increment : -increment) + 1n
 }
 
-/** The statement that sets a sequence past the rows that it has met, for somebody with the right to. */
+/** The statement for an operator that sets a sequence past the existing rows. */
 export const statement = ({ name, taken }: Sequence) => `SELECT setval('${name.replaceAll("'", "''")}', ${taken})`
 
-/** How far a sequence is behind, in words. */
+/** Log text that says how far a sequence is behind. */
 export const says = (sequence: Sequence) =>
   `sequence ${sequence.name} is ${behind(sequence)} ids behind the rows of table ${sequence.table}`
 
 /**
- * Why a sequence is not set forward by itself. Behind a row that somebody gave an id near the end of all ids, nearly none
- * would be left.
+ * Reason why the service must not set a sequence forward; undefined when it may. Past a row with an id near the end of the
+ * range, less than one percent of the ids would be left.
  */
 export const hopeless = (sequence: Sequence): string | undefined => {
   const { end, name, next, table, taken } = sequence
@@ -71,7 +71,7 @@ interface Declared {
   readonly readable: boolean
 }
 
-/** The identity of a column, or the sequence that its default names, whoever owns it. None for ids of another kind. */
+/** The sequence of an identity column or of a column default, whatever owns it. No row for other kinds of ids. */
 const declared = (table: string, column: string) =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
     sql<Declared>`
@@ -93,7 +93,7 @@ const declared = (table: string, column: string) =>
 
 const read = Effect.fnUntraced(function*(table: string, column: string, of: Declared) {
   const sql = yield* SqlClient.SqlClient
-  // who may only use a sequence is not told whether its first id was given; then it is taken for not given
+  // USAGE alone does not show whether the first id was used; then it counts as unused
   const [row] = yield* of.readable
     ? sql<{ readonly last: string; readonly called: boolean }>`
       SELECT last_value AS last, is_called AS called FROM ${sql.literal(of.name)}
@@ -110,7 +110,7 @@ const read = Effect.fnUntraced(function*(table: string, column: string, of: Decl
   const next = of.cycles && (rises ? after > max : after < min) ? (rises ? min : max) : after
   const end = rises ? (max < highest ? max : highest) : min > lowest ? min : lowest
   const id = sql.literal(`"${column}"`)
-  // numeric: the distance of two ids may be more than a bigint holds
+  // numeric: the distance of two ids may exceed a bigint
   const met = increment === 1n || increment === -1n
     ? sql`true`
     : sql`(${id} - ${String(next)}::numeric) % ${String(increment)}::numeric = 0`
@@ -122,7 +122,7 @@ const read = Effect.fnUntraced(function*(table: string, column: string, of: Decl
   return { table, name: of.name, next, increment, end, taken: row2 && BigInt(row2.id) } satisfies Sequence
 })
 
-/** Where the sequence of a table stands; undefined when no sequence makes its ids, or there is no such table. */
+/** State of the sequence of a table; undefined when the table does not exist or no sequence generates its ids. */
 export const look = (
   table: string,
   column = "id"
@@ -132,12 +132,12 @@ export const look = (
     ([of]) => of === undefined ? Effect.succeed(undefined) : read(table, column, of)
   )
 
-/** How long the lock on a table is waited for. While it is, everybody else who writes waits too. */
+/** Longest wait for the lock on the table, in seconds. All other writers wait meanwhile. */
 const lockSeconds = 1
 
 /**
- * Sets a sequence that is behind past its rows, in one statement. It never goes back: the lock on the table waits for all
- * inserts under way and holds up new ones, so that between the look and the change nobody takes an id.
+ * Sets a sequence that is behind past its rows, in one statement. It never sets the sequence back: the lock on the table
+ * waits for running inserts and blocks new ones, so that no id is used between the read and the change.
  */
 export const forward = (sequence: Sequence, column = "id") =>
   Effect.flatMap(SqlClient.SqlClient, (sql) => {
@@ -153,7 +153,7 @@ export const forward = (sequence: Sequence, column = "id") =>
           WHERE ${id} ${rises ? ">=" : "<="} ${next} AND (${id} - ${next}::numeric) % ${increment} = 0
           ORDER BY ${id} ${rises ? "DESC" : "ASC"} LIMIT 1
         ) AS taken
-        -- somebody else may have set it meanwhile
+        -- another session may have set it meanwhile
         WHERE coalesce(pg_sequence_last_value('${name.replaceAll("'", "''")}'::regclass) ${
       rises ? "<" : ">"
     } taken.id, true);

@@ -1,17 +1,17 @@
 /**
- * What every session has, whatever the role, the database or the server is set to: the answers of the service, and the
- * durability of what it has acknowledged, do not depend on them.
+ * Settings of every session. They override those of the role, the database and the server, so that the results of statements
+ * and the durability of commits do not depend on the installation.
  *
- * `default_transaction_read_only` is not among them: it is how providers guard a disk that is full. A role that is set for
- * the session (`ALTER ROLE … SET role`) is kept, too: it decides on rights, not on answers.
+ * Not among them: `default_transaction_read_only`, by which providers protect a full disk, and the role of the session
+ * (`ALTER ROLE … SET role`), which affects rights and no results.
  */
 const settings: Readonly<Record<string, string>> = {
-  // Every statement finds its rows by an index, and in a queue the statistics are always old: a table that was empty a
-  // moment ago makes a scan and a sort of everything look cheap (measured: 190 ms instead of 12 for a claim of 500 among
-  // 100,000). Compiling such short statements costs more than running them, and so does planning them each time for their
-  // values (measured: 515 µs instead of 253 for a settlement): a connection plans each once. So no statement may be right
-  // for some values only: without them every array counts as one of ten, and every LIMIT as a tenth of what there is. A
-  // plan is made anew after each VACUUM or ANALYZE of its tables, and where none comes with the connection, after a minute.
+  // Every statement finds its rows by an index. The statistics of a queue are always old: a table that was empty a moment
+  // ago makes a full scan and sort look cheap (measured: 190 ms instead of 12 ms for a claim of 500 among 100,000).
+  // JIT compilation of short statements costs more than it saves, and so does planning for each set of values (measured:
+  // 515 µs instead of 253 µs a settlement): a connection plans each statement once. So every plan must suit all values: the
+  // planner assumes ten elements for an array and a tenth of the rows for a LIMIT. VACUUM or ANALYZE of a table renews its
+  // plans, and the end of the connection after a minute does so at the latest.
   enable_seqscan: "off",
   enable_bitmapscan: "off",
   enable_indexscan: "on",
@@ -25,17 +25,17 @@ const settings: Readonly<Record<string, string>> = {
   jit: "off",
   plan_cache_mode: "force_generic_plan",
   work_mem: "4MB",
-  // each statement decides by what is committed when it begins, and waits for those who hold its rows
+  // each statement sees what is committed at its start, and waits for row locks
   default_transaction_isolation: "read committed",
   default_transaction_deferrable: "off",
-  // the limits are this process's own: it cancels what takes longer
+  // no server limits: this process has its own and cancels late statements
   statement_timeout: "0",
   lock_timeout: "0",
   transaction_timeout: "0",
   idle_in_transaction_session_timeout: "0",
   idle_session_timeout: "0",
   exit_on_error: "off",
-  // what is written as text and read as text
+  // text formats of values
   client_encoding: "UTF8",
   DateStyle: "ISO, MDY",
   IntervalStyle: "postgres",
@@ -48,16 +48,16 @@ const settings: Readonly<Record<string, string>> = {
   array_nulls: "on",
   transform_null_equals: "off",
   client_min_messages: "warning",
-  // rows that a policy hides are an error, and not an empty answer
+  // rows hidden by a policy cause an error instead of an empty result
   row_security: "off"
 }
 
-/** What depends on the value that is there. */
+/** Settings that depend on their current value: SQL expressions. */
 const computed: Readonly<Record<string, string>> = {
-  // what is acknowledged is on disk; a server that waits for its standbys to have applied it goes on to do so
+  // an acknowledged commit is on disk; the stricter `remote_apply` stays
   synchronous_commit:
     "CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END",
-  // another schema may be chosen; one that is none of a user's leads nowhere
+  // keeps the operator's schema, unless it is a system schema or does not exist
   search_path: `CASE WHEN coalesce(current_schema(), 'pg_catalog') ~ '^(pg_|information_schema$)' THEN 'public'
     ELSE current_setting('search_path') END`
 }
@@ -71,23 +71,23 @@ const namesIn = (options: string) =>
     ([, name]) => name!.replaceAll("-", "_").toLowerCase()
   )
 
-/** What a new session says of itself. */
+/** Facts of a new session. */
 export interface Facts {
-  /** Of the process that serves it. Behind a pooler it is not the one that the start of the connection has named. */
+  /** Process of the server. Behind a pooler it differs from the one in the start-up message. */
   readonly pid: number
   readonly role: string
-  /** Whether it is a standby. */
+  /** True for a standby. */
   readonly standby: boolean
-  /** Whether its transactions are read-only: always so on a standby. */
+  /** True when transactions are read-only, which they always are on a standby. */
   readonly readonly: boolean
 }
 
 /**
- * The statements with which a session begins: one round trip. What the connection URL sets in `options` is the operator's
- * own word, and is left.
+ * The first statements of a session, in one round trip: they set the settings and read the facts. Settings in `options` of
+ * the connection URL are the operator's and stay.
  *
- * After connecting and not in the start-up packet, for poolers take no `options` there. The time-out goes first: it may be
- * too short for the rest. Settings that a version does not have are left out.
+ * They run after the connection is made, because poolers refuse `options` in the start-up packet. `statement_timeout` comes
+ * first: the server's may be too short for the rest. Settings that the server's version lacks are skipped.
  */
 export const opening = (options: string | undefined) => {
   const given = new Set(namesIn(options ?? ""))

@@ -8,23 +8,23 @@ import type { Pool } from "./PostgresPool.js"
 /** The connections below the `SqlClient`. */
 export class PostgresPool extends Context.Tag("payments/PostgresPool")<PostgresPool, Pool>() {}
 
-/** How long a connection is kept for a statement that shall be cancelled. */
+/** Milliseconds that a connection is kept while its statement is being cancelled. */
 const cancelMillis = 1_000
 
 const failed = (message: string, cause: unknown) => Effect.fail(new SqlError.SqlError({ message, cause }))
 
-/** Fails as what has used up its limit. */
+/** The failure of a statement that has used up its limit. */
 export const late = Effect.suspend(() =>
   failed("No answer in time", new Cause.TimeoutException("statement took too long"))
 )
 
-/** Nobody waits for the statement any more. What still runs when its connection comes back is closed with it. */
+/** Cancels an abandoned statement. When it still runs after `cancelMillis`, the pool closes its connection. */
 const cancel = (pool: Pg.Pool, client: Pg.PoolClient, then: () => void) => {
-  let held = true
+  let pending = true
   const end = () => {
     clearTimeout(timer)
-    if (held) then()
-    held = false
+    if (pending) then()
+    pending = false
   }
   const timer = setTimeout(end, cancelMillis)
   const { processID } = client as unknown as { readonly processID: number }
@@ -36,12 +36,12 @@ const onPool = (pool: Pg.Pool, text: string, values: ReadonlyArray<unknown>, lim
   Effect.async<ReadonlyArray<any>, SqlError.SqlError>((resume) => {
     let client: Pg.PoolClient | undefined
     let ended = false
-    /** Whether this is the end; there is one. */
+    /** True for the first caller: there is one end. */
     const end = () => {
       clearTimeout(timer)
       return ended ? false : ended = true
     }
-    // listened to until it is given back: an error that nobody hears ends the process
+    // an error without a listener would end the process, so the listener stays until the release
     const giveBack = (broken?: Error) => {
       client!.off("error", onError)
       client!.release(broken)
@@ -75,15 +75,15 @@ const onPool = (pool: Pg.Pool, text: string, values: ReadonlyArray<unknown>, lim
     return Effect.sync(giveUp)
   })
 
-/** The moment, by a clock that never jumps, until which what begins now may take. */
+/** Time of `performance.now()` at which a limit that starts now ends. */
 export const deadline = (limit: Duration.DurationInput) => performance.now() + Duration.toMillis(limit)
 
 /**
- * Executes a statement as the transaction that it is, right on the pool, and waits no longer than `until`; then it is
- * cancelled, and nobody waits for that. Inside `withTransaction` it is a part of that one, and has its limit.
+ * Executes a single-statement transaction directly on the pool. At `until` (`performance.now()`) it fails and cancels the
+ * statement in the background. Inside `withTransaction` the statement joins that transaction and has its limit.
  *
- * `@effect/sql` makes a scope, a span and copies of all references of the fiber for each, and a limit from outside takes
- * another fiber.
+ * Reason: for each statement `@effect/sql` makes a scope, a span and a copy of all fiber references, and an outer time-out
+ * takes another fiber. Figures: docs/decisions/statement-on-pool.md.
  */
 export const executor = Effect.map(
   PostgresPool,

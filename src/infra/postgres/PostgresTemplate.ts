@@ -4,12 +4,12 @@ class Blank {
   constructor(readonly name: string) {}
 }
 
-/** What stands in a statement for each of its values while it is compiled. */
+/** Placeholders for the values of a statement while it is compiled. */
 export type Blanks<Values> = { readonly [Name in keyof Values]: unknown }
 
 /**
- * A statement of which only the values change, compiled at its first use: for small ones that are done often. Else its
- * text is put together, compiled and hashed each time, to find what it was prepared as.
+ * A statement of which only the values change, compiled once, at its first use. For small, frequent statements: otherwise
+ * each use builds, compiles and hashes the text to find the prepared statement.
  */
 export const make = <Row extends object, Values extends Readonly<Record<string, unknown>>>(
   sql: SqlClient.SqlClient,

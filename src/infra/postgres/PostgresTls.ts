@@ -15,7 +15,7 @@ const file = (parameter: string, path: string | undefined) => {
   }
 }
 
-/** As libpq has it: without a file of certificates, `require` and weaker encrypt and trust anybody. */
+/** TLS options with the meaning of libpq: without `sslrootcert`, `require` and weaker modes encrypt and verify nothing. */
 export const options = (tls: Tls, { address, host }: Host): NodeTls.ConnectionOptions => {
   const verifies = tls.mode === "verify-full" || tls.mode === "verify-ca" ||
     (tls.rootCert !== undefined && tls.mode === "require")
@@ -24,7 +24,7 @@ export const options = (tls: Tls, { address, host }: Host): NodeTls.ConnectionOp
   return {
     rejectUnauthorized: verifies,
     ...(verifies && tls.mode !== "verify-full" ? { checkServerIdentity: () => undefined } : {}),
-    // the name to verify, and not the address that stands for it
+    // verifies the name, not the address of `hostaddr`
     ...(address === undefined ? {} : { host, ...(isIP(host) === 0 ? { servername: host } : {}) }),
     ...(ca === undefined ? {} : { ca }),
     ...(crl === undefined ? {} : { crl }),
@@ -37,24 +37,25 @@ export const options = (tls: Tls, { address, host }: Host): NodeTls.ConnectionOp
 }
 
 /**
- * `channel_binding=require`: a password goes only to who has proved to hold the certificate. Call it when the client listens
- * to the connection; `onBound` is told when the server does it.
+ * Implements `channel_binding=require`: the password goes only to a server that proves to own the certificate. Call it after
+ * the client has added its listeners to the connection. `onBound` is called when the server offers channel binding.
  */
 export const demandBinding = (connection: Pg.Connection, onBound: () => void) => {
   const refuse = () =>
-    connection.emit("error", new PostgresRefusal("the server does not do channel_binding, which the URL requires"))
+    connection.emit("error", new PostgresRefusal("the server does not support channel binding, which the URL requires"))
   for (const event of ["authenticationCleartextPassword", "authenticationMD5Password", "authenticationSASL"]) {
     const [handler] = connection.listeners(event)
+    if (handler === undefined) throw new Error(`pg does not listen to ${event}: it is not the version that this is for`)
     connection.removeAllListeners(event).on(event, (message: { readonly mechanisms?: ReadonlyArray<string> }) => {
       if (message.mechanisms?.includes("SCRAM-SHA-256-PLUS") !== true) return refuse()
       onBound()
-      return handler!(message)
+      return handler(message)
     })
   }
 }
 
-/** What is told to a server that asks for a password. */
+/** Gives pg the password of the URL. Refuses when the URL has none. */
 export const password = ({ password }: Target) => () => {
   if (password) return password
-  throw new PostgresRefusal("the server asks for a password, and the URL has none")
+  throw new PostgresRefusal("the server asks for a password, but the URL has none")
 }

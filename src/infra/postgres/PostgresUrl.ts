@@ -8,13 +8,13 @@ const sslModes = ["disable", "allow", "prefer", "require", "verify-ca", "verify-
 const sessions = ["any", "read-write", "read-only", "primary", "standby", "prefer-standby"] as const
 const bindings = ["disable", "prefer", "require"] as const
 
-/** Which session a connection must have. `prefer-read-write` is for several hosts without `target_session_attrs`. */
+/** Required kind of session. `prefer-read-write` is the default for several hosts without `target_session_attrs`. */
 export type WantedSession = (typeof sessions)[number] | "prefer-read-write"
 
-/** How the bytes are protected. Paths name files in PEM format. */
+/** TLS settings. Paths name files in PEM format. */
 export interface Tls {
   readonly mode: (typeof sslModes)[number]
-  /** A file, or `system` for the certificate authorities that Node trusts. */
+  /** Path of a file, or `system` for the certificate authorities that Node trusts. */
   readonly rootCert?: string
   readonly crl?: string
   readonly cert?: string
@@ -22,11 +22,11 @@ export interface Tls {
   readonly keyPassword?: string
   readonly minVersion?: string
   readonly maxVersion?: string
-  /** Begins with TLS, without asking the server first (PostgreSQL 17). */
+  /** Starts with TLS without asking the server first (PostgreSQL 17). */
   readonly direct: boolean
 }
 
-/** What a connection URL says, in full: defaults are filled in. */
+/** A parsed connection URL with all defaults. */
 export interface Target {
   readonly hosts: readonly [Host, ...ReadonlyArray<Host>]
   readonly user: string
@@ -35,12 +35,12 @@ export interface Target {
   readonly tls: Tls
   readonly channelBinding: (typeof bindings)[number]
   readonly session: WantedSession
-  /** Whether the hosts are tried in random order. */
+  /** True when the hosts are tried in random order. */
   readonly shuffled: boolean
   readonly applicationName: string | undefined
-  /** Sent to the server as they are. */
+  /** Passed to the server unchanged. */
   readonly options: string | undefined
-  /** For one host. */
+  /** Time limit for one host. */
   readonly connectTimeoutMillis: number | undefined
   readonly keepAlive: boolean
   readonly keepAliveMillis: number
@@ -49,7 +49,7 @@ export interface Target {
 const read = (text: string): Target => {
   const parts = split(text)
   const parameters = new Map<string, string>()
-  // where an @ comes so late, a ? of the password has begun them
+  // an @ this late means that a ? in the password has started the parameters
   const torn = parts.user === undefined && parts.query.some((pair) => pair.join("").includes("@"))
   for (const [name, value] of parts.query) {
     const shown = !torn && /^[A-Za-z][\w.-]{0,40}$/.test(name) ? name : "(its name is not shown)"
@@ -77,16 +77,16 @@ const read = (text: string): Target => {
 
   const system = of("sslrootcert") === "system"
   const mode = oneOf("sslmode", sslModes, of("ssl") === "true" ? "require" : system ? "verify-full" : "prefer")
-  if (system && mode !== "verify-full") return fail(`has sslrootcert=system, which asks for sslmode=verify-full`)
+  if (system && mode !== "verify-full") return fail(`has sslrootcert=system, which requires sslmode=verify-full`)
   if (mode === "verify-ca" && of("sslrootcert") === undefined) {
-    return fail("has sslmode=verify-ca, which asks for sslrootcert, a file of certificates")
+    return fail("has sslmode=verify-ca, which requires sslrootcert, a file of certificates")
   }
   if ((of("sslcert") === undefined) !== (of("sslkey") === undefined)) {
-    return fail("has one of sslcert and sslkey, and not the other")
+    return fail("has only one of sslcert and sslkey")
   }
   const direct = oneOf("sslnegotiation", ["postgres", "direct"], "postgres") === "direct"
   if (direct && ["disable", "allow", "prefer"].includes(mode)) {
-    return fail("has sslnegotiation=direct, which asks for sslmode=require or stricter")
+    return fail("has sslnegotiation=direct, which requires sslmode=require or stricter")
   }
   const versions = ["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"] as const
   const files = {
@@ -127,8 +127,8 @@ const read = (text: string): Target => {
 /**
  * Reads a connection URL as libpq does: `postgres://user:password@host:port,host:port/database?parameter=value`.
  *
- * Left is what is wrong with it, without any of its values. Other than in libpq, a missing host is `localhost`, several
- * hosts without `target_session_attrs` are asked for the one that can be written to, and no file in the home folder is read.
+ * Left is the problem, without any value of the URL. Differences from libpq: a missing host is `localhost`, several hosts
+ * without `target_session_attrs` prefer the writable one, and no file in the home folder is read.
  * Source: https://www.postgresql.org/docs/current/libpq-connect.html
  */
 export const parse = (text: string): Either.Either<Target, string> =>
@@ -137,16 +137,16 @@ export const parse = (text: string): Either.Either<Target, string> =>
     catch: (problem) => problem instanceof Problem ? problem.text : "is not a URL"
   })
 
-/** A setting that holds such a URL. */
+/** Parser of a setting with a connection URL. */
 export const setting: Parse<Redacted.Redacted> = (text) => {
   const trimmed = text.trim()
   return Either.map(parse(trimmed), () => Redacted.make(trimmed))
 }
 
-/** The URL as an operator may see it: without its passwords. */
+/** The URL for operators, without passwords. */
 export const show = (url: Redacted.Redacted): string => {
   const [, scheme, userinfo, hosts, database, query] = form.exec(Redacted.value(url)) ?? []
-  // an @ behind the host may belong to a password that is not percent-encoded
+  // an @ after the host may belong to a password without percent-encoding
   if (scheme === undefined || `${hosts}${database ?? ""}${query ?? ""}`.includes("@")) return "<redacted>"
   const parameters = query?.split("&").map((pair) => {
     const [name = ""] = pair.split("=", 1)

@@ -1,6 +1,6 @@
 import { Either } from "effect"
 
-/** One place where a server may be. */
+/** Address of a server. */
 export interface Host {
   /** Name, IP address, or, when it begins with `/`, the folder of a Unix socket. */
   readonly host: string
@@ -9,7 +9,7 @@ export interface Host {
   readonly address?: string
 }
 
-/** What is wrong with a URL, without any of its values: they may be a part of a password. */
+/** Problem of a URL. The text contains no value of the URL: each may be a part of a password. */
 export class Problem {
   constructor(readonly text: string) {}
 }
@@ -18,15 +18,15 @@ export const fail = (text: string): never => {
   throw new Problem(text)
 }
 
-const decode = (text: string, what: string) =>
+const decode = (text: string, part: string) =>
   /%00|%(?![0-9a-fA-F]{2})/.test(text)
-    ? fail(`has a % in ${what} that is not followed by the two digits of a character (a % itself is %25)`)
+    ? fail(`has a % in ${part} without two hexadecimal digits after it (write %25 for a %)`)
     : Either.getOrElse(
       Either.try(() => decodeURIComponent(text)),
-      () => fail(`has percent-encoded bytes in ${what} that are not UTF-8`)
+      () => fail(`has percent-encoded bytes in ${part} that are not UTF-8`)
     )
 
-/** Parameters of libpq that say nothing to this client, or only what it does anyway. */
+/** libpq parameters that do not apply to this client, or ask for its normal behaviour. */
 export const ignored = new Set([
   "keepalives_interval",
   "keepalives_count",
@@ -41,10 +41,10 @@ export const ignored = new Set([
   "max_protocol_version"
 ])
 
-/** Parameters of libpq that ask for what this client cannot do. */
+/** libpq parameters that ask for a feature that this client lacks. */
 export const unsupported = new Set(["passfile", "service", "servicefile", "replication", "requirepeer", "require_auth"])
 
-/** Parameters of libpq that are read. */
+/** libpq parameters that this client reads. */
 export const known = new Set([
   "host",
   "hostaddr",
@@ -75,7 +75,7 @@ export const known = new Set([
   "client_encoding"
 ])
 
-/** The parts of the text, decoded but for the hosts. */
+/** Parts of a URL, percent-decoded except for the hosts. */
 export interface Parts {
   readonly user: string | undefined
   readonly password: string | undefined
@@ -86,18 +86,18 @@ export interface Parts {
 
 export const form = /^(postgres(?:ql)?:\/\/)(?:([^/?]*)@)?([^/?]*)(?:\/([^?]*))?(?:\?(.*))?$/s
 
-/** Takes the text apart. The last `@` before the path ends the password. */
+/** Splits a URL into its parts. The last `@` before the path ends the password. */
 export const split = (text: string): Parts => {
   if (!/^postgres(ql)?:\/\//.test(text)) {
     return fail(
       /^\s*[a-z_]+\s*=/.test(text)
-        ? "is a list of key=value, and a URL is asked for"
+        ? "is a list of key=value, not a URL"
         : "is not a URL that starts with postgres:// or postgresql://"
     )
   }
   const [, , userinfo, hosts = "", database = "", query = ""] = form.exec(text) ?? fail("is not a URL")
   if (userinfo === undefined && database.includes("@")) {
-    return fail("has an @ after a /, which is %2F in a user name or password")
+    return fail("has an @ after a / (in a user name or password, write %2F for /)")
   }
   const [, user, password] = /^([^:]*)(?::(.*))?$/s.exec(userinfo ?? "")!
   return {
@@ -118,9 +118,9 @@ const portOf = (text: string) =>
     ? 5432
     : /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= 65_535
     ? Number(text)
-    : fail("has a port that is not a number from 1 to 65535 (in a password, / is written %2F, ? %3F and @ %40)")
+    : fail("has a port that is not a number from 1 to 65535 (in a password, write %2F for /, %3F for ? and %40 for @)")
 
-/** Hosts of the part between `@` and the path. */
+/** Hosts of the authority, the part between `@` and the path. */
 const authority = (text: string): ReadonlyArray<Host> =>
   text.split(",").map((item) => {
     const [, v6, name = "", port = ""] = /^(?:\[([0-9a-fA-F:.%a-zA-Z0-9]+)\]|([^:[\]]*))(?::(.*))?$/.exec(item) ??
@@ -128,7 +128,7 @@ const authority = (text: string): ReadonlyArray<Host> =>
     return { host: v6 ?? decode(name, "the name of a host"), port: portOf(port) }
   })
 
-/** The hosts, with what the parameters say instead; `localhost` where nothing names one. */
+/** Hosts of the URL. The parameters `host`, `hostaddr` and `port` override the authority; the default is `localhost`. */
 export const hostsOf = (
   parts: Parts,
   of: (name: string) => string | undefined
@@ -138,7 +138,7 @@ export const hostsOf = (
   const count = Math.max(1, lists.host?.length ?? lists.address?.length ?? before.length)
   for (const [name, list] of Object.entries({ hostaddr: lists.address, port: lists.port })) {
     if (list !== undefined && list.length !== count && !(name === "port" && list.length === 1)) {
-      return fail(`has ${count} hosts, and ${list.length} in ${name}`)
+      return fail(`has ${count} hosts, but ${list.length} values in ${name}`)
     }
   }
   const hosts = Array.from({ length: count }, (_, i): Host => {

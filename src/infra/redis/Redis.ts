@@ -5,7 +5,7 @@ import type { Problem } from "./RedisProblem.js"
 import { problemOf } from "./RedisProblem.js"
 import * as RedisQuiet from "./RedisQuiet.js"
 
-/** Redis did not do what it was asked for, or not in time. */
+/** A Redis command failed or timed out. */
 export class RedisUnavailable extends Schema.TaggedError<RedisUnavailable>()("RedisUnavailable", {
   cause: Schema.Defect
 }) {
@@ -16,32 +16,31 @@ export class RedisUnavailable extends Schema.TaggedError<RedisUnavailable>()("Re
 
 export interface RedisOptions {
   readonly url: Redacted.Redacted
-  /** Told when Redis comes and goes: undefined when it does all that is asked of it, else why it does not. */
+  /** Called when Redis becomes unavailable, with the reason, and with undefined when it is available again. */
   readonly onChange?: (problem: string | undefined) => Effect.Effect<void>
 }
 
 type Command<A> = (redis: Client) => Promise<A>
 
-/** A command that takes longer is given up. */
+/** Longest duration of a command. */
 const commandTimeout = Duration.millis(250)
 /**
- * Milliseconds between two attempts to find out whether Redis is back. They double when it is away again so soon after it
- * was back: a server on the edge of its memory takes a small write, and not the next large one.
+ * Milliseconds between two probes of an unavailable Redis: shortest and longest pause. The pause doubles when Redis fails
+ * again within `relapse` after its return: a server with little memory left accepts a small write and not a large one.
  */
 const [shortest, longest, relapse] = [1_000, 16_000, 5_000]
 
 const available = Metric.gauge("payments_redis_available", {
-  description: "1 while Redis does what it is asked for, else 0"
+  description: "1 while Redis is available, else 0"
 })
 
-/** One connection for the life of the layer, made in the background: building it does not need Redis. */
+/** One connection for the life of the layer, opened in the background: building the layer does not need Redis. */
 export class Redis extends Context.Tag("payments/Redis")<Redis, {
-  /** Sends a command. Fails at once while Redis is known not to do all that is asked of it. */
+  /** Sends a command. Fails at once while Redis is known to be unavailable. */
   readonly send: <A>(command: Command<A>) => Effect.Effect<A, RedisUnavailable>
   /**
-   * Sets what Redis is judged by: commands that read and write as those of `send` do. They are tried on each new
-   * connection, and in the background while Redis is away; it is back when they succeed. An answer to PING says too
-   * little: a replica, or a server without memory, gives it too.
+   * Sets the probe of availability: commands that read and write like those of `send`. The probe runs on each new connection,
+   * and in the background while Redis is unavailable. PING would not do: a replica and a server without memory answer it too.
    */
   readonly judgeBy: (probe: Command<unknown>) => Effect.Effect<void>
 }>() {
@@ -52,13 +51,13 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
         const runSync = Runtime.runSync(yield* Effect.runtime<never>())
         const clock = yield* Effect.clock
         const now = () => clock.unsafeCurrentTimeMillis()
-        /** Why Redis is away; null when nobody knows yet whether it is. */
+        /** Reason of the outage; undefined when Redis is available, null before the first probe. */
         let problem: Problem | undefined | null = null
-        /** What was said of this outage. */
-        const told = new Set<string>()
+        /** Error codes that were logged in this outage. */
+        const logged = new Set<string>()
         let probe: Command<unknown> = (redis) => redis.ping()
-        /** Rings when it is to be found out whether Redis is there. */
-        const unknown = Signal.make()
+        /** Rings when a probe is due. */
+        const due = Signal.make()
         let pause = shortest
         let backAt = 0
 
@@ -66,27 +65,27 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
           if (problem === undefined) return
           problem = undefined
           backAt = now()
-          told.clear()
+          logged.clear()
           available.unsafeUpdate(1, [])
           yield* Effect.logInfo("redis answers")
           if (options.onChange !== undefined) yield* options.onChange(undefined)
         })
 
-        /** One line for each outage, and one for each further fault that the server itself tells of in the course of it. */
+        /** Logs one line an outage, and one for each further error code of the server during it. */
         const away = Effect.fnUntraced(function*(next: Problem) {
-          // that a connection is gone says less than what the server said before, which is often why
+          // a lost connection says less than the server's earlier error, which is often the cause
           if (problem != null && (next.code === problem.code || next.code === "")) return
           if (problem === undefined) pause = now() - backAt < relapse ? Math.min(2 * pause, longest) : shortest
           problem = next
           available.unsafeUpdate(0, [])
-          unknown.notify()
-          if (!told.has(next.code)) yield* Effect.logWarning(`redis is away: ${next.reason}`)
-          told.add(next.code)
+          due.notify()
+          if (!logged.has(next.code)) yield* Effect.logWarning(`redis is away: ${next.reason}`)
+          logged.add(next.code)
           if (options.onChange !== undefined) yield* options.onChange(next.reason)
         })
 
         const unused = yield* Effect.once(
-          Effect.logWarning("redis takes no password: the one in REDIS_URL is not used")
+          Effect.logWarning("redis requires no password: the password in REDIS_URL is not used")
         )
 
         const redis = yield* Effect.acquireRelease(
@@ -96,12 +95,12 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
               maxRetriesPerRequest: 0,
               connectTimeout: 2_000,
               disableClientInfo: true,
-              // a host that goes without a word, also while it greets: TCP would wait a quarter of an hour
+              // detects a vanished host, also during the handshake; TCP alone would take a quarter of an hour
               socketTimeout: 2_000,
               retryStrategy: (times) => Math.min(times * 100, 2_000)
             }, () => runSync(unused))
-            client.on("error", (error) => runSync(away(problemOf(error)))).on("ready", unknown.notify)
-            // a failure is told by the event, and it is tried again
+            client.on("error", (error) => runSync(away(problemOf(error)))).on("ready", due.notify)
+            // the `error` event reports a failure, and ioredis tries again
             client.connect().catch(() => {})
             return client
           }),
@@ -112,16 +111,16 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
           Effect.suspend(() => {
             const found = problemOf(error)
             if (found.elsewhere) redis.disconnect(true)
-            // not the error of ioredis: that holds the command with its arguments
+            // not the error of ioredis, which contains the command and its arguments
             return Effect.zipRight(away(found), new RedisUnavailable({ cause: new Error(found.reason) }))
           })
 
-        // by a timer: `Effect.timeout` takes two fibers more for each command
+        // a timer, because `Effect.timeout` takes two more fibers a command
         const ask = <A>(command: Command<A>) =>
           Effect.async<A, RedisUnavailable>((resume) => {
             const answer = command(redis)
             const timer = setTimeout(() => {
-              // the other end may have gone without a word: the next command has a connection of its own
+              // the host may have vanished: the next command gets a new connection
               redis.disconnect(true)
               resume(failed(new Error("no answer in time")))
             }, Duration.toMillis(commandTimeout))
@@ -141,20 +140,20 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
           Effect.suspend(() => {
             if (problem != null) return new RedisUnavailable({ cause: new Error(problem.reason) })
             if (redis.status === "ready") return ask(command)
-            // the first connection: what comes of it is told by its events
+            // the events of the first connection report its result
             if (problem === null) return new RedisUnavailable({ cause: new Error("not connected yet") })
             return failed(new Error("the connection was closed"))
           })
 
-        const look: Effect.Effect<void> = Effect.suspend(() =>
+        const probing: Effect.Effect<void> = Effect.suspend(() =>
           redis.status === "ready"
             ? Effect.matchEffect(ask((redis) => probe(redis)), {
-              onFailure: () => Effect.zipRight(Effect.sleep(pause), look),
+              onFailure: () => Effect.zipRight(Effect.sleep(pause), probing),
               onSuccess: () => back
             })
-            : Effect.zipRight(Effect.raceFirst(Effect.sleep(pause), unknown.wait), look)
+            : Effect.zipRight(Effect.raceFirst(Effect.sleep(pause), due.wait), probing)
         )
-        yield* unknown.wait.pipe(Effect.zipRight(look), Effect.forever, Effect.forkScoped)
+        yield* due.wait.pipe(Effect.zipRight(probing), Effect.forever, Effect.forkScoped)
 
         const judgeBy = (commands: Command<unknown>) => Effect.sync(() => void (probe = commands))
 

@@ -3,18 +3,18 @@ import { Redis as Client } from "ioredis"
 
 const message = (error: unknown) => error instanceof Error ? error.message : String(error)
 
-/** A server without a password, or one that knows no users (before 6): the connection works, or says NOAUTH itself. */
+/** Answers to AUTH of a server without a password or without users (before 6). The connection may still work. */
 const takesNoPassword = /no password is set|without any password configured|wrong number of arguments for 'auth'/
 
 type Answer = (error: Error | null | undefined, reply?: unknown) => void
 
 /**
- * ioredis 5.11.1 writes to the console when a server takes no password although one was given, and when a user may not ask
- * for INFO. Neither keeps it from working. Here the first is told to `onUnused`, and the second is passed over: whether
- * the user may do what is needed shows when it is done.
+ * Makes a client that does not write to the console. ioredis 5.11.1 does so when the server requires no password and the URL
+ * has one, and when the user may not run INFO; it works in both cases. Here `onUnused` receives the first problem. The second
+ * is ignored: a missing permission for a needed command shows when the command runs.
  */
 export const make = (url: string, options: RedisOptions, onUnused: (problem: string) => void): Client => {
-  // what is called on connecting is looked up in the instance
+  // ioredis calls `auth` and `info` of the instance when it connects
   const client = new Client(url, { ...options, lazyConnect: true })
   const auth = client.auth.bind(client) as (...args: ReadonlyArray<unknown>) => Promise<unknown>
   const info = client.info.bind(client) as () => Promise<string>

@@ -4,10 +4,10 @@ import { Schema } from "effect"
 export class AddressInUse extends Schema.TaggedError<AddressInUse>()("AddressInUse", {
   /** `host:port`. */
   address: Schema.String,
-  /** The environment variable that names another place. */
+  /** The environment variable that sets the address. */
   variable: Schema.String
 }) {
   override get message() {
-    return `${this.address} is taken by another program: stop that one, or let ${this.variable} name another host:port`
+    return `${this.address} is in use by another program: stop that program, or set ${this.variable} to another host:port`
   }
 }

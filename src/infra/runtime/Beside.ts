@@ -1,8 +1,8 @@
 import { Effect, FiberSet } from "effect"
 
 /**
- * Runs `main`, and effects that never end beside it. They live until `main` has ended, also while it finishes its work after
- * an interruption. What fails of them fails the whole, after `main` was interrupted: no fiber ends unheard.
+ * Runs `main` with never-ending helpers beside it. The helpers run until `main` has ended, also while an interrupted `main`
+ * finishes its work. A failure of a helper interrupts `main` and then fails the whole effect.
  */
 export const beside = <E, R, E2, R2>(
   main: Effect.Effect<never, E, R>,
@@ -11,6 +11,6 @@ export const beside = <E, R, E2, R2>(
   Effect.gen(function*() {
     const fibers = yield* FiberSet.make<never, E2>()
     for (const other of others) yield* FiberSet.run(fibers, other)
-    // not a race: that is interrupted before `main` has finished what it has in hand
+    // not a race: a race would interrupt the helpers before `main` has finished its work
     return yield* Effect.all([main, FiberSet.join(fibers)], { concurrency: "unbounded" })
   }).pipe(Effect.scoped, Effect.zipRight(Effect.never))

@@ -8,7 +8,7 @@ import { Clock, Duration, Effect, Option } from "effect"
  */
 export const cached = (maxAge: Duration.DurationInput) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.map(Effect.makeSemaphore(1), (gate) => {
-    // by a clock that never jumps: one that is set back would keep the last run for as long
+    // a monotonic clock: a wall clock that is set back would keep the last run too long
     const maxNanos = BigInt(Math.round(Duration.toMillis(maxAge) * 1e6))
     let last = Option.none<{ readonly exit: Exit.Exit<A, E>; readonly at: bigint }>()
     const run = Effect.gen(function*() {

@@ -1,29 +1,33 @@
 import { DateTime, Effect, HashMap, Option, Record, Ref } from "effect"
 import { cached } from "./Cached.js"
 
-/** How a dependency does. */
+/** State of a dependency. */
 export type Health = "ok" | { readonly reason: string }
 
-/** What an operator sees of a dependency. The reason is there when it is not ok. */
+/** A dependency as `/readyz` shows it. */
 export interface Dependency {
   readonly ok: boolean
   readonly required: boolean
+  /** Present when the dependency is not ok. */
   readonly reason?: string
-  /** Since when it is ok, or not. */
+  /** ISO time of the last change of `ok`. */
   readonly since: string
 }
 
 export interface ReadinessOptions {
-  /** Without these the process is not ready. */
+  /** Dependencies that the process needs to be ready. */
   readonly required: ReadonlyArray<string>
-  /** These are shown only. */
+  /** Dependencies that are shown and do not affect readiness. */
   readonly optional?: ReadonlyArray<string>
-  /** Looked at when somebody asks, once a second at the most; the message of the error is the reason. The others report. */
+  /**
+   * Checks by dependency. A request for the state runs them, at most once a second; the message of an error is the reason.
+   * Dependencies without a check report by `set`.
+   */
   readonly probes?: Record.ReadonlyRecord<string, Effect.Effect<unknown, Error>>
 }
 
 interface State {
-  /** By who says so. */
+  /** Reasons by reporter. */
   readonly problems: ReadonlyMap<string, string>
   readonly since: DateTime.Utc
 }
@@ -31,9 +35,9 @@ interface State {
 const isOkay = ({ problems }: State) => problems.size === 0
 
 /**
- * What the process depends on, and whether it is there.
+ * The dependencies of the process and their states.
  *
- * A dependency of which nobody has said anything yet is not ok, with the reason `starting`.
+ * A dependency without a report is not ok, with the reason `starting`.
  */
 export class Readiness extends Effect.Service<Readiness>()("payments/Readiness", {
   effect: Effect.fnUntraced(function*({ optional = [], probes = {}, required }: ReadinessOptions) {
@@ -43,20 +47,20 @@ export class Readiness extends Effect.Service<Readiness>()("payments/Readiness",
     const states = yield* Ref.make(HashMap.fromIterable(names.map((name) => [name, starting] as const)))
 
     /**
-     * Says how a dependency does now. The reason reaches operators: no secrets, no payloads. Several may speak for one
-     * dependency, each with a `voice` of its own: it is ok when none of them has a problem.
+     * Sets the state of a dependency. Operators see the reason: no secrets, no payloads. Several reporters may share a
+     * dependency, each with its own name: the dependency is ok when no reporter has a problem.
      */
-    const set = Effect.fnUntraced(function*(name: string, health: Health, voice = "") {
+    const set = Effect.fnUntraced(function*(name: string, health: Health, reporter = "") {
       const now = yield* DateTime.now
       yield* Ref.update(
         states,
         HashMap.modifyAt(name, (found) => {
           const before = Option.getOrUndefined(found)
-          // nobody else may say that it has started
-          if (before === starting && voice !== "" && health === "ok") return found
+          // only the main reporter ("") ends `starting`
+          if (before === starting && reporter !== "" && health === "ok") return found
           const problems = new Map(before === starting ? [] : before?.problems)
-          if (health === "ok") problems.delete(voice)
-          else problems.set(voice, health.reason)
+          if (health === "ok") problems.delete(reporter)
+          else problems.set(reporter, health.reason)
           const state = { problems, since: now }
           const same = before !== undefined && before !== starting && isOkay(before) === isOkay(state)
           return Option.some(same ? { ...state, since: before.since } : state)
@@ -73,13 +77,13 @@ export class Readiness extends Effect.Service<Readiness>()("payments/Readiness",
         cached("1 second")
       )))
 
-    /** Whether this dependency is there. */
+    /** True when this dependency is ok. */
     const isOk = Effect.fnUntraced(function*(name: string) {
       yield* looks[name] ?? Effect.void
       return Option.exists(HashMap.get(yield* Ref.get(states), name), isOkay)
     })
 
-    /** All dependencies by name, and whether all required ones are there. */
+    /** All dependencies by name; `ready` when all required ones are ok. */
     const current = Effect.gen(function*() {
       yield* Effect.all(Object.values(looks), { concurrency: "unbounded", discard: true })
       const all = Array.from(yield* Ref.get(states)).sort(([a], [b]) => a < b ? -1 : 1)

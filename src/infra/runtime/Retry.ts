@@ -2,8 +2,8 @@ import type { Predicate, Schedule } from "effect"
 import { Effect } from "effect"
 
 /**
- * `Effect.retry` for effects that rarely fail: it builds the schedule after the first failure. Building it for each run
- * costs 25 of the 110 fiber steps of a small statement.
+ * `Effect.retry` for effects that rarely fail. It builds the schedule after the first failure: building it for each run costs
+ * 25 of the 110 fiber steps of a small statement. Only failures that satisfy `passing` are retried.
  */
 export const retry =
   <E>(schedule: Schedule.Schedule<unknown, E>, passing: Predicate.Predicate<E> = () => true) =>

@@ -1,26 +1,26 @@
 import { Config, ConfigError, Duration, Effect, Either, Option, Redacted, Schema } from "effect"
 
-/** One environment variable: its name, what it means, its default and how its text is read. */
+/** An environment variable: name, meaning, default and parser. */
 export interface Setting<A> {
   readonly name: string
   readonly about: string
   readonly default: string
   readonly example: string
-  /** The value, or what is wrong with the text. */
+  /** Right is the value. Left is the problem of the text, e.g. `is empty`. */
   readonly parse: Parse<A>
-  /** The value as an operator may see it: never a password. */
+  /** The value for operators, without secrets. */
   readonly show: (value: A) => string
 }
 
 export type Parse<A> = (text: string) => Either.Either<A, string>
 
-/** Where a server listens. */
+/** Address of a server. */
 export interface Address {
   readonly host: string
   readonly port: number
 }
 
-/** Everything that is wrong with the environment, at once. */
+/** All problems of the environment together. */
 export class ConfigProblems extends Schema.TaggedError<ConfigProblems>()("ConfigProblems", {
   problems: Schema.Array(Schema.Struct({ variable: Schema.String, problem: Schema.String, example: Schema.String }))
 }) {
@@ -48,8 +48,8 @@ export type Values<S extends Record<string, Setting<any>>> = {
 }
 
 /**
- * The text of an environment variable, without blanks at its ends. A variable that is there and empty counts as unset:
- * Compose, Kubernetes and CI systems set a variable to nothing when they mean that it has no value.
+ * The trimmed text of an environment variable. An empty variable counts as unset: Compose, Kubernetes and CI systems set
+ * variables without a value to the empty text.
  */
 export const given = (name: string): Config.Config<Option.Option<string>> =>
   Config.map(
@@ -71,7 +71,7 @@ const flatten = (
     ? [...flatten(error.left), ...flatten(error.right)]
     : [{ variable: error.path.join("_"), problem: error.message }]
 
-/** Reads these settings, and looks at no other variable. Fails with all problems together. */
+/** Reads these settings and no other variable. Fails with all problems together. */
 export const load = <S extends Record<string, Setting<any>>>(settings: S): Effect.Effect<Values<S>, ConfigProblems> =>
   (Config.all(
     Object.fromEntries(Object.entries(settings).map(([key, setting]) => [key, read(setting)]))
@@ -88,14 +88,14 @@ export const load = <S extends Record<string, Setting<any>>>(settings: S): Effec
 
 export const text: Parse<string> = (text) => text.trim() === "" ? Either.left("is empty") : Either.right(text.trim())
 
-/** A setting that may be left empty. */
+/** A setting that may be empty: none. */
 export const optional = <A>(parse: Parse<A>): Parse<Option.Option<A>> => (text) =>
   text.trim() === "" ? Either.right(Option.none()) : Either.map(parse(text), Option.some)
 
-/** What stands between commas. A comma at an end, or two in a row, have nothing between them. */
+/** The trimmed items of a comma-separated text, without empty ones. */
 const items = (text: string) => text.split(",").map((item) => item.trim()).filter((item) => item !== "")
 
-/** `key=value,key=value`, the values percent-encoded. */
+/** Parses `key=value,key=value` with percent-encoded values. */
 export const pairs: Parse<Redacted.Redacted<Readonly<Record<string, string>>>> = (text) => {
   const pairs = items(text).map((item) => /^([^=\s]+)\s*=\s*(.*)$/.exec(item))
   return Either.try({
@@ -153,7 +153,7 @@ export const duration = (min: Duration.DurationInput): Parse<Duration.Duration> 
 export const oneOf = <A extends string>(...values: ReadonlyArray<A>): Parse<A> => (text) =>
   values.includes(text as A) ? Either.right(text as A) : Either.left(`is not one of ${values.join(", ")}`)
 
-/** One of some words, in upper or lower case. */
+/** Like `oneOf`, in upper or lower case. */
 export const word = <A extends string>(...values: ReadonlyArray<A>): Parse<A> => (text) =>
   oneOf(...values)(values.find((value) => value.toLowerCase() === text.toLowerCase()) ?? text)
 
@@ -162,10 +162,10 @@ export const showDuration = (duration: Duration.Duration) => Duration.format(dur
 const secret = /pass|pwd|secret|token|key|auth|credential/i
 const decoded = (text: string) => Either.getOrElse(Either.try(() => decodeURIComponent(text)), () => text)
 
-/** A URL without its password, and without the values of parameters that are secrets by their names. */
+/** A URL without its password and without the values of parameters with secret names. */
 export const showUrl = (url: Redacted.Redacted) =>
   Redacted.value(url)
-    // the last @ before the host's end is the one that counts
+    // the last @ before the end of the host ends the password
     .replace(/(:\/\/[^:@/?#]*):[^/?#]*@/, "$1:<redacted>@")
     .replace(
       /([?&])([^=&#]*)=[^&#]*/g,

@@ -2,16 +2,16 @@ import { Console, Deferred, Effect, FiberId, Metric, Schema } from "effect"
 import { closeSync, constants, fstatSync, openSync } from "node:fs"
 import { format } from "node:util"
 
-/** Standard output takes nothing more, though somebody reads it: the disk is full, say. */
+/** A write to standard output failed for another reason than a closed reader, e.g. a full disk. */
 export class OutputFailed extends Schema.TaggedError<OutputFailed>()("OutputFailed", { cause: Schema.Defect }) {
   override get message() {
-    return `what was to be printed cannot be written: ${this.cause instanceof Error ? this.cause.message : this.cause}`
+    return `cannot write to standard output: ${this.cause instanceof Error ? this.cause.message : this.cause}`
   }
 }
 
 type Failure = NodeJS.ErrnoException | null | undefined
 
-/** Whoever read it has gone: `head` has its lines, or the terminal is closed. */
+/** The reader is gone: a pipe such as `head` has ended, or the terminal is closed. */
 const isGone = (stream: NodeJS.WriteStream, error: Failure) =>
   error?.code === "EPIPE" || (error?.code === "EIO" && stream.isTTY)
 
@@ -20,8 +20,8 @@ const gone = Deferred.unsafeMake<void>(FiberId.none)
 const ignore = () => {}
 
 /**
- * Prepares both streams, once. Without a listener an error of a stream would end the process. A terminal that is held
- * (Ctrl-S) would hold the whole process at the next line of the log.
+ * Prepares both streams, once. Without a listener, an error of a stream would end the process. A paused terminal (Ctrl-S)
+ * would block the process at the next log line, so standard error does not block.
  */
 export const prepare = () => {
   process.stdout.on("error", ignore)
@@ -32,13 +32,12 @@ export const prepare = () => {
   }
 }
 
-/** Writes a line to standard error and ends when it is written, or has failed. */
+/** Writes a line to standard error. Ends when the write has succeeded or failed. */
 export const tell = (line: string) =>
   Effect.async<void>((resume) => void process.stderr.write(`${line}\n`, () => resume(Effect.void)))
 
 /**
- * Writes to standard output and ends when it is written: a slow reader is waited for. One that has gone wants no more, and
- * that is no failure.
+ * Writes to standard output. Ends when the text is written, however slow the reader is. A reader that is gone is no failure.
  */
 const write = (text: string) =>
   Effect.async<void, OutputFailed>((resume) => {
@@ -50,8 +49,8 @@ const write = (text: string) =>
     })
   })
 
-/** The reader of a pipe has gone. Linux tells it also to a process that has nothing to write, where the pipe is opened again. */
-const pipeIsLeft = Effect.sync(() => {
+/** True when standard output is a pipe without a reader. Linux only: opening the pipe again fails with ENXIO. */
+const pipeHasNoReader = Effect.sync(() => {
   if (process.platform !== "linux" || !fstatSync(1).isFIFO()) return false
   try {
     closeSync(openSync("/proc/self/fd/1", constants.O_WRONLY | constants.O_NONBLOCK))
@@ -61,15 +60,15 @@ const pipeIsLeft = Effect.sync(() => {
   }
 })
 
-/** Ends when nobody reads standard output any more: seen at the next line, and without one on Linux within a second. */
+/** Ends when the reader of standard output is gone: at the next write, and on Linux within a second without one. */
 export const readerGone: Effect.Effect<void> = Effect.raceFirst(
   Deferred.await(gone),
-  Effect.repeat(Effect.zipRight(Effect.sleep("1 second"), pipeIsLeft), { until: (left) => left })
+  Effect.repeat(Effect.zipRight(Effect.sleep("1 second"), pipeHasNoReader), { until: (closed) => closed })
 )
 
 /**
- * The console of a command: `log` prints by `write`, where a failure is a defect: nothing mends it. `error` prints nothing,
- * for errors of the command line reach `main`, which tells them.
+ * Sets the console of a command. `log` prints by `write`; a failed write is a defect. `error` prints nothing: errors of the
+ * command line reach `main`, which reports them.
  */
 export const withConsole = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Console.consoleWith((console) =>
@@ -85,20 +84,20 @@ const lostLines = Metric.counter("payments_log_lines_lost_total", {
   incremental: true
 })
 
-/** So much of the log waits for a reader that is slow; what comes then is lost, and told when the reader has caught up. */
+/** Bytes of log that may wait for a slow reader. Further lines are lost; a later line says how many. */
 const maxWaiting = 1024 * 1024
 
 let lost = 0
-let left = false
+let readerIsGone = false
 
-const losing = () => {
+const lose = () => {
   lost += 1
   lostLines.unsafeUpdate(1, [])
 }
 
-/** Writes a line of the log, or loses it: no line ends the process, holds it up, or fills its memory. */
+/** Writes a log line or drops it: no line ends the process, blocks it, or fills its memory. */
 export const log = (line: string): void => {
-  if (left || process.stderr.writableLength > maxWaiting) return losing()
+  if (readerIsGone || process.stderr.writableLength > maxWaiting) return lose()
   process.stderr.write(`${line}\n`, (error: Failure) => {
     if (error === null || error === undefined) {
       if (lost === 0) return
@@ -106,7 +105,7 @@ export const log = (line: string): void => {
       lost = 0
       return log(JSON.stringify({ message, logLevel: "WARN", timestamp: new Date().toISOString() }))
     }
-    left ||= isGone(process.stderr, error)
-    losing()
+    readerIsGone ||= isGone(process.stderr, error)
+    lose()
   })
 }

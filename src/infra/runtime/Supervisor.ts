@@ -1,6 +1,6 @@
 import { Cause, Clock, Duration, Effect, Metric, Option, Random, Ref, Schema } from "effect"
 
-/** A service met a bug again and again: going on would only hide it. */
+/** A service met defects repeatedly: further restarts would only hide the bug. */
 export class ServiceGaveUp extends Schema.TaggedError<ServiceGaveUp>()("ServiceGaveUp", {
   service: Schema.String,
   cause: Schema.Defect
@@ -11,21 +11,21 @@ export class ServiceGaveUp extends Schema.TaggedError<ServiceGaveUp>()("ServiceG
 }
 
 const restarts = Metric.counter("payments_service_restarts_total", {
-  description: "Times a supervised service was started again after a failure",
+  description: "Restarts of a supervised service after a failure",
   incremental: true
 })
 
-/** From 250 ms, doubled up to 10 s, each ±20 %. */
+/** Pause before a restart: from 250 ms, doubled up to 10 s, each ±20 %. */
 const pauseAfter = (failures: number) =>
   Effect.map(
     Random.nextRange(0.8, 1.2),
     (jitter) => Duration.millis(Math.min(250 * 2 ** (failures - 1), 10_000) * jitter)
   )
 
-/** A service that ran so long has recovered: its pauses begin anew. */
+/** Milliseconds of running after which a service has recovered: its pauses begin again at 250 ms. */
 const recovery = Duration.toMillis("1 minute")
 
-/** So many defects within two minutes end the service for good. */
+/** Defects within the window, in milliseconds, that end the service for good. */
 const maxDefects = 5
 const defectWindow = Duration.toMillis("2 minutes")
 
@@ -35,11 +35,11 @@ const messageOf = (cause: Cause.Cause<unknown>) => {
 }
 
 /**
- * Runs a never-ending service and starts it again when it fails.
+ * Runs a never-ending service and restarts it when it fails.
  *
- * A typed failure is a dependency that is away: it is waited for, for ever, unless `isFinal` says that waiting is no
- * help; then it is passed on. A defect is a bug: when it keeps returning, the supervisor fails with `ServiceGaveUp`.
- * Interrupting the supervisor interrupts the service, and is no failure.
+ * A typed failure means that a dependency is away: the supervisor restarts the service without limit. A failure for which
+ * `isFinal` is true ends the supervisor with that failure. A defect is a bug: the fifth within two minutes ends the
+ * supervisor with `ServiceGaveUp`. Interrupting the supervisor interrupts the service and is no failure.
  */
 export const supervise = Effect.fnUntraced(function*<E, R, F extends E = never>(
   service: string,
@@ -49,7 +49,7 @@ export const supervise = Effect.fnUntraced(function*<E, R, F extends E = never>(
   const defects = yield* Ref.make<ReadonlyArray<number>>([])
   const failures = yield* Ref.make(0)
 
-  const judge = Effect.fnUntraced(function*(cause: Cause.Cause<E>, started: number) {
+  const recover = Effect.fnUntraced(function*(cause: Cause.Cause<E>, started: number) {
     if (Cause.isInterruptedOnly(cause)) return yield* Effect.failCause(cause as Cause.Cause<never>)
     const final = Option.filter(Cause.failureOption(cause), isFinal)
     if (Option.isSome(final)) return yield* Effect.fail(final.value)
@@ -63,14 +63,14 @@ export const supervise = Effect.fnUntraced(function*<E, R, F extends E = never>(
       ? Effect.logError("a bug ended the service, starting it again", cause)
       : Effect.zipRight(
         Effect.logWarning(`starting the service again: ${messageOf(cause)}`),
-        Effect.logDebug("why the service is started again", cause)
+        Effect.logDebug("cause of the restart", cause)
       )
     const inARow = yield* Ref.updateAndGet(failures, (n) => now - started >= recovery ? 1 : n + 1)
     yield* Effect.sleep(yield* pauseAfter(inARow))
   })
 
   return yield* Clock.currentTimeMillis.pipe(
-    Effect.flatMap((started) => Effect.catchAllCause(run, (cause) => judge(cause, started))),
+    Effect.flatMap((started) => Effect.catchAllCause(run, (cause) => recover(cause, started))),
     Effect.forever,
     Effect.annotateLogs({ service })
   )

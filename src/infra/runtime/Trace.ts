@@ -23,14 +23,14 @@ export const current: Effect.Effect<Option.Option<string>> = Effect.withFiberRun
   Effect.succeed(of(fiber))
 )
 
-/** A `traceparent` for a new, unsampled trace. It links the events of an order where no collector is set. */
+/** A `traceparent` for a new, unsampled trace. It links the events of an order when no collector is set. */
 export const begin = (): string => {
   const uuid = randomUUID()
   const half = uuid.slice(19, 23) + uuid.slice(24)
   return `00-${uuid.slice(0, 8)}${uuid.slice(9, 13)}${uuid.slice(14, 18)}${half}-${half}-00`
 }
 
-/** Parses a W3C `traceparent`. None when the text is invalid. */
+/** Parses a W3C `traceparent` (https://www.w3.org/TR/trace-context). None when the text is invalid. */
 export const parse = (traceparent: string): Option.Option<Tracer.ExternalSpan> => {
   const [, traceId, spanId, flags] = pattern.exec(traceparent) ?? []
   return traceId === undefined || spanId === undefined || /^0+$/.test(traceId) || /^0+$/.test(spanId)

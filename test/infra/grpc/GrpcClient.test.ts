@@ -5,7 +5,7 @@ import * as Dns from "node:dns"
 import * as PaymentsClient from "../../../src/grpc/PaymentsClient.js"
 import { freePort } from "../../harness/FreePort.js"
 
-/** A name server that answers nothing, in the place of the real one. Gives the number of its questions. */
+/** Replaces the name server by one that never answers and counts its questions. */
 const silentNameServer = Effect.acquireRelease(
   Effect.async<{ readonly socket: Dgram.Socket; readonly before: ReadonlyArray<string>; asked: number }>((resume) => {
     const socket = Dgram.createSocket("udp4")
@@ -24,7 +24,7 @@ const silentNameServer = Effect.acquireRelease(
 )
 
 describe("the gRPC client", () => {
-  it.scopedLive("asks no name server for more than the address, and says who was called and why it failed", () =>
+  it.scopedLive("asks the name server for no service configuration; an error names the server and the reason", () =>
     Effect.gen(function*() {
       const nameServer = yield* silentNameServer
       const port = yield* freePort

@@ -3,7 +3,7 @@ import { Effect, TestClock } from "effect"
 import { EventEmitter } from "node:events"
 import * as GrpcHealth from "../../../src/infra/grpc/GrpcHealth.js"
 
-/** The handlers of a health service, how its health is changed, and how often that was asked for. */
+/** A health service with its handlers, its changeable health, and the number of checks. */
 const start = Effect.gen(function*() {
   const state = { healthy: true, asked: 0 }
   const health = yield* GrpcHealth.make([""], Effect.sync(() => (state.asked++, state.healthy)))
@@ -16,17 +16,17 @@ const start = Effect.gen(function*() {
     )
   )
   const watch = Effect.sync(() => {
-    const told: Array<string> = []
-    const write = ({ status }: { readonly status: string }) => told.push(status)
+    const sent: Array<string> = []
+    const write = ({ status }: { readonly status: string }) => sent.push(status)
     const call = Object.assign(new EventEmitter(), { request: { service: "" }, write })
     handlers.watch(call)
-    return { told, cancel: () => void call.emit("cancelled") }
+    return { sent, cancel: () => void call.emit("cancelled") }
   })
   return { state, check, watch, stop: health.stop }
 })
 
 describe("GrpcHealth", () => {
-  it.scoped("asks when a client asks, and not before", () =>
+  it.scoped("checks the health at each request and not before", () =>
     Effect.gen(function*() {
       const { check, state } = yield* start
       yield* TestClock.adjust("1 minute")
@@ -37,27 +37,27 @@ describe("GrpcHealth", () => {
       assert.strictEqual(state.asked, 2)
     }))
 
-  it.scoped("asks every 5 seconds while a client watches, and tells what changes", () =>
+  it.scoped("checks the health every 5 seconds while a client watches, and sends changes", () =>
     Effect.gen(function*() {
       const { state, watch } = yield* start
-      const { cancel, told } = yield* watch
+      const { cancel, sent } = yield* watch
       yield* TestClock.adjust("5 seconds")
       state.healthy = false
       yield* TestClock.adjust("10 seconds")
-      assert.deepStrictEqual([told, state.asked], [["SERVING", "NOT_SERVING"], 4])
+      assert.deepStrictEqual([sent, state.asked], [["SERVING", "NOT_SERVING"], 4])
       cancel()
       yield* TestClock.adjust("1 minute")
       assert.strictEqual(state.asked, 4)
     }))
 
-  it.scoped("a stop is told once and for good", () =>
+  it.scoped("a stop sends NOT_SERVING once and for good", () =>
     Effect.gen(function*() {
       const { check, stop, watch } = yield* start
-      const { told } = yield* watch
+      const { sent } = yield* watch
       yield* TestClock.adjust("5 seconds")
       yield* stop
       yield* TestClock.adjust("5 seconds")
-      assert.deepStrictEqual(told, ["SERVING", "NOT_SERVING"])
+      assert.deepStrictEqual(sent, ["SERVING", "NOT_SERVING"])
       assert.strictEqual(yield* check, "NOT_SERVING")
     }))
 })

@@ -38,7 +38,7 @@ const things = Effect.flatMap(SqlClient.SqlClient, (sql) =>
     (rows) => rows.map((_) => _.name)
   ))
 
-/** Migrations of these texts, in a folder of their own. */
+/** Options for migrations with these texts, in a temporary folder. */
 const folderOf = (files: Record<string, string>) =>
   Effect.gen(function*() {
     const fs = yield* FileSystem.FileSystem
@@ -48,7 +48,7 @@ const folderOf = (files: Record<string, string>) =>
   })
 
 describe("Migrations", () => {
-  it.scopedLive("from nothing: all, in their order; then there is nothing to do", () =>
+  it.scopedLive("an empty database gets all migrations in order; a second run changes nothing", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(names(yield* Migrations.pending(migrations)), all)
       assert.deepStrictEqual(names(yield* Migrations.migrate(migrations)), all)
@@ -59,7 +59,7 @@ describe("Migrations", () => {
       assert.deepStrictEqual(yield* things, made)
     }).pipe(empty))
 
-  it.scopedLive("by four at once: one applies them, all succeed", () =>
+  it.scopedLive("four processes migrate at once: one applies the migrations, all succeed", () =>
     Effect.gen(function*() {
       const url = yield* PgTest.DatabaseUrl
       const process = Migrations.migrate(migrations).pipe(
@@ -76,7 +76,7 @@ describe("Migrations", () => {
       )
     }).pipe(empty))
 
-  it.scopedLive("one that is interrupted while it waits leaves the lock to the others", () =>
+  it.scopedLive("an interrupted wait for the lock does not block the others", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       const waits = (count: number) =>
@@ -101,7 +101,7 @@ describe("Migrations", () => {
       assert.deepStrictEqual(names(yield* Fiber.join(second)), all)
     }).pipe(empty))
 
-  it.scopedLive("one that fails half-way leaves nothing of any, and says why", () =>
+  it.scopedLive("a failed migration rolls back all of its run, and the error gives the reason", () =>
     Effect.gen(function*() {
       const files = {
         "0001_good.sql": "CREATE TABLE good (id int); CREATE TYPE mood AS ENUM ('a');",
@@ -120,7 +120,7 @@ describe("Migrations", () => {
       assert.includeMembers(yield* things, ["good", "whole"])
     }).pipe(empty))
 
-  it.scopedLive("a commit that fails is a failure", () =>
+  it.scopedLive("a failed commit is a typed failure", () =>
     Effect.gen(function*() {
       const options = yield* folderOf({
         "0001_late.sql": `
@@ -134,7 +134,7 @@ describe("Migrations", () => {
       assert.notInclude(yield* things, "late")
     }).pipe(empty))
 
-  it.scopedLive("only numbered files count, by their number", () =>
+  it.scopedLive("only numbered files run, in the order of their numbers", () =>
     Effect.gen(function*() {
       const options = yield* folderOf({
         "0002_b.sql": "INSERT INTO a VALUES (2);",
@@ -148,7 +148,7 @@ describe("Migrations", () => {
       assert.deepStrictEqual(yield* sql`SELECT id FROM a`, [{ id: 2 }, { id: 10 }])
     }).pipe(empty))
 
-  it.scopedLive("a database that is away, or goes while it migrates, is waited for: no failed migration", () =>
+  it.scopedLive("an unreachable database is DatabaseUnavailable, also during a migration", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       const away = yield* Migrations.migrate(migrations).pipe(
@@ -172,16 +172,16 @@ describe("Migrations", () => {
     }).pipe(empty))
 })
 
-/** Tables as a Go service may have made them. */
+/** A variant of the Go service's tables. */
 interface Shape {
-  /** How ids are declared. */
+  /** Declaration of the ids. */
   readonly paymentId: string
   readonly eventId: string
   readonly payload: string
   readonly time: string
   readonly reservedTo: string
   readonly orderId: string
-  /** Constraints and indexes beside. */
+  /** Further constraints and indexes. */
   readonly more: string
 }
 
@@ -259,7 +259,7 @@ const shapes: Record<string, Partial<Shape>> = {
 
 const key = () => randomUUID()
 
-/** A body as the Go service writes it. */
+/** An event body in the Go service's format. */
 const bodyOf = (order: bigint, status: string, uuid: string) =>
   `{"idempotent_key":"${uuid}","order_id":${order},"status":"${status}"}`
 
@@ -298,7 +298,7 @@ describe("adoption of a database that the Go service filled", () => {
             ["payload", literal],
             ["status", `'${status}'`],
             ["created_at", at(second)],
-            // leases that ran out long ago
+            // leases that ended long ago
             ["reserved_to", at(second + 5)]
           ]
           return sql.unsafe(
@@ -311,7 +311,7 @@ describe("adoption of a database that the Go service filled", () => {
         yield* insertPayment(third, "CREATED")
         const keys = [key(), key(), key(), key()] as const
         yield* insertEvent(bodyOf(third, "CREATED", keys[3]), "DONE", 1)
-        // both of one order wait; in whole seconds they are of the same age
+        // both events of one order wait; their times are equal in whole seconds
         yield* insertEvent(bodyOf(first, "CREATED", keys[0]), "WAIT", 10)
         yield* insertEvent(bodyOf(first, "COMPLETED", keys[1]), "WAIT", shape.time === "timestamp(0)" ? 10 : 11)
         yield* insertEvent(
@@ -324,7 +324,7 @@ describe("adoption of a database that the Go service filled", () => {
         assert.deepStrictEqual(names(yield* Migrations.migrate(migrations)), all)
         assert.deepStrictEqual(yield* Migrations.migrate(migrations), [])
 
-        // rows are kept, times are points in time
+        // rows stay, times have a zone
         const rows = yield* sql<{ readonly order_id: string; readonly status: string; readonly created_at: Date }>`
           SELECT order_id, status, created_at FROM payment ORDER BY created_at
         `
@@ -348,7 +348,7 @@ describe("adoption of a database that the Go service filled", () => {
         assert.deepStrictEqual(JSON.parse(dead!.payload), { hello: "world" })
         assert.include(dead!.last_error, "no payment event")
 
-        // what waited goes out with the exact body, one of an order at a time
+        // waiting events are sent with the exact body, one of an order at a time
         const outbox = yield* Outbox
         const claim = yield* outbox.claim(100)
         assert.deepStrictEqual(claim.events.map(({ key, payload, topic }) => [topic, key, payload]), [
@@ -362,7 +362,7 @@ describe("adoption of a database that the Go service filled", () => {
         const again = yield* outbox.claim(100)
         assert.lengthOf(yield* outbox.markDone(again, again.events), 1)
 
-        // and it works on: adopted payments settle, new ones are created
+        // adopted payments settle and new ones are created
         const payments = yield* Payments
         yield* payments.settle(OrderId.make(second), "FAILED")
         yield* payments.settle(OrderId.make(third), "COMPLETED")
@@ -379,7 +379,7 @@ describe("adoption of a database that the Go service filled", () => {
       }).pipe(Effect.provide(payments), empty))
   }
 
-  it.scopedLive("times without a zone were UTC, whatever the zone of the server", () =>
+  it.scopedLive("times without a zone are read as UTC in any zone of the server", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       const url = yield* PgTest.DatabaseUrl
@@ -387,14 +387,14 @@ describe("adoption of a database that the Go service filled", () => {
       yield* sql`INSERT INTO payment (order_id, created_at) VALUES (1, '2024-03-01 12:00:00')`
       yield* sql.unsafe(`ALTER DATABASE ${new URL(url).pathname.slice(1)} SET timezone = 'Asia/Tokyo'`)
       yield* Migrations.migrate(migrations).pipe(
-        // what is connected already keeps its zone
+        // open connections keep their zone
         Effect.provide(Layer.fresh(Postgres.layer({ url: Redacted.make(url), maxConnections: 2 })))
       )
       const [payment] = yield* sql<{ readonly created_at: Date }>`SELECT created_at FROM payment`
       assert.strictEqual(payment!.created_at.toISOString(), "2024-03-01T12:00:00.000Z")
     }).pipe(empty))
 
-  it.scopedLive("rows that nobody can have meant: dead with a reason, and in nobody's way", () =>
+  it.scopedLive("invalid rows become dead with a reason and block no other row", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       yield* sql.unsafe(schema({ ...usual, payload: "text" }))
@@ -425,7 +425,7 @@ describe("adoption of a database that the Go service filled", () => {
       assert.deepStrictEqual((yield* Effect.flatMap(Outbox, (_) => _.claim(100))).events.map((_) => _.payload), [good])
     }).pipe(Effect.provide(outbox), empty))
 
-  it.scopedLive("a body without a key gets one, and a lease that is alive is left alone", () =>
+  it.scopedLive("a body without a key gets one, and a live lease stays", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       yield* sql.unsafe(schema({ ...usual, payload: "jsonb" }))
@@ -440,7 +440,7 @@ describe("adoption of a database that the Go service filled", () => {
       assert.match(events[0]!.payload, /^\{"idempotent_key":"[0-9a-f-]{36}","order_id":1,"status":"CREATED"\}$/)
     }).pipe(Effect.provide(outbox), empty))
 
-  it.scopedLive("the order of what waits is the order of its ids, however many", () =>
+  it.scopedLive("waiting events keep the order of their ids, for any number of them", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       yield* sql.unsafe(schema({ ...usual, payload: "jsonb" }))

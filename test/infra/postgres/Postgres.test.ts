@@ -8,7 +8,7 @@ import * as Proxy from "../../harness/Proxy.js"
 
 const run = Postgres.run("5 seconds")
 
-/** With a table of three rows, in a database of its own. */
+/** Runs a test with a table of three rows in its own database. */
 const withThings = <A, E, R>(test: (sql: SqlClient.SqlClient) => Effect.Effect<A, E, R>) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
@@ -30,7 +30,7 @@ const readThree = (sql: SqlClient.SqlClient) =>
   Effect.forEach([1, 2, 3], (id) => run(read(sql, id)), { concurrency: "unbounded" })
 
 describe("Postgres", () => {
-  it.effect("prepares a statement with parameters once on a connection, and plans it once", () =>
+  it.effect("prepares and plans a statement with parameters once a connection", () =>
     withThings((sql) =>
       sql.withTransaction(Effect.gen(function*() {
         for (const id of [1, 2, 3, 1, 2, 3, 1]) assert.deepStrictEqual(yield* read(sql, id), [{ id }])
@@ -41,7 +41,7 @@ describe("Postgres", () => {
       }))
     ))
 
-  it.effect("a statement that failed before it was prepared is prepared at its next use", () =>
+  it.effect("prepares a statement at its next use after a failed preparation", () =>
     withThings((sql) =>
       Effect.gen(function*() {
         const other = sql<Record<string, unknown>>`SELECT * FROM other WHERE id = ${1}`
@@ -51,7 +51,7 @@ describe("Postgres", () => {
       })
     ))
 
-  it.live("statements that a migration has outdated on every connection work at once", () =>
+  it.live("statements that a migration has outdated work at once on every connection", () =>
     withThings((sql) =>
       Effect.gen(function*() {
         yield* warm(sql)
@@ -63,7 +63,7 @@ describe("Postgres", () => {
       })
     ))
 
-  it.live("a transaction that meets an outdated statement is run again, whole", () =>
+  it.live("repeats the whole transaction after an outdated statement", () =>
     withThings((sql) =>
       Effect.gen(function*() {
         yield* warm(sql)
@@ -73,7 +73,7 @@ describe("Postgres", () => {
       })
     ))
 
-  it.live("statements that the server has dropped are prepared again", () =>
+  it.live("prepares statements again that the server has dropped", () =>
     withThings((sql) =>
       Effect.gen(function*() {
         yield* Effect.replicateEffect(sql.reserve, 3).pipe(
@@ -89,7 +89,7 @@ describe("Postgres", () => {
       })
     ))
 
-  it.live("a statement right on the pool does what the library would do with it", () =>
+  it.live("a statement directly on the pool behaves as in @effect/sql", () =>
     withThings((sql) =>
       Effect.gen(function*() {
         const alone = yield* Postgres.runner("5 seconds")
@@ -102,7 +102,7 @@ describe("Postgres", () => {
       })
     ))
 
-  it.effect("inside a transaction it is a part of it", () =>
+  it.effect("a statement inside a transaction joins the transaction", () =>
     withThings((sql) =>
       Effect.gen(function*() {
         const alone = yield* Postgres.runner("5 seconds")
@@ -114,7 +114,7 @@ describe("Postgres", () => {
       })
     ))
 
-  it.live("after its limit, and when it is interrupted, it is cancelled, and its connection is free again", () =>
+  it.live("cancels a statement at its limit and at an interruption, and frees its connection", () =>
     Effect.gen(function*() {
       const url = yield* PgTest.DatabaseUrl
       const one = Postgres.layer({ url: Redacted.make(url), maxConnections: 2, connectTimeoutMillis: 500 })
@@ -145,7 +145,7 @@ describe("Postgres", () => {
       }).pipe(Effect.provide(one))
     }).pipe(Effect.provide(PgTest.layerEmpty)))
 
-  it.live("what always meets contention is tried again within the limit, and not after it", () =>
+  it.live("retries contention within the limit and not after it", () =>
     withThings((sql) =>
       Effect.gen(function*() {
         yield* sql`
@@ -163,13 +163,13 @@ describe("Postgres", () => {
           assert.strictEqual(error._tag, "DatabaseUnavailable")
           const [seen] = yield* sql<{ readonly attempts: number }>`SELECT last_value::int AS attempts FROM attempt`
           const { attempts } = seen!
-          // of nine that there would be
+          // nine without the limit
           assert.isTrue(attempts > 1 && attempts <= 4, `${attempts} attempts`)
         }
       })
     ))
 
-  it.live("a connection that breaks while its statement is being cancelled harms nobody", () =>
+  it.live("a connection that breaks during a cancellation affects no other statement", () =>
     Effect.gen(function*() {
       const proxy = yield* Proxy.make(yield* PgTest.DatabaseUrl)
       yield* Effect.gen(function*() {
@@ -183,7 +183,7 @@ describe("Postgres", () => {
           pool.once("remove", () => resume(Effect.void))
         }))
         yield* proxy.cut
-        // an error of it that nobody hears would be told by the test runner
+        // the test runner would report an error without a listener
         yield* Effect.timeout(Fiber.join(removed), "5 seconds")
         yield* proxy.set("pass")
         assert.deepStrictEqual(yield* run(sql`SELECT 3 AS three`), [{ three: 3 }])

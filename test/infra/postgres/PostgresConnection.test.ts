@@ -11,7 +11,7 @@ import * as NoOptions from "../../harness/NoOptions.js"
 import * as World from "../../harness/World.js"
 import * as Rival from "../../proof/Rival.js"
 
-/** A server of our own that does TLS, with a certificate that nobody else trusts. */
+/** A server with TLS and a self-signed certificate. */
 const make = Effect.gen(function*() {
   const port = yield* freePort
   yield* World.server("postgres", port)
@@ -23,7 +23,7 @@ const make = Effect.gen(function*() {
   const stranger = `${folder}/stranger.crt`
   yield* fs.writeFileString(rootCert, certificate)
   yield* fs.writeFileString(stranger, Certificate.make("localhost").certificate)
-  // by the server, whose files they must be
+  // the server must own the files, so it writes them
   for (const [name, text] of [["server.crt", certificate], ["server.key", key.trim()]] as const) {
     yield* admin(`COPY (SELECT unnest(string_to_array('${text}', E'\\n'))) TO PROGRAM 'umask 077; cat > ${name}'`)
   }
@@ -40,7 +40,7 @@ class Server extends Context.Tag("test/Server")<Server, Effect.Effect.Success<ty
 
 const on = (url: string) => Postgres.layer({ url: Redacted.make(url), maxConnections: 3, connectTimeoutMillis: 8_000 })
 
-/** What a session over this URL is like. */
+/** Facts of a session over this URL. */
 const seen = (url: string) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
@@ -63,7 +63,7 @@ const refusal = (url: string) =>
 const ground = Layer.scoped(Server, make).pipe(Layer.provideMerge(NodeContext.layer))
 
 layer(ground, { excludeTestServices: true, timeout: "60 seconds" })("A connection to PostgreSQL", (it) => {
-  it.scoped("encrypts and trusts as sslmode says, and warns of nothing", () =>
+  it.scoped("encrypts and verifies by sslmode, without warnings", () =>
     Effect.gen(function*() {
       const { port, rootCert, stranger, url } = yield* Server
       const warnings: Array<string> = []
@@ -102,16 +102,16 @@ layer(ground, { excludeTestServices: true, timeout: "60 seconds" })("A connectio
       assert.deepStrictEqual(warnings, [])
     }))
 
-  it.scoped("finds the host that suits among several, and again when it has changed", () =>
+  it.scoped("finds the suitable host among several, also after a change", () =>
     Effect.gen(function*() {
       const { admin, port, url } = yield* Server
-      const nobody = yield* freePort
-      const several = url.replace(`localhost:${port}`, `127.0.0.1:${nobody},127.0.0.1:${port},localhost:${port}`)
+      const closedPort = yield* freePort
+      const several = url.replace(`localhost:${port}`, `127.0.0.1:${closedPort},127.0.0.1:${port},localhost:${port}`)
       assert.strictEqual((yield* seen(several)).port, port)
       assert.strictEqual((yield* seen(`${several}?target_session_attrs=read-write`)).port, port)
       assert.strictEqual((yield* seen(`${several}?target_session_attrs=prefer-standby`)).port, port)
       const none = yield* Effect.flip(seen(`${several}?target_session_attrs=standby`))
-      assert.match(none.message, /ECONNREFUSED.*; 127.0.0.1:\d+ is no standby, and target_session_attrs=standby/)
+      assert.match(none.message, /ECONNREFUSED.*; 127.0.0.1:\d+ is no standby, but target_session_attrs=standby/)
       assert.isFalse(none.refused)
       yield* Effect.acquireUseRelease(
         admin("ALTER DATABASE payments SET default_transaction_read_only = on"),
@@ -120,9 +120,9 @@ layer(ground, { excludeTestServices: true, timeout: "60 seconds" })("A connectio
             const error = yield* Effect.flip(seen(`${several}?target_session_attrs=read-write`))
             assert.match(
               error.message,
-              /^the database is read-only: .*is read-only, and target_session_attrs=read-write/
+              /^the database is read-only: .*is read-only, but target_session_attrs=read-write/
             )
-            // of several the writable one is wanted; where there is none, reads go on
+            // several hosts: prefers the writable one; without one, reads continue
             assert.strictEqual((yield* seen(several)).port, port)
             assert.strictEqual((yield* seen(`${url}?target_session_attrs=read-only`)).port, port)
           }),
@@ -130,13 +130,13 @@ layer(ground, { excludeTestServices: true, timeout: "60 seconds" })("A connectio
       )
     }))
 
-  it.scoped("asks a pooler for nothing that it does not take, and has its settings all the same", () =>
+  it.scoped("sends a pooler no parameter that it refuses, and still sets the session", () =>
     Effect.gen(function*() {
       const { url } = yield* Server
       const pooler = yield* NoOptions.make(url)
       assert.deepInclude(yield* seen(pooler), { tls: false, plan: "force_generic_plan", name: "payments" })
       assert.strictEqual((yield* seen(`${url}?application_name=mine`)).name, "mine")
-      // the operator's own word goes to the server as it is
+      // the operator's `options` go to the server unchanged
       const refused = yield* Effect.flip(seen(`${pooler}?options=-c%20geqo%3Doff`))
       assert.match(refused.message, /unsupported startup parameter: options \(SQLSTATE 08P01\)/)
       yield* Effect.provide(PostgresPooler.check, on(pooler))

@@ -5,7 +5,7 @@ import * as PostgresTemplate from "../../../src/infra/postgres/PostgresTemplate.
 import * as PgTest from "../../harness/PgTest.js"
 
 layer(PgTest.layer, { excludeTestServices: true })("PostgresTemplate", (it) => {
-  it.effect("is written once, and has other values each time; what is no value of its stays", () =>
+  it.effect("compiles once and takes new values at each use; other values stay", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       let written = 0

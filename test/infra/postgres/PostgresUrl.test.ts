@@ -9,7 +9,7 @@ const problem = (url: string) =>
   Either.getOrElse(Either.flip(PostgresUrl.parse(url)), () => assert.fail(`${url} is read`))
 
 describe("PostgresUrl", () => {
-  it("names the places where the server may be, as libpq does", () => {
+  it("reads the hosts as libpq does", () => {
     const cases: Record<string, ReadonlyArray<string>> = {
       "postgres://": ["localhost|5432|"],
       "postgresql:///orders": ["localhost|5432|"],
@@ -27,13 +27,13 @@ describe("PostgresUrl", () => {
     for (const [url, expected] of Object.entries(cases)) assert.deepStrictEqual(places(url), expected, url)
   })
 
-  it("fills in what is missing, and decodes what is encoded", () => {
+  it("fills in defaults and decodes percent-encoding", () => {
     const { database, password, user } = read("postgres://")
     assert.deepStrictEqual([user, password, database], [userInfo().username, undefined, userInfo().username])
     assert.strictEqual(read("postgres://me@h").database, "me")
     const encoded = read("postgres://a%40b:p%2Fw%3F%23%C3%9F@h/my%20db")
     assert.deepStrictEqual([encoded.user, encoded.password, encoded.database], ["a@b", "p/w?#ß", "my db"])
-    // what needs no encoding to be understood
+    // characters that need no encoding
     assert.strictEqual(read("postgres://u:p@w#:+@h/db").password, "p@w#:+")
     assert.strictEqual(read("postgres://u@h/db?password=a+b%26c").password, "a+b&c")
   })
@@ -59,7 +59,7 @@ describe("PostgresUrl", () => {
     assert.strictEqual(read("postgres://a,b").session, "prefer-read-write")
   })
 
-  it("says what is wrong, and names the parameter", () => {
+  it("a problem names the parameter", () => {
     const cases: Record<string, RegExp> = {
       "mysql://h/db": /not a URL that starts with postgres:\/\//,
       "host=h dbname=db": /list of key=value/,
@@ -75,14 +75,14 @@ describe("PostgresUrl", () => {
       "postgres://h/db?port": /parameter without a value/,
       "postgres://h:0/db": /port/,
       "postgres://h:70000/db": /port/,
-      "postgres://a,b,c/db?port=1,2": /3 hosts, and 2 in port/,
+      "postgres://a,b,c/db?port=1,2": /3 hosts, but 2 values in port/,
       "postgres://%zz@h/db": /% in the user name/,
       "postgres://u:secret/x@h/db": /port|%2F/
     }
     for (const [url, expected] of Object.entries(cases)) assert.match(problem(url), expected, url)
   })
 
-  it("shows no password, and tells none in a problem", () => {
+  it("shows no password, neither in the URL nor in a problem", () => {
     const secret = fc.stringMatching(/^[a-zA-Z0-9@:/?#&%+ .,=[\]]{0,6}hunter2[a-zA-Z0-9@:/?#&%+ .,=[\]]{0,6}$/)
     const urls = (password: string) => [
       `postgres://user:${password}@db:5432/payments`,

@@ -57,7 +57,7 @@ const make = (url: string) =>
     const write = Effect.suspend(() => remember([{ idempotentKey: randomUUID(), orderId: OrderId.make(7n) }]))
     const answers = write.pipe(eventually("10 seconds"))
     const said = (count: number) => Effect.sync(() => assert.lengthOf(lines, count)).pipe(eventually("10 seconds"))
-    /** Reads and writes as a busy consumer does. */
+    /** Reads and writes like a busy consumer. */
     const busy = (time: Duration.DurationInput) =>
       Effect.zipRight(Effect.ignore(lookup([randomUUID()])), Effect.ignore(write)).pipe(
         Effect.repeat(Schedule.spaced("20 millis")),
@@ -68,7 +68,7 @@ const make = (url: string) =>
 
 describe("Redis", () => {
   it.scopedLive(
-    "a failover leaves the old connection on a replica: a new one is made, and all is as before",
+    "replaces a connection that a failover has left on a replica",
     () =>
       Effect.gen(function*() {
         const [old, next] = yield* Effect.all([ownRedis, ownRedis], { concurrency: "unbounded" })
@@ -92,7 +92,7 @@ describe("Redis", () => {
   )
 
   it.scopedLive(
-    "what only refuses writes is away, is said once, and is back when it takes them",
+    "a server that refuses writes is away, with one log line, until it takes them again",
     () =>
       Effect.gen(function*() {
         const { command, folder, url } = yield* ownRedis
@@ -138,7 +138,7 @@ describe("Redis", () => {
   )
 
   it.scopedLive(
-    "passwords and rights: what does not hinder does not count, the rest is one line; the console stays empty",
+    "an unused password and a missing right to INFO do no harm, a wrong password is one log line, the console stays empty",
     () =>
       Effect.gen(function*() {
         const spies = (["log", "info", "warn", "error", "debug"] as const).map((name) => vi.spyOn(console, name))
@@ -149,12 +149,13 @@ describe("Redis", () => {
         yield* needless.answers
         yield* needless.said(2)
         assert.sameMembers(needless.lines, [
-          "redis takes no password: the one in REDIS_URL is not used",
+          "redis requires no password: the password in REDIS_URL is not used",
           "redis answers"
         ])
         yield* command("ACL", "SETUSER", "few", "on", ">right", "~payments:inventory:*", "+mget", "+eval", "+set")
         const few = yield* make(as("few:right"))
         yield* few.answers
+        yield* few.said(1)
         assert.deepStrictEqual(few.lines, ["redis answers"])
         const wrong = yield* make(as("few:secret-that-is-wrong"))
         yield* wrong.busy("1 second")
@@ -169,7 +170,7 @@ describe("Redis", () => {
     60_000
   )
 
-  it("names the fault in the words of the server, without a command's arguments", () => {
+  it("a problem has the code and text of the server, without a command's arguments", () => {
     const reply = (message: string) => problemOf(Object.assign(new Error(message), { name: "ReplyError" }))
     for (const code of ["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS"]) {
       assert.deepStrictEqual(reply(`${code} it is so`), { code, reason: `${code} it is so`, elsewhere: true })
@@ -178,7 +179,7 @@ describe("Redis", () => {
       assert.deepStrictEqual(reply(`${code} it is so`), { code, reason: `${code} it is so`, elsewhere: false })
     }
     for (const message of ["MOVED 3999 127.0.0.1:6381", "ASK 3999 127.0.0.1:6381", "CROSSSLOT Keys in request"]) {
-      assert.match(reply(message).reason, /^[A-Z]+: REDIS_URL leads to a node of a cluster/)
+      assert.match(reply(message).reason, /^[A-Z]+: REDIS_URL points to a cluster node/)
     }
     assert.deepStrictEqual(
       reply("ERR Error running script (call to f_1f): @user_script:2: @user_script: 2: -OOM command not allowed."),

@@ -12,7 +12,7 @@ const schedule = Schedule.intersect(Schedule.exponential("10 millis"), Schedule.
 const again = retry(schedule, (error: string) => error === "passing")
 
 describe("retry", () => {
-  it.effect("repeats as the schedule says, and not at once", () =>
+  it.effect("repeats by the schedule and not at once", () =>
     Effect.gen(function*() {
       const { effect, runs } = yield* failing(2)
       const fiber = yield* Effect.fork(again(effect))
@@ -24,7 +24,7 @@ describe("retry", () => {
       assert.strictEqual(yield* Fiber.join(fiber), 3)
     }))
 
-  it.effect("gives up with the schedule, and tells the last failure", () =>
+  it.effect("ends with the schedule, with the last failure", () =>
     Effect.gen(function*() {
       const { effect, runs } = yield* failing(100)
       const fiber = yield* Effect.fork(Effect.flip(again(effect)))
@@ -33,7 +33,7 @@ describe("retry", () => {
       assert.strictEqual(yield* runs, 4)
     }))
 
-  it.effect("what does not pass is not repeated, also when something passing came before", () =>
+  it.effect("does not repeat a failure that is not passing, also after a passing one", () =>
     Effect.gen(function*() {
       const { effect, runs } = yield* failing(1, "for good")
       assert.strictEqual(yield* Effect.flip(again(effect)), "for good")

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Duration, Effect, Either, FastCheck as fc, Option, Redacted } from "effect"
 import * as Setting from "../../../src/infra/runtime/Setting.js"
 
-/** Each text, and the value or the problem that it gives. */
+/** Checks texts against their value or problem. */
 const reads = <A>(
   name: string,
   parse: Setting.Parse<A>,
@@ -97,13 +97,13 @@ describe("Setting", () => {
       bad: ["", "8081", ":8081", "localhost", "http://localhost:8081", "a b:8081", "a:b:8081", "::1:8081"]
     })
 
-    it("a wrong port is named as such", () => {
+    it("a wrong port has the problem of a port", () => {
       for (const text of ["localhost:", "localhost:http", "localhost:65536", "localhost:-1", "localhost: 80"]) {
         assert.deepStrictEqual(Setting.address(text), Either.left("is not a port (0 to 65535)"), text)
       }
     })
 
-    it("is shown as it can be written", () => {
+    it("is shown in the form that can be parsed", () => {
       for (const text of ["0.0.0.0:8081", "[::1]:8081"]) {
         assert.strictEqual(Setting.showAddress(Either.getOrThrow(Setting.address(text))), text)
       }
@@ -142,14 +142,14 @@ describe("Setting", () => {
       ]
     })
 
-    it("too short: says what the least is", () => {
+    it("a problem of a short duration gives the minimum", () => {
       for (const text of ["0s", "9ms", "0.0001s"]) {
         assert.deepStrictEqual(Setting.duration("10 millis")(text), Either.left("is shorter than 10ms"), text)
       }
       assert.deepStrictEqual(Setting.duration("1 second")("999ms"), Either.left("is shorter than 1s"))
     })
 
-    it("never throws, however small or large", () => {
+    it("never throws for any size", () => {
       const parse = Setting.duration("10 millis")
       for (const text of ["0.0000001s", "0.0000000000001d", `${"9".repeat(30)}d`, `${"9".repeat(400)}ms`]) {
         Either.match(parse(text), { onLeft: (problem) => assert.notInclude(problem, text), onRight: Duration.toMillis })
@@ -163,10 +163,10 @@ describe("Setting", () => {
     })
   })
 
-  describe("what an operator may see", () => {
+  describe("the text for operators", () => {
     const show = (text: string) => Setting.showUrl(Redacted.make(text))
 
-    it("of a URL: everything but the password", () => {
+    it("shows a URL without its password", () => {
       const cases = {
         "postgres://localhost:5432/db": "postgres://localhost:5432/db",
         "postgres://user@localhost/db": "postgres://user@localhost/db",
@@ -179,7 +179,7 @@ describe("Setting", () => {
       for (const [url, shown] of Object.entries(cases)) assert.strictEqual(show(url), shown)
     })
 
-    it("nothing of a password with odd characters in it", () => {
+    it("hides a password with special characters", () => {
       for (
         const password of [
           "hunt@er2",
@@ -198,7 +198,7 @@ describe("Setting", () => {
       }
     })
 
-    it("nothing of a password that comes as a parameter", () => {
+    it("hides a password in a parameter", () => {
       for (
         const url of [
           "postgres://db/payments?user=u&password=hunter2",
@@ -213,10 +213,10 @@ describe("Setting", () => {
       }
     })
 
-    it("nothing of any password that a URL can hold", () =>
+    it("hides every password that a URL can hold", () =>
       fc.assert(fc.property(fc.string({ minLength: 1 }), (noise) => {
         const url = `postgres://user:SECRET${noise}SECRET@db.example/payments`
-        // a slash ends the host: what follows is no password to anybody
+        // a slash ends the host, so the rest is no password
         fc.pre(URL.canParse(url) && new URL(url).host === "db.example")
         assert.notInclude(show(url), "SECRET")
       })))
@@ -238,13 +238,13 @@ describe("Setting", () => {
         Effect.withConfigProvider(ConfigProvider.fromMap(new Map(Object.entries(environment)), { pathDelim: "_" }))
       )
 
-    it.effect("what is not set has its default", () =>
+    it.effect("an unset variable has its default", () =>
       Effect.gen(function*() {
         const { name, size, url } = yield* load({ NAME: "n" })
         assert.deepStrictEqual([name, size, Redacted.value(url)], ["n", 5, "http://localhost"])
       }))
 
-    it.effect("all problems at once, each with its variable and an example, and no value", () =>
+    it.effect("reports all problems at once, each with its variable and an example, without the value", () =>
       Effect.gen(function*() {
         const error = yield* Effect.flip(load({ POOL_SIZE: "hunter2", SERVER_URL: "ftp://u:hunter2@h", NAMES: "," }))
         assert.deepStrictEqual([...error.problems].sort((a, b) => a.variable < b.variable ? -1 : 1), [

@@ -1,7 +1,7 @@
 import { afterEach, assert, describe, it, vi } from "@effect/vitest"
 import * as StandardStreams from "../../../src/infra/runtime/StandardStreams.js"
 
-/** Standard error that answers each line with the next of these, and then takes all. */
+/** Standard error that answers each line with the next of these results, and then accepts all. */
 const answering = (...answers: ReadonlyArray<Error | undefined>) => {
   const lines: Array<string> = []
   const left = [...answers]
@@ -21,8 +21,8 @@ afterEach(() => {
   vi.restoreAllMocks()
 })
 
-describe("a line of the log", () => {
-  it("that cannot be written is lost, and the log says how many were when it goes on", () => {
+describe("the log", () => {
+  it("drops lines that cannot be written, and later logs their number", () => {
     const lines = answering(full, full)
     for (const line of ["a", "b", "c", "d"]) StandardStreams.log(line)
     assert.deepStrictEqual(lines.map((line) => line.replace(/"timestamp":"[^"]+"/, "\"timestamp\":\"\"")), [
@@ -32,14 +32,14 @@ describe("a line of the log", () => {
     ])
   })
 
-  it("does not wait in memory without a bound for a reader that stands still", () => {
+  it("bounds the memory of lines for a reader that does not read", () => {
     const lines = answering()
     vi.spyOn(process.stderr, "writableLength", "get").mockReturnValue(2 * 1024 * 1024)
     StandardStreams.log("a")
     assert.deepStrictEqual(lines, [])
   })
 
-  it("ends with its reader, and nothing else does", () => {
+  it("drops all lines after its reader is gone, without an error", () => {
     const lines = answering(Object.assign(new Error("write EPIPE"), { code: "EPIPE" }))
     for (const line of ["a", "b"]) StandardStreams.log(line)
     assert.deepStrictEqual(lines, [])

@@ -6,7 +6,7 @@ class Away extends Data.TaggedError("Away")<{ readonly message: string }> {}
 
 const quiet = Effect.provide(Logger.remove(Logger.defaultLogger))
 
-/** A service that notes when it is started, and then does what `then` says for this start (from 1). */
+/** A service that records the times of its starts and then runs `then(start)`, with starts from 1. */
 const noting = <E>(then: (start: number) => Effect.Effect<never, E>) =>
   Effect.gen(function*() {
     const starts = yield* Ref.make<ReadonlyArray<number>>([])
@@ -29,7 +29,7 @@ const restarts = (service: string) =>
   })
 
 describe("Supervisor", () => {
-  it.effect("starts a service that fails again, for ever", () =>
+  it.effect("restarts a failing service without limit", () =>
     Effect.gen(function*() {
       const service = yield* noting(() => Effect.fail("away"))
       const fiber = yield* Effect.fork(supervise("s", service.run))
@@ -39,7 +39,7 @@ describe("Supervisor", () => {
       yield* Fiber.interrupt(fiber)
     }).pipe(quiet))
 
-  it.effect("the pause doubles from 250 ms to 10 s, each 20 % up or down, and stays there", () =>
+  it.effect("the pause doubles from 250 ms to 10 s, each ±20 %, and stays there", () =>
     Effect.gen(function*() {
       const service = yield* noting(() => Effect.fail("away"))
       const fiber = yield* Effect.fork(supervise("s", service.run))
@@ -54,7 +54,7 @@ describe("Supervisor", () => {
       yield* Fiber.interrupt(fiber)
     }).pipe(quiet))
 
-  it.effect("after a minute without failure the pauses begin anew", () =>
+  it.effect("the pauses begin again after a minute without failure", () =>
     Effect.gen(function*() {
       const service = yield* noting((start) =>
         start === 9 ? Effect.zipRight(Effect.sleep("61 seconds"), Effect.fail("away again")) : Effect.fail("away")
@@ -67,7 +67,7 @@ describe("Supervisor", () => {
       yield* Fiber.interrupt(fiber)
     }).pipe(quiet))
 
-  it.effect("a service that runs is left alone", () =>
+  it.effect("does not touch a running service", () =>
     Effect.gen(function*() {
       const service = yield* noting((start) => start <= 3 ? Effect.fail("away") : Effect.never)
       const fiber = yield* Effect.fork(supervise("s", service.run))
@@ -76,7 +76,7 @@ describe("Supervisor", () => {
       yield* Fiber.interrupt(fiber)
     }).pipe(quiet))
 
-  it.effect("gives up on a bug that keeps returning, at the fifth, and says which", () =>
+  it.effect("gives up at the fifth defect and names the service", () =>
     Effect.gen(function*() {
       const bug = new Error("bug")
       const service = yield* noting(() => Effect.die(bug))
@@ -89,7 +89,7 @@ describe("Supervisor", () => {
       assert.strictEqual(yield* service.count, 5)
     }).pipe(quiet))
 
-  it.effect("failures between them do not hide the bugs", () =>
+  it.effect("typed failures between defects do not reset the count", () =>
     Effect.gen(function*() {
       const service = yield* noting((start) => start % 2 === 0 ? Effect.die("bug") : Effect.fail("away"))
       const fiber = yield* Effect.fork(Effect.flip(supervise("s", service.run)))
@@ -98,7 +98,7 @@ describe("Supervisor", () => {
       assert.strictEqual(yield* service.count, 10)
     }).pipe(quiet, Effect.mapError(() => "never")))
 
-  it.effect("forgets old bugs", () =>
+  it.effect("forgets old defects", () =>
     Effect.gen(function*() {
       const service = yield* noting(() => Effect.zipRight(Effect.sleep("31 seconds"), Effect.die("bug")))
       const fiber = yield* Effect.fork(supervise("s", service.run))
@@ -108,7 +108,7 @@ describe("Supervisor", () => {
       yield* Fiber.interrupt(fiber)
     }).pipe(quiet))
 
-  it.effect("five bugs within the window are too many, however slowly they come", () =>
+  it.effect("gives up at five defects within the window at any pace", () =>
     Effect.gen(function*() {
       const service = yield* noting(() => Effect.zipRight(Effect.sleep("20 seconds"), Effect.die("bug")))
       const fiber = yield* Effect.fork(Effect.flip(supervise("s", service.run)))
@@ -117,7 +117,7 @@ describe("Supervisor", () => {
       assert.strictEqual(yield* service.count, 5)
     }).pipe(quiet))
 
-  it.effect("a final error is passed on at once", () =>
+  it.effect("fails at once with a final error", () =>
     Effect.gen(function*() {
       const service = yield* noting((start) => Effect.fail(start === 1 ? "away" as const : "final" as const))
       const fiber = yield* Effect.fork(
@@ -128,7 +128,7 @@ describe("Supervisor", () => {
       assert.strictEqual(yield* service.count, 2)
     }).pipe(quiet))
 
-  it.effect("interrupting it interrupts the service, and is no failure", () =>
+  it.effect("an interruption interrupts the service and is no failure", () =>
     Effect.gen(function*() {
       const before = yield* restarts("interrupted")
       const begun = yield* Deferred.make<void>()
@@ -149,7 +149,7 @@ describe("Supervisor", () => {
       assert.strictEqual(yield* restarts("interrupted"), before)
     }).pipe(quiet))
 
-  it.effect("a service that is interrupted from within is not started again", () =>
+  it.effect("does not restart a service that interrupts itself", () =>
     Effect.gen(function*() {
       const service = yield* noting(() => Effect.interrupt)
       const fiber = yield* Effect.fork(supervise("s", service.run))
@@ -159,7 +159,7 @@ describe("Supervisor", () => {
       assert.strictEqual(yield* service.count, 1)
     }).pipe(quiet))
 
-  it.effect("interrupting it ends a pause too", () =>
+  it.effect("an interruption ends a pause", () =>
     Effect.gen(function*() {
       const service = yield* noting(() => Effect.fail("away"))
       const fiber = yield* Effect.fork(supervise("s", service.run))
@@ -170,7 +170,7 @@ describe("Supervisor", () => {
       assert.strictEqual(yield* service.count, count)
     }).pipe(quiet))
 
-  it.effect("counts restarts, and says why without the whole cause", () =>
+  it.effect("counts restarts and logs the reason without the whole cause", () =>
     Effect.gen(function*() {
       const before = yield* restarts("counted")
       const lines: Array<readonly [level: string, text: string, service: Option.Option<unknown>]> = []

@@ -13,7 +13,7 @@ describe("Trace", () => {
     }
   })
 
-  it("what is not one is no parent", () => {
+  it("an invalid traceparent gives no parent", () => {
     const wrong = [
       "",
       "00",
@@ -34,7 +34,7 @@ describe("Trace", () => {
     for (const text of wrong) assert.isTrue(Option.isNone(Trace.parse(text)), text)
   })
 
-  it("never throws, and what it takes it gives back", () => {
+  it("parsing never throws and keeps the ids", () => {
     const hex = (length: number) =>
       fc.string({ unit: fc.constantFrom(..."0123456789abcdef"), minLength: length, maxLength: length })
     const nearly = fc.tuple(fc.constantFrom("00", "01", "0"), hex(32), hex(16), fc.constantFrom("00", "01", "1", "zz"))
@@ -47,18 +47,18 @@ describe("Trace", () => {
     }))
   })
 
-  it.effect("there is none outside of a span", () =>
+  it.effect("there is no traceparent outside of a span", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(yield* Trace.current, Option.none())
     }))
 
-  it("one that begins here is one, and another each time", () => {
+  it("a new traceparent is valid and unique", () => {
     const begun = Array.from({ length: 100 }, Trace.begin)
     for (const traceparent of begun) assert.isFalse(Option.getOrThrow(Trace.parse(traceparent)).sampled)
     assert.strictEqual(new Set(begun).size, 100)
   })
 
-  it.effect("where spans are not gathered, what was handed in is carried on", () =>
+  it.effect("without a collector, the caller's span is passed on", () =>
     Effect.gen(function*() {
       const parent = Tracer.externalSpan({ traceId, spanId, sampled: true })
       const inner = Trace.current.pipe(Effect.withSpan("inner"), Effect.withSpan("outer"))
@@ -70,7 +70,7 @@ describe("Trace", () => {
       assert.deepStrictEqual(yield* off(inner), Option.none())
     }))
 
-  it.effect("the span that runs, as its caller's child", () =>
+  it.effect("with a collector, the current span is a child of the caller's", () =>
     Effect.gen(function*() {
       const parent = Tracer.externalSpan({ traceId, spanId, sampled: true })
       const { now, span } = yield* Effect.all({ now: Trace.current, span: Effect.currentSpan }).pipe(
@@ -83,7 +83,7 @@ describe("Trace", () => {
       assert.isTrue(Option.isSome(Option.flatMap(root, Trace.parse)))
     }))
 
-  it.effect("a span that is not sampled says so", () =>
+  it.effect("an unsampled span has flag 00", () =>
     Effect.gen(function*() {
       const tracer = yield* Effect.tracer
       const unsampled = Tracer.make({

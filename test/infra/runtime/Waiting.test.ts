@@ -1,5 +1,5 @@
 import { assert, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Logger, Metric, MetricState, Ref, Schedule, TestClock } from "effect"
+import { Deferred, Effect, Exit, Fiber, Logger, Metric, MetricState, Ref, Schedule, TestClock } from "effect"
 import * as Waiting from "../../../src/infra/runtime/Waiting.js"
 
 const always = () => true
@@ -12,6 +12,7 @@ const make = Effect.gen(function*() {
     for: "the broker",
     report: (problem) => Effect.sync(() => void (reports.at(-1) === problem || reports.push(problem)))
   }, Schedule.spaced("5 seconds")).pipe(
+    Effect.tap(({ watch }) => Effect.forkScoped(watch)),
     Effect.provide(Logger.replace(
       Logger.defaultLogger,
       Logger.make(({ annotations, message }) =>
@@ -33,7 +34,7 @@ const stalled = Effect.map(
     )[0]
 )
 
-it.scoped("what waits says so once, once a minute, and when it is over; not between two attempts, and once for all", () =>
+it.scoped("logs a wait at its start, once a minute and at its end: once for all steps, not for each attempt", () =>
   Effect.gen(function*() {
     const { lines, reports, step } = yield* make
     const there = yield* Ref.make(false)
@@ -65,7 +66,7 @@ it.scoped("what waits says so once, once a minute, and when it is over; not betw
     assert.strictEqual(yield* stalled, 0)
   }))
 
-it.scoped("what neither fails nor ends is visible within ten seconds, what is short is not told at all", () =>
+it.scoped("reports a step without an answer within ten seconds, and no short step", () =>
   Effect.gen(function*() {
     const { lines, reports, step } = yield* make
     const answer = yield* Deferred.make<void>()
@@ -83,7 +84,7 @@ it.scoped("what neither fails nor ends is visible within ten seconds, what is sh
     assert.lengthOf(lines, 2)
   }))
 
-it.scoped("what is not to go on any more fails as its last attempt did, and waits no longer", () =>
+it.scoped("a step that may not continue fails as its last attempt did and is no longer reported", () =>
   Effect.gen(function*() {
     const { reports, step } = yield* make
     const theirs = new Error("no such topic")
@@ -98,4 +99,17 @@ it.scoped("what is not to go on any more fails as its last attempt did, and wait
     assert.strictEqual(yield* Fiber.join(left), theirs)
     yield* TestClock.adjust("1 seconds")
     assert.deepStrictEqual(reports, ["no such topic", undefined])
+  }))
+
+it.effect("a defect of the report ends the watch", () =>
+  Effect.gen(function*() {
+    const { step, watch } = yield* Waiting.make(
+      { service: "test", for: "the broker", report: () => Effect.die("bug") },
+      Schedule.spaced("5 seconds")
+    )
+    const waiting = yield* Effect.fork(step("a/0", always)(Effect.never))
+    const watching = yield* Effect.fork(Effect.exit(watch))
+    yield* TestClock.adjust("10 seconds")
+    assert.isTrue(Exit.isFailure(yield* Fiber.join(watching)))
+    yield* Fiber.interrupt(waiting)
   }))

@@ -15,7 +15,7 @@ const handleOf = (stream: Http2.Http2Stream): Handle | undefined => {
 
 const cancel = Http2.constants.NGHTTP2_CANCEL
 
-/** Makes the resets of all streams of this process wait until the session has read what it received. */
+/** Delays the resets of all streams of this process until the session has read what it received. */
 const defer = (handles: Handle) => {
   const { destroy, rstStream } = handles
   const waiting = new Map<Handle, number>()
@@ -28,7 +28,7 @@ const defer = (handles: Handle) => {
     waiting.set(this, code)
   }
   handles.destroy = function(this: Handle) {
-    // a stream that ends now cannot wait; CANCEL is the one code that node:http2 itself does not send while it reads
+    // a destroyed stream cannot wait; CANCEL is the only code that node:http2 itself delays while it reads
     if (waiting.delete(this)) rstStream.call(this, cancel)
     destroy.call(this)
   }
@@ -37,22 +37,24 @@ const defer = (handles: Handle) => {
 let installed = false
 
 /**
- * Lets a session finish reading before it resets a stream. Without it, a stream that is reset while its session reads makes
- * nghttp2 free the same stream twice: the process aborts, or fills its memory in an endless loop. Any peer can cause it.
+ * Lets a session finish reading before it resets a stream. Without the patch, a reset during a read makes nghttp2 free the
+ * stream twice: the process aborts, or fills its memory in an endless loop. Any peer can cause it.
  *
- * nodejs/node#64113; fixed by nodejs/node#64166 of July 2026 in later releases. Takes effect in the next turn of the event
- * loop, before any session can have read.
+ * Defect: nodejs/node#64113; fix: nodejs/node#64166 (July 2026). The patch takes effect in the next turn of the event loop,
+ * before a session can read. A Node without the patched members stays as it is.
  */
 export const install = () => {
   if (installed) return
   installed = true
-  // the class of the native streams is known only by a stream
+  // only a stream gives access to the class of native streams
   const socket = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() })
   const session = Http2.connect("http://localhost", { createConnection: () => socket })
   session.once("connect", () => {
     const stream = session.request()
     const handle = handleOf(stream)
-    if (handle !== undefined) defer(Object.getPrototypeOf(handle) as Handle)
+    if (typeof handle?.rstStream === "function" && typeof handle.destroy === "function") {
+      defer(Object.getPrototypeOf(handle) as Handle)
+    }
     session.destroy()
     socket.destroy()
   })

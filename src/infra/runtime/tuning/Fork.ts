@@ -2,8 +2,8 @@ import type { Effect } from "effect"
 import { FiberId, FiberRefs, Runtime } from "effect"
 
 /**
- * `Runtime.runFork` for thousands of fibers a second: all of them share one set of fiber references, which `Runtime.runFork`
- * copies for each fiber.
+ * `Runtime.runFork` for thousands of fibers a second. `Runtime.runFork` copies the fiber references for each fiber; here
+ * all fibers start with one shared set.
  */
 export const runFork = <R>(runtime: Runtime.Runtime<R>) => {
   const { context, fiberRefs, runtimeFlags } = runtime

@@ -5,12 +5,12 @@ import { fileURLToPath } from "node:url"
 
 const script = fileURLToPath(new URL("./twoResets.ts", import.meta.url))
 
-/** Runs the script. Gives what it printed, until it ends or until it has said nothing for a second after `resetting`. */
+/** Returns the output of the script. Ends the script one second after `resetting` when it hangs. */
 const run = (...args: ReadonlyArray<string>) =>
   Effect.async<string>((resume) => {
     const child = spawn(process.execPath, ["--import", "tsx", script, ...args])
     let output = ""
-    // an unpatched process fills its memory: it has to end
+    // an unpatched process may fill its memory
     const kill = () => child.kill("SIGKILL")
     child.stdout.on("data", (chunk) => {
       output += String(chunk)
@@ -20,14 +20,14 @@ const run = (...args: ReadonlyArray<string>) =>
     return Effect.sync(kill)
   })
 
-describe("a stream that is reset while its session reads", () => {
-  it.live("kills the process without the patch", () =>
+describe("a reset of a stream while its session reads", () => {
+  it.live("ends or blocks the process without the patch", () =>
     Effect.gen(function*() {
       assert.strictEqual(yield* run("0"), "resetting\n")
     }), 30_000)
 
   for (const [how, code] of [["0", 0], ["2", 2], ["8", 8], ["destroy", 8]] as const) {
-    it.live(`is reset with code ${code} afterwards (${how})`, () =>
+    it.live(`reaches the peer with code ${code} with the patch (${how})`, () =>
       Effect.gen(function*() {
         assert.strictEqual(yield* run(how, "patched"), `resetting\nthe peer saw code ${code}\n`)
       }), 30_000)

@@ -1,6 +1,6 @@
 /**
- * A client whose peer resets one stream, and which resets another one when it hears of it: while its session reads. Prints
- * `resetting`, then what the peer saw. The argument `patched` installs the patch.
+ * A client whose peer resets one of its streams. In reaction it resets the other one, while its session reads. Prints
+ * `resetting`, and then the code that the peer received. The argument `patched` installs the patch.
  */
 import * as Http2 from "node:http2"
 import type { AddressInfo } from "node:net"

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Fiber, FiberRef } from "effect"
+import { Context, Effect, Fiber, FiberRef, Runtime } from "effect"
 import * as Fork from "../../../../src/infra/runtime/tuning/Fork.js"
 
 class Greeting extends Context.Tag("test/Greeting")<Greeting, string>() {}
@@ -7,10 +7,16 @@ class Greeting extends Context.Tag("test/Greeting")<Greeting, string>() {}
 const word = FiberRef.unsafeMake("none")
 const atFork = FiberRef.unsafeMake(0, { fork: (n) => n + 1 })
 
-describe("Fork", () => {
-  it.effect("each begins with what the runtime has, as its fork; what one changes no other sees", () =>
+/** The library's function and its replacement. */
+const forks: ReadonlyArray<readonly [string, typeof Fork.runFork]> = [
+  ["Effect", (runtime) => (effect) => Runtime.runFork(runtime, effect)],
+  ["Fork", Fork.runFork]
+]
+
+describe.each(forks)("runFork of %s", (_, runFork) => {
+  it.effect("a fiber starts with the runtime's references, forked, and shares no change", () =>
     Effect.gen(function*() {
-      const fork = Fork.runFork(yield* Effect.runtime<Greeting>())
+      const fork = runFork(yield* Effect.runtime<Greeting>())
       const seen = Effect.all([Greeting, FiberRef.get(word), FiberRef.get(atFork)])
       const first = fork(Effect.zip(seen, Effect.zipRight(FiberRef.set(word, "changed"), FiberRef.get(word))))
       const second = fork(seen)
@@ -24,9 +30,9 @@ describe("Fork", () => {
       ])
     }).pipe(Effect.locally(word, "given"), Effect.locally(atFork, 5), Effect.provideService(Greeting, "hello")))
 
-  it.effect("it can be interrupted, and its children with it", () =>
+  it.effect("an interruption reaches the fiber and its children", () =>
     Effect.gen(function*() {
-      const fork = Fork.runFork(yield* Effect.runtime())
+      const fork = runFork(yield* Effect.runtime())
       let ended = false
       const child = Effect.never.pipe(Effect.onInterrupt(() => Effect.sync(() => ended = true)))
       const fiber = fork(Effect.zipRight(Effect.fork(child), Effect.zipRight(Effect.yieldNow(), Effect.never)))

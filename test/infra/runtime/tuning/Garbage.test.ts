@@ -3,15 +3,15 @@ import { Effect, Fiber, Runtime } from "effect"
 import * as Garbage from "../../../../src/infra/runtime/tuning/Garbage.js"
 import * as Heap from "../../../harness/Heap.js"
 
-/** Fibers with two kilobytes each begin, and end when a hundred more have begun. */
+/** Starts fibers with two kilobytes each and ends each after a hundred more. Returns the bytes that became old. */
 const passThrough = () => {
   const runFork = Runtime.runFork(Runtime.defaultRuntime)
   const ends: Array<() => void> = []
   const begin = () => {
-    const held = Array.from({ length: 32 }, (_, i) => ({ i }))
+    const values = Array.from({ length: 32 }, (_, i) => ({ i }))
     runFork(
       Effect.async<number>((resume) => {
-        ends.push(() => resume(Effect.succeed(held.length)))
+        ends.push(() => resume(Effect.succeed(values.length)))
       }),
       { scheduler: Garbage.scheduler }
     )
@@ -22,7 +22,7 @@ const passThrough = () => {
 }
 
 describe("Garbage", () => {
-  it("a fiber without a parent is collected while it is young", async () => {
+  it("a fiber without a parent is collectable while young", async () => {
     Garbage.staysYoung()
     const fiber = Effect.runFork(Effect.never)
     assert.notInclude(Fiber.unsafeRoots(), fiber)
@@ -31,7 +31,7 @@ describe("Garbage", () => {
     assert.isBelow(after, 8_000_000)
   })
 
-  it("tasks of all fibers are in one queue: done in their turn, the urgent ones first", async () => {
+  it("one queue runs the tasks of all fibers in order, urgent ones first", async () => {
     const [one, other] = [Effect.runFork(Effect.void), Effect.runFork(Effect.void)]
     const done: Array<string> = []
     const task = (name: string, priority: number, fiber: Fiber.RuntimeFiber<void>) =>

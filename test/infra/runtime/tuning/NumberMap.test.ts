@@ -2,21 +2,23 @@ import { assert, describe, it } from "@effect/vitest"
 import { NumberMap } from "../../../../src/infra/runtime/tuning/NumberMap.js"
 import * as Heap from "../../../harness/Heap.js"
 
-/** Values of two kilobytes come, and go when a hundred more have come. */
+/** Adds values of two kilobytes and removes each after a hundred more. Returns the bytes that became old. */
 const passThrough = async (map: Map<number, unknown>) => {
-  const come = (n: number) => {
+  const add = (n: number) => {
     map.set(n, Array.from({ length: 32 }, (_, i) => ({ n, i })))
     map.delete(n - 100)
   }
-  for (let n = 0; n < 1_000; n++) come(n)
-  const bytes = await Heap.grownOld(40_000, (n) => come(1_000 + n))
+  for (let n = 0; n < 1_000; n++) add(n)
+  const bytes = await Heap.grownOld(40_000, (n) => add(1_000 + n))
   assert.strictEqual(map.size, 100)
   return bytes
 }
 
 describe("NumberMap", () => {
-  it("is a Map", () => {
-    const numbered = new NumberMap<string>()
+  it.each([
+    ["Map", new Map<number, string>()],
+    ["NumberMap", new NumberMap<string>()]
+  ])("behaves as a Map: %s", (_, numbered) => {
     numbered.set(7, "seven").set(2 ** 31 - 1, "last").set(7, "again")
     assert.strictEqual(numbered.size, 2)
     assert.strictEqual(numbered.get(7), "again")
@@ -35,7 +37,7 @@ describe("NumberMap", () => {
     assert.strictEqual(numbered.size, 0)
   })
 
-  it("lets what has gone be collected while it is young, as a Map does not", async () => {
+  it("keeps removed values collectable while young, unlike a Map", async () => {
     const [numbered, map] = [await passThrough(new NumberMap()), await passThrough(new Map())]
     assert.isBelow(numbered, map / 4)
   })
