@@ -121,8 +121,9 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
       Effect.gen(function*() {
         yield* anew
         const [first, ...more] = orders(10)
+        // more than repeated statements get past without a repair
+        yield* rows(200)
         yield* reserve([first!])
-        yield* rows(0)
         yield* run("ALTER SEQUENCE payment_id_seq RESTART", "ALTER SEQUENCE event_id_seq RESTART")
         yield* settle(first!)
         assert.strictEqual(yield* stateOf(first!), "COMPLETED CREATED,COMPLETED")
@@ -133,7 +134,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
           batch.map((orderId) => ({ orderId, idempotentKey: randomUUID(), traceparent: Option.none() }))
         )
         assert.deepStrictEqual(decisions.map((_) => _._tag), batch.map((_) => _ === first ? "OrderTaken" : "Created"))
-        assert.lengthOf(yield* run("SELECT FROM event"), 2 + more.length)
+        assert.lengthOf(yield* run("SELECT FROM event"), 202 + more.length)
       }))
 
     it.effect("many at once: each order gets its payment and its events once", () =>

@@ -3,9 +3,9 @@ import { Array as Arr, Context, Effect, Layer } from "effect"
 import { randomUUID } from "node:crypto"
 import { eventually } from "../harness/Eventually.js"
 import type * as Program from "../harness/Program.js"
+import { large } from "./Bounds.js"
 import * as Broker from "./Broker.js"
 import * as Saga from "./Saga.js"
-import { large } from "./Bounds.js"
 
 const env = { OUTBOX_LEASE: "2s" }
 /** A relay that takes one event at a time is behind, and always has one in hand. */

@@ -12,9 +12,9 @@ import type { OwnedShard } from "../../../src/outbox/sharded/ShardOwners.js"
 import { ShardOwners } from "../../../src/outbox/sharded/ShardOwners.js"
 import * as KafkaTest from "../../harness/KafkaTest.js"
 import * as Fixtures from "../../outbox/Fixtures.js"
+import { bound } from "../Bounds.js"
 import type { Schedule, ScheduleStep } from "./Schedule.js"
 import { schedules } from "./Schedule.js"
-import { bound } from "../Bounds.js"
 
 /** How many schedules of the model are followed on the real parts, and how many at the same time. */
 const followed = bound({ standard: 60, large: 160 })

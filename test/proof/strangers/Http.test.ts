@@ -5,9 +5,9 @@ import * as Calls from "../../harness/Calls.js"
 import { eventually } from "../../harness/Eventually.js"
 import * as Program from "../../harness/Program.js"
 import * as World from "../../harness/World.js"
+import { bound } from "../Bounds.js"
 import * as Seed from "../Seed.js"
 import { each, meanwhile, tally } from "./Meanwhile.js"
-import { bound } from "../Bounds.js"
 
 const requests = bound({ standard: 3_000, large: 10_000 })
 
