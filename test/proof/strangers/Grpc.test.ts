@@ -3,6 +3,7 @@ import { Effect, FastCheck as fc, Layer } from "effect"
 import * as Http2 from "node:http2"
 import * as Net from "node:net"
 import * as Zlib from "node:zlib"
+import * as StreamReset from "../../../src/infra/grpc/patches/StreamReset.js"
 import * as Calls from "../../harness/Calls.js"
 import * as Program from "../../harness/Program.js"
 import * as Tables from "../../harness/Tables.js"
@@ -97,6 +98,9 @@ const request: fc.Arbitrary<Request> = fc.record({
   body,
   end
 }))
+
+// or this process dies: an answer that is read lets the next request be sent, and reset
+StreamReset.install()
 
 const connect = (address: string) =>
   Http2.connect(`http://${address}`, { maxSendHeaderBlockLength: 2 ** 20 }).on("error", () => {})

@@ -8,9 +8,10 @@ const script = fileURLToPath(new URL("./twoResets.ts", import.meta.url))
 /** Returns the output of the script. Ends the script one second after `resetting` when it hangs. */
 const run = (...args: ReadonlyArray<string>) =>
   Effect.async<string>((resume) => {
-    const child = spawn(process.execPath, ["--import", "tsx", script, ...args])
+    // an unpatched process fills its memory: the system ends it after ten seconds of CPU, also when this test has died
+    const command = ["-c", "ulimit -t 10; exec \"$0\" \"$@\"", process.execPath, "--import", "tsx", script, ...args]
+    const child = spawn("sh", command)
     let output = ""
-    // an unpatched process may fill its memory
     const kill = () => child.kill("SIGKILL")
     child.stdout.on("data", (chunk) => {
       output += String(chunk)
