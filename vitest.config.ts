@@ -17,6 +17,7 @@ const servers = ["test/harness/Servers.ts"]
 export default defineConfig({
   test: {
     reporters: ["default", "./test/harness/Total.ts"],
+    setupFiles: ["./test/harness/Orphan.ts"],
     // the tests wait for servers and processes more than they compute
     maxWorkers: 4,
     minWorkers: 1,

@@ -177,7 +177,7 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
         assert.strictEqual(code, 1, program.stderr())
         const [line, ...others] = program.stderr().trimEnd().split("\n").filter((line) => !line.startsWith("{"))
         assert.isEmpty(others)
-        assert.include(line, `127.0.0.1:${port} is taken`)
+        assert.include(line, `127.0.0.1:${port} is in use`)
         assert.include(line, variable)
       }))
   }
