@@ -49,8 +49,8 @@ export interface Target {
 const read = (text: string): Target => {
   const parts = split(text)
   const parameters = new Map<string, string>()
-  // an @ this late means that a ? in the password has started the parameters
-  const torn = parts.user === undefined && parts.query.some((pair) => pair.join("").includes("@"))
+  // an @ this late may mean that a ? in the password has started the parameters
+  const torn = parts.query.some((pair) => pair.join("").includes("@"))
   for (const [name, value] of parts.query) {
     const shown = !torn && /^[A-Za-z][\w.-]{0,40}$/.test(name) ? name : "(its name is not shown)"
     if (unsupported.has(name)) return fail(`has parameter ${shown}, which is not supported`)
