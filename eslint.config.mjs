@@ -22,19 +22,14 @@ export default [
   { ignores: ["node_modules", "dist", ".local"] },
   {
     files: ["{src,test,bench}/**/*.ts", "*.ts"],
-    languageOptions: { parser: tsParser },
+    languageOptions: { parser: tsParser, parserOptions: { projectService: true } },
     plugins: { "@effect": { rules: effect.rules }, "@typescript-eslint": ts },
     rules: {
+      "@typescript-eslint/no-floating-promises": "error",
       "@typescript-eslint/consistent-type-imports": "error",
       "@typescript-eslint/no-unused-vars": ["error", { argsIgnorePattern: "^_", varsIgnorePattern: "^_" }],
       "@effect/dprint": ["error", { config: format }]
     }
-  },
-  {
-    files: ["src/**/*.ts"],
-    // it needs types, which takes ten times as long as all other rules; tests have effects, which Effect's diagnostics check
-    languageOptions: { parserOptions: { projectService: true } },
-    rules: { "@typescript-eslint/no-floating-promises": "error" }
   },
   {
     files: ["src/**/*.ts"],

@@ -41,6 +41,7 @@ export const environmentOf = (settings) => {
   })
   return [
     "# All settings with their defaults. To change one, copy this file to .env and uncomment the line.\n" +
+    "# The program does not read .env by itself: node --env-file=.env dist/bin/payments.js serve\n" +
     "# Generated from src/Config.ts by: npx tsx scripts/config-table.mjs\n",
     ...entries
   ].join("\n")

@@ -1,4 +1,5 @@
-import { Metric, MetricBoundaries } from "effect"
+import { Effect, Metric, MetricBoundaries } from "effect"
+import type { OutboxEvent } from "./OutboxEvent.js"
 
 const published = Metric.counter("payments_events_published_total", {
   description: "Events acknowledged by the broker and marked DONE",
@@ -14,7 +15,7 @@ export const retriedAs = {
   unsent: Metric.tagged(retried, "reason", "unsent"),
   undecided: Metric.tagged(retried, "reason", "undecided")
 }
-export const dead = Metric.counter("payments_events_dead_total", {
+const dead = Metric.counter("payments_events_dead_total", {
   description: "Events that the broker refused for good",
   incremental: true
 })
@@ -23,6 +24,15 @@ const latency = Metric.histogram(
   MetricBoundaries.fromIterable([0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300]),
   "From the commit of an event until it is marked DONE, after the broker's acknowledgement"
 )
+
+/** Counts and logs that the broker refused an event. `status` is the new status of the event; undefined when it did not change. */
+export const refused = (event: OutboxEvent, status: "WAIT" | "DEAD" | undefined, reason: string) =>
+  Metric.increment(status === "DEAD" ? dead : retriedAs.refused).pipe(
+    Effect.zipRight(Effect.logError(
+      status === "DEAD" ? "an event is dead: its order waits for an operator" : "the broker refused an event"
+    )),
+    Effect.annotateLogs({ event: event.id, orderId: event.key, reason })
+  )
 
 /** Counts events that were marked `DONE`; `waited` has the seconds from commit to mark of each. */
 export const done = (waited: ReadonlyArray<number>) => {

@@ -66,7 +66,7 @@ const opened = (room: number) =>
 type Publish = (events: ReadonlyArray<OutboxEvent>, mayStart: () => boolean) => Effect.Effect<Published>
 const nothing: Published = { sent: [], unsent: [], undecided: [], refused: [] }
 
-/** A relay that looks at the table at its start, and then only when it is told to. */
+/** A relay that claims events at its start, and later only after a wake-up. */
 const relay = (publish: Publish, options: Partial<Relay.RelayOptions> = {}) =>
   Effect.gen(function*() {
     const idle = yield* Deferred.make<void>()

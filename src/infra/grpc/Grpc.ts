@@ -61,6 +61,9 @@ const channelOptions: Grpc.ServerOptions = {
   "grpc.enable_channelz": 0
 }
 
+/** node:http2 aborts when a session is destroyed while it reads (nodejs/node#64850): here no session reads. */
+const afterReads = Effect.async<void>((resume) => void setImmediate(() => resume(Effect.void)))
+
 /** Graceful stop: refuses new calls; running calls finish within the limit, or end with UNAVAILABLE. */
 const stop = (
   server: Grpc.Server,
@@ -79,15 +82,14 @@ const stop = (
       Effect.timeoutOption("1 second")
     )
     yield* within("500 millis")
-  }).pipe(Effect.ensuring(Effect.async<void>((resume) => {
-    // node:http2 aborts when a session is destroyed while it reads (nodejs/node#64850)
-    setImmediate(() => {
+  }).pipe(Effect.ensuring(Effect.zipRight(
+    afterReads,
+    Effect.sync(() => {
       // before `forceShutdown`, which forgets the listeners
       GrpcSessions.destroy(server)
       server.forceShutdown()
-      resume(Effect.void)
     })
-  })))
+  )))
 
 const bind = (server: Grpc.Server, { address, variable }: { readonly address: string; readonly variable: string }) => {
   const failure = (cause: unknown) =>

@@ -1,6 +1,7 @@
 import type { Scope } from "effect"
 import { Cause, Deferred, Duration, Effect, Exit, FiberSet, Schedule } from "effect"
 import type { EachBatchPayload } from "kafkajs"
+import { beside } from "../runtime/Beside.js"
 import type { Batch } from "./KafkaBatch.js"
 import type { KafkaUnavailable } from "./KafkaClient.js"
 import { attempt, connecting } from "./KafkaClient.js"
@@ -38,7 +39,6 @@ export const consume = <E, R>(
     const clock = yield* Effect.clock
     const now = () => clock.unsafeCurrentTimeMillis()
     const wait = KafkaWait.make(options.groupId, now())
-    if (options.onStanding !== undefined) yield* KafkaWait.tell(wait, options.onStanding)
     let lastSeen: LastSeen | undefined
     const look = Effect.tapBoth(topic.look, {
       onFailure: (error) => Effect.sync(() => wait.failed(error.message)),
@@ -71,7 +71,7 @@ export const consume = <E, R>(
         onFailure: (cause) => fail(cause),
         limit: KafkaCommits.policy.limit
       })
-      const commits = yield* KafkaCommits.make({ ...work, topic: options.topic, consumer, newest: () => newest })
+      const commits = KafkaCommits.make({ ...work, topic: options.topic, consumer, newest: () => newest })
 
       const fail = (cause: Cause.Cause<KafkaGroup.ConsumerCrashed | KafkaUnavailable | E>) => {
         work.take()
@@ -138,7 +138,9 @@ export const consume = <E, R>(
         yield* attempt(lookForPartitions)
         knownPartitions = partitions
       }).pipe(Effect.catchAll((error) => Effect.logDebug("the request for the topic failed", error)))
-      yield* Effect.sleep(lookEvery).pipe(Effect.zipRight(lookAgain), Effect.forever, Effect.forkScoped)
+      for (const repeated of [commits.run, Effect.forever(Effect.delay(lookAgain, lookEvery))]) {
+        yield* repeated.pipe(Effect.tapDefect((cause) => Effect.sync(() => fail(cause))), Effect.forkScoped)
+      }
 
       yield* Effect.addFinalizer(() => {
         work.take()
@@ -169,7 +171,7 @@ export const consume = <E, R>(
       return yield* Deferred.await(ended)
     }).pipe(Effect.scoped)
 
-    return yield* session.pipe(
+    const member = session.pipe(
       Effect.retry({
         while: KafkaGroup.isMoving,
         schedule: Schedule.intersect(Schedule.spaced("100 millis"), Schedule.recurs(50))
@@ -179,4 +181,5 @@ export const consume = <E, R>(
         schedule: Schedule.spaced("500 millis")
       })
     )
+    return yield* beside(member, options.onStanding === undefined ? [] : [KafkaWait.watch(wait, options.onStanding)])
   }).pipe(Effect.scoped)

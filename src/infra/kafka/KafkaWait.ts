@@ -129,12 +129,11 @@ export const make = (groupId: string, started: number) => {
 
 export type KafkaWait = ReturnType<typeof make>
 
-/** Reports the state each second until the scope ends, and then a state without lags. */
-export const tell = (wait: KafkaWait, onStanding: (standing: Standing) => Effect.Effect<void>) =>
+/** Reports the state each second, for ever. At its end it reports a state without lags. */
+export const watch = (wait: KafkaWait, onStanding: (standing: Standing) => Effect.Effect<void>): Effect.Effect<never> =>
   Effect.clockWith((clock) => clock.currentTimeMillis).pipe(
     Effect.flatMap((now) => onStanding(wait.standing(now))),
     Effect.delay("1 second"),
     Effect.forever,
-    Effect.onExit(() => onStanding({ lags: new Map(), problem: undefined })),
-    Effect.forkScoped
+    Effect.onExit(() => onStanding({ lags: new Map(), problem: undefined }))
   )

@@ -56,7 +56,7 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
         /** Error codes that were logged in this outage. */
         const logged = new Set<string>()
         let probe: Command<unknown> = (redis) => redis.ping()
-        /** Rings when a probe is due. */
+        /** Notified when a probe is due. */
         const due = Signal.make()
         let pause = shortest
         let backAt = 0
@@ -153,7 +153,13 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
             })
             : Effect.zipRight(Effect.raceFirst(Effect.sleep(pause), due.wait), probing)
         )
-        yield* due.wait.pipe(Effect.zipRight(probing), Effect.forever, Effect.forkScoped)
+        yield* due.wait.pipe(
+          Effect.zipRight(probing),
+          // a bug in `onChange` or in the probe ends this probe, and no later one
+          Effect.catchAllDefect((bug) => Effect.logError("a bug ended the probe of redis", bug)),
+          Effect.forever,
+          Effect.forkScoped
+        )
 
         const judgeBy = (commands: Command<unknown>) => Effect.sync(() => void (probe = commands))
 

@@ -45,13 +45,7 @@ export const record = Effect.fnUntraced(function*(claim: Claim, published: Publi
     yield* CrashPoint.pass("relay-marked")
   }
   for (const { event, reason } of published.refused) {
-    const status = yield* untilAnswered(outbox.refuse(claim, event, reason))
-    yield* Metric.increment(
-      status === "DEAD" ? RelayMetrics.dead : RelayMetrics.retriedAs.refused
-    )
-    yield* Effect.logError(
-      status === "DEAD" ? "an event is dead: its order waits for an operator" : "the broker refused an event"
-    ).pipe(Effect.annotateLogs({ event: event.id, orderId: event.key, reason }))
+    yield* RelayMetrics.refused(event, yield* untilAnswered(outbox.refuse(claim, event, reason)), reason)
   }
   if (published.unsent.length > 0) {
     const released = yield* untilAnswered(outbox.release(claim, published.unsent, stopping ? 0 : missingTopicDelay))

@@ -1,5 +1,5 @@
 import type { Duration } from "effect"
-import { Effect, Metric, Option } from "effect"
+import { Effect, Option } from "effect"
 import * as CrashPoint from "../../drills/CrashPoint.js"
 import type { Transactions } from "../../infra/kafka/KafkaTransactions.js"
 import type * as Signal from "../../infra/runtime/Signal.js"
@@ -31,13 +31,7 @@ const mark = Effect.fnUntraced(function*(owned: OwnedShard, batch: Batch) {
 const refuse = Effect.fnUntraced(function*(batch: Batch, reason: string) {
   const batches = yield* ShardBatches
   const [event] = batch.events
-  const status = yield* batches.refuse(batch, event!, reason)
-  yield* Metric.increment(
-    status === "DEAD" ? RelayMetrics.dead : RelayMetrics.retriedAs.refused
-  )
-  yield* Effect.logError(
-    status === "DEAD" ? "an event is dead: its order waits for an operator" : "the broker refused an event"
-  ).pipe(Effect.annotateLogs({ event: event!.id, orderId: event!.key, reason }))
+  yield* RelayMetrics.refused(event!, yield* batches.refuse(batch, event!, reason), reason)
 })
 
 /** Pause after which an idle shard commits its number again: the broker forgets it after 7 days without a commit (default). */
@@ -133,7 +127,7 @@ export const serve = Effect.fnUntraced(function*(
     Effect.catchTags({
       DatabaseUnavailable: (error) => Effect.zipRight(options.onOutage(error.message), pause("250 millis")),
       KafkaUnavailable: (error) => Effect.zipRight(options.onOutage(error.message), pause("250 millis")),
-      // an operator has to decide; each attempt until then is in vain
+      // attempts fail until an operator decides
       ShardStuck: (error) => Effect.zipRight(options.onOutage(error.message), pause("30 seconds")),
       TopicMissing: (error) => Effect.zipRight(options.onOutage(error.message), pause("5 seconds")),
       TransactionFailed: (error) =>

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Duration, Effect, Fiber, Queue } from "effect"
+import { Cause, Deferred, Duration, Effect, Exit, Fiber, Queue } from "effect"
 import { Kafka as Client, logLevel } from "kafkajs"
 import { randomUUID } from "node:crypto"
 import * as Kafka from "../../../src/infra/kafka/KafkaClient.js"
@@ -8,6 +8,7 @@ import * as KafkaOffsets from "../../../src/infra/kafka/KafkaOffsets.js"
 import type { Skip } from "../../../src/infra/kafka/KafkaPositions.js"
 import * as KafkaTopic from "../../../src/infra/kafka/KafkaTopic.js"
 import type { Named } from "../../../src/infra/kafka/KafkaTopicName.js"
+import type * as KafkaWait from "../../../src/infra/kafka/KafkaWait.js"
 import type { Standing } from "../../../src/infra/kafka/KafkaWait.js"
 import { eventually } from "../../harness/Eventually.js"
 import * as KafkaAnswers from "../../harness/KafkaAnswers.js"
@@ -32,7 +33,10 @@ const make = Effect.gen(function*() {
   let standing: Standing | undefined
   const asked = yield* KafkaTopic.make(kafka, topic, groupId)
 
-  const consume = <E, R>(handle: (batch: KafkaConsumer.Batch) => Effect.Effect<void, E, R>) =>
+  const consume = <E, R>(
+    handle: (batch: KafkaConsumer.Batch) => Effect.Effect<void, E, R>,
+    report = (now: KafkaWait.Standing): Effect.Effect<void> => Effect.sync(() => void (standing = now))
+  ) =>
     KafkaConsumer.consume(
       {
         ...kafka,
@@ -42,7 +46,7 @@ const make = Effect.gen(function*() {
         concurrency: 4,
         drainTimeout: "2 seconds",
         onSkip: (skip) => Effect.sync(() => void skips.push(skip)),
-        onStanding: (now) => Effect.sync(() => void (standing = now))
+        onStanding: report
       },
       handle
     )
@@ -167,6 +171,16 @@ describe.concurrent("KafkaProgress", () => {
       yield* Deferred.succeed(release, undefined)
       yield* untilCommitted(0, 4)
       assert.deepStrictEqual(values, ["0", "1", "2", "3"])
+    }), 60_000)
+
+  it.scopedLive("a defect in the report of its state ends the consumer", () =>
+    Effect.gen(function*() {
+      const { consume } = yield* make
+      const exit = yield* consume(() => Effect.void, () => Effect.dieMessage("a bug")).pipe(
+        Effect.exit,
+        Effect.timeout("20 seconds")
+      )
+      assert.isTrue(Exit.isFailure(exit) && Cause.isDie(exit.cause))
     }), 60_000)
 
   it.scopedLive("after a defect of the handler no batch begins", () =>

@@ -67,6 +67,31 @@ const make = (url: string) =>
   })
 
 describe("Redis", () => {
+  it.scopedLive("a defect of the report is logged, and the next connection is probed", () =>
+    Effect.gen(function*() {
+      const { command, url } = yield* ownRedis
+      const lines: Array<string> = []
+      const context = yield* Layer.build(Redis.layer({
+        url: Redacted.make(url),
+        onChange: () => Effect.dieMessage("a bug")
+      })).pipe(
+        Effect.provide(Logger.replace(
+          Logger.defaultLogger,
+          Logger.make(({ message }) => void lines.push(String([message].flat()[0])))
+        ))
+      )
+      const seen = (check: () => void) => Effect.sync(check).pipe(eventually("10 seconds"))
+      yield* seen(() => assert.include(lines, "a bug ended the probe of redis"))
+      let probes = 0
+      const { judgeBy } = yield* Effect.provide(Redis, context)
+      yield* judgeBy((redis) => {
+        probes++
+        return redis.ping()
+      })
+      yield* command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+      yield* seen(() => assert.strictEqual(probes, 1))
+    }), 60_000)
+
   it.scopedLive(
     "replaces a connection that a failover has left on a replica",
     () =>

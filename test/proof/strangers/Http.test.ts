@@ -5,11 +5,10 @@ import * as Calls from "../../harness/Calls.js"
 import { eventually } from "../../harness/Eventually.js"
 import * as Program from "../../harness/Program.js"
 import * as World from "../../harness/World.js"
-import { bound } from "../Bounds.js"
 import * as Seed from "../Seed.js"
 import { each, meanwhile, tally } from "./Meanwhile.js"
 
-const requests = bound({ standard: 3_000, large: 10_000 })
+const requests = 10_000
 
 const bytes = fc.uint8Array({ maxLength: 200 }).map((_) => Buffer.from(_).toString("latin1"))
 const line = fc.string({ unit: "binary-ascii", maxLength: 30 })
@@ -131,12 +130,10 @@ layer(Layer.empty, { excludeTestServices: true })("P11: operations HTTP from str
   )
 })
 
-/** Connections that this process may open, at most `most`. Two thousand descriptors are left for everything else. */
-const most = bound({ standard: 4_000, large: 10_000 })
-
+/** Connections that this process may open, at most ten thousand. Two thousand descriptors are left for everything else. */
 const openable = () => {
   const limit = Number((process.report!.getReport() as any).userLimits.open_files.soft)
-  return Number.isNaN(limit) ? most : Math.min(most, limit - 2_000)
+  return Number.isNaN(limit) ? 10_000 : Math.min(10_000, limit - 2_000)
 }
 
 layer(Layer.empty, { excludeTestServices: true })("P11: connections that send nothing", (it) => {

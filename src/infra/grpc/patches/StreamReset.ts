@@ -20,8 +20,10 @@ const defer = (handles: Handle) => {
   const { destroy, rstStream } = handles
   const waiting = new Map<Handle, number>()
   const flush = () => {
-    for (const [handle, code] of waiting) rstStream.call(handle, code)
-    waiting.clear()
+    for (const [handle, code] of waiting) {
+      waiting.delete(handle)
+      rstStream.call(handle, code)
+    }
   }
   handles.rstStream = function(this: Handle, code: number) {
     if (waiting.size === 0) setImmediate(flush)
@@ -38,7 +40,7 @@ let installed = false
 
 /**
  * Lets a session finish reading before it resets a stream. Without the patch, a reset during a read makes nghttp2 free the
- * stream twice: the process aborts, or fills its memory in an endless loop. Any peer can cause it.
+ * stream twice: the process aborts, or fills its memory in an endless loop.
  *
  * Defect: nodejs/node#64113; fix: nodejs/node#64166 (July 2026). The patch takes effect in the next turn of the event loop,
  * before a session can read. A Node without the patched members stays as it is.

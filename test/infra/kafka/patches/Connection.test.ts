@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
+import { Effect, Fiber, Queue } from "effect"
 import type { AddressInfo, Socket } from "node:net"
 import { createServer } from "node:net"
 import * as Kafka from "../../../../src/infra/kafka/KafkaClient.js"
@@ -188,7 +188,8 @@ describe.concurrent("a broker address that is no Kafka", () => {
 
   it.scopedLive("a call that waits for an answer can be interrupted at once", () =>
     Effect.gen(function*() {
-      const address = yield* stranger(() => {})
+      const asked = yield* Queue.unbounded<void>()
+      const address = yield* stranger((socket) => void socket.once("data", () => asked.unsafeOffer(undefined)))
       const options = { brokers: [address], clientId: "test" }
       for (
         const open of [
@@ -197,7 +198,7 @@ describe.concurrent("a broker address that is no Kafka", () => {
         ]
       ) {
         const opening = yield* Effect.fork(open)
-        yield* Effect.sleep("200 millis")
+        yield* Queue.take(asked)
         yield* Effect.timeout(Fiber.interrupt(opening), "2500 millis")
       }
     }))

@@ -1,4 +1,3 @@
-import { setTimeout } from "node:timers/promises"
 import type { Attempt } from "../../../../src/infra/kafka/KafkaAttempt.js"
 import type { OutgoingRecord } from "../../../../src/infra/kafka/KafkaRecord.js"
 import type { Load } from "../../../../src/infra/kafka/patches/Patch.js"
@@ -37,13 +36,19 @@ export const make = async (load: Load) => {
   /** By broker: first sequence number and values of each request. */
   const requests: ReadonlyArray<Array<string>> = [[], []]
   let failures = 0
+  /** Requests of broker 0 until its first answer to this `send`. */
+  let before = 0
+  let release: () => void = () => {}
+  /** Ends when kafkajs asks broker 0 again after its failure, or has given up: broker 1 answers only then. */
+  let overtaken = Promise.resolve()
   const brokers = [0, 1].map((nodeId) => {
     const produce = async ({ topicData }: Produce) => {
       const { firstSequence, messages, partition } = topicData[0]!.partitions[0]!
       requests[nodeId]!.push(`${firstSequence}: ${messages.map(({ value }) => String(value)).join()}`)
-      if (nodeId === 0 && failures-- > 0) throw brokerError(load, 6)
-      // after the failure of the other broker
-      await setTimeout(30)
+      if (nodeId === 0) {
+        if (requests[0]!.length > before) release()
+        if (failures-- > 0) throw brokerError(load, 6)
+      } else await overtaken
       return { topics: [{ topicName: topic, partitions: [{ partition, errorCode: 0, baseOffset: "7" }] }] }
     }
     const broker = new Broker({
@@ -74,6 +79,8 @@ export const make = async (load: Load) => {
     /** Writes `records`. Broker 0 answers so many requests with NOT_LEADER_FOR_PARTITION. */
     send: (attempt: Attempt, failing: number): Promise<ReadonlyArray<object>> => {
       failures = failing
+      before = requests[0]!.length + 1
+      overtaken = failing > 0 ? new Promise((resolve) => (release = resolve)) : Promise.resolve()
       const partitioner = ({ message }: { readonly message: OutgoingRecord }) => {
         attempt.choosePartitionOf(message)
         return Number(message.key)
@@ -84,7 +91,7 @@ export const make = async (load: Load) => {
         partitioner,
         eosManager: eos,
         retrier: retrier({ retries: 3, initialRetryTime: 1, maxRetryTime: 2 })
-      })({ acks: -1, topicMessages: [{ topic, messages: records }] })
+      })({ acks: -1, topicMessages: [{ topic, messages: records }] }).finally(release)
     }
   }
 }
