@@ -72,10 +72,7 @@ export const open = (options: TransactionsOptions): Effect.Effect<
           transactionTimeout: Duration.toMillis(options.timeout),
           idempotent: true,
           maxInFlightRequests: 1,
-          createPartitioner: () => (args: PartitionerArgs) => {
-            current?.choosePartitionOf(args.message)
-            return choose(args)
-          },
+          createPartitioner: () => (args: PartitionerArgs) => current!.partitionOf(args, choose),
           allowAutoTopicCreation: false
         })
       ),
@@ -88,7 +85,7 @@ export const open = (options: TransactionsOptions): Effect.Effect<
 
     const sendRecords = Effect.fnUntraced(function*(records: ReadonlyArray<OutgoingRecord>) {
       const byTopic = Object.entries(Arr.groupBy(records, ({ topic }) => topic))
-      const now = current = new Attempt(byTopic.flatMap(([, messages]) => messages), () => true)
+      const now = current = new Attempt(byTopic[0]![1][0], () => true)
       const topicMessages = byTopic.map(([topic, messages]) => ({ topic, messages: messages as Array<any> }))
       yield* attempt(() => transaction.sendBatch({ acks: -1, topicMessages })).pipe(
         // the answer of a broker is the reason; kafkajs may fail with the error of its next round instead
