@@ -50,14 +50,6 @@ export const serve = (topic: string, options: Partial<ShardRelay.ShardRelayOptio
       ...options
     }))
 
-export const until = <A, E, R>(look: Effect.Effect<A, E, R>, holds: (a: A) => boolean) =>
-  look.pipe(
-    Effect.filterOrFail(holds, () => new Error("not yet")),
-    Effect.retry(Schedule.spaced("20 millis")),
-    Effect.timeout("30 seconds"),
-    Effect.orDie
-  )
-
 export const count = (status: string) =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
     Effect.map(
