@@ -20,6 +20,7 @@ export const make = Effect.fnUntraced(function*(
         cache: ".local/cache",
         ports: { postgres: 0, redis: 0, kafka: 0, [part]: port },
         parts: [part],
+        shortLived: true,
         kafkaProperties
       }).pipe(
         Scope.extend(scope),
