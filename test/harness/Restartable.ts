@@ -1,4 +1,4 @@
-import { NodeContext } from "@effect/platform-node"
+import * as NodeContext from "@effect/platform-node/NodeContext"
 import { Effect, Exit, Scope } from "effect"
 import { rmSync } from "node:fs"
 import type { Part } from "../../src/local/LocalStackError.js"
