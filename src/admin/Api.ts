@@ -1,4 +1,13 @@
-import { HttpApi, HttpApiEndpoint, HttpApiError, HttpApiGroup, HttpApiMiddleware, HttpApiSchema, HttpApiSecurity, OpenApi } from "@effect/platform"
+import {
+  HttpApi,
+  HttpApiEndpoint,
+  HttpApiError,
+  HttpApiGroup,
+  HttpApiMiddleware,
+  HttpApiSchema,
+  HttpApiSecurity,
+  OpenApi
+} from "@effect/platform"
 import { Schema } from "effect"
 import { states } from "../repair/OutboxEvents.js"
 
@@ -38,7 +47,9 @@ export class Admin extends HttpApiMiddleware.Tag<Admin>()("payments/Admin", {
 
 const digits = Schema.String.pipe(Schema.pattern(/^[1-9]\d{0,18}$/))
 const moment = Schema.Date.annotations({ description: "ISO time" })
-const limit = Schema.optionalWith(Schema.NumberFromString.pipe(Schema.int(), Schema.between(1, 10_000)), { default: () => 100 })
+const limit = Schema.optionalWith(Schema.NumberFromString.pipe(Schema.int(), Schema.between(1, 10_000)), {
+  default: () => 100
+})
 const off = Schema.optionalWith(Schema.Boolean, { default: () => false })
 const none = { default: () => [] } as const
 const document = Schema.Record({ key: Schema.String, value: Schema.Unknown })
@@ -63,7 +74,9 @@ const selection = {
 /** The result of a change, or of its preview. */
 export const Changed = Schema.Struct({
   planned: Schema.Int,
-  left_out: Schema.Array(Schema.Struct({ reason: Schema.String, count: Schema.Int, examples: Schema.Array(Schema.String) })),
+  left_out: Schema.Array(
+    Schema.Struct({ reason: Schema.String, count: Schema.Int, examples: Schema.Array(Schema.String) })
+  ),
   dry_run: Schema.Boolean,
   changed: Schema.Int,
   unchanged: Schema.Int.annotations({ description: "Changed by others between preview and change, and left alone" }),
@@ -94,9 +107,11 @@ export const LetterReplay = Schema.Struct({
 
 const orders = HttpApiGroup.make("orders").add(
   HttpApiEndpoint.get("story", "/api/orders/:order_id").setPath(Schema.Struct({ order_id: digits }))
-    .setUrlParams(Schema.Struct({ since: Schema.optional(moment) })).addSuccess(document).addError(NotFound).addError(Unavailable)
+    .setUrlParams(Schema.Struct({ since: Schema.optional(moment) })).addSuccess(document).addError(NotFound).addError(
+      Unavailable
+    )
     .annotate(OpenApi.Summary, "One order: its records, payment, events and letters, what it waits for and what to do")
-)
+).middleware(Admin)
 
 const outbox = HttpApiGroup.make("outbox")
   .add(
@@ -105,7 +120,10 @@ const outbox = HttpApiGroup.make("outbox")
       error: Schema.optional(Schema.NonEmptyString),
       state: Schema.optional(Schema.Literal(...states)),
       limit
-    })).addSuccess(document).addError(Unavailable).annotate(OpenApi.Summary, "Events that are not published, oldest first")
+    })).addSuccess(document).addError(Unavailable).annotate(
+      OpenApi.Summary,
+      "Events that are not published, oldest first"
+    )
   )
   .add(
     HttpApiEndpoint.get("blocked", "/api/outbox/blocked").setUrlParams(Schema.Struct({ limit })).addSuccess(document)
@@ -123,6 +141,7 @@ const outbox = HttpApiGroup.make("outbox")
     HttpApiEndpoint.post("replay", "/api/outbox/replay").setPayload(Replay).addSuccess(Changed).addError(BadRequest)
       .addError(NeedsConsent).addError(Unavailable).annotate(OpenApi.Summary, "Announce DONE events again")
   )
+  .middleware(Admin)
 
 const deadLetters = HttpApiGroup.make("dead-letters")
   .add(
@@ -144,14 +163,16 @@ const deadLetters = HttpApiGroup.make("dead-letters")
       .addError(BadRequest).addError(NotFound).addError(Unavailable)
       .annotate(OpenApi.Summary, "Write dead letters to the inventory topic again")
   )
+  .middleware(Admin)
 
 const operations = HttpApiGroup.make("operations").add(
-  HttpApiEndpoint.get("last", "/api/operations").setUrlParams(Schema.Struct({ order_id: Schema.optional(digits), limit }))
+  HttpApiEndpoint.get("last", "/api/operations").setUrlParams(
+    Schema.Struct({ order_id: Schema.optional(digits), limit })
+  )
     .addSuccess(document).addError(Unavailable).annotate(OpenApi.Summary, "What operators changed, newest first")
-)
+).middleware(Admin)
 
 /** The operations API: looks and repairs, as the command line. Ids are text, because JSON numbers lose digits. */
 export class Api extends HttpApi.make("payments-operations").add(orders).add(outbox).add(deadLetters).add(operations)
-  .middleware(Admin)
   .annotate(OpenApi.Title, "Payments operations")
 {}

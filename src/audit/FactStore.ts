@@ -29,7 +29,10 @@ interface Bits {
 }
 
 /** Packs into one number: kind 3 bits, status 2, state 2, three flags, `old`, two more flags, partition 16. */
-const pack = ({ flags: [a, b, c, d = false, e = false] = [false, false, false], kind, old = false, partition = 0, state, status }: Bits) =>
+const pack = (
+  { flags: [a, b, c, d = false, e = false] = [false, false, false], kind, old = false, partition = 0, state, status }:
+    Bits
+) =>
   kinds.indexOf(kind) | (statuses.indexOf(status) << 3) | (states.indexOf(state ?? "WAIT") << 5) |
   (Number(a) << 7) | (Number(b) << 8) | (Number(c) << 9) | (Number(old) << 10) | (Number(d) << 11) | (Number(e) << 12) |
   (partition << 13)
@@ -66,7 +69,18 @@ const factsOf = (orderId: bigint, rows: ReadonlyArray<Row>): OrderFacts => {
         break
       case "event": {
         const state = states[(bits >> 5) & 3]!
-        events.push({ id: place, state, createdAt: time, key, says, exact: a, adopted: b, due: c, skipped: (bits & 2048) !== 0, replayed: (bits & 4096) !== 0 })
+        events.push({
+          id: place,
+          state,
+          createdAt: time,
+          key,
+          says,
+          exact: a,
+          adopted: b,
+          due: c,
+          skipped: (bits & 2048) !== 0,
+          replayed: (bits & 4096) !== 0
+        })
         break
       }
       case "record":
@@ -117,7 +131,14 @@ export const make = Effect.gen(function*() {
     orderId: bigint,
     { adopted, createdAt, due, exact, id, key, replayed, says, skipped, state }: EventRow,
     old: boolean
-  ) => add(orderId, key, id, createdAt, { kind: "event", status: says, state, flags: [exact, adopted, due, skipped, replayed], old })
+  ) =>
+    add(orderId, key, id, createdAt, {
+      kind: "event",
+      status: says,
+      state,
+      flags: [exact, adopted, due, skipped, replayed],
+      old
+    })
 
   const addRecord = (orderId: bigint, { at, exact, key, keyed, offset, partition, says }: TopicRecord) =>
     add(orderId, key, offset, at, { kind: "record", status: says, flags: [exact, keyed, false], partition })

@@ -39,28 +39,38 @@ export interface Finding {
 
 /** What repairs a kind of finding: a command, or why there is none. */
 const repairs: Readonly<Record<Kind, (finding: Finding) => string>> = {
-  "lost-record": ({ orderId }) => `payments order ${orderId} shows its idempotent_key; payments reserve ${orderId} --key <key> writes it again`,
-  "skipped": () => "no command: write the lost records again, and then reset the group (docs/operations.md, Records were skipped)",
+  "lost-record": ({ orderId }) =>
+    `payments order ${orderId} shows its idempotent_key; payments reserve ${orderId} --key <key> writes it again`,
+  "skipped": () =>
+    "no command: write the lost records again, and then reset the group (docs/operations.md, Records were skipped)",
   "missing-event": ({ orderId }) => `no command: its body is lost. payments order ${orderId} shows what is left`,
-  "not-on-topic": ({ eventId }) => `payments outbox replay --event ${eventId}`,
+  "not-on-topic": ({ eventId }) => `payments outbox replay --event ${eventId}, or --missing for all of them`,
   "dead-event": ({ eventId }) => `payments outbox retry --event ${eventId}, or skip to give it up`,
   "double": ({ orderId }) => `payments outbox replay --order ${orderId}: its last record is then the right one`,
   "event-twice": ({ orderId }) => `no command: payments order ${orderId} shows both`,
   "order-broken": ({ orderId }) => `payments outbox replay --order ${orderId}: its last record is then the right one`,
   "late-resend": ({ orderId }) => `payments outbox replay --order ${orderId}: its last record is then the right one`,
-  "split": ({ orderId }) => `no command: a partition that was added or lost. payments order ${orderId} shows the records`,
-  "contradiction": ({ orderId }) => `payments order ${orderId} shows all of it; a person must decide which result holds`,
+  "split": ({ orderId }) =>
+    `no command: a partition that was added or lost. payments order ${orderId} shows the records`,
+  "contradiction": ({ orderId }) =>
+    `payments order ${orderId} shows all of it; a person must decide which result holds`,
   "body-differs": ({ orderId }) => `payments outbox replay --order ${orderId} announces the bodies of the table`,
-  "row-differs": ({ orderId }) => `no command: the record is right, and the row was changed by hand. payments order ${orderId} shows both`,
+  "row-differs": ({ orderId }) =>
+    `no command: the record is right, and the row was changed by hand. payments order ${orderId} shows both`,
   "unknown-record": ({ orderId }) =>
-    orderId === undefined ? "no command: another program writes to the topic" : `no command: another program wrote it, or a restore lost the payment. payments order ${orderId}`,
-  "unknown-event": ({ orderId }) => `no command: a restore lost the payment. payments order ${orderId} shows what is left`,
-  "dead-letter-missing": () => "no command: the record is still on the inventory topic at this place; write it again, mended",
+    orderId === undefined
+      ? "no command: another program writes to the topic"
+      : `no command: another program wrote it, or a restore lost the payment. payments order ${orderId}`,
+  "unknown-event": ({ orderId }) =>
+    `no command: a restore lost the payment. payments order ${orderId} shows what is left`,
+  "dead-letter-missing": () =>
+    "no command: the record is still on the inventory topic at this place; write it again, mended",
   "resend": () => "nothing to do: readers drop repeats by idempotent_key",
   "replayed": () => "nothing to do: payments operations shows who did it, and why",
   "skipped-event": ({ eventId }) => `payments outbox replay --event ${eventId} announces it after all`,
   "waiting": ({ orderId }) => `payments outbox list --order ${orderId} shows why it waits`,
-  "unread": ({ orderId }) => `payments order ${orderId} shows how many records come before it; /readyz/consumer says why it stands still`,
+  "unread": ({ orderId }) =>
+    `payments order ${orderId} shows how many records come before it; /readyz/consumer says why it stands still`,
   "unknown": () => "nothing to do: it is older than what is kept"
 }
 

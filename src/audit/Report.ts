@@ -75,7 +75,9 @@ export const documents = (
   names: TopicNames
 ): ReadonlyArray<Record<string, unknown>> => [
   ...audited.found.flatMap(({ examples, kind }) =>
-    examples.map((finding) => ({ ...finding, repair: repairOf(finding) })).map(({ at, detail, eventId, orderId, repair }) => ({
+    examples.map((finding) => ({ ...finding, repair: repairOf(finding) })).map((
+      { at, detail, eventId, orderId, repair }
+    ) => ({
       finding: kind,
       fault: isFault(kind, strictness),
       order_id: orderId ?? null,

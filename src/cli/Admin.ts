@@ -7,7 +7,9 @@ import { ConfigProblems } from "../infra/runtime/Setting.js"
 import * as Order from "./Order.js"
 
 const problem = (variable: string, problem: string) =>
-  new ConfigProblems({ problems: [{ variable, problem, example: variable === "ADMIN_TOKEN" ? "" : "/run/secrets/payments-admin-token" }] })
+  new ConfigProblems({
+    problems: [{ variable, problem, example: variable === "ADMIN_TOKEN" ? "" : "/run/secrets/payments-admin-token" }]
+  })
 
 /** The token in the environment or in its file. Fails with `ConfigProblems` for both, and for a file without a token. */
 const token = Effect.gen(function*() {

@@ -84,17 +84,22 @@ export const make = Effect.fnUntraced(function*<E, R>(flags: Flags, change: Chan
     return yield* print(
       flags.json,
       { ...document, dry_run: flags.dryRun, changed: 0 },
-      [...(count === 0 ? [] : [change.preview]), ...out(leftOut), ...(danger === undefined ? [] : [danger.words]), last].join("\n")
+      [...(count === 0 ? [] : [change.preview]), ...out(leftOut), ...(danger === undefined ? [] : [danger.words]), last]
+        .join("\n")
     )
   }
   if (!flags.json && !flags.yes) yield* print(false, {}, [change.preview, ...out(leftOut)].join("\n"))
   if (danger !== undefined && !danger.accepted) {
-    if (flags.json || !atTerminal()) return yield* new UsageError({ problem: `${danger.words} Give ${danger.flag} to do it all the same` })
+    if (flags.json || !atTerminal()) {
+      return yield* new UsageError({ problem: `${danger.words} Give ${danger.flag} to do it all the same` })
+    }
     yield* print(false, {}, danger.words)
     yield* ask(`${danger.flag.slice(2)}: go on all the same?`)
   }
   if (!flags.yes) {
-    if (flags.json || !atTerminal()) return yield* new UsageError({ problem: `this would ${what}: give --yes to do it, or --dry-run to look` })
+    if (flags.json || !atTerminal()) {
+      return yield* new UsageError({ problem: `this would ${what}: give --yes to do it, or --dry-run to look` })
+    }
     yield* ask(`${what[0]!.toUpperCase()}${what.slice(1)}?`)
   }
   const reason = Option.isSome(flags.reason)
@@ -115,7 +120,9 @@ export const make = Effect.fnUntraced(function*<E, R>(flags: Flags, change: Chan
   }).pipe(
     Effect.ensuring(bar.clear),
     Effect.tapError(() =>
-      done === 0 ? Effect.void : Effect.logWarning(`stopped after ${done} of ${count}; run the command again for the rest`)
+      done === 0
+        ? Effect.void
+        : Effect.logWarning(`stopped after ${done} of ${count}; run the command again for the rest`)
     )
   )
   const meanwhile = unchanged === 0 ? "" : `; ${unchanged} were changed by others meanwhile, and left alone`

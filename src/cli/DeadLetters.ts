@@ -49,12 +49,12 @@ export const parsePlace: Parse<Place> = (text) => {
     : Either.right({ partition: Number(partition), offset })
 }
 
-const placeArg = Args.text({ name: "place" }).pipe(
-  Args.mapEffect((text) =>
-    Either.mapLeft(parsePlace(text), (problem) => HelpDoc.p(`place ${problem}: ${JSON.stringify(text)}`))
-  ),
+const placeText = Args.text({ name: "place" }).pipe(
   Args.withDescription("Position of the letter: <partition>@<offset>")
 )
+
+const toPlace = (text: string) =>
+  Either.mapLeft(parsePlace(text), (problem) => HelpDoc.p(`place ${problem}: ${JSON.stringify(text)}`))
 
 const error = option("error", text, "text").pipe(
   Options.withDescription("Only letters whose reason contains this text"),
@@ -111,7 +111,9 @@ const list = Command.make("list", {
             if (shown.length < flags.limit) shown.push(one)
           }
         })).pipe(waitingFor(`reading topic ${dlqTopic}`))
-      const groups = Array.from(reasons, ([reason, counts]) => ({ reason, ...counts })).sort((a, b) => b.count - a.count)
+      const groups = Array.from(reasons, ([reason, counts]) => ({ reason, ...counts })).sort((a, b) =>
+        b.count - a.count
+      )
       if (flags.json) {
         yield* Effect.forEach(groups, (group) => print(true, group, ""), { discard: true })
         return yield* Effect.forEach(shown, (one) => print(true, documentOf(one), ""), { discard: true })
@@ -137,8 +139,13 @@ const list = Command.make("list", {
   )).pipe(Command.withDescription("Show the dead letters: counts by reason, then the letters, oldest first"))
 
 const hexOf = (bytes: Buffer) =>
-  Array.from({ length: Math.ceil(bytes.length / 32) }, (_, i) =>
-    `  ${String(i * 32).padStart(6)}  ${bytes.subarray(i * 32, i * 32 + 32).toString("hex").replaceAll(/(.{8})/g, "$1 ")}`.trimEnd())
+  Array.from(
+    { length: Math.ceil(bytes.length / 32) },
+    (_, i) =>
+      `  ${String(i * 32).padStart(6)}  ${
+        bytes.subarray(i * 32, i * 32 + 32).toString("hex").replaceAll(/(.{8})/g, "$1 ")
+      }`.trimEnd()
+  )
     .join("\n")
 
 const bytesOf = (bytes: Buffer | null, hex: boolean) => {
@@ -148,7 +155,7 @@ const bytesOf = (bytes: Buffer | null, hex: boolean) => {
 }
 
 const show = Command.make("show", {
-  place: placeArg,
+  place: placeText.pipe(Args.mapEffect(toPlace)),
   hex: Options.boolean("hex").pipe(Options.withDescription("Show key and value in hexadecimal digits")),
   json
 }, ({ hex, json, place }) =>
@@ -156,7 +163,8 @@ const show = Command.make("show", {
     Effect.gen(function*() {
       const [filed] = yield* box.at([place]).pipe(waitingFor(`reading topic ${dlqTopic}`))
       const { letter } = filed!
-      const encoded = (bytes: Buffer | null) => bytes === null ? null : (hex ? undefined : Letters.textOf(bytes)) ?? bytes.toString("hex")
+      const encoded = (bytes: Buffer | null) =>
+        bytes === null ? null : (hex ? undefined : Letters.textOf(bytes)) ?? bytes.toString("hex")
       yield* print(
         json,
         {
@@ -205,18 +213,21 @@ const chosen = Effect.fnUntraced(function*(box: DeadLetterBox, flags: {
   return { filed, more }
 })
 
-const previewOf = ({ letters }: LetterPlan) => [
-  ...Words.table(letters.slice(0, 10).map(({ effect, letter, mended, orderId }) => [
-    Letters.show(letter),
-    mended ? "mended" : "as it was",
-    orderId === undefined ? "no order" : `order ${orderId}`,
-    effect
-  ])),
-  ...(letters.length > 10 ? [`and ${letters.length - 10} more`] : [])
-].join("\n")
+const previewOf = ({ letters }: LetterPlan) =>
+  [
+    ...Words.table(
+      letters.slice(0, 10).map(({ effect, letter, mended, orderId }) => [
+        Letters.show(letter),
+        mended ? "mended" : "as it was",
+        orderId === undefined ? "no order" : `order ${orderId}`,
+        effect
+      ])
+    ),
+    ...(letters.length > 10 ? [`and ${letters.length - 10} more`] : [])
+  ].join("\n")
 
 const replay = Command.make("replay", {
-  place: Args.repeated(placeArg),
+  place: placeText.pipe(Args.repeated, Args.mapEffect((texts) => Either.all(texts.map(toPlace)))),
   error,
   all: Options.boolean("all").pipe(Options.withDescription("All letters that were not replayed yet")),
   edit: Options.boolean("edit").pipe(Options.withDescription("Mend the value of one letter in $EDITOR")),
@@ -260,7 +271,9 @@ const replay = Command.make("replay", {
         })
       })
     )
-  })).pipe(Command.withDescription("Write dead letters to the inventory topic again, as they were or with a mended value"))
+  })).pipe(
+    Command.withDescription("Write dead letters to the inventory topic again, as they were or with a mended value")
+  )
 
 /** `payments dead-letters`. */
 export const command = Command.make("dead-letters").pipe(

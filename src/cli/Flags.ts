@@ -21,6 +21,22 @@ export const option = <A>(name: string, parse: Parse<A>, pseudoName: string) =>
     )
   )
 
+/** The same for an option that may be given several times. */
+export const repeated = <A>(name: string, parse: Parse<A>, pseudoName: string, about: string) =>
+  Options.text(name).pipe(
+    Options.withPseudoName(pseudoName),
+    Options.withDescription(about),
+    Options.repeated,
+    Options.mapEffect((texts) =>
+      Either.all(texts.map((text) =>
+        Either.mapLeft(
+          parse(text),
+          (problem) => ValidationError.invalidValue(HelpDoc.p(`--${name} ${problem}: ${shown(text)}`))
+        )
+      ))
+    )
+  )
+
 /**
  * Parses an order id from decimal digits only. JavaScript also reads `0x10` as 16; a typing error must not pay order 16. A
  * leading zero is an error too, because other programs read `016` as 14.

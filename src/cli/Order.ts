@@ -54,9 +54,10 @@ export const command = Command.make("order", {
       yield* Prepare.migrated
       const now = yield* Clock.currentTimeMillis
       const { tell } = yield* OrderStory.make(options(config))
-      const story = yield* tell(flags.orderId, Option.getOrUndefined(Option.map(flags.since, (since) => since(now)))).pipe(
-        waitingFor("reading the tables and the topics")
-      )
+      const story = yield* tell(flags.orderId, Option.getOrUndefined(Option.map(flags.since, (since) => since(now))))
+        .pipe(
+          waitingFor("reading the tables and the topics")
+        )
       yield* print(flags.json, Telling.document(story), Telling.text(story))
       const { says, state } = Conclusion.conclude(story)
       if (state === "unknown") return yield* new OrderUnknown({ says: `order ${flags.orderId}: ${says}` })
@@ -65,5 +66,7 @@ export const command = Command.make("order", {
         Layer.provideMerge(Postgres.layer({ url: config.databaseUrl, maxConnections: 2 }))
       )
     )))).pipe(
-    Command.withDescription("Tell the story of an order: its records, payment, events and letters, what it waits for and what to do")
+    Command.withDescription(
+      "Tell the story of an order: its records, payment, events and letters, what it waits for and what to do"
+    )
   )

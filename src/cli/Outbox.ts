@@ -9,7 +9,7 @@ import type { Plan } from "../repair/Plan.js"
 import * as Audit from "./Audit.js"
 import * as Change from "./Change.js"
 import { UsageError } from "./Failure.js"
-import { option, orderNumber, time } from "./Flags.js"
+import { option, orderNumber, repeated, time } from "./Flags.js"
 import { json, print, waitingFor, withSettings } from "./Output.js"
 import * as Prepare from "./Prepare.js"
 import * as Words from "./RepairWords.js"
@@ -24,14 +24,8 @@ const onDatabase = <A, E, R>(work: Effect.Effect<A, E, R>) =>
     ))
 
 const selectors = {
-  event: option("event", integer(1, Number.MAX_SAFE_INTEGER), "id").pipe(
-    Options.withDescription("Only this event; may be given several times"),
-    Options.repeated
-  ),
-  order: option("order", orderNumber, "order_id").pipe(
-    Options.withDescription("Only events of this order; may be given several times"),
-    Options.repeated
-  ),
+  event: repeated("event", integer(1, Number.MAX_SAFE_INTEGER), "id", "Only this event; may be given several times"),
+  order: repeated("order", orderNumber, "order_id", "Only events of this order; may be given several times"),
   error: option("error", text, "text").pipe(
     Options.withDescription("Only events whose last error contains this text"),
     Options.optional
@@ -88,7 +82,9 @@ const list = Command.make("list", {
         `${Words.counted(all, "event")} not published`
       ]
     yield* print(false, {}, lines.join("\n"))
-  }))).pipe(Command.withDescription("Show the events that are not published: counts by state and error, then the oldest"))
+  }))).pipe(
+    Command.withDescription("Show the events that are not published: counts by state and error, then the oldest")
+  )
 
 const blocked = Command.make("blocked", { ...selectors, limit, json }, (flags) =>
   onDatabase(Effect.gen(function*() {
@@ -126,8 +122,7 @@ const selected = (flags: Selectors & { readonly all: boolean }) =>
       })
     )
 
-const more = (plan: Plan) =>
-  plan.more ? " There are more: run the command again when these are done." : ""
+const more = (plan: Plan) => plan.more ? " There are more: run the command again when these are done." : ""
 
 const retry = Command.make("retry", { ...selectors, all, ...Change.flags }, (flags) =>
   Effect.zipRight(
@@ -144,7 +139,9 @@ const retry = Command.make("retry", { ...selectors, all, ...Change.flags }, (fla
         after: `They are due now: payments outbox list shows what is left.${more(plan)}`
       })
     }))
-  )).pipe(Command.withDescription("Send dead events again, and refused ones without their pause; remove the cause first"))
+  )).pipe(
+    Command.withDescription("Send dead events again, and refused ones without their pause; remove the cause first")
+  )
 
 const skip = Command.make("skip", { ...selectors, all, ...Change.flags }, (flags) =>
   Effect.zipRight(
@@ -162,12 +159,15 @@ const skip = Command.make("skip", { ...selectors, all, ...Change.flags }, (flags
         after: `Their orders go on without them; payments outbox replay announces them after all.${more(plan)}`
       })
     }))
-  )).pipe(Command.withDescription("Give dead events up: their orders go on, and the readers never learn of these transitions"))
+  )).pipe(
+    Command.withDescription("Give dead events up: their orders go on, and the readers never learn of these transitions")
+  )
 
 /** The consequence for a reader of events that it does not remember any more. */
 const beyondWindow = (old: number, accepted: boolean) =>
   old === 0 ? undefined : {
-    words: `${Words.counted(old, "event")} were sent more than 15 minutes ago. Orders does not recognise them as repeats: ` +
+    words:
+      `${Words.counted(old, "event")} were sent more than 15 minutes ago. Orders does not recognise them as repeats: ` +
       "it appends each to the history of its order again, and until the last event of the order arrives, the order is in an earlier state.",
     flag: "--beyond-window",
     accepted
@@ -225,7 +225,9 @@ const replay = Command.make("replay", {
       })
     }))
   })).pipe(
-    Command.withDescription("Announce DONE events again, as after the loss of the topic: each with the later events of its order")
+    Command.withDescription(
+      "Announce DONE events again, as after the loss of the topic: each with the later events of its order"
+    )
   )
 
 /** `payments outbox`. */

@@ -56,14 +56,16 @@ const shown = 10
 /** The first events of a plan, and how many there are. */
 export const plan = (events: ReadonlyArray<PlannedEvent>, now: number) =>
   [
-    ...table(events.slice(0, shown).map((event) => [
-      `event ${event.id}`,
-      `order ${event.order_id}`,
-      event.says ?? "-",
-      event.status,
-      `attempts ${event.attempts}`,
-      `${age(event.created_at, now)} old`,
-      event.last_error ?? ""
-    ])),
+    ...table(
+      events.slice(0, shown).map((event) => [
+        `event ${event.id}`,
+        `order ${event.order_id}`,
+        event.says ?? "-",
+        event.status,
+        `attempts ${event.attempts}`,
+        `${age(event.created_at, now)} old`,
+        event.last_error ?? ""
+      ])
+    ),
     ...(events.length > shown ? [`and ${events.length - shown} more`] : [])
   ].join("\n")

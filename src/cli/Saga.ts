@@ -69,7 +69,9 @@ const standstill = (orderId: bigint, pending: ReadonlyArray<PaymentsClient.Pendi
   if (dead === undefined) return undefined
   const behind = pending.slice(pending.indexOf(dead) + 1).map(({ says }) => says)
   return `the readers of topic payment do not learn of it: event ${dead.id} (${dead.says}) is dead (${dead.last_error})` +
-    `${behind.length === 0 ? "" : `, and ${behind.join(", ")} waits behind it`}. payments order ${orderId} says what to do`
+    `${
+      behind.length === 0 ? "" : `, and ${behind.join(", ")} waits behind it`
+    }. payments order ${orderId} says what to do`
 }
 
 const settle = (name: string, outcome: TerminalStatus, description: string) =>

@@ -1,7 +1,7 @@
 import { SqlClient } from "@effect/sql"
 import { Array as Arr, Effect, Either, Schema } from "effect"
 import type { KafkaOptions } from "../infra/kafka/KafkaClient.js"
-import { KafkaUnavailable } from "../infra/kafka/KafkaClient.js"
+import type { KafkaUnavailable } from "../infra/kafka/KafkaClient.js"
 import * as KafkaOffsets from "../infra/kafka/KafkaOffsets.js"
 import * as KafkaProducer from "../infra/kafka/KafkaProducer.js"
 import * as KafkaScan from "../infra/kafka/KafkaScan.js"
@@ -103,7 +103,9 @@ export class DeadLetterBox extends Effect.Service<DeadLetterBox>()("payments/Dea
         `.pipe(
           Postgres.run("15 seconds"),
           Effect.map((rows) => {
-            const known = new Map(rows.map(({ at, count, operator, place }) => [place, { count, last: { at, operator } }]))
+            const known = new Map(
+              rows.map(({ at, count, operator, place }) => [place, { count, last: { at, operator } }])
+            )
             return letters.map((letter): Filed => ({ letter, replays: known.get(nameOf(letter)) ?? notReplayed }))
           })
         )
@@ -132,10 +134,15 @@ export class DeadLetterBox extends Effect.Service<DeadLetterBox>()("payments/Dea
         const span = spans.find(({ partition }) => partition === place.partition)
         const start = Number(place.offset)
         if (span !== undefined && start >= span.start && start < span.end) {
-          yield* KafkaScan.scan(kafka, dlqTopic, [{ ...span, start, end: start + 1 }], (partition, records) =>
-            Effect.sync(() => {
-              for (const record of records) found.set(Letters.show(place), Letters.read(partition, record))
-            }))
+          yield* KafkaScan.scan(
+            kafka,
+            dlqTopic,
+            [{ ...span, start, end: start + 1 }],
+            (partition, records) =>
+              Effect.sync(() => {
+                for (const record of records) found.set(Letters.show(place), Letters.read(partition, record))
+              })
+          )
         }
         if (!found.has(Letters.show(place))) {
           return yield* new NoSuchLetter({ place: `${dlqTopic}/${Letters.show(place)}` })
@@ -156,7 +163,9 @@ export class DeadLetterBox extends Effect.Service<DeadLetterBox>()("payments/Dea
       const { letter, replays } = filed
       const mended = choice.value !== undefined
       const value = choice.value ?? letter.value
-      if (replays.count > 0 && !choice.again) return Either.left("it was replayed before (--again replays it once more)")
+      if (replays.count > 0 && !choice.again) {
+        return Either.left("it was replayed before (--again replays it once more)")
+      }
       if (!mended && letter.cut.some((part) => part === "value" || part === "unread")) {
         return Either.left("the letter has only the beginning of the value: give the whole value with --value-file")
       }
@@ -169,7 +178,9 @@ export class DeadLetterBox extends Effect.Service<DeadLetterBox>()("payments/Dea
         case "Creates":
           return Either.right({ ...filed, value, mended, orderId: outcome.orderId, effect: "creates a payment" })
         case "Ignored":
-          if (!choice.anyway) return Either.left(`its status ${JSON.stringify(outcome.status)} is not in INVENTORY_ACCEPT_STATUSES`)
+          if (!choice.anyway) {
+            return Either.left(`its status ${JSON.stringify(outcome.status)} is not in INVENTORY_ACCEPT_STATUSES`)
+          }
           break
         case "Malformed":
           if (!choice.anyway) return Either.left(`it would be a dead letter again: ${outcome.reason} (--edit mends it)`)
@@ -187,7 +198,8 @@ export class DeadLetterBox extends Effect.Service<DeadLetterBox>()("payments/Dea
       const [paid, taken] = [new Set(payments.map((_) => _.order_id)), new Set(payments.map((_) => _.inventory_key))]
       return {
         letters: letters.map((letter): PlannedLetter =>
-          letter.orderId !== undefined && (paid.has(String(letter.orderId)) || taken.has(Letters.keyIn(letter.value) ?? ""))
+          letter.orderId !== undefined &&
+            (paid.has(String(letter.orderId)) || taken.has(Letters.keyIn(letter.value) ?? ""))
             ? { ...letter, effect: "has no effect: the order has its payment" }
             : letter
         ),
@@ -207,8 +219,16 @@ export class DeadLetterBox extends Effect.Service<DeadLetterBox>()("payments/Dea
           ${letters.map(({ letter }) => nameOf(letter))}::text[],
           ${letters.map(({ replays }) => replays.count)}::int[],
           ${letters.map(({ orderId }) => orderId === undefined ? null : String(orderId))}::bigint[],
-          ${letters.map(({ letter: { original, reason, value } }) => JSON.stringify({ reason, original, value: Letters.noted(value) }))}::jsonb[],
-          ${letters.map(({ mended, value }) => JSON.stringify({ topic: inventoryTopic, mended, value: Letters.noted(value) }))}::jsonb[]
+          ${
+        letters.map(({ letter: { original, reason, value } }) =>
+          JSON.stringify({ reason, original, value: Letters.noted(value) })
+        )
+      }::jsonb[],
+          ${
+        letters.map(({ mended, value }) =>
+          JSON.stringify({ topic: inventoryTopic, mended, value: Letters.noted(value) })
+        )
+      }::jsonb[]
         ) AS t (place, nth, order_id, before, after)
         ORDER BY place
         ON CONFLICT (place, nth) WHERE place IS NOT NULL DO NOTHING

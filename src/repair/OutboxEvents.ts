@@ -93,7 +93,9 @@ export class OutboxEvents extends Effect.Service<OutboxEvents>()("payments/Outbo
     /** Undone events with their state. All conditions are those of partial indexes: DONE events are never read. */
     const undone = (selection: Selection) =>
       sql`
-        SELECT id, order_id, ${sql.literal(says("candidate"))} AS says, status, attempts, last_error, created_at, reserved_to,
+        SELECT id, order_id, ${
+        sql.literal(says("candidate"))
+      } AS says, status, attempts, last_error, created_at, reserved_to,
                ${stateOf(sql)} AS state
         FROM event AS candidate WHERE status <> 'DONE' AND ${conditions(sql, "candidate", selection)}
       `
@@ -119,7 +121,9 @@ export class OutboxEvents extends Effect.Service<OutboxEvents>()("payments/Outbo
     /** The oldest `limit` dead events, with the number of events that wait behind each. */
     const blocked = (selection: Selection, limit: number) =>
       sql<Blocking>`
-        SELECT dead.id, dead.order_id, ${sql.literal(says("dead"))} AS says, dead.attempts, dead.last_error, dead.created_at,
+        SELECT dead.id, dead.order_id, ${
+        sql.literal(says("dead"))
+      } AS says, dead.attempts, dead.last_error, dead.created_at,
                behind.count AS behind, behind.since AS behind_since
         FROM event AS dead, LATERAL (
           SELECT count(*)::int AS count, min(created_at) AS since FROM event AS candidate

@@ -26,8 +26,7 @@ export const inSteps = <E, R>(
 ) => {
   let done = 0
   return Effect.map(
-    Pace.steps(groups, rate, (events) =>
-      Effect.tap(step(events), ({ changed }) => onStep(done += changed))),
+    Pace.steps(groups, rate, (events) => Effect.tap(step(events), ({ changed }) => onStep(done += changed))),
     Plans.sum
   )
 }
@@ -46,13 +45,16 @@ export class OutboxRepair extends Effect.Service<OutboxRepair>()("payments/Outbo
     /** An event that no worker has in hand. */
     const idle = sql.literal("lease_token IS NULL AND batch IS NULL")
     /** What `retry` changes: dead events, and refused ones in their back-off. */
-    const retried = sql`order_id IS NOT NULL AND (status = 'DEAD' OR (attempts > 0 AND ${idle} AND reserved_to > clock_timestamp()))`
+    const retried =
+      sql`order_id IS NOT NULL AND (status = 'DEAD' OR (attempts > 0 AND ${idle} AND reserved_to > clock_timestamp()))`
     /** What `skip` changes. */
     const skipped = sql`status = 'DEAD'`
 
     const plan = Effect.fnUntraced(function*(selection: Selection, repairable: Statement.Fragment) {
       const rows = yield* sql<PlannedEvent & { readonly repairable: boolean; readonly readable: boolean }>`
-        SELECT id, order_id, ${sql.literal(OutboxEvents.says("event"))} AS says, status, attempts, last_error, created_at,
+        SELECT id, order_id, ${
+        sql.literal(OutboxEvents.says("event"))
+      } AS says, status, attempts, last_error, created_at,
                NULL AS done_at, NULL AS payment, false AS old, order_id IS NOT NULL AS readable, coalesce(${repairable}, false) AS repairable
         FROM event
         WHERE status <> 'DONE' AND (status = 'DEAD' OR attempts > 0)
@@ -80,7 +82,7 @@ export class OutboxRepair extends Effect.Service<OutboxRepair>()("payments/Outbo
       sql`
         SELECT * FROM unnest(${events.map((_) => _.id)}::bigint[], ${events.map((_) => _.status)}::text[], ${
         events.map((_) => _.attempts)
-      }::int[]) AS t (id, status, attempts)
+      }::int[]) AS t (id, seen_status, seen_attempts)
       `
 
     const row = sql.literal("jsonb_build_object('status', status, 'attempts', attempts, 'last_error', last_error)")
@@ -96,15 +98,17 @@ export class OutboxRepair extends Effect.Service<OutboxRepair>()("payments/Outbo
     (events: ReadonlyArray<PlannedEvent>) =>
       sql<Repaired>`
         WITH seen AS MATERIALIZED (${seen(events)}), locked AS MATERIALIZED (
-          SELECT event.id, order_id, ${row} AS before FROM event
-          JOIN seen ON seen.id = event.id AND seen.status = event.status::text AND seen.attempts = event.attempts
-          WHERE ${repairable}
-          ORDER BY event.id FOR UPDATE OF event
+          SELECT id, order_id, ${row} AS before FROM event
+          JOIN seen USING (id)
+          WHERE status::text = seen_status AND attempts = seen_attempts AND ${repairable}
+          ORDER BY id FOR UPDATE OF event
         ), changed AS (
           UPDATE event SET ${change} WHERE id = ANY(ARRAY(SELECT id FROM locked))
         ), noted AS (
           INSERT INTO operation (run, operator, action, reason, order_id, event_id, before, after)
-          SELECT ${command}::uuid, ${operator}, ${action}, ${reason}, order_id, id, before, ${JSON.stringify(after)}::jsonb
+          SELECT ${command}::uuid, ${operator}, ${action}, ${reason}, order_id, id, before, ${
+        JSON.stringify(after)
+      }::jsonb
           FROM locked ORDER BY id
         )
         SELECT count(*)::int AS changed, ${events.length} - count(*)::int AS unchanged,

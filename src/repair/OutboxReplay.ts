@@ -80,7 +80,9 @@ export class OutboxReplay extends Effect.Service<OutboxReplay>()("payments/Outbo
           WHERE status = 'DONE' AND order_id IS NOT NULL AND ${chosen}
           ORDER BY order_id, terminal, id
         )
-        SELECT event.id, event.order_id, ${sql.literal(OutboxEvents.says("event"))} AS says, event.status, attempts, last_error,
+        SELECT event.id, event.order_id, ${
+        sql.literal(OutboxEvents.says("event"))
+      } AS says, event.status, attempts, last_error,
                event.created_at, done_at::text AS done_at,
                done_at < clock_timestamp() - make_interval(secs => ${seconds}) AS old,
                payment.status AS payment,
@@ -105,7 +107,9 @@ export class OutboxReplay extends Effect.Service<OutboxReplay>()("payments/Outbo
     const step = ({ operator, reason, run }: By) => (events: ReadonlyArray<PlannedEvent>) => {
       const change = sql<Repaired>`
         WITH seen AS MATERIALIZED (
-          SELECT * FROM unnest(${events.map((_) => _.id)}::bigint[], ${events.map((_) => _.done_at)}::text[]::timestamptz[])
+          SELECT * FROM unnest(${events.map((_) => _.id)}::bigint[], ${
+        events.map((_) => _.done_at)
+      }::text[]::timestamptz[])
             AS t (id, done_at)
         ), found AS MATERIALIZED (
           SELECT seen.id, order_id, event.done_at, event.attempts, last_error,
@@ -115,9 +119,9 @@ export class OutboxReplay extends Effect.Service<OutboxReplay>()("payments/Outbo
           SELECT order_id FROM found GROUP BY order_id HAVING bool_and(same)
             -- a payment that was settled meanwhile has a terminal event that is not in the plan
             AND (SELECT status FROM payment WHERE payment.order_id = found.order_id) IS NOT DISTINCT FROM (
-              SELECT status FROM unnest(${
-        events.map((_) => _.order_id)
-      }::bigint[], ${events.map((_) => _.payment)}::payment_status[]) AS planned (order_id, status)
+              SELECT status FROM unnest(${events.map((_) => _.order_id)}::bigint[], ${
+        events.map((_) => _.payment)
+      }::payment_status[]) AS planned (order_id, status)
               WHERE planned.order_id = found.order_id LIMIT 1
             )
             AND NOT EXISTS (SELECT FROM event WHERE event.order_id = found.order_id AND event.status <> 'DONE')
@@ -156,8 +160,7 @@ export class OutboxReplay extends Effect.Service<OutboxReplay>()("payments/Outbo
      * Makes the events of a plan due now, and wakes the relays. The events of an order change together. Fails with
      * `DatabaseUnavailable`, and with `OutboxBusy` while another transaction holds the table; the steps before are done.
      */
-    const replay = (plan: Plan, by: By, pacing: Pacing) =>
-      inSteps(byOrder(plan.events), pacing, step(by))
+    const replay = (plan: Plan, by: By, pacing: Pacing) => inSteps(byOrder(plan.events), pacing, step(by))
 
     return { plan, replay } as const
   })

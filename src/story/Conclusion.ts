@@ -14,6 +14,7 @@ export interface Conclusion {
     | "event-skipped"
     | "not-on-topic"
     | "no-event"
+    | "no-payment"
     | "dead-letter"
     | "unread"
     | "ignored"
@@ -52,7 +53,8 @@ const undone = (story: Story, event: EventFact): Conclusion => {
     case "dead":
       return {
         state: "event-dead",
-        says: `The order waits for an operator: ${name} is dead after ${event.attempts} attempts (${error})${others}. ` +
+        says:
+          `The order waits for an operator: ${name} is dead after ${event.attempts} attempts (${error})${others}. ` +
           "Remove the cause, and then send it again; payments outbox skip gives it up.",
         command: `payments outbox retry --event ${event.id} --reason <why>`
       }
@@ -60,8 +62,12 @@ const undone = (story: Story, event: EventFact): Conclusion => {
       return {
         state: "event-backing-off",
         says: event.attempts === 0
-          ? `${name} waits until ${iso(event.reserved_to)}${others}: the topic ${event.topic} did not exist, or a relay stopped.`
-          : `The broker refused ${name} ${event.attempts} times (${error})${others}. It is sent again at ${iso(event.reserved_to)}. ` +
+          ? `${name} waits until ${
+            iso(event.reserved_to)
+          }${others}: the topic ${event.topic} did not exist, or a relay stopped.`
+          : `The broker refused ${name} ${event.attempts} times (${error})${others}. It is sent again at ${
+            iso(event.reserved_to)
+          }. ` +
             "Remove the cause; retry sends it at once.",
         command: `payments outbox retry --event ${event.id} --reason <why>`
       }
@@ -69,7 +75,9 @@ const undone = (story: Story, event: EventFact): Conclusion => {
       return {
         state: "event-leased",
         says: event.batch === null
-          ? `A relay has ${name} in hand until ${iso(event.reserved_to)}${others}. If that stays, the broker does not answer it: /readyz/relay has the reason.`
+          ? `A relay has ${name} in hand until ${
+            iso(event.reserved_to)
+          }${others}. If that stays, the broker does not answer it: /readyz/relay has the reason.`
           : `An exactly-once relay has ${name} in batch ${event.batch} of shard ${event.shard}${others}. If that stays, look at the shard.`,
         command: event.batch === null ? null : "payments shards"
       }
@@ -92,7 +100,9 @@ const withPayment = (story: Story, status: string): Conclusion => {
     const by = skipOf(story, skipped)!
     return {
       state: "event-skipped",
-      says: `${by.operator} skipped event ${skipped.id} (${skipped.says}) at ${iso(by.at)}: the readers never learned of it.`,
+      says: `${by.operator} skipped event ${skipped.id} (${skipped.says}) at ${
+        iso(by.at)
+      }: the readers never learned of it.`,
       command: `payments outbox replay --event ${skipped.id} --reason <why>`
     }
   }
@@ -101,7 +111,8 @@ const withPayment = (story: Story, status: string): Conclusion => {
   if (absent !== undefined && problem !== undefined) {
     return {
       state: "untold",
-      says: `The payment and its events are in order. Topic ${topic} cannot be read now, so its records are not known: ${problem}.`,
+      says:
+        `The payment and its events are in order. Topic ${topic} cannot be read now, so its records are not known: ${problem}.`,
       command: `payments order ${order}`
     }
   }
@@ -109,7 +120,10 @@ const withPayment = (story: Story, status: string): Conclusion => {
     const where = since === undefined ? "" : ` about that time (--since searches further)`
     return {
       state: "not-on-topic",
-      says: `Event ${absent.id} (${absent.says}) was acknowledged at ${iso(absent.done_at)}, and is not on topic ${topic}${where}. ` +
+      says:
+        `Event ${absent.id} (${absent.says}) was acknowledged at ${
+          iso(absent.done_at)
+        }, and is not on topic ${topic}${where}. ` +
         "Announce the order again.",
       command: `payments outbox replay --order ${order} --reason <why>`
     }
@@ -119,7 +133,11 @@ const withPayment = (story: Story, status: string): Conclusion => {
   if (story.events.length < expected && !(told.has("CREATED") && told.has(status))) {
     const old = story.now.getTime() - story.payment!.updated_at.getTime() > story.retention
     return old
-      ? { state: "untold", says: "Its events are older than OUTBOX_RETENTION, so their rows are deleted.", command: null }
+      ? {
+        state: "untold",
+        says: "Its events are older than OUTBOX_RETENTION, so their rows are deleted.",
+        command: null
+      }
       : {
         state: "no-event",
         says: `The payment is ${status}, and an event of it has no row: no command can make it again. Audit the order.`,
@@ -132,7 +150,11 @@ const withPayment = (story: Story, status: string): Conclusion => {
       says: "The payment is announced. The order waits to be paid or refused.",
       command: `payments pay ${order}`
     }
-    : { state: "complete", says: "The order is complete: both events are announced. There is nothing to do.", command: null }
+    : {
+      state: "complete",
+      says: "The order is complete: both events are announced. There is nothing to do.",
+      command: null
+    }
 }
 
 const withoutPayment = (story: Story): Conclusion => {
@@ -141,11 +163,22 @@ const withoutPayment = (story: Story): Conclusion => {
   const [record] = story.records.slice(-1)
   const place = (at: { readonly topic: string; readonly partition: number; readonly offset: string }) =>
     `${at.topic}/${at.partition}@${at.offset}`
+  if (story.events.length > 0) {
+    return {
+      state: "no-payment",
+      says: `Event ${
+        story.events[0]!.id
+      } of the order exists, and its payment does not: a restore lost it, or it was deleted by hand.`,
+      command: `payments audit --order ${order}`
+    }
+  }
   const lost = story.records.find(({ decision }) => decision === "read, and no payment")
   if (lost !== undefined) {
     return {
       state: "lost-record",
-      says: `Record ${place(lost)} was read, and the payment is missing: a restored database, or a lost row. Write the record again.`,
+      says: `Record ${
+        place(lost)
+      } was read, and the payment is missing: a restored database, or a lost row. Write the record again.`,
       command: `payments reserve ${order} --key ${lost.idempotent_key} --status ${lost.status}`
     }
   }
@@ -153,7 +186,10 @@ const withoutPayment = (story: Story): Conclusion => {
   if (unread !== undefined) {
     return {
       state: "unread",
-      says: `The order waits for the consumer: record ${place(unread)} is not read yet, and ${unread.before - 1} records come before it. ` +
+      says:
+        `The order waits for the consumer: record ${place(unread)} is not read yet, and ${
+          unread.before - 1
+        } records come before it. ` +
         "If that stays, /readyz/consumer has the reason.",
       command: `payments order ${order}`
     }
@@ -162,7 +198,8 @@ const withoutPayment = (story: Story): Conclusion => {
     const at = Letters.show(letter.letter)
     return {
       state: "dead-letter",
-      says: `The order has no payment: its record ${letter.letter.original} is a dead letter (${letter.letter.reason}). Mend and replay it.`,
+      says:
+        `The order has no payment: its record ${letter.letter.original} is a dead letter (${letter.letter.reason}). Mend and replay it.`,
       command: `payments dead-letters replay ${at} --edit --reason <why>`
     }
   }
@@ -177,7 +214,8 @@ const withoutPayment = (story: Story): Conclusion => {
   if (record !== undefined) {
     return {
       state: "ignored",
-      says: `The order has no payment: its record ${place(record)} has status ${JSON.stringify(record.status)}, which ` +
+      says:
+        `The order has no payment: its record ${place(record)} has status ${JSON.stringify(record.status)}, which ` +
         "INVENTORY_ACCEPT_STATUSES does not accept. The order waits for a record with an accepted status.",
       command: null
     }

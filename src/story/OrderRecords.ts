@@ -38,7 +38,12 @@ const choose = Effect.fnUntraced(function*({ kafka, near, partition, since, topi
     spans.filter((span) => partition === undefined || span.partition === partition)
   const whole = mine(yield* KafkaOffsets.spans(kafka, topic, since))
   const records = whole.reduce((sum, { end, start }) => sum + end - start, 0)
-  const range = { topic, problem: undefined, since: since === undefined ? undefined : new Date(since), until: undefined }
+  const range = {
+    topic,
+    problem: undefined,
+    since: since === undefined ? undefined : new Date(since),
+    until: undefined
+  }
   if (since !== undefined || near === undefined || near.length === 0 || records <= small) return [whole, range] as const
   const [from, to] = [Math.min(...near) - around, Math.max(...near) + around]
   const starts = mine(yield* KafkaOffsets.spans(kafka, topic, from))

@@ -42,7 +42,8 @@ export const make = Effect.gen(function*() {
   `
 
   /** The range of ids that were written about this time, by halving: ids rise with time, and have an index. */
-  const near = (at: Date) => sql`
+  const near = (at: Date) =>
+    sql`
     WITH RECURSIVE search AS (
       SELECT min(id) AS low, max(id) AS high FROM event
       UNION ALL

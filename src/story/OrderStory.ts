@@ -1,13 +1,13 @@
 import type { Duration } from "effect"
 import { Clock, Effect } from "effect"
 import { Duration as Durations } from "effect"
+import { Option } from "effect"
 import type { KafkaOptions } from "../infra/kafka/KafkaClient.js"
 import * as KafkaOffsets from "../infra/kafka/KafkaOffsets.js"
 import type { Filed } from "../repair/DeadLetterBox.js"
 import { DeadLetterBox } from "../repair/DeadLetterBox.js"
 import type { Letter } from "../repair/Letter.js"
 import { Operations } from "../repair/Operations.js"
-import { Option } from "effect"
 import type { Decision, EventFact, PaymentFact, RecordFact, Searched, Story } from "./Facts.js"
 import type { Found } from "./OrderRecords.js"
 import * as OrderRecords from "./OrderRecords.js"
@@ -26,7 +26,8 @@ export interface StoryOptions {
 /** The committed offsets; undefined when they cannot be read. */
 type Committed = ReadonlyMap<number, number> | undefined
 
-const byTime = (a: Found, b: Found) => (a.at?.getTime() ?? 0) - (b.at?.getTime() ?? 0) || Number(a.offset) - Number(b.offset)
+const byTime = (a: Found, b: Found) =>
+  (a.at?.getTime() ?? 0) - (b.at?.getTime() ?? 0) || Number(a.offset) - Number(b.offset)
 
 /** Judges the inventory records of an order, in the order of their times. */
 export const decide = (
@@ -105,25 +106,30 @@ export const make = Effect.fnUntraced(function*(options: StoryOptions) {
     const sent = events.flatMap(({ created_at, done_at }) => [created_at.getTime(), (done_at ?? created_at).getTime()])
     const letters: Array<Filed> = []
     const isOurs = mentions(orderId)
-    const readLetters = box.scan({ error: undefined, since }, (filed) =>
-      Effect.sync(() => void letters.push(...filed.filter(({ letter }) => isOurs(letter))))).pipe(
-        Effect.as<Searched>({
-          topic: options.dlqTopic,
-          since: since === undefined ? undefined : new Date(since),
-          until: undefined,
-          problem: undefined
-        }),
-        Effect.catchTags({
-          KafkaUnavailable: ({ message }) => Effect.succeed<Searched>({ topic: options.dlqTopic, since: undefined, until: undefined, problem: message }),
-          TopicMissing: ({ message }) => Effect.succeed<Searched>({ topic: options.dlqTopic, since: undefined, until: undefined, problem: message })
-        })
-      )
-    const [{ found, searched: inInventory }, { announced, searched: inPayment }, inLetters, committed] = yield* Effect.all([
-      OrderRecords.inventory(orderId, { kafka, topic: inventoryTopic, near, since }),
-      OrderRecords.payment(orderId, row?.partitions ?? null, { kafka, topic: paymentTopic, near: sent, since }),
-      readLetters,
-      Effect.option(KafkaOffsets.committed(kafka, inventoryTopic, options.groupId))
-    ], { concurrency: "unbounded" })
+    const readLetters = box.scan(
+      { error: undefined, since },
+      (filed) => Effect.sync(() => void letters.push(...filed.filter(({ letter }) => isOurs(letter))))
+    ).pipe(
+      Effect.as<Searched>({
+        topic: options.dlqTopic,
+        since: since === undefined ? undefined : new Date(since),
+        until: undefined,
+        problem: undefined
+      }),
+      Effect.catchTags({
+        KafkaUnavailable: ({ message }) =>
+          Effect.succeed<Searched>({ topic: options.dlqTopic, since: undefined, until: undefined, problem: message }),
+        TopicMissing: ({ message }) =>
+          Effect.succeed<Searched>({ topic: options.dlqTopic, since: undefined, until: undefined, problem: message })
+      })
+    )
+    const [{ found, searched: inInventory }, { announced, searched: inPayment }, inLetters, committed] = yield* Effect
+      .all([
+        OrderRecords.inventory(orderId, { kafka, topic: inventoryTopic, near, since }),
+        OrderRecords.payment(orderId, row?.partitions ?? null, { kafka, topic: paymentTopic, near: sent, since }),
+        readLetters,
+        Effect.option(KafkaOffsets.committed(kafka, inventoryTopic, options.groupId))
+      ], { concurrency: "unbounded" })
     const owners = yield* rows.owners(found.map((_) => _.idempotent_key))
     return {
       orderId,

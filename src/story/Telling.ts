@@ -6,8 +6,9 @@ import { traceId } from "./Facts.js"
 
 const iso = (time: Date | null) => time?.toISOString() ?? "-"
 
-const place = ({ offset, partition, topic }: { readonly topic: string; readonly partition: number; readonly offset: string }) =>
-  `${topic}/${partition}@${offset}`
+const place = (
+  { offset, partition, topic }: { readonly topic: string; readonly partition: number; readonly offset: string }
+) => `${topic}/${partition}@${offset}`
 
 const record = (fact: RecordFact) =>
   `record     ${place(fact)}  ${iso(fact.at)}  ${fact.status}, idempotent_key ${fact.idempotent_key}` +
@@ -26,7 +27,9 @@ const worker = ({ batch, lease_token, owner, shard }: EventFact) =>
 const standing = (event: EventFact) => {
   switch (event.state) {
     case "done":
-      return `DONE ${iso(event.done_at)}, ${event.done_at === null ? "" : elapsed(event.created_at, event.done_at)} after it was written`
+      return `DONE ${iso(event.done_at)}, ${
+        event.done_at === null ? "" : elapsed(event.created_at, event.done_at)
+      } after it was written`
     case "dead":
       return "DEAD"
     case "leased":
@@ -73,7 +76,11 @@ export const text = (story: Story): string => {
     problem !== undefined
       ? [`not read   topic ${topic}: ${problem}`]
       : since !== undefined
-      ? [`searched   topic ${topic} from ${iso(since)}${until === undefined ? "" : ` to ${iso(until)}`}; --since searches further`]
+      ? [
+        `searched   topic ${topic} from ${iso(since)}${
+          until === undefined ? "" : ` to ${iso(until)}`
+        }; --since searches further`
+      ]
       : []
   )
   return [
@@ -90,10 +97,14 @@ export const text = (story: Story): string => {
     ]),
     ...story.events.flatMap((event) => eventLines(story, event)),
     ...strays(story).map((record) =>
-      `announced  ${place(record)}  ${iso(record.at)}  ${record.says ?? "unreadable"}, event ${record.event_id ?? "-"}: no row of the table has it`
+      `announced  ${place(record)}  ${iso(record.at)}  ${record.says ?? "unreadable"}, event ${
+        record.event_id ?? "-"
+      }: no row of the table has it`
     ),
     ...[...story.operations].reverse().map(({ action, at, event_id, operator, place, reason }) =>
-      `operation  ${iso(at)}  ${action} ${event_id === null ? place?.split(" ")[0] ?? "" : `event ${event_id}`} by ${operator}: ${reason}`
+      `operation  ${iso(at)}  ${action} ${
+        event_id === null ? place?.split(" ")[0] ?? "" : `event ${event_id}`
+      } by ${operator}: ${reason}`
     ),
     ...traces(story).map((id) => `trace      ${id}`),
     ...searched,
@@ -123,7 +134,12 @@ export const document = (story: Story): Record<string, unknown> => ({
   },
   events: story.events.map((event) => ({
     ...event,
-    records: Conclusion.recordsOf(story, event).map(({ at, offset, partition, topic }) => ({ topic, partition, offset, at })),
+    records: Conclusion.recordsOf(story, event).map(({ at, offset, partition, topic }) => ({
+      topic,
+      partition,
+      offset,
+      at
+    })),
     behind: event.status === "DONE" ? [] : Conclusion.behind(story, event).map(({ id }) => id),
     skipped_by: Conclusion.skipOf(story, event)?.operator ?? null
   })),

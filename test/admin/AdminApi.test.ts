@@ -66,7 +66,9 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "60 seconds", 
     it.scoped("without a token there is none; with one it takes that token only, and says what it offers", () =>
       Effect.gen(function*() {
         const off = yield* start(false)
-        for (const path of ["/openapi.json", "/api/outbox/blocked"]) assert.strictEqual((yield* off(path)).status, 404, path)
+        for (const path of ["/openapi.json", "/api/outbox/blocked"]) {
+          assert.strictEqual((yield* off(path)).status, 404, path)
+        }
         const ask = yield* start(true)
         for (const bearer of ["", "another", `${token}x`, token.slice(1)]) {
           assert.strictEqual((yield* ask("/api/outbox/blocked", undefined, bearer)).status, 401, bearer)
@@ -104,9 +106,15 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "60 seconds", 
         const done = yield* ask("/api/outbox/retry", { ...by, event_ids: [id] })
         assert.deepInclude(done.json, { planned: 1, changed: 1, unchanged: 0 })
         const noted = yield* ask("/api/operations?order_id=9007199254740993")
-        assert.deepInclude(noted.json.operations[0], { operator: "ann", reason: "a test", event_id: id, run: done.json.run })
+        assert.deepInclude(noted.json.operations[0], {
+          operator: "ann",
+          reason: "a test",
+          event_id: id,
+          run: done.json.run
+        })
         const story = yield* ask("/api/orders/9007199254740993")
-        assert.strictEqual(story.status, 404)
+        assert.deepInclude(story.json, { order_id: "9007199254740993", state: "no-payment" })
+        assert.strictEqual((yield* ask("/api/orders/0")).status, 400)
       }))
 
     it.scoped("replay of events beyond the duplicate window asks apart", () =>
@@ -123,7 +131,11 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "60 seconds", 
         const second = yield* ask("/api/outbox/replay", { ...by, beyond_window: true })
         assert.deepInclude(second.json, { changed: 1 })
         const story = yield* ask("/api/orders/9007199254740993")
-        assert.deepInclude(story.json, { order_id: "9007199254740993", state: "event-due", command: "payments outbox list" })
+        assert.deepInclude(story.json, {
+          order_id: "9007199254740993",
+          state: "event-due",
+          command: "payments outbox list"
+        })
       }))
   }
 )

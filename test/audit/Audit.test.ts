@@ -242,7 +242,11 @@ const faults: ReadonlyArray<readonly [name: string, expected: Kind, spoil: (orde
 
 it("each kind of finding names what repairs it", () => {
   for (const kind of Object.keys(kinds) as ReadonlyArray<Kind>) {
-    assert.match(repairOf({ kind, orderId: 1n, eventId: 2, detail: "" }), /payments [a-z]+ |no command: |nothing to do: /, kind)
+    assert.match(
+      repairOf({ kind, orderId: 1n, eventId: 2, detail: "" }),
+      /payments [a-z]+ |no command: |nothing to do: /,
+      kind
+    )
   }
 })
 

@@ -266,7 +266,12 @@ layer(Layer.scoped(Lived, lived(300)), { timeout: "120 seconds", excludeTestServ
         const alone = yield* Program.run(["audit", "--order", "500003"], world.env)
         assert.match(
           alone.stdout,
-          new RegExp(`^payments +1$[^]*^  order 500003, event ${dead.events[0]}: CREATED\n    payments outbox retry --event ${dead.events[0]}, `, "m")
+          new RegExp(
+            `^payments +1$[^]*^  order 500003, event ${dead.events[0]}: CREATED\n    payments outbox retry --event ${
+              dead.events[0]
+            }, `,
+            "m"
+          )
         )
         assert.match(alone.stdout.trimEnd(), /\nnot clean: 1 dead-event$/)
 

@@ -221,35 +221,68 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       const [story, asked] = yield* both(operate("order", "706"), operate("outbox", "retry", "--all"))
       assert.match(
         printed(story),
-        new RegExp(`is dead after 10 attempts \\(MESSAGE_TOO_LARGE\\)[^]*\n  payments outbox retry --event ${row!.id} --reason <why>\n$`)
+        new RegExp(
+          `is dead after 10 attempts \\(MESSAGE_TOO_LARGE\\)[^]*\n  payments outbox retry --event ${
+            row!.id
+          } --reason <why>\n$`
+        )
       )
       assert.strictEqual(asked.code, 2)
       assert.match(asked.stderr, /this would retry 1 event: give --yes to do it, or --dry-run to look/)
       const [payment, retried] = yield* both(
         operate("payment", "706"),
-        operate("outbox", "retry", "--event", row!.id, "--reason", "larger limit", "--operator", "ann", "--yes", "--json")
+        operate(
+          "outbox",
+          "retry",
+          "--event",
+          row!.id,
+          "--reason",
+          "larger limit",
+          "--operator",
+          "ann",
+          "--yes",
+          "--json"
+        )
       )
-      assert.match(printed(payment), /is dead \(MESSAGE_TOO_LARGE\)\. payments order 706 says what to do|^order 706 CREATED/)
-      assert.deepInclude(JSON.parse(printed(retried)), { planned: 1, changed: 1, operator: "ann", reason: "larger limit" })
+      assert.match(
+        printed(payment),
+        /is dead \(MESSAGE_TOO_LARGE\)\. payments order 706 says what to do|^order 706 CREATED/
+      )
+      assert.deepInclude(JSON.parse(printed(retried)), {
+        planned: 1,
+        changed: 1,
+        operator: "ann",
+        reason: "larger limit"
+      })
       yield* tables.events(706).pipe(
-        Effect.tap(([event]) => assert.deepInclude(event, { status: "DONE", payload: Topics.reserved(706, key, "CREATED") })),
+        Effect.tap(([event]) =>
+          assert.deepInclude(event, { status: "DONE", payload: Topics.reserved(706, key, "CREATED") })
+        ),
         eventually()
       )
 
       const [listed, after] = yield* both(operate("dead-letters", "list", "--json"), operate("order", "706", "--json"))
-      const letter = printed(listed).trimEnd().split("\n").map((line) => JSON.parse(line)).find((line) => line.offset !== undefined)
+      const letter = printed(listed).trimEnd().split("\n").map((line) => JSON.parse(line)).find((line) =>
+        line.offset !== undefined
+      )
       assert.deepInclude(JSON.parse(printed(after)), { order_id: 706, state: "created", command: "payments pay 706" })
       const place = `${letter.partition}@${letter.offset}`
       const [refused, edited] = yield* both(
         operate("dead-letters", "replay", place, "--reason", "as it was", "--yes"),
         operate("dead-letters", "replay", place, "--edit", "--reason", "seven is 707", "--yes")
       )
-      assert.match(printed(refused), /left out: 1 .* it would be a dead letter again: value is not JSON|nothing to change/)
+      assert.match(
+        printed(refused),
+        /left out: 1 .* it would be a dead letter again: value is not JSON|nothing to change/
+      )
       assert.match(printed(edited), /^replay 1 dead letter: 1 done\. /m)
       yield* tables.payments(707).pipe(Effect.tap((rows) => assert.lengthOf(rows, 1)), eventually())
       const [shown, operations] = yield* both(operate("dead-letters", "show", place), operate("operations"))
       assert.match(printed(shown), /^replays   replayed .*\n[^]*^value     .*:seven,/m)
-      assert.match(printed(operations), /dead-letters replay +order 707 .*seven is 707\n.* ann +outbox retry +order 706 /)
+      assert.match(
+        printed(operations),
+        /dead-letters replay +order 707 .*seven is 707\n.* ann +outbox retry +order 706 /
+      )
     }).pipe(Effect.scoped))
 
   it.effect("migrate: pending migrations, then nothing; a database that is away is an error without a password", () =>

@@ -43,24 +43,30 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("dead let
       const topics = yield* Topics.make(inject("kafkaBrokers"))
       // letter i is malformed where i ends with 0: its order id is text
       const order = (i: number) => i % 10 === 0 ? `"${i}"` : String(i)
-      yield* topics.writeAll(dlq, 1, Arr.range(1, 100).map((i) => ({
-        key: `k${i}`,
-        value: `{"idempotent_key":"${key(i)}","order_id":${order(i)},"status":"COMPLETED"}`,
-        headers: {
-          "dlq-reason": i % 10 === 0 ? "order_id is not a number" : "an old version refused it",
-          "dlq-topic": inventory,
-          "dlq-partition": "3",
-          "dlq-offset": String(i),
-          shop: "north"
-        }
-      })))
+      yield* topics.writeAll(
+        dlq,
+        1,
+        Arr.range(1, 100).map((i) => ({
+          key: `k${i}`,
+          value: `{"idempotent_key":"${key(i)}","order_id":${order(i)},"status":"COMPLETED"}`,
+          headers: {
+            "dlq-reason": i % 10 === 0 ? "order_id is not a number" : "an old version refused it",
+            "dlq-topic": inventory,
+            "dlq-partition": "3",
+            "dlq-offset": String(i),
+            shop: "north"
+          }
+        }))
+      )
       const letters = yield* all
       const plan = yield* box.plan(letters, asItWas)
       assert.lengthOf(plan.letters, 90)
       assert.deepStrictEqual(plan.leftOut.map(({ count, reason }) => [count, reason]), [
         [10, "it would be a dead letter again: order_id is not a number (--edit mends it)"]
       ])
-      const both = yield* Effect.all([box.replay(plan, by(), pacing), box.replay(plan, by(), pacing)], { concurrency: 2 })
+      const both = yield* Effect.all([box.replay(plan, by(), pacing), box.replay(plan, by(), pacing)], {
+        concurrency: 2
+      })
       assert.deepStrictEqual([both[0].changed + both[1].changed, both[0].unchanged + both[1].unchanged], [90, 90])
 
       const open = (yield* all).filter(({ replays }) => replays.count === 0)
@@ -79,7 +85,9 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("dead let
 
       const written = yield* KafkaTest.read(inventory, 100)
       assert.strictEqual(yield* KafkaTest.size(inventory), 100)
-      const values = written.map(({ value }) => JSON.parse(String(value)) as { order_id: number; idempotent_key: string })
+      const values = written.map(({ value }) =>
+        JSON.parse(String(value)) as { order_id: number; idempotent_key: string }
+      )
       assert.sameMembers(values.map((_) => _.order_id), Arr.range(1, 100))
       for (const { idempotent_key, order_id } of values) assert.strictEqual(idempotent_key, key(order_id))
       const first = written.find(({ key }) => String(key) === "k1")!

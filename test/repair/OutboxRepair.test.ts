@@ -31,22 +31,31 @@ const done = (orders: ReadonlyArray<number>) => ({ ...one(orders), since: undefi
 const clear = Effect.flatMap(SqlClient.SqlClient, (sql) => sql`TRUNCATE event, payment, operation`)
 
 /** Marks events, all of these ids. */
-const mark = Effect.fnUntraced(function*(ids: ReadonlyArray<string>, status: "DEAD" | "DONE", error = "MESSAGE_TOO_LARGE") {
-  const sql = yield* SqlClient.SqlClient
-  yield* status === "DEAD"
-    ? sql`UPDATE event SET status = 'DEAD', attempts = 10, last_error = ${error} WHERE id = ANY(${[...ids]}::bigint[])`
-    : sql`UPDATE event SET status = 'DONE', done_at = clock_timestamp(), batch = 7 WHERE id = ANY(${[...ids]}::bigint[])`
-})
+const mark = Effect.fnUntraced(
+  function*(ids: ReadonlyArray<string>, status: "DEAD" | "DONE", error = "MESSAGE_TOO_LARGE") {
+    const sql = yield* SqlClient.SqlClient
+    yield* status === "DEAD"
+      ? sql`UPDATE event SET status = 'DEAD', attempts = 10, last_error = ${error} WHERE id = ANY(${[
+        ...ids
+      ]}::bigint[])`
+      : sql`UPDATE event SET status = 'DONE', done_at = clock_timestamp(), batch = 7 WHERE id = ANY(${[
+        ...ids
+      ]}::bigint[])`
+  }
+)
 
 const paid = Effect.fnUntraced(function*(orders: ReadonlyArray<number>, status: string) {
   const sql = yield* SqlClient.SqlClient
   yield* sql`INSERT INTO payment (order_id, status) SELECT unnest(${[...orders]}::bigint[]), ${status}::payment_status`
 })
 
-const rows = Effect.flatMap(SqlClient.SqlClient, (sql) =>
-  sql<Record<"id" | "status" | "payload", string> & { readonly attempts: number; readonly batch: string | null }>`
+const rows = Effect.flatMap(
+  SqlClient.SqlClient,
+  (sql) =>
+    sql<Record<"id" | "status" | "payload", string> & { readonly attempts: number; readonly batch: string | null }>`
     SELECT id, status, payload, attempts, batch FROM event ORDER BY event.id
-  `)
+  `
+)
 
 const claimed = Effect.gen(function*() {
   return (yield* (yield* Outbox).claim(1_000)).events.map(({ id }) => id)
@@ -69,7 +78,10 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("repair o
         ["due", null, 1]
       ])
       const list = yield* events.list({ ...everything, error: "TOO_LARGE" }, "dead", 10)
-      assert.deepStrictEqual(list.map(({ id, says }) => [id, says]), [[created[0]!, "CREATED"], [created[1]!, "CREATED"]])
+      assert.deepStrictEqual(list.map(({ id, says }) => [id, says]), [[created[0]!, "CREATED"], [
+        created[1]!,
+        "CREATED"
+      ]])
       const blocked = yield* events.blocked(everything, 10)
       assert.deepStrictEqual(blocked.map((_) => [_.id, _.behind]), [[created[0], 1], [created[1], 0], [created[2], 0]])
       assert.deepStrictEqual(yield* events.blockedTotal, { dead: 3, behind: 1 })
@@ -91,7 +103,10 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("repair o
       assert.strictEqual(both[0].changed + both[1].changed, 300)
       assert.strictEqual(both[0].unchanged + both[1].unchanged, 300)
       const after = yield* rows
-      assert.deepStrictEqual(after.map(({ id, payload }) => [id, payload]), before.map(({ id, payload }) => [id, payload]))
+      assert.deepStrictEqual(
+        after.map(({ id, payload }) => [id, payload]),
+        before.map(({ id, payload }) => [id, payload])
+      )
       assert.isTrue(after.every(({ attempts, status }) => status === "WAIT" && attempts === 0))
       const noted = yield* (yield* Operations).last(1_000)
       assert.strictEqual(new Set(noted.map(({ event_id }) => event_id)).size, 300)
@@ -156,7 +171,9 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("repair o
       const plan = yield* replay.plan({ ...done([]), events: created.map(BigInt) })
       assert.lengthOf(plan.events, 100)
       assert.isFalse(plan.events.some(({ old }) => old))
-      const both = yield* Effect.all([replay.replay(plan, by(), pacing), replay.replay(plan, by(), pacing)], { concurrency: 2 })
+      const both = yield* Effect.all([replay.replay(plan, by(), pacing), replay.replay(plan, by(), pacing)], {
+        concurrency: 2
+      })
       assert.strictEqual(both[0].changed + both[1].changed, 100)
       const after = yield* rows
       assert.deepStrictEqual(after.map(({ payload }) => payload), before.map(({ payload }) => payload))
@@ -223,7 +240,8 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("repair o
       const settling = yield* repo.settle({
         orderId: OrderId.make(1n),
         status: "COMPLETED",
-        payload: "{\"idempotent_key\":\"00000000-0000-4000-8000-00000000abcd\",\"order_id\":1,\"status\":\"COMPLETED\"}",
+        payload:
+          "{\"idempotent_key\":\"00000000-0000-4000-8000-00000000abcd\",\"order_id\":1,\"status\":\"COMPLETED\"}",
         traceparent: null
       }).pipe(Effect.fork)
       yield* sql<{ readonly n: number }>`

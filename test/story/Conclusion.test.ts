@@ -119,7 +119,12 @@ const states: ReadonlyArray<readonly [Conclusion.Conclusion["state"], Partial<St
   ],
   [
     "event-backing-off",
-    { events: [event(0), event(1, { status: "WAIT", state: "backing-off", attempts: 2, last_error: "POLICY_VIOLATION", reserved_to: at })] },
+    {
+      events: [
+        event(0),
+        event(1, { status: "WAIT", state: "backing-off", attempts: 2, last_error: "POLICY_VIOLATION", reserved_to: at })
+      ]
+    },
     /refused event 4712 \(COMPLETED\) 2 times \(POLICY_VIOLATION\)/,
     "payments outbox retry --event 4712 --reason <why>"
   ],
@@ -135,7 +140,12 @@ const states: ReadonlyArray<readonly [Conclusion.Conclusion["state"], Partial<St
     /in batch 7 of shard 1/,
     "payments shards"
   ],
-  ["event-due", { events: [event(0), event(1, { status: "WAIT", state: "due" })] }, /waits for a relay/, "payments outbox list"],
+  [
+    "event-due",
+    { events: [event(0), event(1, { status: "WAIT", state: "due" })] },
+    /waits for a relay/,
+    "payments outbox list"
+  ],
   [
     "event-skipped",
     { operations: [skip], announced: [announced(1)] },
@@ -150,7 +160,10 @@ const states: ReadonlyArray<readonly [Conclusion.Conclusion["state"], Partial<St
   ],
   [
     "untold",
-    { announced: [], searched: { ...complete.searched, payment: { ...whole("payment"), problem: "kafka is not available" } } },
+    {
+      announced: [],
+      searched: { ...complete.searched, payment: { ...whole("payment"), problem: "kafka is not available" } }
+    },
     /Topic payment cannot be read now/,
     "payments order 111"
   ],
@@ -175,7 +188,10 @@ const states: ReadonlyArray<readonly [Conclusion.Conclusion["state"], Partial<St
   ],
   [
     "ignored",
-    { ...none, records: [{ ...record, status: "FAILED", decision: "ignored: its status is not in INVENTORY_ACCEPT_STATUSES" }] },
+    {
+      ...none,
+      records: [{ ...record, status: "FAILED", decision: "ignored: its status is not in INVENTORY_ACCEPT_STATUSES" }]
+    },
     /has status "FAILED", which INVENTORY_ACCEPT_STATUSES does not accept/,
     null
   ],
@@ -191,6 +207,7 @@ const states: ReadonlyArray<readonly [Conclusion.Conclusion["state"], Partial<St
     /the payment is missing/,
     `payments reserve 111 --key ${record.idempotent_key} --status COMPLETED`
   ],
+  ["no-payment", { ...none, events: [event(0)] }, /its payment does not/, "payments audit --order 111"],
   ["unknown", none, /is not known/, null]
 ]
 
@@ -202,12 +219,20 @@ for (const [state, changes, says, command] of states) {
     assert.match(found.says, says)
     assert.strictEqual(found.command, command)
     const lines = Telling.text(story).split("\n")
-    assert.deepStrictEqual(lines.slice(command === null ? -1 : -2), command === null ? [found.says] : [found.says, `  ${command}`])
+    assert.deepStrictEqual(
+      lines.slice(command === null ? -1 : -2),
+      command === null ? [found.says] : [found.says, `  ${command}`]
+    )
   })
 }
 
 it("the story as text: record, decision, payment, events with their records, what stands behind, operations and trace", () => {
-  const story = { ...complete, events: [dead, behind], announced: [], operations: [{ ...skip, action: "outbox retry" as const }] }
+  const story = {
+    ...complete,
+    events: [dead, behind],
+    announced: [],
+    operations: [{ ...skip, action: "outbox retry" as const }]
+  }
   assert.strictEqual(
     Telling.text(story).split("\n\n")[0],
     `order      111

@@ -58,11 +58,18 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("the stor
       yield* Client.commit(inject("kafkaBrokers"), groupId, inventoryTopic, 2, 8)
       yield* topics.write(dlqTopic, {
         value: "{\"idempotent_key\":\"no\",\"order_id\":14,\"status\":\"COMPLETED\"}",
-        headers: { "dlq-reason": "idempotent_key is not a uuid", "dlq-topic": inventoryTopic, "dlq-partition": "2", "dlq-offset": "4" }
+        headers: {
+          "dlq-reason": "idempotent_key is not a uuid",
+          "dlq-topic": inventoryTopic,
+          "dlq-partition": "2",
+          "dlq-offset": "4"
+        }
       })
       yield* sql`
         INSERT INTO payment (order_id, status, inventory_key, updated_at)
-        VALUES (11, 'COMPLETED', ${key(11)}, clock_timestamp() + interval '1 ms'), (12, 'COMPLETED', ${key(12)}, clock_timestamp())
+        VALUES (11, 'COMPLETED', ${key(11)}, clock_timestamp() + interval '1 ms'), (12, 'COMPLETED', ${
+        key(12)
+      }, clock_timestamp())
       `
       yield* sql`
         INSERT INTO event (topic, order_id, payload, status, attempts, last_error, done_at, traceparent) VALUES
@@ -88,11 +95,14 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("the stor
         [complete, dead, unread, lettered, lost, taken, ignored, ahead, unknown].map(stateOf),
         ["complete", "event-dead", "unread", "dead-letter", "lost-record", "key-taken", "ignored", "unread", "unknown"]
       )
-      assert.deepStrictEqual(complete!.records.map(({ decision, offset, partition }) => [partition, offset, decision]), [
-        [2, "0", "created the payment"],
-        [2, "1", "repeat: the payment has this idempotent_key"],
-        [2, "2", "no second payment: the order has one, with another idempotent_key"]
-      ])
+      assert.deepStrictEqual(
+        complete!.records.map(({ decision, offset, partition }) => [partition, offset, decision]),
+        [
+          [2, "0", "created the payment"],
+          [2, "1", "repeat: the payment has this idempotent_key"],
+          [2, "2", "no second payment: the order has one, with another idempotent_key"]
+        ]
+      )
       assert.deepStrictEqual(
         complete!.events.map((event) => Conclusion.recordsOf(complete!, event).map(({ offset }) => offset)),
         [[written[0]!.offset], [written[1]!.offset, written[2]!.offset]]

@@ -17,7 +17,9 @@ export class KafkaUnavailable extends Schema.TaggedError<KafkaUnavailable>()("Ka
   /** This user may not see the topic: Kafka does not say whether it exists. */
   static readonly denied = (topic: string) =>
     new KafkaUnavailable({
-      cause: new Error(`this user may not read topic ${topic}: let it DESCRIBE and READ the topic (TOPIC_AUTHORIZATION_FAILED)`)
+      cause: new Error(
+        `this user may not read topic ${topic}: let it DESCRIBE and READ the topic (TOPIC_AUTHORIZATION_FAILED)`
+      )
     })
 
   override get message() {

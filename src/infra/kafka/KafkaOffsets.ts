@@ -76,7 +76,10 @@ const commitsOf = (options: KafkaOptions, topic: string, groupId: string) =>
     withAdmin(
       options,
       (admin) =>
-        Effect.zipRight(mustExist(options, admin, topic), attempt(() => admin.fetchOffsets({ groupId, topics: [topic] })))
+        Effect.zipRight(
+          mustExist(options, admin, topic),
+          attempt(() => admin.fetchOffsets({ groupId, topics: [topic] }))
+        )
     ),
     ([offsets]) => (offsets?.partitions ?? []).filter(({ offset }) => Number(offset) >= 0)
   )
