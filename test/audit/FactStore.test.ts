@@ -27,7 +27,9 @@ const fact = fc.oneof(
     says,
     exact: fc.boolean(),
     adopted: fc.boolean(),
-    due: fc.boolean()
+    due: fc.boolean(),
+    skipped: fc.boolean(),
+    replayed: fc.boolean()
   }),
   fc.record({
     kind: fc.constant("record"),
