@@ -209,3 +209,7 @@ export const readSettings = <K extends keyof Settings>(...names: ReadonlyArray<K
     ConfigOf<K>,
     ConfigProblems
   >
+
+/** The names of all variables of the environment. */
+// eslint-disable-next-line no-restricted-properties -- the names only; values are read as settings
+export const environmentNames = (): ReadonlyArray<string> => Object.keys(process.env)

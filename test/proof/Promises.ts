@@ -271,12 +271,12 @@ export const promises: Readonly<Record<string, Promised>> = {
     promise:
       "Nothing stands still in silence: what makes no progress is not ready within 10 s, with the reason, in `/readyz`, a metric and one log line.",
     kept:
-      "The monotonic clock times each batch, claim and shard in hand. Lag comes from the ends of the partitions, also while nothing can be read. A probe checks that the database takes writes.",
+      "The monotonic clock times each batch, claim and shard in hand. Lag comes from the committed offsets and the ends of the partitions, also while nothing can be read. A probe checks that the database takes writes.",
     tests: [
       [
-        "infra/runtime/Waiting.test.ts",
-        "logs a wait at its start, once a minute and at its end: once for all steps, not for each attempt",
-        "reports a step without an answer within ten seconds, and no short step"
+        "infra/runtime/Health.test.ts",
+        "logs a wait for a server once for all parts: at its start, once a minute, and at its end with its time",
+        "reports work without an answer within ten seconds, and no short work"
       ],
       [
         "payments/Providers.test.ts",
