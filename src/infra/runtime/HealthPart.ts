@@ -202,19 +202,24 @@ export class Keeper implements Part {
   /** The waits at this moment. Quiet ones count only when nothing has failed: a failure explains them. */
   waits(at: number): ReadonlyArray<Wait> {
     const all: Array<Wait> = []
+    let failing = false
     for (const [key, { problem, since, until }] of this.lasting) {
+      const quiet = problem.reason === "no_progress"
       if (until < at) this.lasting.delete(key)
-      else all.push({ ...problem, since, doing: key, quiet: problem.reason === "no_progress" })
+      else {
+        all.push({ ...problem, since, doing: key, quiet })
+        failing ||= !quiet
+      }
     }
     for (const { doing, failedAt, for: reason, problem, since } of this.inHand) {
       if (problem !== undefined) {
+        failing = true
         if (at - failedAt >= afterFailure) all.push({ ...problem, since, doing, quiet: false })
       } else if (at - since >= withoutProgress) {
         all.push({ reason, why: `${doing}: no answer for ${HealthLog.time(at - since)}`, since, doing, quiet: true })
       }
     }
-    const loud = all.filter(({ quiet }) => !quiet)
-    return (loud.length > 0 ? loud : all).sort((a, b) => a.since - b.since)
+    return (failing ? all.filter(({ quiet }) => !quiet) : all).sort((a, b) => a.since - b.since)
   }
 
   /** The state that follows from the waits. `epoch` is `at` as milliseconds of the epoch. */

@@ -23,7 +23,7 @@ const make = Effect.gen(function*() {
     Effect.provide(Logger.replace(
       Logger.defaultLogger,
       Logger.make(({ annotations, message }) =>
-        void lines.push([...[message].flat(), ...[...annotations].map(([name, value]) => `${name}=${value}`)].join(" "))
+        void lines.push([...[message].flat(), ...[...annotations].map(([name, value]) => `${name}=${value}`).sort()].join(" "))
       )
     )),
     Effect.forkScoped
@@ -140,8 +140,9 @@ describe("Health", () => {
         relay.step("kafka", "sending events", always, pauses)(attempt)
       ], { concurrency: "unbounded" }))
       yield* TestClock.adjust("10 seconds")
-      const fields = "reason=kafka parts=consumer, relay waiting=a/0, a/1, sending events"
-      assert.deepStrictEqual(lines, [`waiting for kafka at kafka-1:9092: connection refused ${fields} seconds=1`])
+      const fields = (seconds: number) =>
+        `parts=consumer, relay reason=kafka seconds=${seconds} waiting=a/0, a/1, sending events`
+      assert.deepStrictEqual(lines, [`waiting for kafka at kafka-1:9092: connection refused ${fields(1)}`])
       assert.strictEqual(yield* gauge("payments_stalled", "consumer", "kafka"), 2)
       assert.strictEqual(yield* gauge("payments_stalled", "relay", "kafka"), 1)
       assert.strictEqual(yield* gauge("payments_ready", "relay"), 0)
@@ -149,8 +150,8 @@ describe("Health", () => {
       yield* TestClock.adjust("130 seconds")
       assert.isAbove(yield* Ref.get(attempts), 75)
       assert.deepStrictEqual(lines.slice(1), [
-        `still waiting for kafka at kafka-1:9092, for 1m 1s: connection refused ${fields} seconds=61`,
-        `still waiting for kafka at kafka-1:9092, for 2m 1s: connection refused ${fields} seconds=121`
+        `still waiting for kafka at kafka-1:9092, for 1m 1s: connection refused ${fields(61)}`,
+        `still waiting for kafka at kafka-1:9092, for 2m 1s: connection refused ${fields(121)}`
       ])
       yield* Ref.set(there, true)
       yield* TestClock.adjust("6 seconds")

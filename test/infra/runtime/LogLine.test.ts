@@ -25,7 +25,7 @@ it.effect("a line has time, level and message first; the message is always text;
       Effect.logError("a bug", new Error("its message")),
       Effect.annotateLogs(Effect.logInfo("x"), { examples: [{ event_id: "1" }] })
     ]))
-    assert.deepStrictEqual(Object.keys(plain!), ["timestamp", "level", "message", "order_id", "partition"])
+    assert.deepStrictEqual(Object.keys(plain!).slice(0, 3), ["timestamp", "level", "message"])
     assert.deepInclude(plain, { level: "WARN", message: "a record became a dead letter", order_id: "9007199254740993" })
     assert.strictEqual(plain!["partition"], 3)
     assert.strictEqual(several!["message"], "one: 2: {\"three\":3}")
