@@ -327,6 +327,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
             const { reason, waiting_for } = yield* shown
             assert.strictEqual(waiting_for, "postgres")
             assert.match(reason!, /^test-.*\/0: no answer for \ds$/)
+            assert.lengthOf(waits, 1)
           }).pipe(eventually("10 seconds"))
           yield* Deferred.succeed(release, undefined)
           yield* Fiber.join(rival)

@@ -27,7 +27,8 @@ export const json: Logger.Logger<unknown, string> = Logger.make(
     const fields: Record<string, unknown> = {}
     for (const [name, value] of annotations) fields[name] = field(value)
     const span = Context.getOption(FiberRefs.getOrDefault(context, FiberRef.currentContext), Tracer.ParentSpan)
-    if (Option.isSome(span)) {
+    // without a collector spans are placeholders
+  if (Option.isSome(span) && span.value.traceId !== "noop") {
       fields["trace_id"] = span.value.traceId
       fields["span_id"] = span.value.spanId
     }
