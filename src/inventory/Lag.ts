@@ -1,5 +1,6 @@
 import { Effect, Metric } from "effect"
 import type { KafkaOptions } from "../infra/kafka/KafkaClient.js"
+import { untilSettled } from "../infra/kafka/KafkaOffsets.js"
 import * as KafkaPositions from "../infra/kafka/KafkaPositions.js"
 import * as KafkaTopic from "../infra/kafka/KafkaTopic.js"
 import type { Part } from "../infra/runtime/Health.js"
@@ -42,7 +43,7 @@ export const make = Effect.fnUntraced(function*({ part, ...options }: LagOptions
 
   return Effect.gen(function*() {
     const { ends, topicId } = yield* topic.look
-    const committed = yield* topic.committed([...ends.keys()])
+    const committed = yield* untilSettled(topic.committed([...ends.keys()]))
     return new Map(Array.from(ends, ([partition, end]) => {
       const { at } = KafkaPositions.start(partition, committed.get(partition), end, topicId)
       return [partition, end.high - at] as const

@@ -279,6 +279,10 @@ export const promises: Readonly<Record<string, Promised>> = {
         "reports work without an answer within ten seconds, and no short work"
       ],
       [
+        "e2e/Stalled.test.ts",
+        "a deleted dead-letter topic: /readyz, payments_stalled and one log line say so, paying goes on, and no payload or secret is logged"
+      ],
+      [
         "payments/Providers.test.ts",
         "read-only: not ready with the reason, reads work; ready within seconds when it is writable again"
       ],

@@ -19,8 +19,8 @@ const [remindEvery, remindOptional] = [Duration.toMillis("1 minute"), Duration.t
 /** Texts in one line at the most. */
 const named = 4
 
-/** Servers that several parts wait for together: their waits are one line. */
-const shared: ReadonlySet<Reason> = new Set(["postgres", "kafka", "redis"])
+/** What several parts wait for together: their waits are one line. */
+const shared: ReadonlySet<Reason> = new Set(["postgres", "kafka", "redis", "topic"])
 
 /** A time for operators, in whole seconds. */
 export const time = (millis: number) => Duration.format(Duration.seconds(Math.round(millis / 1_000)))
@@ -39,8 +39,8 @@ interface Told {
 
 /**
  * Returns a function that compares the waits of all parts with those of its last call, and logs the difference: one line when a
- * wait begins, one a minute while it lasts (an hour for a part that is not required), and one when it is over. Waits for the
- * same server are one wait.
+ * wait begins, one a minute while it lasts (an hour for a part that is not required), and one when it is over. Waits of several
+ * parts for the same server, or for topics, are one wait.
  */
 export const make = (where: Addresses) => {
   const told = new Map<string, Told>()
@@ -66,10 +66,11 @@ export const make = (where: Addresses) => {
       const line = known === undefined
         ? `${words(reason)}: ${why}`
         : `still ${words(reason)}, for ${time(now - since)}: ${why}`
+      const waiting = list(group.map(({ doing }) => doing).filter((doing) => doing !== ""))
       lines.push(Effect.annotateLogs(Effect.logWarning(line), {
         reason,
         parts: list(group.map(({ part }) => part)),
-        waiting: list(group.map(({ doing }) => doing).filter((doing) => doing !== "")),
+        ...(waiting === "" ? {} : { waiting }),
         seconds: Math.round((now - since) / 1_000)
       }))
     }

@@ -42,6 +42,9 @@ const afterFailure = Duration.toMillis("1 second")
 /** The same for work without a failure and without progress: half of the 10 seconds in which a stall has to be visible (P12). */
 const withoutProgress = Duration.toMillis("5 seconds")
 
+/** Reasons that may follow from a failure elsewhere in the part. */
+const consequences: ReadonlySet<Reason> = new Set(["no_progress", "group"])
+
 const stalled = Metric.gauge("payments_stalled", {
   description: "Pieces of work that make no progress now, by part and reason"
 })
@@ -106,6 +109,8 @@ export interface Part {
 export class Keeper implements Part {
   started = false
   ended = false
+  /** When something had failed last. */
+  failedLast = -Infinity
   /** The last state, and since when (milliseconds of the epoch). */
   state: State = "starting"
   /** In the order in which the work began. */
@@ -202,24 +207,21 @@ export class Keeper implements Part {
   /** The waits at this moment. Quiet ones count only when nothing has failed: a failure explains them. */
   waits(at: number): ReadonlyArray<Wait> {
     const all: Array<Wait> = []
-    let failing = false
     for (const [key, { problem, since, until }] of this.lasting) {
-      const quiet = problem.reason === "no_progress"
       if (until < at) this.lasting.delete(key)
-      else {
-        all.push({ ...problem, since, doing: key, quiet })
-        failing ||= !quiet
-      }
+      else all.push({ ...problem, since, doing: key, quiet: consequences.has(problem.reason) })
     }
     for (const { doing, failedAt, for: reason, problem, since } of this.inHand) {
       if (problem !== undefined) {
-        failing = true
         if (at - failedAt >= afterFailure) all.push({ ...problem, since, doing, quiet: false })
       } else if (at - since >= withoutProgress) {
         all.push({ reason, why: `${doing}: no answer for ${HealthLog.time(at - since)}`, since, doing, quiet: true })
       }
     }
-    return (failing ? all.filter(({ quiet }) => !quiet) : all).sort((a, b) => a.since - b.since)
+    if (all.some(({ quiet }) => !quiet)) this.failedLast = at
+    // work that stood still because of a failure gets its time after the failure is over
+    const counted = at - this.failedLast < withoutProgress ? all.filter(({ quiet }) => !quiet) : all
+    return counted.sort((a, b) => a.since - b.since)
   }
 
   /** The state that follows from the waits. `epoch` is `at` as milliseconds of the epoch. */

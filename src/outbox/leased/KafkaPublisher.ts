@@ -32,7 +32,13 @@ const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads
   ): Effect.Effect<Answer> => {
     const { topic } = messages[0]!
     const waitFor = (error: KafkaUnavailable) =>
-      Effect.zipRight(Effect.sync(() => outages.waits(problemOf(error, "kafka"))), Effect.sleep("250 millis"))
+      Effect.zipRight(
+        Effect.sync(() => {
+          const { reason, why } = problemOf(error, "kafka")
+          outages.waits({ reason, why: reason === "permission" ? `${why} (topic ${topic})` : why })
+        }),
+        Effect.sleep("250 millis")
+      )
     // after an attempt without an answer, only the same records through the same producer are safe
     let attempted = false
     const send: Effect.Effect<Answer> = Effect.suspend(() =>

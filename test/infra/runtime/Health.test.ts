@@ -183,13 +183,17 @@ describe("Health", () => {
     Effect.gen(function*() {
       const { consumer, lines, shown } = yield* make
       const [failing, standing] = [consumer.begin("kafka", "a/0"), consumer.begin("no_progress", "partition 0")]
-      consumer.postponed("progress", { reason: "no_progress", why: "a batch is in progress" })
       consumer.stuck(failing, refused)
-      yield* TestClock.adjust("10 seconds")
+      yield* TestClock.adjust("7 seconds")
+      consumer.postponed("progress", { reason: "no_progress", why: "a batch is in progress" })
+      yield* TestClock.adjust("3 seconds")
       assert.strictEqual((yield* shown("consumer")).reason, "connection refused")
       assert.lengthOf(lines, 1)
       consumer.end(failing)
-      yield* TestClock.adjust("1 seconds")
+      yield* TestClock.adjust("4 seconds")
+      assert.isTrue((yield* shown("consumer")).ok)
+      assert.lengthOf(lines, 2)
+      yield* TestClock.adjust("2 seconds")
       assert.include(yield* shown("consumer"), { state: "waiting", waiting_for: "no_progress" })
       consumer.end(standing)
       consumer.reached("progress")
