@@ -100,7 +100,7 @@ export const settings = {
     example: "true"
   }),
   httpAddr: setting("HTTP_ADDR", address, {
-    about: "Address of operations HTTP (`/livez`, `/readyz`, `/metrics`).",
+    about: "Address of operations HTTP (`/livez`, `/startedz`, `/readyz`, `/readyz/<role>`, `/metrics`).",
     default: "127.0.0.1:8082",
     example: "0.0.0.0:8082",
     show: showAddress

@@ -347,11 +347,13 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
         const { body } = yield* program.get("/metrics")
         const rows = [
           ...readFileSync("docs/operations.md", "utf8").matchAll(
-            /^\| `(payments_\w+)` \| (\w+) \| (.*?) \| (.*) \|$/gm
+            /^\| `(payments_\w+)` \| (\w+) \|(.*?)\| (.*) \|$/gm
           )
         ]
         const shown = (kind: string) =>
-          Object.fromEntries([...body.matchAll(new RegExp(`^# ${kind} (\\w+) (.*)$`, "gm"))].map((_) => [_[1]!, _[2]!]))
+          Object.fromEntries(
+            [...body.matchAll(new RegExp(`^# ${kind} (payments_\\w+) (.*)$`, "gm"))].map((_) => [_[1]!, _[2]!])
+          )
         const [helps, types] = [shown("HELP"), shown("TYPE")]
         assert.sameMembers(rows.map(([, name]) => name!), Object.keys(types))
         for (const [, name, type, labels, meaning] of rows) {

@@ -28,7 +28,7 @@ export const json: Logger.Logger<unknown, string> = Logger.make(
     for (const [name, value] of annotations) fields[name] = field(value)
     const span = Context.getOption(FiberRefs.getOrDefault(context, FiberRef.currentContext), Tracer.ParentSpan)
     // without a collector spans are placeholders
-  if (Option.isSome(span) && span.value.traceId !== "noop") {
+    if (Option.isSome(span) && span.value.traceId !== "noop") {
       fields["trace_id"] = span.value.traceId
       fields["span_id"] = span.value.spanId
     }

@@ -23,7 +23,9 @@ const make = Effect.gen(function*() {
     Effect.provide(Logger.replace(
       Logger.defaultLogger,
       Logger.make(({ annotations, message }) =>
-        void lines.push([...[message].flat(), ...[...annotations].map(([name, value]) => `${name}=${value}`).sort()].join(" "))
+        void lines.push(
+          [...[message].flat(), ...[...annotations].map(([name, value]) => `${name}=${value}`).sort()].join(" ")
+        )
       )
     )),
     Effect.forkScoped
