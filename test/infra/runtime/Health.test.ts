@@ -1,7 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, Logger, Metric, MetricState, Ref, Schedule, TestClock } from "effect"
+import { Data, Deferred, Effect, Exit, Fiber, Logger, Metric, MetricState, Ref, Schedule, TestClock } from "effect"
 import { make as makeHealth } from "../../../src/infra/runtime/Health.js"
 import type { Problem } from "../../../src/infra/runtime/Problem.js"
+
+class Refused extends Data.TaggedError("Refused")<{ readonly message: string }> {}
 
 const always = () => true
 const pauses = Schedule.spaced("5 seconds")
@@ -243,7 +245,7 @@ describe("Health", () => {
         parts: {
           postgres: {
             roles: [],
-            probe: Effect.flatMap(Ref.get(away), (away) => away ? Effect.fail(new Error("refused")) : Effect.void)
+            probe: Effect.flatMap(Ref.get(away), (away) => away ? Effect.fail(new Refused({ message: "refused" })) : Effect.void)
           }
         }
       })

@@ -37,7 +37,7 @@ it.effect("a cause is a field of its own; a line inside a span has the id of its
   Effect.gen(function*() {
     const trace = { traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b7169203331" }
     const [line] = yield* linesOf(
-      Effect.fail(new Error("no answer")).pipe(
+      Effect.die(new Error("no answer")).pipe(
         Effect.catchAllCause((cause) => Effect.logError("call failed", cause)),
         Effect.withParentSpan(Tracer.externalSpan(trace))
       )
