@@ -245,7 +245,10 @@ describe("Health", () => {
         parts: {
           postgres: {
             roles: [],
-            probe: Effect.flatMap(Ref.get(away), (away) => away ? Effect.fail(new Refused({ message: "refused" })) : Effect.void)
+            probe: Effect.flatMap(
+              Ref.get(away),
+              (away) => away ? Effect.fail(new Refused({ message: "refused" })) : Effect.void
+            )
           }
         }
       })

@@ -298,7 +298,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
         Effect.fork
       )
       yield* Deferred.await(marking)
-      assert.include(yield* Fixtures.until(Effect.sync(part.why), (why) => why !== undefined), "away")
+      assert.include(yield* until(Effect.sync(part.why), (why) => why !== undefined), "away")
       away = false
       yield* until(count("DONE"), (n) => n === 1)
       yield* Fixtures.append([2])
