@@ -101,7 +101,7 @@ export const settings = {
     example: "true"
   }),
   httpAddr: setting("HTTP_ADDR", address, {
-    about: "Address of operations HTTP (`/livez`, `/readyz`, `/metrics`).",
+    about: "Address of operations HTTP (`/livez`, `/startedz`, `/readyz`, `/readyz/<role>`, `/metrics`).",
     default: "127.0.0.1:8082",
     example: "0.0.0.0:8082",
     show: showAddress
@@ -223,3 +223,7 @@ export const readSettings = <K extends keyof Settings>(...names: ReadonlyArray<K
     ConfigOf<K>,
     ConfigProblems
   >
+
+/** The names of all variables of the environment. */
+// eslint-disable-next-line no-restricted-properties -- the names only; values are read as settings
+export const environmentNames = (): ReadonlyArray<string> => Object.keys(process.env)

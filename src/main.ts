@@ -20,6 +20,7 @@ import * as Saga from "./cli/Saga.js"
 import * as Shards from "./cli/Shards.js"
 import * as Start from "./cli/Start.js"
 import * as NameLookups from "./infra/grpc/NameLookups.js"
+import * as LogLine from "./infra/runtime/LogLine.js"
 import * as StandardStreams from "./infra/runtime/StandardStreams.js"
 import * as Tuning from "./infra/runtime/tuning/Tuning.js"
 
@@ -67,7 +68,7 @@ const logger = Logger.replace(
   Logger.defaultLogger,
   process.stderr.isTTY
     ? Logger.prettyLogger({ stderr: true })
-    : Logger.map(Logger.jsonLogger, StandardStreams.log)
+    : Logger.map(LogLine.json, StandardStreams.log)
 )
 
 /** Prints a failure as one line. Logs a bug with its whole cause. */

@@ -5,17 +5,18 @@ import { readSettings, settings } from "../Config.js"
 import * as Migrations from "../infra/postgres/Migrations.js"
 import * as Postgres from "../infra/postgres/Postgres.js"
 import type { Setting } from "../infra/runtime/Setting.js"
+import { roles } from "../ops/Parts.js"
 import { json, print, waitingFor, withSettings } from "./Output.js"
 import * as Prepare from "./Prepare.js"
-import { partsOf, serve as runServices } from "./Serve.js"
-import { parts, settingsOf } from "./Services.js"
+import { rolesOf, serve as runServices } from "./Serve.js"
+import { settingsOf } from "./Services.js"
 
 const serve = Command.make("serve", {
-  parts: Args.choice(parts.map((part) => [part, part] as const), { name: "part" }).pipe(
+  parts: Args.choice(roles.map((role) => [role, role] as const), { name: "part" }).pipe(
     Args.withDescription("Services to run: consumer, relay (with the pruner), grpc; all by default"),
     Args.repeated
   )
-}, ({ parts }) => withSettings(settingsOf(partsOf(parts)), () => runServices(parts))).pipe(
+}, ({ parts }) => withSettings(settingsOf(rolesOf(parts)), () => runServices(parts))).pipe(
   Command.withDescription("Run the services until SIGTERM or SIGINT")
 )
 

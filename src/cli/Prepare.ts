@@ -6,7 +6,9 @@ import * as Migrations from "../infra/postgres/Migrations.js"
 import type { DatabaseUnavailable } from "../infra/postgres/Postgres.js"
 import * as PostgresPooler from "../infra/postgres/PostgresPooler.js"
 import * as PostgresRights from "../infra/postgres/PostgresRights.js"
-import { Readiness } from "../infra/runtime/Readiness.js"
+import type { Part } from "../infra/runtime/Health.js"
+import { problemOf } from "../infra/runtime/Problem.js"
+import type { Reason } from "../infra/runtime/Problem.js"
 import * as Paths from "./Paths.js"
 
 /** The SQL migrations, and the table of applied ones. */
@@ -37,20 +39,11 @@ export const migrated = Effect.suspend(() =>
 /** Pauses between attempts: from 250 ms, doubled up to 2 s, without end. */
 const retries = Schedule.exponential("250 millis").pipe(Schedule.union(Schedule.spaced("2 seconds")))
 
-/** Reports a missing dependency: to readiness each time, to the log when the reason changes. */
-const waiting = (dependency: string) =>
-  Effect.gen(function*() {
-    const readiness = yield* Readiness
-    let logged = ""
-    return Effect.fnUntraced(function*(reason: string) {
-      yield* readiness.set(dependency, { reason })
-      if (logged !== reason) yield* Effect.logWarning(`waiting: ${reason}`)
-      logged = reason
-    })
-  })
-
 /** A migration or topic is missing, and the settings leave it to another process. */
-class StillMissing extends Data.TaggedError("StillMissing")<{ readonly message: string }> {}
+class StillMissing extends Data.TaggedError("StillMissing")<{
+  readonly message: string
+  readonly waitsFor: Reason
+}> {}
 
 /** True for an error that waiting does not fix: the start fails. */
 const isFinal = (error: Migrations.MigrationFailed | DatabaseUnavailable | StillMissing) =>
@@ -64,9 +57,7 @@ const isFinal = (error: Migrations.MigrationFailed | DatabaseUnavailable | Still
  * database refuses the role, because waiting fixes neither.
  */
 export const database = Effect.fn("Prepare.database")(
-  function*(options: { readonly migrate: boolean; readonly rights: PostgresRights.Rights }) {
-    const readiness = yield* Readiness
-    const report = yield* waiting("migrations")
+  function*(options: { readonly migrate: boolean; readonly rights: PostgresRights.Rights; readonly part: Part }) {
     const apply = Effect.gen(function*() {
       const applied = yield* Migrations.migrate(migrations)
       for (const [, name] of applied) yield* Effect.logInfo(`migrated: ${name}`)
@@ -74,56 +65,69 @@ export const database = Effect.fn("Prepare.database")(
     const check = Effect.gen(function*() {
       const pending = yield* Migrations.pending(migrations)
       const names = pending.map(([, name]) => name).join(", ")
-      if (names !== "") return yield* new StillMissing({ message: `not migrated: ${names} (payments migrate)` })
+      if (names !== "") {
+        return yield* new StillMissing({
+          message: `not migrated: ${names} (payments migrate)`,
+          waitsFor: "migrations"
+        })
+      }
     })
     yield* PostgresPooler.check.pipe(
       Effect.zipRight(Effect.if(options.migrate, { onTrue: () => apply, onFalse: () => check })),
       Effect.zipRight(PostgresRights.check(options.rights)),
-      Effect.tapError((error) => isFinal(error) ? Effect.void : report(error.message)),
+      Effect.tapError((error) =>
+        Effect.sync(() => isFinal(error) ? undefined : options.part.failed(problemOf(error, "postgres")))
+      ),
       Effect.retry({ schedule: retries, while: (error) => !isFinal(error) }),
       Effect.catchTag("StillMissing", (error) => Effect.die(error))
     )
-    yield* readiness.set("migrations", "ok")
+    options.part.working()
   }
 )
 
-/** Ends when all topics exist. Creates missing ones, or with `create: false` waits until another process has created them. */
-export const topics = Effect.fn("Prepare.topics")(
-  function*(
-    kafka: KafkaOptions,
-    options: { readonly topics: ReadonlyArray<Kafka.NewTopic>; readonly create: boolean }
-  ) {
-    const readiness = yield* Readiness
-    const report = yield* waiting("topics")
-    yield* Effect.gen(function*() {
-      if (options.topics.length === 0) return
-      const missing = yield* Kafka.missingTopics(kafka, options.topics.map((_) => _.topic))
-      if (missing.length === 0) return
-      if (!options.create) return yield* new StillMissing({ message: `no such topic: ${missing.join(", ")}` })
-      yield* Kafka.createTopics(kafka, options.topics.filter((_) => missing.includes(_.topic)))
-      yield* Effect.logInfo(`topics created: ${missing.join(", ")}`)
-    }).pipe(
-      Effect.tapError((error) => report(error.message)),
-      Effect.retry(retries),
-      Effect.orDie
-    )
-    yield* readiness.set("topics", "ok")
-  }
+export interface TopicsOptions {
+  readonly topics: ReadonlyArray<Kafka.NewTopic>
+  /** Create missing topics. Otherwise wait until another process has created them. */
+  readonly create: boolean
+  /** Gets whether all topics exist. */
+  readonly part: Part
+}
+
+/** Looks once whether all topics exist, and creates missing ones. Fails when some are missing, and when no broker answers. */
+const look = Effect.fnUntraced(
+  function*(kafka: KafkaOptions, { create, part, topics }: TopicsOptions) {
+    const missing = yield* Kafka.missingTopics(kafka, topics.map((_) => _.topic))
+    if (missing.length > 0) {
+      if (!create) {
+        return yield* new StillMissing({ message: `no such topic: ${missing.join(", ")}`, waitsFor: "topic" })
+      }
+      yield* Kafka.createTopics(kafka, topics.filter((_) => missing.includes(_.topic)))
+    }
+    part.working()
+    return missing
+  },
+  (effect, _, { part }) => Effect.tapError(effect, (error) => Effect.sync(() => part.failed(problemOf(error, "kafka"))))
 )
+
+/** Ends when all topics exist. */
+export const topics = Effect.fn("Prepare.topics")(function*(kafka: KafkaOptions, options: TopicsOptions) {
+  const created = yield* look(kafka, options).pipe(Effect.retry(retries), Effect.orDie)
+  if (created.length > 0) yield* Effect.logInfo(`topics created: ${created.join(", ")}`)
+})
 
 /** How often `keepTopics` checks all topics, with one request. */
 const checkInterval = "5 seconds"
 
-/** Creates topics again that are deleted while the services run. Runs for ever; needs the permission to create topics. */
-export const keepTopics = (kafka: KafkaOptions, wanted: ReadonlyArray<Kafka.NewTopic>): Effect.Effect<never> =>
-  Effect.gen(function*() {
-    const missing = yield* Kafka.missingTopics(kafka, wanted.map((_) => _.topic))
-    if (missing.length === 0) return
-    yield* Kafka.createTopics(kafka, wanted.filter((_) => missing.includes(_.topic)))
-    yield* Effect.logWarning(`topics were deleted and are created again: ${missing.join(", ")}`)
-  }).pipe(
-    // consumer and relay report an outage
-    Effect.catchAll((error) => Effect.logDebug("cannot check whether all topics exist", error)),
+/** Watches the topics while the services run, for ever. Creates topics again that are deleted, if it may. */
+export const keepTopics = (kafka: KafkaOptions, options: TopicsOptions): Effect.Effect<never> =>
+  look(kafka, options).pipe(
+    Effect.flatMap((created) =>
+      created.length === 0
+        ? Effect.void
+        : Effect.logWarning(`topics were deleted and are created again: ${created.join(", ")}`)
+    ),
+    // the part of the topics reports it
+    Effect.ignore,
     Effect.delay(checkInterval),
     Effect.forever
   )

@@ -1,13 +1,16 @@
-import type { Duration } from "effect"
-import { Effect, Fiber, Layer, Schema } from "effect"
+import { Duration, Effect, Fiber, Layer, Schema } from "effect"
 import { readSettings } from "../Config.js"
 import * as DatabaseClock from "../infra/postgres/DatabaseClock.js"
+import { Health } from "../infra/runtime/Health.js"
+import type { Role } from "../ops/Parts.js"
+import { roles } from "../ops/Parts.js"
 import * as Telemetry from "../ops/Telemetry.js"
 import { Sequences } from "../payments/Sequences.js"
 import * as Admin from "./Admin.js"
 import * as Drills from "./Drills.js"
 import * as Prepare from "./Prepare.js"
 import * as Services from "./Services.js"
+import { warnOfUnknownSettings } from "./UnknownSettings.js"
 
 /** Some services did not stop in time. Their leases and sessions expire by themselves. */
 export class StopTookTooLong extends Schema.TaggedError<StopTookTooLong>()("StopTookTooLong", {
@@ -26,7 +29,10 @@ const stopWithin = (limit: Duration.Duration) => <A, E, R>(effect: Effect.Effect
       restore(Fiber.join(fiber)).pipe(
         Effect.onInterrupt(() =>
           Effect.logInfo("stopping").pipe(
-            Effect.zipRight(Fiber.interrupt(fiber)),
+            Effect.zipRight(Effect.timed(Fiber.interrupt(fiber))),
+            Effect.flatMap(([time]) =>
+              Effect.logInfo(`stopped, after ${(Duration.toMillis(time) / 1_000).toFixed(1)} s`)
+            ),
             Effect.interruptible,
             Effect.timeoutFail({ duration: limit, onTimeout: () => new StopTookTooLong({ limit }) }),
             // logged here: an interrupted fiber runs no error handler further up
@@ -37,40 +43,55 @@ const stopWithin = (limit: Duration.Duration) => <A, E, R>(effect: Effect.Effect
       ))
   )
 
-/** The parts to run: the named ones, or all when none is named. */
-export const partsOf = (named: ReadonlyArray<Services.Part>) =>
-  named.length === 0 ? Services.parts : Services.parts.filter((part) => named.includes(part))
+/** The roles to run: the named ones, or all when none is named. */
+export const rolesOf = (named: ReadonlyArray<Role>) =>
+  named.length === 0 ? roles : roles.filter((role) => named.includes(role))
 
 /**
- * Runs the parts (none named: all) until interrupted. A part that fails for good stops the others.
+ * Runs the roles (none named: all) until interrupted. A role that fails for good stops the others.
  *
- * No dependency has to run at the start: operations HTTP answers at once and names the missing ones.
+ * No dependency has to run at the start: operations HTTP answers at once and names the missing ones. The gRPC server waits for the
+ * database alone: paying goes on without brokers.
  */
-export const serve = Effect.fn(function*(named: ReadonlyArray<Services.Part>) {
-  const running = partsOf(named)
+export const serve = Effect.fn(function*(named: ReadonlyArray<Role>) {
+  const running = rolesOf(named)
   const config = yield* readSettings(...Services.settingsOf(running))
+  yield* warnOfUnknownSettings
+  yield* Services.beginMetrics(running)
   const kafka = Services.kafkaOptions(config)
-  const topics = Services.topicsOf(config, running)
-  const prepare = Effect.all([
-    Effect.zipRight(
-      Prepare.database({ migrate: config.migrateOnStart, rights: Services.rightsOf(running) }),
-      Effect.flatMap(Sequences, (sequences) => sequences.prepare)
-    ),
-    Prepare.topics(kafka, { topics, create: config.kafkaCreateTopics })
-  ], { concurrency: "unbounded", discard: true })
 
-  const work = Effect.all([
-    Effect.scoped(Effect.flatMap(Admin.app, (api) => Services.http(config, api))),
-    prepare.pipe(
-      // before the first record is written; while the database is away there is no record to write
-      Effect.zipRight(Effect.ignore(DatabaseClock.measure)),
-      Effect.zipRight(Effect.all([
-        Services.clock,
-        ...running.map((part) => Services.run(part, config)),
-        ...(config.kafkaCreateTopics && topics.length > 0 ? [Prepare.keepTopics(kafka, topics)] : [])
-      ], { concurrency: "unbounded", discard: true }))
+  const work = Effect.gen(function*() {
+    const health = yield* Health
+    const sequences = yield* Sequences
+    const database = yield* Effect.cached(
+      Prepare.database({
+        migrate: config.migrateOnStart,
+        rights: Services.rightsOf(running),
+        part: health.part("migrations")
+      }).pipe(
+        Effect.zipRight(sequences.prepare),
+        // before the first record is written; while the database is away there is no record to write
+        Effect.zipRight(Effect.ignore(DatabaseClock.measure))
+      )
     )
-  ], { concurrency: "unbounded", discard: true })
+    const withTopics = Object.entries(Services.topicsOf(config, running)).map(([name, { role, topics }]) => {
+      const options = { topics, create: config.kafkaCreateTopics, part: health.part(name) }
+      return Effect.all([database, Prepare.topics(kafka, options)], { concurrency: "unbounded" }).pipe(
+        Effect.zipRight(Effect.all([Services.run(role, config), Prepare.keepTopics(kafka, options)], {
+          concurrency: "unbounded",
+          discard: true
+        }))
+      )
+    })
+    yield* Effect.all([
+      health.watch,
+      Effect.scoped(Effect.flatMap(Admin.app, (api) => Services.http(config, api))),
+      Effect.zipRight(database, Services.clock),
+      ...withTopics,
+      ...(withTopics.length > 0 ? [Services.lag(config)] : []),
+      ...(running.includes("grpc") ? [Effect.zipRight(database, Services.run("grpc", config))] : [])
+    ], { concurrency: "unbounded", discard: true })
+  })
   const telemetry = Telemetry.layer({
     endpoint: config.otelEndpoint,
     headers: config.otelHeaders,

@@ -1,37 +1,44 @@
-import { Array as Arr, Cause, Duration, Effect, Layer, Record } from "effect"
+import { Array as Arr, Duration, Effect, Layer, Metric, Record, Redacted } from "effect"
 import type { ConfigOf, Settings } from "../Config.js"
 import * as PaymentsApi from "../grpc/PaymentsApi.js"
 import type { KafkaOptions, NewTopic } from "../infra/kafka/KafkaClient.js"
 import * as DatabaseClock from "../infra/postgres/DatabaseClock.js"
 import * as Postgres from "../infra/postgres/Postgres.js"
 import type { Rights } from "../infra/postgres/PostgresRights.js"
+import * as PostgresUrl from "../infra/postgres/PostgresUrl.js"
 import { Redis } from "../infra/redis/Redis.js"
 import { beside } from "../infra/runtime/Beside.js"
-import { Readiness } from "../infra/runtime/Readiness.js"
+import type { Part } from "../infra/runtime/Health.js"
 import { showAddress } from "../infra/runtime/Setting.js"
+import * as StandardStreams from "../infra/runtime/StandardStreams.js"
 import { supervise } from "../infra/runtime/Supervisor.js"
+import * as DeadLetters from "../inventory/DeadLetters.js"
 import { Dedupe } from "../inventory/Dedupe.js"
+import * as Intake from "../inventory/Intake.js"
 import * as InventoryConsumer from "../inventory/InventoryConsumer.js"
+import * as Lag from "../inventory/Lag.js"
 import * as Http from "../ops/Http.js"
-import * as OpsReadiness from "../ops/Readiness.js"
+import type { PartName, Role } from "../ops/Parts.js"
+import * as Parts from "../ops/Parts.js"
 import { Backlog } from "../outbox/Backlog.js"
 import * as KafkaPublisher from "../outbox/leased/KafkaPublisher.js"
+import * as Lease from "../outbox/leased/Lease.js"
 import * as Relay from "../outbox/leased/Relay.js"
 import { Outbox } from "../outbox/Outbox.js"
 import { OutboxWake } from "../outbox/OutboxWake.js"
 import * as Pruner from "../outbox/Pruner.js"
+import { Refusals } from "../outbox/Refusals.js"
+import * as RelayMetrics from "../outbox/RelayMetrics.js"
 import { ShardBatches } from "../outbox/sharded/ShardBatches.js"
 import * as ShardOrphans from "../outbox/sharded/ShardOrphans.js"
 import { ShardOwners } from "../outbox/sharded/ShardOwners.js"
 import * as ShardRelay from "../outbox/sharded/ShardRelay.js"
+import * as ShardWorkers from "../outbox/sharded/ShardWorkers.js"
 import { Spreads } from "../outbox/Spreads.js"
 import { PaymentRepo } from "../payments/PaymentRepo.js"
 import { Payments } from "../payments/Payments.js"
 import { Sequences } from "../payments/Sequences.js"
-
-/** The parts of the service; each may run in several processes at once. */
-export const parts = ["consumer", "relay", "grpc"] as const
-export type Part = (typeof parts)[number]
+import * as Settlements from "../payments/Settlements.js"
 
 const kafka = ["kafkaBrokers", "kafkaClientId", "kafkaCreateTopics"] as const
 
@@ -63,18 +70,26 @@ const used = {
     "redisUrl",
     "dedupeTtl"
   ],
-  relay: [...kafka, "outboxDelivery", "outboxBatchSize", "outboxPollInterval", "outboxRetention"],
+  relay: [
+    ...kafka,
+    "kafkaGroupId",
+    "inventoryTopic",
+    "outboxDelivery",
+    "outboxBatchSize",
+    "outboxPollInterval",
+    "outboxRetention"
+  ],
   grpc: ["grpcAddr"]
-} as const satisfies Record<Part | "every", ReadonlyArray<keyof Settings>>
+} as const satisfies Record<Role | "every", ReadonlyArray<keyof Settings>>
 
 type Used<P extends keyof typeof used = keyof typeof used> = (typeof used)[P][number]
 
 /** The settings of all parts. At run time those of a part that does not run are missing. */
 export type Config = ConfigOf<Used>
-type PartConfig<P extends Part> = ConfigOf<Used<"every" | P>>
+type PartConfig<P extends Role> = ConfigOf<Used<"every" | P>>
 
 /** The names of the settings that these parts use. */
-export const settingsOf = (running: ReadonlyArray<Part>): ReadonlyArray<Used> => [
+export const settingsOf = (running: ReadonlyArray<Role>): ReadonlyArray<Used> => [
   ...used.every,
   ...running.flatMap((part) => used[part])
 ]
@@ -87,16 +102,26 @@ export const kafkaOptions = (config: ConfigOf<"kafkaBrokers" | "kafkaClientId">)
 /** `max.message.bytes` of the dead-letter topic: a record of the default 1 MiB fits with the added headers. */
 const deadLetterBytes = 2 * 1024 * 1024
 
-/** Topics that the parts read or write. */
-export const topicsOf = (config: Config, running: ReadonlyArray<Part>): ReadonlyArray<NewTopic> => [
+/** The topics that roles read or write, by the part that watches them. */
+export const topicsOf = (config: Config, running: ReadonlyArray<Role>) => ({
   ...(running.includes("consumer")
-    ? [{ topic: config.inventoryTopic }, { topic: config.inventoryDlqTopic, maxMessageBytes: deadLetterBytes }]
-    : []),
-  ...(running.includes("relay") ? [{ topic: config.paymentTopic }] : [])
-]
+    ? {
+      "inventory-topics": {
+        role: "consumer",
+        topics: [
+          { topic: config.inventoryTopic },
+          { topic: config.inventoryDlqTopic, maxMessageBytes: deadLetterBytes }
+        ]
+      }
+    }
+    : {}),
+  ...(running.includes("relay")
+    ? { "payment-topic": { role: "relay", topics: [{ topic: config.paymentTopic }] } }
+    : {})
+} satisfies Partial<Record<PartName, { readonly role: Role; readonly topics: ReadonlyArray<NewTopic> }>>)
 
 /** The permissions that each part needs, including the leases that it writes for the relay of its process. */
-const rights: Readonly<Record<Part, Rights>> = {
+const rights: Readonly<Record<Role, Rights>> = {
   consumer: { payment: ["SELECT", "INSERT"], event: ["SELECT", "INSERT", "UPDATE"], outbox_topic: ["SELECT"] },
   relay: {
     event: ["SELECT", "UPDATE", "DELETE"],
@@ -108,31 +133,29 @@ const rights: Readonly<Record<Part, Rights>> = {
 }
 
 /** The union of the permissions of these parts. */
-export const rightsOf = (running: ReadonlyArray<Part>): Rights =>
+export const rightsOf = (running: ReadonlyArray<Role>): Rights =>
   running.map((part) => rights[part]).reduce(
     (all, more) => Record.union(all, more, (some, others) => Arr.union(some, others)),
     {}
   )
 
+/** Addresses of the servers without secrets, for the log. */
+const addressesOf = (config: Config, running: ReadonlyArray<Role>) => ({
+  postgres: PostgresUrl.places(config.databaseUrl),
+  ...(running.some((role) => role !== "grpc") ? { kafka: config.kafkaBrokers.join(",") } : {}),
+  ...(running.includes("consumer") ? { redis: new URL(Redacted.value(config.redisUrl)).host } : {})
+})
+
 /** The shared services of the parts: one connection pool, and the use cases on it. */
-export const layer = (config: Config, running: ReadonlyArray<Part>) => {
-  const has = (part: Part) => running.includes(part)
+export const layer = (config: Config, running: ReadonlyArray<Role>) => {
+  const has = (part: Role) => running.includes(part)
   const outbox = Outbox.Default({
     topic: config.paymentTopic,
     lease: config.outboxLease,
     maxAttempts: config.outboxMaxAttempts
   })
-  const readiness = OpsReadiness.layer({
-    required: [
-      "migrations",
-      "topics",
-      ...(has("consumer") ? ["inventory-consumer"] : []),
-      ...(has("relay") ? ["outbox-relay"] : [])
-    ],
-    optional: has("consumer") ? ["redis"] : [],
-    rights: rightsOf(running)
-  })
-  return Layer.mergeAll(Payments.Default, Backlog.Default, readiness).pipe(
+  const health = Parts.layer({ running, rights: rightsOf(running), where: addressesOf(config, running) })
+  return Layer.mergeAll(Payments.Default, Backlog.Default, Refusals.Default, health).pipe(
     Layer.provideMerge(PaymentRepo.Default),
     Layer.provideMerge(Sequences.Default),
     Layer.provideMerge(outbox),
@@ -144,25 +167,13 @@ export const layer = (config: Config, running: ReadonlyArray<Part>) => {
 /** The share of SHUTDOWN_TIMEOUT in which a part finishes its work; the rest is for closing connections. */
 const drainTimeout = (config: ConfigOf<"shutdownTimeout">) => Duration.times(config.shutdownTimeout, 0.7)
 
-/** Returns a function that reports a dependency: undefined when it works, otherwise the reason. */
-const reporter = (dependency: string) =>
-  Effect.map(
-    Readiness,
-    (readiness) => (problem: string | undefined) =>
-      readiness.set(dependency, problem === undefined ? "ok" : { reason: problem })
-  )
-
-/** The reason for readiness when a part failed: the message of a typed error; the cause of a bug is in the log only. */
-const reasonOf = (cause: Cause.Cause<unknown>) => {
-  const [failure] = Cause.failures(cause)
-  return failure instanceof Error ? failure.message : "a bug ended the service: see the log"
-}
-
-const inventoryConsumer = (config: PartConfig<"consumer">) =>
+const inventoryConsumer = (config: PartConfig<"consumer">, part: Part) =>
   Effect.gen(function*() {
-    const readiness = yield* Readiness
-    const report = yield* reporter("inventory-consumer")
-    const redis = Redis.layer({ url: config.redisUrl, onChange: yield* reporter("redis") })
+    const cache = yield* Parts.part("redis")
+    const redis = Redis.layer({
+      url: config.redisUrl,
+      onChange: (why) => Effect.sync(() => why === undefined ? cache.working() : cache.failed({ reason: "redis", why }))
+    })
     return yield* InventoryConsumer.serve({
       ...kafkaOptions(config),
       groupId: config.kafkaGroupId,
@@ -171,18 +182,12 @@ const inventoryConsumer = (config: PartConfig<"consumer">) =>
       dlqTopic: config.inventoryDlqTopic,
       acceptStatuses: config.inventoryAcceptStatuses,
       drainTimeout: drainTimeout(config),
-      onJoin: report(undefined),
-      onWait: (what, problem) =>
-        readiness.set("inventory-consumer", problem === undefined ? "ok" : { reason: problem }, what)
-    }).pipe(
-      Effect.tapErrorCause((cause) => report(reasonOf(cause))),
-      Effect.provide(Layer.provide(Dedupe.layer({ ttl: config.dedupeTtl }), redis))
-    )
+      part
+    }).pipe(Effect.provide(Layer.provide(Dedupe.layer({ ttl: config.dedupeTtl }), redis)))
   })
 
-const outboxRelay = (config: PartConfig<"relay">) =>
+const outboxRelay = (config: PartConfig<"relay">, part: Part) =>
   Effect.gen(function*() {
-    const report = yield* reporter("outbox-relay")
     const brokers = kafkaOptions(config)
     const shards = {
       kafka: brokers,
@@ -194,21 +199,21 @@ const outboxRelay = (config: PartConfig<"relay">) =>
     const common = {
       pollInterval: config.outboxPollInterval,
       notifications: config.databaseUrl,
-      drainTimeout: drainTimeout(config)
+      drainTimeout: drainTimeout(config),
+      part,
+      listener: yield* Parts.part("outbox-listener")
     }
     const followPartitions = (yield* Spreads).watch(brokers, config.paymentTopic)
-    const relay = config.outboxDelivery === "exactly-once"
-      ? beside(ShardRelay.serve({ ...shards, ...common, report }), [followPartitions])
+    return yield* config.outboxDelivery === "exactly-once"
+      ? beside(ShardRelay.serve({ ...shards, ...common }), [followPartitions])
       : beside(
         Relay.serve({
           ...common,
           batchSize: config.outboxBatchSize,
-          lease: config.outboxLease,
-          report
+          lease: config.outboxLease
         }).pipe(Effect.provide(KafkaPublisher.layer(brokers))),
-        [followPartitions, ShardOrphans.reconcileOrphans({ ...shards, interval: config.outboxLease })]
+        [followPartitions, ShardOrphans.reconcileOrphans({ ...shards, interval: config.outboxLease, part })]
       )
-    return yield* Effect.tapErrorCause(relay, (cause) => report(reasonOf(cause)))
   }).pipe(Effect.provide(relayLayer(config)))
 
 const relayLayer = (config: ConfigOf<"outboxLease">) =>
@@ -220,35 +225,61 @@ const cannotListen = <E extends { readonly _tag: string }>(
 ): error is Extract<E, { readonly _tag: "AddressInUse" | "GrpcServerError" | "HttpServerError" }> =>
   ["AddressInUse", "GrpcServerError", "HttpServerError"].includes(error._tag)
 
-/** The operations server, supervised. It answers while the parts still wait for their dependencies. */
+/** Runs a service under its supervisor. It has to report `working` to its part. */
+const supervised = <E, R, F extends E = never>(
+  name: PartName,
+  run: (part: Part) => Effect.Effect<never, E, R>,
+  isFinal?: (error: E) => error is F
+) => Effect.flatMap(Parts.part(name), (part) => supervise(part, run(part), isFinal))
+
+/** The operations server. It answers while the roles still wait for their dependencies. */
 export const http = (config: ConfigOf<"httpAddr" | "otelServiceName">, api: Http.HttpOptions["api"]) =>
-  supervise(
+  supervised(
     "http-server",
-    Http.serve({ address: config.httpAddr, serviceName: config.otelServiceName, api }),
+    () => Http.serve({ address: config.httpAddr, serviceName: config.otelServiceName, api }),
     cannotListen
   )
 
-/** Follows the database's clock, the source of record timestamps, supervised. */
-export const clock = supervise("database-clock", DatabaseClock.serve)
+/** Follows the database's clock, the source of record timestamps. */
+export const clock = supervised("database-clock", DatabaseClock.serve)
 
-const grpc = (config: PartConfig<"grpc">) =>
-  supervise(
-    "grpc-server",
-    PaymentsApi.serve({ address: showAddress(config.grpcAddr), drainLimit: drainTimeout(config) }),
-    cannotListen
+/** Measures the lag of the consumer group. A process with the relay does so too, for the time without a consumer. */
+export const lag = (config: ConfigOf<"kafkaBrokers" | "kafkaClientId" | "kafkaGroupId" | "inventoryTopic">) =>
+  supervised(
+    "consumer-lag",
+    (part) => Lag.serve({ ...kafkaOptions(config), groupId: config.kafkaGroupId, topic: config.inventoryTopic, part })
   )
 
-/** Runs the services of a part, each under its own supervisor, until interrupted or until one fails for good. */
-export const run = Effect.fnUntraced(function*(part: Part, config: Config) {
-  switch (part) {
+/** The metrics that exist from the start, by role. Those of a supervisor or a part begin there. */
+const metrics: Readonly<Record<Role, ReadonlyArray<Metric.Metric<any, any, any>>>> = {
+  consumer: [...Intake.metrics, ...DeadLetters.metrics],
+  relay: [...RelayMetrics.metrics, ...Lease.metrics, ...ShardWorkers.metrics, ...Pruner.metrics],
+  grpc: Settlements.metrics
+}
+
+/** Creates the series of these roles at 0: a counter that appears with its first event hides that event from `increase()`. */
+export const beginMetrics = (running: ReadonlyArray<Role>) =>
+  Effect.forEach(
+    [...StandardStreams.metrics, ...running.flatMap((role) => metrics[role])],
+    (metric) => Metric.value(metric),
+    { discard: true }
+  )
+
+/** Runs the services of a role, each under its own supervisor, until interrupted or until one fails for good. */
+export const run = Effect.fnUntraced(function*(role: Role, config: Config) {
+  switch (role) {
     case "consumer":
-      return yield* supervise("inventory-consumer", inventoryConsumer(config))
+      return yield* supervised("inventory-consumer", (part) => inventoryConsumer(config, part))
     case "relay":
       return yield* Effect.all([
-        supervise("outbox-relay", outboxRelay(config)),
-        supervise("outbox-pruner", Pruner.serve({ retention: config.outboxRetention }))
+        supervised("outbox-relay", (part) => outboxRelay(config, part)),
+        supervised("outbox-pruner", (part) => Pruner.serve({ retention: config.outboxRetention, part }))
       ], { concurrency: "unbounded", discard: true })
     case "grpc":
-      return yield* grpc(config)
+      return yield* supervised(
+        "grpc-server",
+        () => PaymentsApi.serve({ address: showAddress(config.grpcAddr), drainLimit: drainTimeout(config) }),
+        cannotListen
+      )
   }
 })

@@ -5,11 +5,12 @@ import { readSettings, settings } from "../Config.js"
 import type { Address } from "../infra/runtime/Setting.js"
 import { given, showAddress, showUrl } from "../infra/runtime/Setting.js"
 import type { Part } from "../local/LocalStackError.js"
+import { roles } from "../ops/Parts.js"
 import * as Local from "./Local.js"
 import { withSettings } from "./Output.js"
 import * as Scenario from "./Scenario.js"
 import { serve } from "./Serve.js"
-import { parts as allParts, settingsOf } from "./Services.js"
+import { settingsOf } from "./Services.js"
 
 const variables = { postgres: "DATABASE_URL", redis: "REDIS_URL", kafka: "KAFKA_BROKERS" } as const
 
@@ -69,7 +70,7 @@ Go on, in another terminal
 
 /** Runs the missing servers and all services; plays the saga once if it started all three servers. */
 const run = Effect.gen(function*() {
-  const config = yield* readSettings(...Local.used, ...settingsOf(allParts))
+  const config = yield* readSettings(...Local.used, ...settingsOf(roles))
   const started = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
   const parts = yield* missingParts
   const stack = yield* Local.start(config, parts)

@@ -5,7 +5,7 @@ import * as CrashPoint from "../drills/CrashPoint.js"
 import * as Grpc from "../infra/grpc/Grpc.js"
 import type { Limit, Refusal } from "../infra/grpc/GrpcCall.js"
 import { DatabaseUnavailable } from "../infra/postgres/Postgres.js"
-import { Readiness } from "../infra/runtime/Readiness.js"
+import { Health } from "../infra/runtime/Health.js"
 import { Payments } from "../payments/Payments.js"
 import * as Proto from "./PaymentsProto.js"
 
@@ -59,10 +59,11 @@ export interface PaymentsApiOptions {
   readonly listening?: (port: number) => Effect.Effect<unknown>
 }
 
-/** Serves `paymentsapi.PaymentsApi` for ever. Its health is the health of `postgres` in `Readiness`. */
+/** Serves `paymentsapi.PaymentsApi` for ever. Its gRPC health is the readiness of role `grpc`: `/readyz/grpc`. */
 export const serve = Effect.fnUntraced(function*(options: PaymentsApiOptions) {
   const payments = yield* Payments
-  const readiness = yield* Readiness
+  const health = yield* Health
+  const part = health.part("grpc-server")
 
   const committed = Effect.as(CrashPoint.pass("grpc-committed"), {})
   const UpdatePaymentStatus = withOrder((orderId, { status }: Proto.PayStatus) =>
@@ -92,6 +93,7 @@ export const serve = Effect.fnUntraced(function*(options: PaymentsApiOptions) {
 
   return yield* Grpc.serve<Refused, never>({
     ...options,
+    listening: (port) => Effect.zipRight(Effect.sync(part.working), options.listening?.(port) ?? Effect.void),
     variable: "GRPC_ADDR",
     protoFile: Proto.file,
     descriptorSets: Proto.descriptorSets,
@@ -99,6 +101,6 @@ export const serve = Effect.fnUntraced(function*(options: PaymentsApiOptions) {
     methods: { UpdatePaymentStatus, GetPayment, GetPing },
     refuse,
     limit,
-    healthy: readiness.isOk("postgres")
+    healthy: Effect.map(health.current("grpc"), ({ ready }) => ready)
   })
 })

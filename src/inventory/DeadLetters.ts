@@ -3,6 +3,7 @@ import type { KafkaOptions } from "../infra/kafka/KafkaClient.js"
 import { reason } from "../infra/kafka/KafkaClient.js"
 import type { OutgoingRecord, SendError, WrittenRecords } from "../infra/kafka/KafkaProducer.js"
 import * as KafkaProducerSlot from "../infra/kafka/KafkaProducerSlot.js"
+import type { Reason } from "../infra/runtime/Problem.js"
 import type { DeadLetter, Draft } from "./DeadLetter.js"
 import * as Letter from "./DeadLetter.js"
 
@@ -10,8 +11,14 @@ import * as Letter from "./DeadLetter.js"
 export class DeadLettersRefused extends Schema.TaggedError<DeadLettersRefused>()("DeadLettersRefused", {
   topic: Schema.String,
   /** The broker's error. */
-  reason: Schema.String
+  reason: Schema.String,
+  /** No broker answers at all. */
+  away: Schema.Boolean
 }) {
+  get waitsFor(): Reason {
+    return this.away ? "kafka" : "dead_letter_topic"
+  }
+
   override get message() {
     return `dead letters cannot be written to topic ${this.topic}: ${this.reason}`
   }
@@ -25,6 +32,9 @@ const shortened = Metric.counter("payments_dead_letters_cut_total", {
   description: "Dead letters that were cut because the topic refused the whole record",
   incremental: true
 })
+
+/** The metrics of dead letters. */
+export const metrics = [sent, shortened]
 
 /** Limit of a request, in bytes of whole records. Brokers accept 1 MiB a partition by default (`message.max.bytes`). */
 const requestBytes = 512 * 1024
@@ -77,6 +87,9 @@ const reasonOf = (error: SendError) => {
   }
 }
 
+/** No broker answers: an error without a type of the protocol. */
+const isAway = (error: SendError) => error._tag === "KafkaUnavailable" && !/^[A-Z_]+$/.test(reason(error.cause))
+
 /**
  * Returns `send`, which writes the letters of a batch to the dead-letter topic. After a failure `send` may be called again; it
  * goes on with the letters that are not written yet.
@@ -99,7 +112,7 @@ export const make = Effect.fnUntraced(
     const written: WrittenRecords = new WeakSet()
     let open = inRequests(letters.map((letter) => Letter.make(letter, dlqTopic)))
 
-    const refuse = (reason: string) => new DeadLettersRefused({ topic: dlqTopic, reason })
+    const refuse = (reason: string, away = false) => new DeadLettersRefused({ topic: dlqTopic, reason, away })
 
     /** Sends a request. Returns the broker's error when it refuses a record, undefined when it has accepted all. */
     const write = ({ drafts }: Request) =>
@@ -112,7 +125,7 @@ export const make = Effect.fnUntraced(
           if (ofRecord.has(why)) return Effect.as(refused ? Effect.void : producer.close, why)
           // after a failure the broker may have the records: the same producer must send the same records again
           const keeps = refused || error._tag === "KafkaUnavailable"
-          return Effect.zipRight(keeps ? Effect.void : producer.close, refuse(why))
+          return Effect.zipRight(keeps ? Effect.void : producer.close, refuse(why, isAway(error)))
         })
       )
 
@@ -158,7 +171,10 @@ export const make = Effect.fnUntraced(
           open = later
           continue
         }
-        const next = yield* Effect.mapError(instead(request!, why), (error) => refuse(reasonOf(error)))
+        const next = yield* Effect.mapError(
+          instead(request!, why),
+          (error) => refuse(reasonOf(error), isAway(error))
+        )
         if (next === undefined) {
           // start again with the whole letter: someone may correct the topic meanwhile
           open = [ofOnePartition([Letter.make(request!.drafts[0]!.letter, dlqTopic)]), ...later]

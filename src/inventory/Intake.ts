@@ -1,6 +1,7 @@
-import { Clock, Duration, Effect, Metric, Struct } from "effect"
+import { Effect, Metric, Struct } from "effect"
 import type { OrderId } from "../domain/Payment.js"
 import * as CrashPoint from "../drills/CrashPoint.js"
+import * as Digest from "../infra/runtime/Digest.js"
 import * as Trace from "../infra/runtime/Trace.js"
 import { Payments } from "../payments/Payments.js"
 import type { Reservation } from "../payments/Reservation.js"
@@ -49,10 +50,39 @@ export const countOthers = (ignored: ReadonlyArray<string>, malformed: number) =
     if (malformed > 0) counters.malformed.unsafeUpdate(malformed, [])
   })
 
-const warnKeyTaken = ({ idempotentKey, orderId }: Reservation, by: OrderId) =>
-  Effect.logWarning("no payment created: the idempotent_key belongs to another order").pipe(
-    Effect.annotateLogs({ idempotentKey, orderId: String(orderId), belongsTo: String(by) })
+/** The metrics of the intake. */
+export const metrics = [
+  ...Object.values(counters),
+  ...statuses.values(),
+  otherStatus,
+  hitsOfRedis,
+  hitsOfPostgres,
+  stale
+]
+
+interface KeyTaken {
+  readonly idempotent_key: string
+  readonly order_id: string
+  readonly belongs_to: string
+}
+
+const logKeyTaken = Digest.make<KeyTaken>(({ count, examples }) =>
+  Effect.annotateLogs(
+    Effect.logWarning(
+      `no payment created for ${count} ${
+        count === 1 ? "record" : "records"
+      }: the idempotent_key belongs to another order`
+    ),
+    { count, examples }
   )
+)
+
+const logStale = Digest.make<{ readonly order_id: string }>(({ count, examples }) =>
+  Effect.annotateLogs(
+    Effect.logWarning("redis remembered keys that the database did not have: their payments were created"),
+    { count, examples }
+  )
+)
 
 const none: ReadonlySet<Reservation> = new Set()
 
@@ -70,20 +100,8 @@ const none: ReadonlySet<Reservation> = new Set()
 export const make = Effect.gen(function*() {
   const payments = yield* Payments
   const dedupe = yield* Dedupe
-  let [unreported, quietUntil] = [0, 0]
-
-  /** Counts stale keys, and logs at most one line a minute: a replay after a restore has thousands of batches. */
-  const reportStale = Effect.fnUntraced(function*(keys: number) {
-    stale.unsafeUpdate(keys, [])
-    unreported += keys
-    const now = yield* Clock.currentTimeMillis
-    if (now < quietUntil) return
-    quietUntil = now + Duration.toMillis("1 minute")
-    yield* Effect.logWarning("redis remembered keys that the database did not have: their payments were created").pipe(
-      Effect.annotateLogs({ payments: unreported })
-    )
-    unreported = 0
-  })
+  const keyTaken = yield* logKeyTaken
+  const staleKey = yield* logStale
 
   return Effect.fnUntraced(function*(reservations: ReadonlyArray<Reservation>) {
     const seen = yield* dedupe.lookup(reservations.map((_) => _.idempotentKey)).pipe(
@@ -101,18 +119,19 @@ export const make = Effect.gen(function*() {
     yield* CrashPoint.pass("consumer-remembered")
 
     const tally = { Created: 0, Repeated: known.size, OrderTaken: 0, KeyTaken: 0 }
-    let forgotten = 0
-    const keyTaken: Array<readonly [Reservation, by: OrderId]> = []
-    rest.forEach((reservation, i) => {
+    rest.forEach(({ idempotentKey, orderId }, i) => {
       const decision = decisions[i]!
       tally[decision._tag]++
-      if (decision._tag === "KeyTaken") keyTaken.push([reservation, decision.by])
-      if (decision._tag === "Created" && seen.has(reservation.idempotentKey)) forgotten++
+      if (decision._tag === "KeyTaken") {
+        keyTaken({ idempotent_key: idempotentKey, order_id: String(orderId), belongs_to: String(decision.by) })
+      }
+      if (decision._tag === "Created" && seen.has(idempotentKey)) {
+        stale.unsafeUpdate(1, [])
+        staleKey({ order_id: String(orderId) })
+      }
     })
     for (const tag of Struct.keys(tally)) if (tally[tag] > 0) counters[tag].unsafeUpdate(tally[tag], [])
     hitsOfPostgres.unsafeUpdate(rest.length - tally.Created, [])
     hitsOfRedis.unsafeUpdate(known.size, [])
-    if (forgotten > 0) yield* reportStale(forgotten)
-    for (const [reservation, by] of keyTaken) yield* warnKeyTaken(reservation, by)
   }, Trace.span("Intake.reserve"))
 })

@@ -3,12 +3,12 @@ import { Array as Arr, Effect, Schedule } from "effect"
 import * as CrashPoint from "../drills/CrashPoint.js"
 import type { KafkaOptions } from "../infra/kafka/KafkaClient.js"
 import * as KafkaConsumer from "../infra/kafka/KafkaConsumer.js"
-import { beside } from "../infra/runtime/Beside.js"
+import type { Part } from "../infra/runtime/Health.js"
 import * as Trace from "../infra/runtime/Trace.js"
-import * as Waiting from "../infra/runtime/Waiting.js"
+import * as DeadLetterLog from "./DeadLetterLog.js"
 import * as DeadLetters from "./DeadLetters.js"
 import * as Intake from "./Intake.js"
-import * as Lag from "./Lag.js"
+import * as Skips from "./Skips.js"
 import type { Triage } from "./Triage.js"
 import { triage } from "./Triage.js"
 
@@ -19,12 +19,8 @@ export interface InventoryConsumerOptions extends KafkaOptions {
   readonly dlqTopic: string
   readonly acceptStatuses: ReadonlyArray<string>
   readonly drainTimeout: Duration.DurationInput
-  readonly onJoin?: Effect.Effect<void>
-  /**
-   * Called with a reason when a batch waits (`for`: "the database" or "the dead-letter topic") or partitions make no progress
-   * ("progress"), and with undefined when that has ended.
-   */
-  readonly onWait: (what: string, problem: string | undefined) => Effect.Effect<void>
+  /** Gets what the consumer does and waits for. */
+  readonly part: Part
 }
 
 /** Maximum number of records in one statement. A fetch may hold ten thousand, and the group expects heartbeats in between. */
@@ -43,16 +39,8 @@ const backoff = Schedule.exponential("100 millis").pipe(Schedule.union(Schedule.
 export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptions) {
   const reserve = yield* Intake.make
   const accepted = new Set(options.acceptStatuses)
-  const waiting = (what: string) =>
-    Waiting.make({
-      service: "inventory-consumer",
-      for: what,
-      report: (problem) => options.onWait(what, problem)
-    }, backoff)
-  const [database, deadLetterTopic] = yield* Effect.all([
-    waiting("the database"),
-    waiting("the dead-letter topic")
-  ])
+  const { part } = options
+  const deadLetterLog = yield* DeadLetterLog.make(options.dlqTopic)
 
   const sendDeadLetters = Effect.fnUntraced(
     function*(batch: KafkaConsumer.Batch, place: string, malformed: Triage["malformed"]) {
@@ -68,7 +56,8 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
         offset
       }))
       const { send } = yield* DeadLetters.make(options, options.dlqTopic, letters, batch.mayContinue)
-      yield* deadLetterTopic.step(place, batch.mayContinue)(send)
+      yield* part.step("dead_letter_topic", place, batch.mayContinue, backoff)(send)
+      deadLetterLog(letters)
     },
     Trace.span("DeadLetters.send"),
     Effect.scoped
@@ -80,7 +69,9 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
       const place = `${batch.topic}/${batch.partition}`
       const { ignored, malformed, reservations } = triage(records, accepted)
       yield* CrashPoint.pass("consumer-decoded")
-      if (reservations.length > 0) yield* database.step(place, batch.mayContinue)(reserve(reservations))
+      if (reservations.length > 0) {
+        yield* part.step("postgres", place, batch.mayContinue, backoff)(reserve(reservations))
+      }
       if (malformed.length > 0) {
         yield* sendDeadLetters(batch, place, malformed)
         yield* CrashPoint.pass("consumer-dead-lettered")
@@ -104,11 +95,12 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
     }
   }, (effect, { partition, topic }) => Effect.annotateLogs(effect, { topic, partition }))
 
-  const consume = KafkaConsumer.consume({
+  return yield* KafkaConsumer.consume({
     ...options,
     concurrency: 4,
-    onStanding: Lag.make((problem) => options.onWait("progress", problem)),
-    onSkip: Lag.reportSkip
+    onJoin: Effect.sync(part.working),
+    onStanding: (problem) =>
+      Effect.sync(() => problem === undefined ? part.reached("progress") : part.postponed("progress", problem)),
+    onSkip: Skips.report
   }, handle)
-  return yield* beside(consume, [database.watch, deadLetterTopic.watch])
-})
+}, Effect.scoped)

@@ -1,62 +1,68 @@
-import { Clock, Duration, Effect, Metric } from "effect"
-import type { Skip } from "../infra/kafka/KafkaPositions.js"
-import type { Standing } from "../infra/kafka/KafkaWait.js"
+import { Effect, Metric } from "effect"
+import type { KafkaOptions } from "../infra/kafka/KafkaClient.js"
+import { untilSettled } from "../infra/kafka/KafkaOffsets.js"
+import * as KafkaPositions from "../infra/kafka/KafkaPositions.js"
+import * as KafkaTopic from "../infra/kafka/KafkaTopic.js"
+import type { Part } from "../infra/runtime/Health.js"
+import { problemOf } from "../infra/runtime/Problem.js"
+import * as Skips from "./Skips.js"
 
 const lag = Metric.gauge("payments_consumer_lag_records", {
-  description: "Inventory records written and not yet processed, by partition of this process; absent while unknown"
-})
-const skipped = Metric.counter("payments_inventory_skipped_total", {
-  description: "Inventory records that were gone before they were read, by partition and cause",
-  incremental: true
+  description:
+    "Inventory records written and not yet processed by the consumer group, by partition; absent while unknown"
 })
 
-/** A lasting problem is logged again after this many milliseconds. */
-const reminder = Duration.toMillis("1 minute")
+export interface LagOptions extends KafkaOptions {
+  readonly topic: string
+  readonly groupId: string
+  /** Gets whether the lag is known. */
+  readonly part: Part
+}
+
+/** Time between two measurements. */
+const interval = "5 seconds"
 
 /**
- * Publishes the state of the consumer: the lag of each partition as a metric, and its problem to `report` (undefined: no
- * problem) and to the log: one line when it begins, one each minute, one when it ends.
+ * Returns an effect that measures the lag of each partition once: from the offsets that the group has committed and the ends of the
+ * partitions. So the lag is known while no consumer runs, and while the consumer can read nothing. `/metrics` leaves out unknown
+ * lags and those of partitions that are gone. The gauges are unknown when the scope ends.
  */
-export const make = (report: (problem: string | undefined) => Effect.Effect<void>) => {
+export const make = Effect.fnUntraced(function*({ part, ...options }: LagOptions) {
+  const topic = yield* KafkaTopic.make(options, options.topic, options.groupId)
   const gauges = new Map<number, typeof lag>()
-  let loggedAt: number | undefined
-
-  const log = Effect.fnUntraced(function*(problem: string | undefined) {
-    const now = yield* Clock.currentTimeMillis
-    if (problem === undefined) {
-      if (loggedAt !== undefined) yield* Effect.logInfo("the inventory consumer makes progress again")
-      loggedAt = undefined
-    } else if (loggedAt === undefined || now - loggedAt >= reminder) {
-      loggedAt = now
-      yield* Effect.logWarning(`the inventory consumer makes no progress: ${problem}`)
+  const publish = (lags: ReadonlyMap<number, bigint>) => {
+    for (const partition of lags.keys()) {
+      if (gauges.has(partition)) continue
+      gauges.set(partition, Metric.tagged(lag, "partition", String(partition)))
+      Skips.begin(partition)
     }
-  })
+    // /metrics leaves out NaN
+    for (const [partition, gauge] of gauges) gauge.unsafeUpdate(Number(lags.get(partition) ?? Number.NaN), [])
+  }
+  yield* Effect.addFinalizer(() => Effect.sync(() => publish(new Map())))
 
-  return ({ lags, problem }: Standing) =>
-    Effect.suspend(() => {
-      for (const partition of lags.keys()) {
-        if (!gauges.has(partition)) gauges.set(partition, Metric.tagged(lag, "partition", String(partition)))
-      }
-      // /metrics leaves NaN out
-      for (const [partition, gauge] of gauges) gauge.unsafeUpdate(lags.get(partition) ?? Number.NaN, [])
-      return Effect.zipRight(report(problem), log(problem))
-    })
-}
+  return Effect.gen(function*() {
+    const { ends, topicId } = yield* topic.look
+    const committed = yield* untilSettled(topic.committed([...ends.keys()]))
+    return new Map(Array.from(ends, ([partition, end]) => {
+      const { at } = KafkaPositions.start(partition, committed.get(partition), end, topicId)
+      return [partition, end.high - at] as const
+    }))
+  }).pipe(Effect.match({
+    onFailure: (error) => {
+      publish(new Map())
+      part.failed(problemOf(error, "kafka"))
+    },
+    onSuccess: (lags) => {
+      publish(lags)
+      part.working()
+    }
+  }))
+})
 
-const causes = {
-  expired: "they expired, or were deleted, before they were read",
-  recreated: "the topic was deleted and made again",
-  truncated: "the partition ends before the committed offset"
-}
-
-/** Counts and logs records that were gone before the consumer read them. */
-export const reportSkip = ({ cause, from, partition, records, to }: Skip) =>
-  Metric.tagged(Metric.tagged(skipped, "partition", String(partition)), "cause", cause).pipe(
-    Metric.incrementBy(Number(records ?? 0n)),
-    Effect.zipRight(
-      Effect.logError(
-        `partition ${partition}: ${records ?? "an unknown number of"} records were skipped: ${causes[cause]}. ` +
-          `The committed offset was ${from}; reading goes on at ${to}`
-      )
-    )
+/** Measures the lag of the consumer group, for ever. */
+export const serve = (options: LagOptions): Effect.Effect<never> =>
+  make(options).pipe(
+    Effect.flatMap((measure) => Effect.forever(Effect.zipRight(measure, Effect.sleep(interval)))),
+    Effect.scoped
   )

@@ -3,7 +3,7 @@ import { HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import type { Scope } from "effect"
 import { Effect, Metric } from "effect"
 import * as HttpServer from "../infra/http/HttpServer.js"
-import { Readiness } from "../infra/runtime/Readiness.js"
+import { Health } from "../infra/runtime/Health.js"
 import type { Address } from "../infra/runtime/Setting.js"
 import { Backlog } from "../outbox/Backlog.js"
 import * as ProcessMetrics from "./ProcessMetrics.js"
@@ -26,20 +26,30 @@ export interface HttpOptions {
 }
 
 /**
- * Serves operations HTTP for ever: `/livez` answers 200 while the event loop runs; `/readyz` answers 200 or 503 with every
- * dependency; `/metrics` is for Prometheus.
+ * Serves operations HTTP for ever.
+ *
+ * - `/livez`: 200 while the event loop runs.
+ * - `/startedz`: 200 when every required part has worked once, and then for ever; otherwise 503.
+ * - `/readyz`: 200 when every required part works, otherwise 503; with the state of every part. `/readyz/<role>`: the same for
+ *   the parts that a role of this process needs.
+ * - `/metrics`: for Prometheus.
  */
 export const serve = (options: HttpOptions) =>
   Effect.gen(function*() {
-    const readiness = yield* Readiness
+    const health = yield* Health
     const backlog = yield* Backlog
     const measureProcess = yield* ProcessMetrics.watch
     const scrape = yield* Prometheus.make(options.serviceName)
 
+    const readyz = (role?: string) =>
+      Effect.map(health.current(role), (current) =>
+        HttpServerResponse.unsafeJson(current, { status: current.ready ? 200 : 503 }))
     const routes: Record<string, Effect.Effect<HttpServerResponse.HttpServerResponse>> = {
       "/livez": Effect.succeed(HttpServerResponse.text("ok\n")),
-      "/readyz": Effect.map(readiness.current, (current) =>
-        HttpServerResponse.unsafeJson(current, { status: current.ready ? 200 : 503 })),
+      "/startedz": Effect.map(health.current(), ({ started }) =>
+        HttpServerResponse.text(started ? "started\n" : "starting\n", { status: started ? 200 : 503 })),
+      "/readyz": readyz(),
+      ...Object.fromEntries(health.roles.map((role) => [`/readyz/${role}`, readyz(role)])),
       "/metrics": Effect.all([backlog.measure, measureProcess]).pipe(
         Effect.zipRight(scrape),
         Effect.map((body) =>
@@ -47,6 +57,14 @@ export const serve = (options: HttpOptions) =>
         )
       )
     }
+    const count = (path: string, status: number) =>
+      requests.pipe(Metric.tagged("path", path), Metric.tagged("status", String(status)))
+    for (const path of Object.keys(routes)) {
+      for (const status of /^\/(readyz|startedz)/.test(path) ? [200, 503] : [200]) {
+        yield* Metric.value(count(path, status))
+      }
+    }
+    yield* Metric.value(count("other", 404))
 
     const app: HttpApp.Default = Effect.gen(function*() {
       const { method, url } = yield* HttpServerRequest.HttpServerRequest
@@ -62,14 +80,17 @@ export const serve = (options: HttpOptions) =>
         ? Effect.interruptible(route)
         : HttpServerResponse.text("method not allowed\n", { status: 405, headers: { allow: "GET, HEAD" } })
       yield* Metric.increment(
-        Metric.tagged(
-          Metric.tagged(requests, "path", api !== undefined ? "/api" : route === undefined ? "other" : path),
-          "status",
-          `${response.status}`
-        )
+        count(api !== undefined ? "/api" : route === undefined ? "other" : path, response.status)
       )
       return HttpServerResponse.setHeader(response, "cache-control", "no-store")
     })
 
-    return yield* HttpServer.serve({ ...options, app, variable: "HTTP_ADDR" })
+    const part = health.part("http-server")
+    return yield* HttpServer.serve({
+      ...options,
+      listening: (port) =>
+        Effect.zipRight(Effect.sync(part.working), options.listening?.(port) ?? Effect.void),
+      app,
+      variable: "HTTP_ADDR"
+    })
   }).pipe(Effect.scoped)

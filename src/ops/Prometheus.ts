@@ -8,16 +8,14 @@ import { Effect } from "effect"
 /** Content type of the text format, version 0.0.4. */
 export const contentType = "text/plain; version=0.0.4; charset=utf-8"
 
-/** Series of a partition that this process does not read stay in the registry as NaN: they are not shown. */
-const absentIfNaN = "payments_consumer_lag_records"
-
-/** Removes unknown values, and Effect's fiber counters: they are disabled and would show only the first fibers. */
+/** Leaves out unknown values, and Effect's fiber counters: they are disabled and would show only the first fibers. */
 const shown = (scope: ScopeMetrics): ScopeMetrics => ({
   ...scope,
   metrics: scope.metrics
     .filter(({ descriptor }) => !descriptor.name.startsWith("effect_fiber"))
     .map((metric) =>
-      metric.descriptor.name === absentIfNaN && metric.dataPointType === DataPointType.GAUGE
+      metric.dataPointType === DataPointType.GAUGE
+        // a gauge that is not known now is NaN: no value in the registry can be removed
         ? { ...metric, dataPoints: metric.dataPoints.filter(({ value }) => !Number.isNaN(value)) }
         : metric
     )

@@ -3,17 +3,17 @@ import { Effect, Metric } from "effect"
 import * as Postgres from "../infra/postgres/Postgres.js"
 import { cached } from "../infra/runtime/Cached.js"
 
-/** Counting stops here, so that a backlog of any size costs little to measure. */
+/** Counting of waiting and dead events stops here, so that a backlog of any size costs little to measure. */
 const countLimit = 1_000_000
 
 const eventsWaiting = Metric.gauge("payments_events_waiting", {
-  description: `Events to be published. Together with the dead ones at most ${countLimit}; NaN while not known`
+  description: "Events that wait to be published; absent while unknown"
 })
 const eventsDead = Metric.gauge("payments_events_dead", {
-  description: "Events that the broker refused for good; NaN while not known"
+  description: "Events that a broker refused for good; absent while unknown"
 })
 const oldestWaiting = Metric.gauge("payments_oldest_event_waiting_seconds", {
-  description: "Age of the first event to be published, 0 when there is none; NaN while not known"
+  description: "Age of the oldest event that waits to be published, 0 when none waits; absent while unknown"
 })
 const backlogKnown = Metric.gauge("payments_backlog_known", {
   description: "1 when the last measurement of the backlog succeeded, else 0"
@@ -56,7 +56,7 @@ export class Backlog extends Effect.Service<Backlog>()("payments/Backlog", {
     /** Sets the gauges, from a measurement at most 5 seconds old. */
     const measure = yield* read.pipe(
       Effect.matchEffect({
-        // an old number would hide the outage, and a missing series is easy to overlook
+        // an old number would hide the outage; /metrics leaves out NaN
         onFailure: () => publish({ waiting: Number.NaN, dead: Number.NaN, oldest: Number.NaN }, 0),
         onSuccess: ([measured]) => publish(measured!, 1)
       }),

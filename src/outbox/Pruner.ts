@@ -1,13 +1,19 @@
 import { SqlClient } from "@effect/sql"
 import { Duration, Effect, Metric } from "effect"
 import * as Postgres from "../infra/postgres/Postgres.js"
+import type { Part } from "../infra/runtime/Health.js"
 
 const pruned = Metric.counter("payments_events_pruned_total", {
   description: "DONE events deleted after their retention",
   incremental: true
 })
 
+/** The metrics of the pruner. */
+export const metrics = [pruned]
+
 export interface PrunerOptions {
+  /** Gets whether the pruner works. */
+  readonly part: Part
   readonly retention: Duration.DurationInput
   /** Pause between two rounds. Default: 1 minute. */
   readonly interval?: Duration.DurationInput
@@ -47,6 +53,7 @@ export const serve = (options: PrunerOptions) =>
   Effect.gen(function*() {
     let cursor: string | null = "0"
     while (cursor !== null) cursor = (yield* prune(options.retention, cursor)).next
+    options.part.working()
   }).pipe(
     Effect.zipRight(Effect.sleep(options.interval ?? "1 minute")),
     Effect.forever

@@ -1,5 +1,4 @@
-import { Effect, Metric, MetricBoundaries } from "effect"
-import type { OutboxEvent } from "./OutboxEvent.js"
+import { Metric, MetricBoundaries } from "effect"
 
 const published = Metric.counter("payments_events_published_total", {
   description: "Events acknowledged by the broker and marked DONE",
@@ -25,17 +24,15 @@ const latency = Metric.histogram(
   "From the commit of an event until it is marked DONE, after the broker's acknowledgement"
 )
 
-/** Counts and logs that the broker refused an event. `status` is the new status of the event; undefined when it did not change. */
-export const refused = (event: OutboxEvent, status: "WAIT" | "DEAD" | undefined, reason: string) =>
-  Metric.increment(status === "DEAD" ? dead : retriedAs.refused).pipe(
-    Effect.zipRight(Effect.logError(
-      status === "DEAD" ? "an event is dead: its order waits for an operator" : "the broker refused an event"
-    )),
-    Effect.annotateLogs({ event: event.id, orderId: event.key, reason })
-  )
+/** Counts a refused event. `status` is its new status; undefined when it did not change. */
+export const refused = (status: "WAIT" | "DEAD" | undefined) =>
+  (status === "DEAD" ? dead : retriedAs.refused).unsafeUpdate(1, [])
 
 /** Counts events that were marked `DONE`; `waited` has the seconds from commit to mark of each. */
 export const done = (waited: ReadonlyArray<number>) => {
   published.unsafeUpdate(waited.length, [])
   for (const seconds of waited) latency.unsafeUpdate(seconds, [])
 }
+
+/** The metrics of both deliveries. */
+export const metrics = [published, ...Object.values(retriedAs), dead, latency]

@@ -14,6 +14,8 @@ export type Table = (typeof tables)[number]
 
 /** New ids of a table collide with its rows, or are used up, and the service cannot repair that by itself. */
 export class IdsStuck extends Schema.TaggedError<IdsStuck>()("IdsStuck", { problem: Schema.String }) {
+  readonly waitsFor = "operator"
+
   override get message() {
     return this.problem
   }

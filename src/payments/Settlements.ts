@@ -12,6 +12,9 @@ const groups = Metric.histogram(
   "Calls that were committed together"
 )
 
+/** The metrics of settlements. */
+export const metrics = [groups]
+
 /** Groups under way at a time: the database runs one while the callers of another get their answers. */
 const lanes = 2
 /** Calls of a group at the most. */

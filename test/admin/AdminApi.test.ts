@@ -2,15 +2,15 @@ import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
 import { Deferred, Duration, Effect, Fiber, Layer, Logger, Redacted } from "effect"
 import * as AdminApi from "../../src/admin/AdminApi.js"
-import { Readiness } from "../../src/infra/runtime/Readiness.js"
 import * as Http from "../../src/ops/Http.js"
+import * as Parts from "../../src/ops/Parts.js"
 import { Backlog } from "../../src/outbox/Backlog.js"
 import * as KafkaTest from "../harness/KafkaTest.js"
 import * as PgTest from "../harness/PgTest.js"
 
 const services = Layer.mergeAll(
   Backlog.Default,
-  Readiness.Default({ required: [] }),
+  Parts.layer({ running: [], rights: {} }),
   Logger.remove(Logger.defaultLogger)
 )
 

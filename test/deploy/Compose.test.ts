@@ -3,10 +3,10 @@ import { Duration, Either } from "effect"
 import { existsSync, readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { parse } from "yaml"
-import { parts } from "../../src/cli/Services.js"
 import { settings } from "../../src/Config.js"
 import type { Parse, Setting } from "../../src/infra/runtime/Setting.js"
 import { address, duration } from "../../src/infra/runtime/Setting.js"
+import { roles } from "../../src/ops/Parts.js"
 
 const inCheckout = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
 const text = (path: string) => readFileSync(inCheckout(path), "utf8")
@@ -103,7 +103,7 @@ describe("compose.yml", () => {
   it("runs every part once", () => {
     const commands = ours.map(([, { command }]) => command!)
     assert.isTrue(commands.every(([verb]) => verb === "serve"))
-    assert.deepStrictEqual(commands.flatMap(([, ...named]) => named), [...parts])
+    assert.deepStrictEqual(commands.flatMap(([, ...named]) => named), [...roles])
   })
 
   it("has a health check for everything, and starts in that order", () => {

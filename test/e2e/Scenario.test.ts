@@ -2,6 +2,7 @@ import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Layer } from "effect"
 import { Redis } from "ioredis"
 import { randomUUID } from "node:crypto"
+import { readFileSync } from "node:fs"
 import * as Calls from "../harness/Calls.js"
 import { eventually } from "../harness/Eventually.js"
 import * as Murmur2 from "../harness/Murmur2.js"
@@ -320,17 +321,53 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
         assert.deepStrictEqual(
           Object.entries(dependencies).map(([name, { ok, required }]) => [name, ok, required]),
           [
+            ["consumer-lag", true, false],
+            ["database-clock", true, false],
+            ["grpc-server", true, true],
+            ["http-server", true, false],
             ["inventory-consumer", true, true],
+            ["inventory-topics", true, true],
             ["migrations", true, true],
+            ["outbox-listener", true, false],
+            ["outbox-pruner", true, false],
             ["outbox-relay", true, true],
+            ["payment-topic", true, true],
             ["postgres", true, true],
-            ["redis", true, false],
-            ["topics", true, true]
+            ["redis", true, false]
           ]
         )
         assert.notInclude(program.stderr(), "payments:payments")
         assert.notInclude(program.stderr(), "idempotent_key\\\"")
         assert.strictEqual(yield* program.metric("payments_service_restarts_total"), 0, program.stderr())
+      }))
+
+    it.effect("every metric of docs/operations.md exists from the start, with the documented type, labels and help", () =>
+      Effect.gen(function*() {
+        const { program } = yield* Saga
+        const { body } = yield* program.get("/metrics")
+        const rows = [
+          ...readFileSync("docs/operations.md", "utf8").matchAll(
+            /^\| `(payments_\w+)` \| (\w+) \|(.*?)\| (.*) \|$/gm
+          )
+        ]
+        const shown = (kind: string) =>
+          Object.fromEntries(
+            [...body.matchAll(new RegExp(`^# ${kind} (payments_\\w+) (.*)$`, "gm"))].map((_) => [_[1]!, _[2]!])
+          )
+        const [helps, types] = [shown("HELP"), shown("TYPE")]
+        assert.sameMembers(rows.map(([, name]) => name!), Object.keys(types))
+        for (const [, name, type, labels, meaning] of rows) {
+          assert.strictEqual(types[name!], type, name)
+          assert.isTrue(
+            meaning!.replaceAll("`", "").startsWith(helps[name!]!.replaceAll("`", "")),
+            `${name}: ${helps[name!]}`
+          )
+          const series = [...body.matchAll(new RegExp(`^${name}(?:_bucket|_sum|_count)?(?:\\{(.*)\\})? `, "gm"))]
+          const found = new Set(series.flatMap((_) => [...(_[1] ?? "").matchAll(/(\w+)="/g)].map((label) => label[1]!)))
+          found.delete("le")
+          assert.sameMembers([...found], [...labels!.matchAll(/`(\w+)`/g)].map((_) => _[1]!), name)
+          if (type === "counter") assert.match(name!, /_total$/)
+        }
       }))
 
     it.scoped("a new group begins at the earliest record; more dead letters than fit into one request are sent", () =>

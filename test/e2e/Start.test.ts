@@ -59,7 +59,7 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
       const world = yield* World.make({ kafkaBrokers: `localhost:${port}` })
       const program = yield* Program.serve([], world.env)
       yield* isAlive(program)
-      yield* untilWaitingFor(program, "topics", /kafka is not available/)
+      yield* untilWaitingFor(program, "inventory-topics", /kafka is not available/)
       yield* World.server("kafka", port)
       yield* program.untilReady
       yield* orderGoesThrough(world, 1)
@@ -134,7 +134,8 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
       const env = { ...world.env, MIGRATE_ON_START: "false", KAFKA_CREATE_TOPICS: "false" }
       const program = yield* Program.serve([], env)
       yield* untilWaitingFor(program, "migrations", /payment_and_outbox, .*\(payments migrate\)/)
-      yield* untilWaitingFor(program, "topics", new RegExp(`${world.inventory}, ${world.dlq}, ${world.payment}`))
+      yield* untilWaitingFor(program, "inventory-topics", new RegExp(`${world.inventory}, ${world.dlq}`))
+      yield* untilWaitingFor(program, "payment-topic", new RegExp(world.payment))
       const topics = yield* Topics.make(world.kafkaBrokers)
       const tables = yield* Tables.make(world.databaseUrl)
       assert.strictEqual(yield* tables.count("pg_tables WHERE schemaname = 'public'"), 0)
@@ -149,7 +150,7 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
         Effect.tap(({ dependencies }) => assert.isTrue(dependencies["migrations"]!.ok)),
         eventually()
       )
-      assert.isFalse(dependencies["topics"]!.ok)
+      assert.isFalse(dependencies["payment-topic"]!.ok)
       yield* topics.create(world.inventory, world.dlq, world.payment)
       yield* program.untilReady
       yield* orderGoesThrough(world, 5)

@@ -217,7 +217,7 @@ describe.concurrent("a stop", { timeout: 120_000 }, () => {
         const program = yield* Program.serve([], { ...world.env, KAFKA_BROKERS })
         yield* Effect.tap(program.readiness, ({ dependencies }) => {
           assert.isTrue(dependencies["migrations"]!.ok)
-          assert.include(dependencies["topics"]!.reason, "kafka is not available")
+          assert.include(dependencies["payment-topic"]!.reason, "kafka is not available")
         }).pipe(eventually())
         yield* program.signal("SIGTERM")
         const [ended, millis] = yield* elapsed(program.ended)

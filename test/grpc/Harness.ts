@@ -5,7 +5,8 @@ import type { OrderId } from "../../src/domain/Payment.js"
 import * as PaymentsApi from "../../src/grpc/PaymentsApi.js"
 import * as PaymentsClient from "../../src/grpc/PaymentsClient.js"
 import * as Postgres from "../../src/infra/postgres/Postgres.js"
-import * as Readiness from "../../src/ops/Readiness.js"
+import { Health } from "../../src/infra/runtime/Health.js"
+import * as Parts from "../../src/ops/Parts.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
@@ -21,7 +22,10 @@ export const services = Layer.mergeAll(
     Layer.provide(outbox),
     Layer.provide(OutboxWake.layerLocal)
   ),
-  Readiness.layer({ required: [], optional: [], rights: {} }),
+  // no migrations run here
+  Layer.effectDiscard(Effect.map(Health, (health) => health.part("migrations").working())).pipe(
+    Layer.provideMerge(Parts.layer({ running: ["grpc"], rights: {} }))
+  ),
   Logger.remove(Logger.defaultLogger)
 )
 

@@ -31,7 +31,10 @@ const make = (url: string, timeToLive: Duration.DurationInput = ttl) =>
     const logger = Logger.make(({ message }) => void lines.push([message].flat().map(String).join(" ")))
     const redis = Redis.layer({
       url: Redacted.make(url),
-      onChange: (problem) => Effect.asVoid(Queue.offer(changes, problem))
+      onChange: (problem) => {
+        lines.push(problem === undefined ? "redis answers" : `redis is away: ${problem}`)
+        return Effect.asVoid(Queue.offer(changes, problem))
+      }
     })
     const context = yield* Layer.build(
       Dedupe.layer({ ttl: timeToLive }).pipe(
@@ -192,7 +195,7 @@ describe("Dedupe", () => {
       yield* isAway(dedupe.remember([one]))
     }))
 
-  it.scopedLive("Redis down: calls fail at once, one log line, and it recovers by itself", () =>
+  it.scopedLive("Redis down: calls fail at once, one report, and it recovers by itself", () =>
     Effect.gen(function*() {
       const proxy = yield* Proxy.make(inject("redisUrl"))
       const { changes, dedupe, lines } = yield* connected(proxy.url)
@@ -202,7 +205,7 @@ describe("Dedupe", () => {
       yield* proxy.set("refuse")
       assert.isString(yield* Queue.take(changes))
       yield* Effect.forEach(Array.from({ length: 50 }), () => isAway(dedupe.lookup([one.idempotentKey])))
-      // several attempts to connect, and still one line
+      // several attempts to connect, and still one report
       yield* Effect.repeat(proxy.accepted, { until: (n) => n >= before + 3, schedule: Schedule.spaced("10 millis") })
         .pipe(
           Effect.timeout("5 seconds")

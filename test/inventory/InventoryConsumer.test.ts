@@ -6,6 +6,7 @@ import { CompressionTypes, Kafka } from "kafkajs"
 import { createHash, randomUUID } from "node:crypto"
 import { inject } from "vitest"
 import { Redis } from "../../src/infra/redis/Redis.js"
+import { make as makeHealth } from "../../src/infra/runtime/Health.js"
 import { Dedupe } from "../../src/inventory/Dedupe.js"
 import * as InventoryConsumer from "../../src/inventory/InventoryConsumer.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
@@ -40,32 +41,43 @@ const make = Effect.fnUntraced(function*(dlq: string) {
   const group = `test-${randomUUID()}`
   const lines: Array<string> = []
   const waits: Array<string> = []
-  const consumer = yield* InventoryConsumer.serve({
-    ...KafkaTest.kafka(),
-    groupId: group,
-    sessionTimeout: Duration.seconds(10),
-    topic: inventory,
-    dlqTopic: dlq,
-    acceptStatuses: ["COMPLETED"],
-    drainTimeout: "2 seconds",
-    onWait: (what, problem) =>
-      Effect.sync(() => {
-        const said = `${what}: ${problem ?? "over"}`
-        if (what !== "progress" && waits.at(-1) !== said) waits.push(said)
-      })
-  }).pipe(
+  const fields: Array<Record<string, unknown>> = []
+  const health = yield* makeHealth({ parts: { "inventory-consumer": { roles: ["consumer"] } } })
+  const part = health.part("inventory-consumer")
+  const consumer = yield* Effect.all([
+    InventoryConsumer.serve({
+      ...KafkaTest.kafka(),
+      groupId: group,
+      sessionTimeout: Duration.seconds(10),
+      topic: inventory,
+      dlqTopic: dlq,
+      acceptStatuses: ["COMPLETED"],
+      drainTimeout: "2 seconds",
+      part
+    }),
+    health.watch
+  ], { concurrency: "unbounded" }).pipe(
     Effect.provide(
-      Logger.replace(Logger.defaultLogger, Logger.make(({ message }) => void lines.push([message].flat().join(" "))))
+      Logger.replace(
+        Logger.defaultLogger,
+        Logger.make(({ annotations, message }) => {
+          const text = [message].flat().join(" ")
+          lines.push(text)
+          if (/wait/.test(text)) waits.push(text)
+          fields.push(Object.fromEntries(annotations))
+        })
+      )
     ),
     Effect.forkScoped
   )
+  const shown = Effect.map(health.current(), ({ dependencies }) => dependencies["inventory-consumer"]!)
   const through = Effect.gen(function*() {
     const [committed, ends] = yield* Effect.all([topics.committed(group, inventory), topics.ends(inventory)])
     for (const { high, partition } of ends) {
       if (high !== "0") assert.strictEqual(committed.get(partition), Number(high), `partition ${partition}`)
     }
   }).pipe(eventually("40 seconds", "50 millis"))
-  return { inventory, topics, group, consumer, lines, waits, through } as const
+  return { inventory, topics, group, consumer, lines, waits, fields, shown, through } as const
 })
 
 /** The letters of a topic by the offsets of their records, once this number has arrived. */
@@ -257,7 +269,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
       () =>
         Effect.gen(function*() {
           const dlq = `dlq-${randomUUID()}`
-          const { inventory, lines, through, topics, waits } = yield* make(dlq)
+          const { fields, inventory, shown, through, topics, waits } = yield* make(dlq)
           const sql = yield* SqlClient.SqlClient
           const paid = (orderId: number) =>
             Effect.tap(sql`SELECT FROM payment WHERE order_id = ${orderId}`, (rows) => assert.lengthOf(rows, 1)).pipe(
@@ -266,21 +278,31 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
           const before = yield* counted("payments_inventory_records_total", "repeated")
           yield* topics.writeAll(inventory, 0, [{ value: Topics.reserved(401) }, { value: "no event" }])
           yield* Effect.sync(() => assert.isNotEmpty(waits)).pipe(eventually("10 seconds"))
-          assert.match(waits[0]!, /^the dead-letter topic: dead letters cannot be written to topic .*does not exist/)
+          assert.match(
+            waits[0]!,
+            /^waiting for the dead-letter topic: dead letters cannot be written to topic .*does not exist/
+          )
+          assert.include(yield* shown, { ok: false, waiting_for: "dead_letter_topic" })
           yield* paid(401)
           // other partitions go on
           yield* topics.writeAll(inventory, 1, [{ value: Topics.reserved(402) }])
           yield* paid(402)
           yield* topics.create(dlq)
           yield* through
-          yield* Effect.sync(() => assert.strictEqual(waits.at(-1), "the dead-letter topic: over")).pipe(eventually())
+          yield* Effect.sync(() => assert.match(waits.at(-1)!, /^no longer waiting for the dead-letter topic/)).pipe(
+            eventually()
+          )
+          assert.isTrue((yield* shown).ok)
+          // where it is, and why: nothing of its content
+          const logged = Effect.sync(() => fields.find((line) => line["dead_letter_topic"] === dlq))
+          const letter = yield* Effect.tap(logged, (found) => assert.isDefined(found)).pipe(eventually("10 seconds"))
+          assert.deepInclude(letter, {
+            count: 1,
+            examples: [{ partition: 0, offset: "1", reason: "value is not JSON" }]
+          })
           assert.strictEqual((yield* letters(topics, dlq, 1)).size, 1)
           assert.strictEqual(yield* counted("payments_inventory_records_total", "repeated"), before)
           assert.lengthOf(waits, 2)
-          assert.deepStrictEqual(lines.filter((line) => /wait/.test(line)).map((line) => line.split(/[:,]/)[0]), [
-            "waiting for the dead-letter topic",
-            "no longer waiting for the dead-letter topic"
-          ])
         }),
       120_000
     )
@@ -290,7 +312,7 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
       () =>
         Effect.gen(function*() {
           const dlq = yield* KafkaTest.freshTopic()
-          const { inventory, lines, through, topics, waits } = yield* make(dlq)
+          const { inventory, shown, through, topics, waits } = yield* make(dlq)
           const sql = yield* SqlClient.SqlClient
           const [held, release] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
           const rival = yield* sql`LOCK TABLE payment IN ACCESS EXCLUSIVE MODE`.pipe(
@@ -301,15 +323,19 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
           )
           yield* Deferred.await(held)
           yield* topics.writeAll(inventory, 0, [{ value: Topics.reserved(501) }])
-          yield* Effect.sync(() => assert.deepStrictEqual(waits, ["the database: no answer from the database yet"]))
-            .pipe(
-              eventually("10 seconds")
-            )
+          yield* Effect.gen(function*() {
+            const { reason, waiting_for } = yield* shown
+            assert.strictEqual(waiting_for, "postgres")
+            assert.match(reason!, /^test-.*\/0: no answer for \ds$/)
+            assert.lengthOf(waits, 1)
+          }).pipe(eventually("10 seconds"))
           yield* Deferred.succeed(release, undefined)
           yield* Fiber.join(rival)
           yield* through
-          yield* Effect.sync(() => assert.deepStrictEqual(waits.slice(1), ["the database: over"])).pipe(eventually())
-          assert.lengthOf(lines.filter((line) => /wait/.test(line)), 2)
+          yield* Effect.sync(() => assert.match(waits.at(-1)!, /^no longer waiting for postgres, after /)).pipe(
+            eventually()
+          )
+          assert.lengthOf(waits, 2)
         }),
       120_000
     )

@@ -3,9 +3,9 @@ import { assert, layer } from "@effect/vitest"
 import { Context, Deferred, Effect, Fiber, Layer, Logger, Metric, MetricBoundaries, Ref } from "effect"
 import * as Net from "node:net"
 import { AddressInUse } from "../../src/infra/runtime/AddressInUse.js"
-import { Readiness } from "../../src/infra/runtime/Readiness.js"
+import { Health } from "../../src/infra/runtime/Health.js"
 import * as Http from "../../src/ops/Http.js"
-import { layer as readiness } from "../../src/ops/Readiness.js"
+import * as Parts from "../../src/ops/Parts.js"
 import { Backlog } from "../../src/outbox/Backlog.js"
 import * as Harness from "../grpc/Harness.js"
 import { until } from "../harness/Eventually.js"
@@ -14,7 +14,7 @@ import * as Proxy from "../harness/Proxy.js"
 
 const services = Layer.mergeAll(
   Backlog.Default,
-  readiness({ required: ["kafka-consumer"], optional: ["redis"], rights: {} }),
+  Parts.layer({ running: ["consumer", "grpc"], rights: {} }),
   Logger.remove(Logger.defaultLogger)
 )
 
@@ -87,52 +87,70 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
         }
       }))
 
-    it.scoped("/readyz: 503 while something required is starting or away, and names it", () =>
+    it.scoped("/readyz: 503 while something required is starting or away, and names it; /readyz/<role>: for a role", () =>
       Effect.gen(function*() {
         const context = yield* Layer.build(
-          Layer.fresh(readiness({ required: ["kafka-consumer"], optional: ["redis"], rights: {} }))
+          Layer.fresh(Parts.layer({ running: ["consumer", "grpc"], rights: {} }))
         )
-        const health = Context.get(context, Readiness)
+        const health = Context.get(context, Health)
         const { get } = yield* start.pipe(Effect.provide(context))
-        const ask = Effect.map(get("/readyz"), ({ body, status }) => ({ status, ...JSON.parse(body) }))
+        const ask = (path = "/readyz") => Effect.map(get(path), ({ body, status }) => ({ status, ...JSON.parse(body) }))
+        const statuses = Effect.map(
+          Effect.forEach(["/readyz", "/readyz/consumer", "/readyz/grpc", "/startedz"], (path) => get(path)),
+          (all) => all.map(({ status }) => status)
+        )
 
-        const starting = yield* ask
+        const starting = yield* ask()
         assert.deepStrictEqual([starting.status, starting.ready], [503, false])
-        assert.include(starting.dependencies["kafka-consumer"], { ok: false, required: true, reason: "starting" })
-        assert.include(starting.dependencies["postgres"], { ok: true, required: true })
+        assert.include(starting.dependencies["inventory-consumer"], {
+          ok: false,
+          required: true,
+          state: "starting",
+          reason: "starting"
+        })
+        assert.include(starting.dependencies["postgres"], { ok: true, required: true, state: "working" })
         assert.include(starting.dependencies["redis"], { ok: false, required: false, reason: "starting" })
+        assert.strictEqual((yield* get("/readyz/relay")).status, 404, "this process has no relay")
 
-        yield* health.set("kafka-consumer", "ok")
-        yield* health.set("redis", { reason: "redis is not available" })
-        const ready = yield* ask
-        assert.deepStrictEqual([ready.status, ready.ready], [200, true])
+        for (const name of ["migrations", "grpc-server"]) health.part(name).working()
+        assert.deepStrictEqual(yield* statuses, [503, 503, 200, 503])
+        for (const name of ["inventory-topics", "inventory-consumer"]) health.part(name).working()
+        health.part("redis").failed({ reason: "redis", why: "redis is not available" })
+        const ready = yield* ask()
+        assert.deepStrictEqual([ready.status, ready.ready, ready.started], [200, true, true])
         assert.include(ready.dependencies["redis"], { ok: false, reason: "redis is not available" })
-        assert.notProperty(ready.dependencies["kafka-consumer"], "reason")
+        assert.notProperty(ready.dependencies["inventory-consumer"], "reason")
+        assert.deepStrictEqual(yield* statuses, [200, 200, 200, 200])
 
-        yield* health.set("kafka-consumer", { reason: "no broker" })
-        const away = yield* ask
-        assert.deepStrictEqual([away.status, away.dependencies["kafka-consumer"].reason], [503, "no broker"])
-        assert.isFalse(Number.isNaN(Date.parse(away.dependencies["kafka-consumer"].since)))
+        // an outage of the brokers
+        health.part("inventory-consumer").failed({ reason: "kafka", why: "no broker" })
+        const away = yield* ask("/readyz/consumer")
+        assert.deepStrictEqual([away.status, away.dependencies["inventory-consumer"].reason], [503, "no broker"])
+        assert.notProperty(away.dependencies, "grpc-server")
+        assert.isFalse(Number.isNaN(Date.parse(away.dependencies["inventory-consumer"].since)))
+        assert.deepStrictEqual(yield* statuses, [503, 503, 200, 200])
       }))
 
     it.scoped("/readyz: a flood of requests causes few queries", () =>
       Effect.gen(function*() {
         const asked = yield* Ref.make(0)
         const context = yield* Layer.build(
-          Readiness.Default({ required: ["postgres"], probes: { postgres: Ref.update(asked, (n) => n + 1) } })
+          Health.Default({ parts: { postgres: { roles: [], probe: Ref.update(asked, (n) => n + 1) } } })
         )
         const { get } = yield* start.pipe(Effect.provide(context))
         yield* Effect.all(Array.from({ length: 200 }, () => get("/readyz")), { concurrency: 20 })
         assert.isBelow(yield* Ref.get(asked), 20)
       }))
 
-    it.scoped("a database that is away: not ready in time, and metrics still answer with NaN for unknown values", () =>
+    it.scoped("a database that is away: not ready in time, and metrics still answer, without unknown values", () =>
       Effect.gen(function*() {
         const proxy = yield* Proxy.make(yield* PgTest.DatabaseUrl)
         yield* Effect.gen(function*() {
           const { get } = yield* start
-          const health = yield* Readiness
-          yield* health.set("kafka-consumer", "ok")
+          const health = yield* Health
+          for (const name of ["migrations", "grpc-server", "inventory-topics", "inventory-consumer"]) {
+            health.part(name).working()
+          }
           assert.strictEqual((yield* get("/readyz")).status, 200)
           yield* proxy.set("silent")
           const away = yield* until(get("/readyz"), (_) => _.status === 503)
@@ -144,7 +162,8 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
           const { body, status } = yield* get("/metrics")
           assert.strictEqual(status, 200)
           assert.strictEqual(valueOf(body, "payments_backlog_known"), 0)
-          assert.isNaN(valueOf(body, "payments_events_waiting"))
+          assert.isUndefined(valueOf(body, "payments_events_waiting"))
+          assert.notInclude(body, "NaN")
           assert.isEmpty(faults(body))
           yield* proxy.set("refuse")
           yield* proxy.set("pass")

@@ -79,7 +79,8 @@ const relay = (publish: Publish, options: Partial<Relay.RelayOptions> = {}) =>
       pollInterval: "1 hour",
       notifications: Redacted.make(url),
       drainTimeout: "10 seconds",
-      report: () => Deferred.succeed(idle, undefined),
+      part: Fixtures.partThat(() => Deferred.unsafeDone(idle, Effect.void)),
+      listener: Fixtures.part(),
       ...options
     }).pipe(Effect.provide(Layer.succeed(EventPublisher, { open: Effect.succeed({ publish }) })), Effect.forkScoped)
     yield* Deferred.await(idle)

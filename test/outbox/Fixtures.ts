@@ -3,14 +3,27 @@ import { Duration, Effect, Layer, Logger } from "effect"
 import { OrderId } from "../../src/domain/Payment.js"
 import * as PaymentEvent from "../../src/domain/PaymentEvent.js"
 import * as RecordTime from "../../src/infra/kafka/RecordTime.js"
+import { Keeper } from "../../src/infra/runtime/HealthPart.js"
 import * as EventRecord from "../../src/outbox/EventRecord.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
 import type { OutboxEvent } from "../../src/outbox/OutboxEvent.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
+import { Refusals } from "../../src/outbox/Refusals.js"
 import { Spreads } from "../../src/outbox/Spreads.js"
 import * as PgTest from "../harness/PgTest.js"
 
 export const options = { topic: "payment", lease: "30 seconds", maxAttempts: 3 } as const
+
+const monotonic = () => Number(process.hrtime.bigint() / 1_000_000n)
+
+/** A part of its own, and why it waits now. */
+export const part = () => {
+  const keeper = new Keeper("test", { roles: [] }, monotonic, Date.now())
+  return Object.assign(keeper, { why: () => keeper.waits(monotonic())[0]?.why })
+}
+
+/** A part that calls `working` when its work succeeds. */
+export const partThat = (working: () => void) => ({ ...part(), working })
 
 /** Topics of tests have so many partitions, and get no more. */
 const spread = { partitions: 4 }
@@ -19,6 +32,7 @@ export const record = (event: OutboxEvent) => EventRecord.make(event, spread)
 
 /** A database of its own, and an outbox over it. */
 export const layer = Outbox.Default(options).pipe(
+  Layer.provideMerge(Refusals.Default),
   Layer.provideMerge(OutboxWake.layerLocal),
   Layer.provideMerge(Layer.succeed(Spreads, Spreads.make({ of: () => spread, watch: () => Effect.never }))),
   Layer.provideMerge(PgTest.layer)

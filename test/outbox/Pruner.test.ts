@@ -22,7 +22,7 @@ layer(Fixtures.layer, { timeout: "60 seconds", excludeTestServices: true })("Pru
       const step = yield* Pruner.prune("1 day", "0")
       assert.deepStrictEqual(step, { next: "1000", deleted: 400 })
 
-      const pruner = yield* Effect.fork(Pruner.serve({ retention: "1 day" }))
+      const pruner = yield* Effect.fork(Pruner.serve({ retention: "1 day", part: Fixtures.part() }))
       yield* Effect.repeat(left, { until: (rows) => rows.find((_) => _.status === "DONE")?.n === 700 })
       yield* Fiber.interrupt(pruner)
       assert.deepStrictEqual([...yield* left], [

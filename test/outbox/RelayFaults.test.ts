@@ -4,10 +4,13 @@ import type { Scope } from "effect"
 import { Array as Arr, Effect, Layer, Redacted } from "effect"
 import * as Kafka from "../../src/infra/kafka/KafkaClient.js"
 import type { Database } from "../../src/infra/postgres/Postgres.js"
+import type { Part } from "../../src/infra/runtime/Health.js"
+import { make as makeHealth } from "../../src/infra/runtime/Health.js"
 import * as KafkaPublisher from "../../src/outbox/leased/KafkaPublisher.js"
 import * as Relay from "../../src/outbox/leased/Relay.js"
 import type { Outbox } from "../../src/outbox/Outbox.js"
 import type { OutboxWake } from "../../src/outbox/OutboxWake.js"
+import type { Refusals } from "../../src/outbox/Refusals.js"
 import type { ShardBatches } from "../../src/outbox/sharded/ShardBatches.js"
 import type { ShardOwners } from "../../src/outbox/sharded/ShardOwners.js"
 import type { Spreads } from "../../src/outbox/Spreads.js"
@@ -18,12 +21,20 @@ import * as PgTest from "../harness/PgTest.js"
 import * as Fixtures from "./Fixtures.js"
 import * as ShardFixtures from "./sharded/ShardFixtures.js"
 
-type Report = (problem: string | undefined) => Effect.Effect<void>
-type Needs = Database | Outbox | OutboxWake | PgTest.DatabaseUrl | Scope.Scope | ShardBatches | ShardOwners | Spreads
+type Needs =
+  | Database
+  | Outbox
+  | OutboxWake
+  | PgTest.DatabaseUrl
+  | Refusals
+  | Scope.Scope
+  | ShardBatches
+  | ShardOwners
+  | Spreads
 
 /** The two relays. Each has to pass every test here. */
-const relays: Readonly<Record<string, (topic: string, report: Report) => Effect.Effect<never, unknown, Needs>>> = {
-  "at-least-once": (_, report) =>
+const relays: Readonly<Record<string, (topic: string, part: Part) => Effect.Effect<never, unknown, Needs>>> = {
+  "at-least-once": (_, part) =>
     Effect.flatMap(PgTest.DatabaseUrl, (url) =>
       Relay.serve({
         batchSize: 500,
@@ -31,9 +42,10 @@ const relays: Readonly<Record<string, (topic: string, report: Report) => Effect.
         pollInterval: "20 millis",
         notifications: Redacted.make(url),
         drainTimeout: "10 seconds",
-        report
+        part,
+        listener: Fixtures.part()
       })).pipe(Effect.provide(Layer.suspend(() => KafkaPublisher.layer(KafkaTest.kafka())))),
-  "exactly-once": (topic, report) => ShardFixtures.serve(topic, { report })
+  "exactly-once": (topic, part) => ShardFixtures.serve(topic, { part })
 }
 
 /** Answers of a broker through no fault of an event, by the request. */
@@ -49,12 +61,12 @@ const start = Effect.fnUntraced(function*(relay: (typeof relays)[string]) {
   const topic = yield* KafkaTest.freshTopic()
   yield* Fixtures.append(Arr.range(1, 20), { topic })
   const [lines, logger] = Fixtures.logs()
-  const reports: Array<string | undefined> = []
-  yield* relay(topic, (problem) => Effect.sync(() => void reports.push(problem))).pipe(
+  const health = yield* makeHealth({ parts: { "outbox-relay": { roles: ["relay"] } } })
+  yield* Effect.all([relay(topic, health.part("outbox-relay")), health.watch], { concurrency: "unbounded" }).pipe(
     Effect.provide(logger),
     Effect.forkScoped
   )
-  return { topic, lines, reports } as const
+  return { topic, lines, health } as const
 })
 
 const noAttempt = Effect.gen(function*() {
@@ -84,19 +96,26 @@ layer(ShardFixtures.TestLayer, { timeout: "60 seconds", excludeTestServices: tru
           Effect.gen(function*() {
             let refuses = true
             yield* KafkaAnswers.between((asked, ask) => refuses && asked === request ? Promise.reject(fault()) : ask())
-            const { lines, reports } = yield* start(relay)
+            const { health, lines } = yield* start(relay)
             const word = Kafka.reason(fault())
-            const reported = () => lines.filter((line) => line.startsWith("not publishing: ")).length
+            const reported = () => lines.filter((line) => line.includes(word)).length
             yield* until(Effect.sync(reported), (n) => n === 1)
-            // other lanes and rounds report meanwhile: none may say that all is well
-            const before = reports.length
-            yield* until(Effect.sync(() => reports.length), (n) => n >= before + 10)
-            for (const report of reports.slice(before)) assert.include(report, word)
+            const shown = Effect.map(health.current("relay"), ({ dependencies }) => dependencies["outbox-relay"]!)
+            // other lanes and attempts begin meanwhile: none may say that all is well
+            const seen = yield* Effect.replicateEffect(Effect.zipLeft(shown, Effect.sleep("30 millis")), 30)
+            for (const { reason, state } of seen) {
+              assert.strictEqual(state, "waiting")
+              assert.include(reason, word)
+            }
+            assert.lengthOf(new Set(seen.map(({ since }) => since)), 1)
             refuses = false
             yield* until(ShardFixtures.count("DONE"), (n) => n === 20)
-            yield* until(Effect.sync(() => reports.at(-1)), (now) => now === undefined)
+            yield* until(shown, ({ ok }) => ok)
             assert.strictEqual(reported(), 1)
-            assert.isTrue(lines.some((line) => line.startsWith("publishing again, after ")))
+            yield* until(
+              Effect.sync(() => lines.filter((line) => line.startsWith("no longer waiting for ")).length),
+              (n) => n === 1
+            )
             yield* noAttempt
           })
       )

@@ -135,7 +135,8 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("the seque
         pollInterval: "20 millis",
         notifications: Redacted.make(yield* PgTest.DatabaseUrl),
         drainTimeout: "10 seconds",
-        report: () => Effect.void
+        part: Fixtures.part(),
+        listener: Fixtures.part()
       }).pipe(Effect.provideService(EventPublisher, { open: Effect.succeed({ publish }) }), Effect.forkScoped)
       yield* traffic("payment")
       yield* allDone
@@ -154,7 +155,8 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("the seque
         pollInterval: "20 millis",
         notifications: Redacted.make(yield* PgTest.DatabaseUrl),
         drainTimeout: "10 seconds",
-        report: () => Effect.void
+        part: Fixtures.part(),
+        listener: Fixtures.part()
       }).pipe(Effect.forkScoped)
       yield* traffic(topic)
       yield* allDone

@@ -9,8 +9,8 @@ import { OrderId } from "../../src/domain/Payment.js"
 import * as Migrations from "../../src/infra/postgres/Migrations.js"
 import * as Postgres from "../../src/infra/postgres/Postgres.js"
 import * as PostgresRights from "../../src/infra/postgres/PostgresRights.js"
-import { Readiness } from "../../src/infra/runtime/Readiness.js"
-import * as OpsReadiness from "../../src/ops/Readiness.js"
+import { Health } from "../../src/infra/runtime/Health.js"
+import * as Parts from "../../src/ops/Parts.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
@@ -25,8 +25,14 @@ const services = Layer.mergeAll(
     Layer.provideMerge(outbox),
     Layer.provide(OutboxWake.layerLocal)
   ),
-  OpsReadiness.layer({ required: [], optional: [], rights })
+  Parts.layer({ running: ["grpc"], rights })
 )
+
+/** Returns an effect with the reason why `postgres` is not ok; undefined when it is. */
+const reasonOfPostgres = Effect.map(Health, (health) => {
+  health.part("migrations").working()
+  return Effect.map(health.current(), ({ dependencies }) => dependencies["postgres"]!.reason)
+})
 
 const on = (url: string, maxConnections = 5) => Postgres.layer({ url: Redacted.make(url), maxConnections })
 const all = (url: string, maxConnections?: number) => Layer.provideMerge(services, on(url, maxConnections))
@@ -157,10 +163,9 @@ describe("PostgreSQL as providers set it", () => {
       const { database, url } = yield* migrated
       yield* Effect.gen(function*() {
         const payments = yield* Payments
-        const readiness = yield* Readiness
-        const reason = Effect.map(readiness.current, ({ dependencies }) => dependencies["postgres"]!.reason)
+        const reason = yield* reasonOfPostgres
         yield* payments.reserve([reservation(1), reservation(2)])
-        assert.isTrue(yield* readiness.isOk("postgres"))
+        assert.isUndefined(yield* reason)
         // sessions have it from their beginning, as after the fail-over to a server that is read-only
         yield* PgTest.admin(`ALTER DATABASE ${database} SET default_transaction_read_only = on`)
         yield* PgTest.admin(
@@ -180,7 +185,7 @@ describe("PostgreSQL as providers set it", () => {
         const begun = performance.now()
         yield* Effect.retry(payments.settle(order(1), "COMPLETED"), soon)
         yield* payments.settle(order(2), "COMPLETED")
-        yield* Effect.repeat(readiness.isOk("postgres"), { ...soon, until: (ok) => ok })
+        yield* Effect.repeat(reason, { ...soon, until: (reason) => reason === undefined })
         assert.isBelow(performance.now() - begun, 5_000)
       }).pipe(Effect.provide(all(url)))
     }))
@@ -216,11 +221,11 @@ describe("PostgreSQL as providers set it", () => {
           refused.message,
           new RegExp(`^the database refuses: .*event \\(role ${app.name}, SQLSTATE 42501\\)$`)
         )
-        const readiness = yield* Readiness
-        assert.isFalse(yield* readiness.isOk("postgres"))
+        const reason = yield* reasonOfPostgres
+        assert.isString(yield* reason)
         yield* grant(`GRANT UPDATE ON payment TO ${app.name}; GRANT ALL ON event TO ${app.name}`)
         assert.deepStrictEqual(yield* payments.reserve([reservation(1)]), [{ _tag: "Created" }])
-        yield* Effect.repeat(readiness.isOk("postgres"), { ...soon, until: (ok) => ok })
+        yield* Effect.repeat(reason, { ...soon, until: (reason) => reason === undefined })
         yield* grant("ALTER TABLE event ENABLE ROW LEVEL SECURITY")
         assert.match(yield* flipped(PostgresRights.check(rights)), /row level security of table event hides rows/)
       }).pipe(Effect.provide(Layer.merge(all(app.url), NodeContext.layer)))

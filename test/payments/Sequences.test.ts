@@ -5,8 +5,8 @@ import { randomUUID } from "node:crypto"
 import { OrderId } from "../../src/domain/Payment.js"
 import * as Postgres from "../../src/infra/postgres/Postgres.js"
 import { behind } from "../../src/infra/postgres/PostgresSequence.js"
-import { Readiness } from "../../src/infra/runtime/Readiness.js"
-import * as OpsReadiness from "../../src/ops/Readiness.js"
+import { Health } from "../../src/infra/runtime/Health.js"
+import * as Parts from "../../src/ops/Parts.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
@@ -23,7 +23,7 @@ const logger = Logger.replace(
 )
 
 const services = Payments.Default.pipe(
-  Layer.merge(OpsReadiness.layer({ required: [], optional: [], rights: {} })),
+  Layer.merge(Parts.layer({ running: ["grpc"], rights: {} })),
   Layer.provide(PaymentRepo.Default),
   Layer.provideMerge(Sequences.Default),
   Layer.provide(Outbox.Default({ topic: "payment", lease: "30 seconds", maxAttempts: 10 })),
@@ -71,7 +71,7 @@ const stateOf = (order: bigint) =>
                               ORDER BY created_at) AS says FROM payment WHERE order_id = ${order}`),
     ([row]) => `${row?.status} ${row?.says}`
   )
-const ready = Effect.flatMap(Readiness, (readiness) => readiness.current).pipe(
+const ready = Effect.flatMap(Health, (health) => health.current()).pipe(
   Effect.map(({ dependencies }) => dependencies.postgres!.reason ?? "ok")
 )
 const failure = <A, E extends Error, R>(effect: Effect.Effect<A, E, R>) =>

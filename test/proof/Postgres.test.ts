@@ -112,7 +112,7 @@ layer(ground, { timeout: "120 seconds", excludeTestServices: true })("P1: Postgr
       yield* saga.outlives(Effect.scoped(Effect.gen(function*() {
         yield* sabotage(saga, "RAISE EXCEPTION 'not now'")
         yield* refused(saga, 800_000_001)
-        yield* Effect.sync(() => assert.include(program.stderr().slice(said), "waiting for the database")).pipe(
+        yield* Effect.sync(() => assert.include(program.stderr().slice(said), "waiting for postgres")).pipe(
           eventually()
         )
       })))

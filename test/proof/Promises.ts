@@ -271,12 +271,16 @@ export const promises: Readonly<Record<string, Promised>> = {
     promise:
       "Nothing stands still in silence: what makes no progress is not ready within 10 s, with the reason, in `/readyz`, a metric and one log line.",
     kept:
-      "The monotonic clock times each batch, claim and shard in hand. Lag comes from the ends of the partitions, also while nothing can be read. A probe checks that the database takes writes.",
+      "The monotonic clock times each batch, claim and shard in hand. Lag comes from the committed offsets and the ends of the partitions, also while nothing can be read. A probe checks that the database takes writes.",
     tests: [
       [
-        "infra/runtime/Waiting.test.ts",
-        "logs a wait at its start, once a minute and at its end: once for all steps, not for each attempt",
-        "reports a step without an answer within ten seconds, and no short step"
+        "infra/runtime/Health.test.ts",
+        "logs a wait for a server once for all parts: at its start, once a minute, and at its end with its time",
+        "reports work without an answer within ten seconds, and no short work"
+      ],
+      [
+        "e2e/Stalled.test.ts",
+        "a deleted dead-letter topic: /readyz, payments_stalled and one log line say so, paying goes on, and no payload or secret is logged"
       ],
       [
         "payments/Providers.test.ts",

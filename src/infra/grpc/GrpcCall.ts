@@ -37,15 +37,32 @@ const duration = Metric.histogram(
   "Time from the complete request to the reply, by method"
 )
 
+/** Codes whose series exist from the start. */
+const usual = [
+  "OK",
+  "INVALID_ARGUMENT",
+  "NOT_FOUND",
+  "FAILED_PRECONDITION",
+  "UNAVAILABLE",
+  "DEADLINE_EXCEEDED",
+  "CANCELLED",
+  "INTERNAL"
+] as const
+
 /** Counts the calls of a method. Reuses the label arrays, which the metric registry looks up by identity. */
 const counting = (name: string) => {
   const method = MetricLabel.make("method", name)
   const byMethod = [method]
   const byCode = new Map<Code | "OK", ReadonlyArray<MetricLabel.MetricLabel>>()
-  return (code: Code | "OK", seconds: number) => {
+  const add = (code: Code | "OK", count: number) => {
     let labels = byCode.get(code)
     if (labels === undefined) byCode.set(code, labels = [method, MetricLabel.make("code", code)])
-    calls.unsafeUpdate(1, labels)
+    calls.unsafeUpdate(count, labels)
+  }
+  for (const code of usual) add(code, 0)
+  duration.unsafeValue(byMethod)
+  return (code: Code | "OK", seconds: number) => {
+    add(code, 1)
     duration.unsafeUpdate(seconds, byMethod)
   }
 }

@@ -1,6 +1,7 @@
 import { Duration, Effect, Fiber, Schema } from "effect"
 import type { Admin } from "kafkajs"
 import { Kafka, logLevel } from "kafkajs"
+import type { Reason } from "../runtime/Problem.js"
 import * as KafkaSockets from "./KafkaSockets.js"
 import * as Patches from "./patches/Patches.js"
 
@@ -22,6 +23,10 @@ export class KafkaUnavailable extends Schema.TaggedError<KafkaUnavailable>()("Ka
       )
     })
 
+  get waitsFor(): Reason {
+    return this.cause instanceof TopicMissing ? "topic" : waitsFor(reason(this.cause))
+  }
+
   override get message() {
     const why = reason(this.cause)
     return why.endsWith("_AUTHORIZATION_FAILED") ? `kafka refuses us access: ${why}` : `kafka is not available: ${why}`
@@ -32,6 +37,8 @@ export class KafkaUnavailable extends Schema.TaggedError<KafkaUnavailable>()("Ka
 export class TopicMissing extends Schema.TaggedError<TopicMissing>()("TopicMissing", {
   topic: Schema.String
 }) {
+  readonly waitsFor = "topic"
+
   override get message() {
     return `topic ${this.topic} does not exist: create it, or set KAFKA_CREATE_TOPICS=true`
   }
@@ -44,6 +51,9 @@ export const reason = (error: unknown): string => {
   if ("cause" in error && error.cause instanceof Error && error.cause !== error) return reason(error.cause)
   return error instanceof Error ? error.message : "unknown"
 }
+
+/** What the caller of a failed request waits for, by the error type of the broker. */
+export const waitsFor = (type: string): Reason => type.endsWith("_AUTHORIZATION_FAILED") ? "permission" : "kafka"
 
 /** The sockets of each client. */
 const sockets = new WeakMap<Kafka, KafkaSockets.Sockets>()

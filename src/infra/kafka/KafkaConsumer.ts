@@ -50,7 +50,7 @@ export const consume = <E, R>(
       return options.onSkip?.(skip) ?? Effect.void
     }
     const look = Effect.tapBoth(topic.look, {
-      onFailure: (error) => Effect.sync(() => wait.failed(error.message)),
+      onFailure: (error) => Effect.sync(() => wait.failed(error)),
       onSuccess: (look) => Effect.sync(() => wait.looked(now(), look))
     })
 
@@ -107,7 +107,7 @@ export const consume = <E, R>(
           for (const skip of skips) yield* report(skip)
           yield* options.onJoin ?? Effect.void
         }).pipe(
-          Effect.tapError((error) => Effect.sync(() => wait.failed(error.message))),
+          Effect.tapError((error) => Effect.sync(() => wait.failed(error))),
           Effect.retry({ schedule: Schedule.spaced("500 millis"), while: isCurrent }),
           Effect.ignore
         )

@@ -2,16 +2,20 @@ import type { Scope } from "effect"
 import { Duration, Effect, Schema } from "effect"
 import type { Consumer, Kafka } from "kafkajs"
 import { PartitionAssigners } from "kafkajs"
+import type { Problem } from "../runtime/Problem.js"
 import type { KafkaOptions } from "./KafkaClient.js"
-import { client, close, KafkaUnavailable, reason, TopicMissing } from "./KafkaClient.js"
+import { client, close, KafkaUnavailable, reason, TopicMissing, waitsFor } from "./KafkaClient.js"
 import type { Skip } from "./KafkaPositions.js"
-import type { Standing } from "./KafkaWait.js"
 import * as ConsumerGroupSeek from "./patches/ConsumerGroupSeek.js"
 
 /** kafkajs gave up the group or a broker. A new consumer goes on at the committed offsets. */
 export class ConsumerCrashed extends Schema.TaggedError<ConsumerCrashed>()("ConsumerCrashed", {
   cause: Schema.Defect
 }) {
+  get waitsFor() {
+    return waitsFor(reason(this.cause))
+  }
+
   override get message() {
     return `the kafka consumer stopped: ${reason(this.cause)}`
   }
@@ -31,8 +35,8 @@ export interface ConsumerOptions extends KafkaOptions {
   readonly onJoin?: Effect.Effect<void>
   /** Gets a gap of records that the group will never read. */
   readonly onSkip?: (skip: Skip) => Effect.Effect<void>
-  /** Gets the lag and the problem of the consumer each second. Without it a missing topic is a failure. */
-  readonly onStanding?: (standing: Standing) => Effect.Effect<void>
+  /** Gets the problem of the consumer each second. Without it a missing topic is a failure. */
+  readonly onStanding?: (problem: Problem | undefined) => Effect.Effect<void>
 }
 
 /** A fifth of the session time, so that some heartbeats may be lost. */

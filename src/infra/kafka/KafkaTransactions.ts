@@ -3,7 +3,7 @@ import { Array as Arr, Duration, Effect, Option, Schema } from "effect"
 import type { PartitionerArgs } from "kafkajs"
 import { Attempt } from "./KafkaAttempt.js"
 import type { KafkaOptions, KafkaUnavailable } from "./KafkaClient.js"
-import { attempt, client, close, connecting, reason, TopicMissing } from "./KafkaClient.js"
+import { attempt, client, close, connecting, reason, TopicMissing, waitsFor } from "./KafkaClient.js"
 import * as KafkaOffsets from "./KafkaOffsets.js"
 import { javaCompatible } from "./KafkaPartitioner.js"
 import { isRefusal } from "./KafkaProducer.js"
@@ -22,6 +22,9 @@ export class TransactionFailed extends Schema.TaggedError<TransactionFailed>()("
   /** The timeout is above the brokers' limit. Only other settings help. */
   get tooLong() {
     return this.reason === "INVALID_TRANSACTION_TIMEOUT"
+  }
+  get waitsFor() {
+    return this.tooLong ? "operator" : waitsFor(this.reason)
   }
   override get message() {
     return this.tooLong

@@ -1,14 +1,9 @@
 import { DateTime, Duration, Effect } from "effect"
+import type { Problem, Reason } from "../runtime/Problem.js"
+import { problemOf } from "../runtime/Problem.js"
+import type { KafkaUnavailable } from "./KafkaClient.js"
 import type { Look } from "./KafkaTopic.js"
 import type { Progress } from "./PartitionProgress.js"
-
-/** The state of a consumer. */
-export interface Standing {
-  /** Records that are written and not done, by partition of this consumer. Leaves out unknown lags. */
-  readonly lags: ReadonlyMap<number, number>
-  /** The reason, when the consumer or some of its partitions make no progress. */
-  readonly problem: string | undefined
-}
 
 /** Milliseconds without progress after which a consumer reports the reason. The state of the topic may be 2 s old then. */
 const patience = Duration.toMillis("7 seconds")
@@ -34,27 +29,32 @@ export const make = (groupId: string, started: number) => {
   let leftAt: number | undefined = started
   let look: Look | undefined
   let lookedAt = started
-  let failure: string | undefined
+  let failure: Problem | undefined
   let fetchedAt = started
   const seen = new Map<number, Seen>()
   /** The beginning of open transactions by partition, and since when it is known. */
   const transactions = new Map<number, { readonly stable: bigint; readonly at: number }>()
 
-  /** The reason why this partition makes no progress. */
-  const whyOf = (partition: number, { progress }: Cell): string => {
+  /** Why this partition makes no progress. */
+  const whyOf = (partition: number, { progress }: Cell): readonly [Reason, string] => {
     if (progress.inHand !== undefined) {
-      return `a batch is in progress since ${time(progress.begunAt)}, and the next offset is ${progress.done}`
+      return [
+        "no_progress",
+        `a batch is in progress since ${time(progress.begunAt)}, and the next offset is ${progress.done}`
+      ]
     }
     const ends = look?.ends.get(partition)
-    if (ends === undefined) return "it has no leader"
+    if (ends === undefined) return ["kafka", "it has no leader"]
     const transaction = transactions.get(partition)
     if (transaction !== undefined && progress.done >= ends.stable) {
       const records = ends.high - ends.stable
-      return `an open transaction upstream holds ${records} records from offset ${ends.stable} on, since ${
-        time(transaction.at)
-      }`
+      const since = time(transaction.at)
+      return [
+        "transaction",
+        `an open transaction upstream holds ${records} records from offset ${ends.stable} on, since ${since}`
+      ]
     }
-    return `no fetch was answered since ${time(fetchedAt)}`
+    return ["kafka", `no fetch was answered since ${time(fetchedAt)}`]
   }
 
   const lagOf = (partition: number, { progress }: Cell) => {
@@ -62,10 +62,9 @@ export const make = (groupId: string, started: number) => {
     return high === undefined ? undefined : Math.max(0, Number(high - progress.done))
   }
 
-  /** The state of the consumer now. Call it regularly: it compares with the state of its last call. */
-  const standing = (now: number): Standing => {
-    const stalled: Array<string> = []
-    const lags = new Map<number, number>()
+  /** The problem of the consumer now. Call it regularly: it compares with the state of its last call. */
+  const standing = (now: number): Problem | undefined => {
+    const stalled: Array<readonly [Reason, string]> = []
     const fresh = now - lookedAt <= patience
     for (const [partition, cell] of cells) {
       const lag = lagOf(partition, cell)
@@ -73,22 +72,22 @@ export const make = (groupId: string, started: number) => {
       const { done } = cell.progress
       const since = before === undefined || before.done !== done || lag === 0 ? { done, at: now } : before
       seen.set(partition, since)
-      if (fresh && lag !== undefined) lags.set(partition, lag)
       if (now - since.at > patience) {
-        stalled.push(
-          `partition ${partition}: ${lag === undefined ? "" : `${lag} records behind, `}${whyOf(partition, cell)}`
-        )
+        const [reason, why] = whyOf(partition, cell)
+        stalled.push([reason, `partition ${partition}: ${lag === undefined ? "" : `${lag} records behind, `}${why}`])
       }
     }
+    if (!fresh) return failure ?? { reason: "kafka", why: `the brokers have not answered since ${time(lookedAt)}` }
+    if (leftAt !== undefined && now - leftAt > patience) {
+      const why = `not a member of group ${groupId} since ${time(leftAt)}`
+      return failure === undefined
+        ? { reason: "group", why }
+        : { reason: failure.reason, why: `${why}: ${failure.why}` }
+    }
+    if (stalled.length === 0) return undefined
+    const [first] = stalled.find(([reason]) => reason !== "no_progress") ?? stalled[0]!
     const more = stalled.length > named ? `; and ${stalled.length - named} more partitions` : ""
-    const problem = !fresh
-      ? failure ?? `the brokers have not answered since ${time(lookedAt)}`
-      : leftAt !== undefined && now - leftAt > patience
-      ? `not a member of group ${groupId} since ${time(leftAt)}${failure === undefined ? "" : `: ${failure}`}`
-      : stalled.length > 0
-      ? stalled.slice(0, named).join("; ") + more
-      : undefined
-    return { lags, problem }
+    return { reason: first, why: stalled.slice(0, named).map(([, why]) => why).join("; ") + more }
   }
 
   return {
@@ -116,7 +115,7 @@ export const make = (groupId: string, started: number) => {
       }
     },
     /** A request failed. The consumer repeats it. */
-    failed: (reason: string) => void (failure = reason),
+    failed: (error: KafkaUnavailable) => void (failure = problemOf(error, "kafka")),
     /** Records that were not done at the last state of the topic. */
     unread: (partition: number): bigint | undefined => {
       const [cell, ends] = [cells.get(partition), look?.ends.get(partition)]
@@ -129,11 +128,14 @@ export const make = (groupId: string, started: number) => {
 
 export type KafkaWait = ReturnType<typeof make>
 
-/** Reports the state each second, for ever. At its end it reports a state without lags. */
-export const watch = (wait: KafkaWait, onStanding: (standing: Standing) => Effect.Effect<void>): Effect.Effect<never> =>
+/** Reports the problem each second, for ever. At its end it reports none. */
+export const watch = (
+  wait: KafkaWait,
+  onStanding: (problem: Problem | undefined) => Effect.Effect<void>
+): Effect.Effect<never> =>
   Effect.clockWith((clock) => clock.currentTimeMillis).pipe(
     Effect.flatMap((now) => onStanding(wait.standing(now))),
     Effect.delay("1 second"),
     Effect.forever,
-    Effect.onExit(() => onStanding({ lags: new Map(), problem: undefined }))
+    Effect.onExit(() => onStanding(undefined))
   )

@@ -1,6 +1,8 @@
 import { SqlClient } from "@effect/sql"
 import { Clock, Effect, Metric } from "effect"
 import * as RecordTime from "../kafka/RecordTime.js"
+import type { Part } from "../runtime/Health.js"
+import { problemOf } from "../runtime/Problem.js"
 import * as Postgres from "./Postgres.js"
 
 const offset = Metric.gauge("payments_clock_offset_seconds", {
@@ -30,24 +32,26 @@ export const measure = Effect.gen(function*() {
 
 /**
  * Follows the database's clock for ever, every ten seconds. Logs once when the clock of this host is wrong, and once when it
- * is right again.
+ * is right again. Reports to `part` whether it could read that clock.
  */
-export const serve = Effect.suspend(() => {
-  let warned = false
-  const look = Effect.flatMap(measure, (ahead) => {
-    const wrong = Math.abs(ahead) > tolerance
-    if (wrong === warned) return Effect.void
-    warned = wrong
-    const seconds = Math.round(Math.abs(ahead) / 1_000)
-    return wrong
-      ? Effect.logWarning(
-        `the clock of this host is ${seconds} s ${ahead > 0 ? "ahead of" : "behind"} the database's: records are ` +
-          "written with the database's time; set the clock (NTP)"
-      )
-      : Effect.logInfo("the clock of this host agrees with the database's again")
-  }).pipe(
-    // the last measurement stays valid: the monotonic clock continues from it
-    Effect.catchTag("DatabaseUnavailable", (error) => Effect.logDebug("cannot read the database's clock", error))
-  )
-  return Effect.forever(Effect.zipRight(look, Effect.sleep("10 seconds")))
-})
+export const serve = (part: Part) =>
+  Effect.suspend(() => {
+    let warned = false
+    const look = Effect.flatMap(measure, (ahead) => {
+      part.working()
+      const wrong = Math.abs(ahead) > tolerance
+      if (wrong === warned) return Effect.void
+      warned = wrong
+      const seconds = Math.round(Math.abs(ahead) / 1_000)
+      return wrong
+        ? Effect.logWarning(
+          `the clock of this host is ${seconds} s ${ahead > 0 ? "ahead of" : "behind"} the database's: records are ` +
+            "written with the database's time; set the clock (NTP)"
+        )
+        : Effect.logInfo("the clock of this host agrees with the database's again")
+    }).pipe(
+      // the last measurement stays valid: the monotonic clock continues from it
+      Effect.catchTag("DatabaseUnavailable", (error) => Effect.sync(() => part.failed(problemOf(error, "postgres"))))
+    )
+    return Effect.forever(Effect.zipRight(look, Effect.sleep("10 seconds")))
+  })

@@ -15,6 +15,8 @@ import * as PostgresUrl from "./PostgresUrl.js"
 export class DatabaseUnavailable extends Schema.TaggedError<DatabaseUnavailable>()("DatabaseUnavailable", {
   cause: Schema.Defect
 }) {
+  readonly waitsFor = "postgres"
+
   /** True for a missing right, table or database, a wrong password or certificate, and an unusable pooler. */
   get refused() {
     return PostgresFault.of(this.cause) === "refused"

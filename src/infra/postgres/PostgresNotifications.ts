@@ -1,5 +1,7 @@
 import { Effect, Either, Exit, Redacted, Runtime, Schedule } from "effect"
 import * as Pg from "pg"
+import type { Part } from "../runtime/Health.js"
+import { problemOf } from "../runtime/Problem.js"
 import { DatabaseUnavailable } from "./Postgres.js"
 import { ServiceClient } from "./PostgresConnection.js"
 import * as PostgresUrl from "./PostgresUrl.js"
@@ -22,7 +24,7 @@ const connect = (url: Redacted.Redacted) =>
     (client) => Effect.promise(() => client.end()).pipe(Effect.interruptible, Effect.timeoutOption("1 second"))
   )
 
-const listenOnce = (url: Redacted.Redacted, channel: string, onNotification: Effect.Effect<void>) =>
+const listenOnce = (url: Redacted.Redacted, channel: string, onNotification: Effect.Effect<void>, part: Part) =>
   Effect.gen(function*() {
     const client = yield* connect(url)
     const fork = Runtime.runFork(yield* Effect.runtime<never>())
@@ -35,23 +37,24 @@ const listenOnce = (url: Redacted.Redacted, channel: string, onNotification: Eff
           if (Exit.isFailure(exit)) resume(Effect.failCause(exit.cause))
         })
       })
-      client.query(`LISTEN ${Pg.escapeIdentifier(channel)}`).catch(lost)
+      client.query(`LISTEN ${Pg.escapeIdentifier(channel)}`).then(part.working, lost)
     })
   }).pipe(Effect.scoped)
 
 /**
  * Calls `onNotification` for each notification of the channel, for ever, on its own connection.
  *
- * A lost connection is replaced after 250 ms to 5 s. Notifications in between are lost, so they may only shorten a wait: the
+ * Reports to `part` whether it listens. A lost connection is replaced after 250 ms to 5 s. Notifications in between are lost, so they may only shorten a wait: the
  * tables are the source of truth.
  */
 export const listen = (
   url: Redacted.Redacted,
   channel: string,
-  onNotification: Effect.Effect<void>
+  onNotification: Effect.Effect<void>,
+  part: Part
 ): Effect.Effect<never> =>
-  listenOnce(url, channel, onNotification).pipe(
-    Effect.tapError((error) => Effect.logDebug("not listening for notifications", error)),
+  listenOnce(url, channel, onNotification, part).pipe(
+    Effect.tapError((error) => Effect.sync(() => part.failed(problemOf(error, "postgres")))),
     Effect.retry(Schedule.exponential("250 millis").pipe(Schedule.union(Schedule.spaced("5 seconds")))),
     Effect.orDie
   )

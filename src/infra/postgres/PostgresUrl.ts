@@ -143,6 +143,13 @@ export const setting: Parse<Redacted.Redacted> = (text) => {
   return Either.map(parse(trimmed), () => Redacted.make(trimmed))
 }
 
+/** The servers of a URL for the log: `host:port`, separated by commas. */
+export const places = (url: Redacted.Redacted): string =>
+  Either.match(parse(Redacted.value(url)), {
+    onLeft: () => "an unknown address",
+    onRight: ({ hosts }) => hosts.map(({ host, port }) => `${host}:${port}`).join(",")
+  })
+
 /** The URL for operators, without passwords. */
 export const show = (url: Redacted.Redacted): string => {
   const [, scheme, userinfo, hosts, database, query] = form.exec(Redacted.value(url)) ?? []

@@ -53,8 +53,6 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
         const now = () => clock.unsafeCurrentTimeMillis()
         /** Reason of the outage; undefined when Redis is available, null before the first probe. */
         let problem: Problem | undefined | null = null
-        /** Error codes that were logged in this outage. */
-        const logged = new Set<string>()
         let probe: Command<unknown> = (redis) => redis.ping()
         /** Notified when a probe is due. */
         const due = Signal.make()
@@ -65,13 +63,11 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
           if (problem === undefined) return
           problem = undefined
           backAt = now()
-          logged.clear()
           available.unsafeUpdate(1, [])
-          yield* Effect.logInfo("redis answers")
           if (options.onChange !== undefined) yield* options.onChange(undefined)
         })
 
-        /** Logs one line an outage, and one for each further error code of the server during it. */
+        /** Reports the begin of an outage, and each change of the server's error code during it. */
         const away = Effect.fnUntraced(function*(next: Problem) {
           // a lost connection says less than the server's earlier error, which is often the cause
           if (problem != null && (next.code === problem.code || next.code === "")) return
@@ -79,8 +75,6 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
           problem = next
           available.unsafeUpdate(0, [])
           due.notify()
-          if (!logged.has(next.code)) yield* Effect.logWarning(`redis is away: ${next.reason}`)
-          logged.add(next.code)
           if (options.onChange !== undefined) yield* options.onChange(next.reason)
         })
 

@@ -1,6 +1,7 @@
 import { Console, Deferred, Effect, FiberId, Metric, Schema } from "effect"
 import { closeSync, constants, fstatSync, openSync } from "node:fs"
 import { format } from "node:util"
+import * as LogLine from "./LogLine.js"
 
 /** A write to standard output failed for another reason than a closed reader, e.g. a full disk. */
 export class OutputFailed extends Schema.TaggedError<OutputFailed>()("OutputFailed", { cause: Schema.Defect }) {
@@ -21,9 +22,13 @@ const ignore = () => {}
 
 /**
  * Prepares both streams, once. Without a listener, an error of a stream would end the process. A paused terminal (Ctrl-S)
- * would block the process at the next log line, so standard error does not block.
+ * would block the process at the next log line, so standard error does not block. Node.js itself would write warnings as text.
  */
 export const prepare = () => {
+  process.removeAllListeners("warning").on("warning", ({ message, name }) => {
+    const text = `${name}: ${message}`
+    log(process.stderr.isTTY ? text : LogLine.write("WARN", text))
+  })
   process.stdout.on("error", ignore)
   process.stderr.on("error", ignore)
   if (process.stderr.isTTY) {
@@ -84,6 +89,9 @@ const lostLines = Metric.counter("payments_log_lines_lost_total", {
   incremental: true
 })
 
+/** The metrics of the log. */
+export const metrics = [lostLines]
+
 /** Bytes of log that may wait for a slow reader. Further lines are lost; a later line says how many. */
 const maxWaiting = 1024 * 1024
 
@@ -103,7 +111,7 @@ export const log = (line: string): void => {
       if (lost === 0) return
       const message = `${lost} lines of the log could not be written`
       lost = 0
-      return log(JSON.stringify({ message, logLevel: "WARN", timestamp: new Date().toISOString() }))
+      return log(LogLine.write("WARN", message))
     }
     readerIsGone ||= isGone(process.stderr, error)
     lose()

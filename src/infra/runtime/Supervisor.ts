@@ -1,4 +1,6 @@
 import { Cause, Clock, Duration, Effect, Metric, Option, Random, Ref, Schema } from "effect"
+import type { Part } from "./HealthPart.js"
+import { problemOf } from "./Problem.js"
 
 /** A service met defects repeatedly: further restarts would only hide the bug. */
 export class ServiceGaveUp extends Schema.TaggedError<ServiceGaveUp>()("ServiceGaveUp", {
@@ -11,7 +13,7 @@ export class ServiceGaveUp extends Schema.TaggedError<ServiceGaveUp>()("ServiceG
 }
 
 const restarts = Metric.counter("payments_service_restarts_total", {
-  description: "Restarts of a supervised service after a failure",
+  description: "Restarts of a service after a failure, by part",
   incremental: true
 })
 
@@ -29,25 +31,25 @@ const recovery = Duration.toMillis("1 minute")
 const maxDefects = 5
 const defectWindow = Duration.toMillis("2 minutes")
 
-const messageOf = (cause: Cause.Cause<unknown>) => {
-  const error = Cause.squash(cause)
-  return error instanceof Error ? error.message : String(error)
-}
-
 /**
- * Runs a never-ending service and restarts it when it fails.
+ * Runs a never-ending service and restarts it when it fails. Its part is `failed` until the service reports `working`, which the
+ * service does when its work succeeds, and `stopped` at the end.
  *
- * A typed failure means that a dependency is away: the supervisor restarts the service without limit. A failure for which
- * `isFinal` is true ends the supervisor with that failure. A defect is a bug: the fifth within two minutes ends the
- * supervisor with `ServiceGaveUp`. Interrupting the supervisor interrupts the service and is no failure.
+ * A typed failure means that a dependency is away: the supervisor restarts the service without limit, and the health of the
+ * part logs the outage. A failure for which `isFinal` is true ends the supervisor with that failure. A defect is a bug: the
+ * fifth within two minutes ends the supervisor with `ServiceGaveUp`. Interrupting the supervisor interrupts the service and is
+ * no failure.
  */
 export const supervise = Effect.fnUntraced(function*<E, R, F extends E = never>(
-  service: string,
+  part: Part,
   run: Effect.Effect<never, E, R>,
   isFinal: (error: E) => error is F = (_): _ is F => false
 ) {
+  const service = part.name
   const defects = yield* Ref.make<ReadonlyArray<number>>([])
   const failures = yield* Ref.make(0)
+  const restarted = Metric.tagged(restarts, "part", service)
+  yield* Metric.value(restarted)
 
   const recover = Effect.fnUntraced(function*(cause: Cause.Cause<E>, started: number) {
     if (Cause.isInterruptedOnly(cause)) return yield* Effect.failCause(cause as Cause.Cause<never>)
@@ -55,16 +57,16 @@ export const supervise = Effect.fnUntraced(function*<E, R, F extends E = never>(
     if (Option.isSome(final)) return yield* Effect.fail(final.value)
     const now = yield* Clock.currentTimeMillis
     if (Cause.isDie(cause)) {
+      part.failed({ reason: "restart", why: "a bug ended the service: see the log" })
       const recent = yield* Ref.updateAndGet(defects, (times) => [...times.filter((_) => _ > now - defectWindow), now])
       if (recent.length >= maxDefects) return yield* new ServiceGaveUp({ service, cause: Cause.squash(cause) })
+      yield* Effect.logError("a bug ended the service, starting it again", cause)
+    } else {
+      const error = Cause.squash(cause)
+      part.failed(problemOf(error instanceof Error ? error : { message: String(error) }, "restart"))
+      yield* Effect.logDebug("starting the service again", cause)
     }
-    yield* Metric.increment(Metric.tagged(restarts, "service", service))
-    yield* Cause.isDie(cause)
-      ? Effect.logError("a bug ended the service, starting it again", cause)
-      : Effect.zipRight(
-        Effect.logWarning(`starting the service again: ${messageOf(cause)}`),
-        Effect.logDebug("cause of the restart", cause)
-      )
+    yield* Metric.increment(restarted)
     const inARow = yield* Ref.updateAndGet(failures, (n) => now - started >= recovery ? 1 : n + 1)
     yield* Effect.sleep(yield* pauseAfter(inARow))
   })
@@ -72,6 +74,7 @@ export const supervise = Effect.fnUntraced(function*<E, R, F extends E = never>(
   return yield* Clock.currentTimeMillis.pipe(
     Effect.flatMap((started) => Effect.catchAllCause(run, (cause) => recover(cause, started))),
     Effect.forever,
-    Effect.annotateLogs({ service })
+    Effect.ensuring(Effect.sync(part.stopped)),
+    Effect.annotateLogs({ part: service })
   )
 })

@@ -1,5 +1,6 @@
 import type { Effect, Scope } from "effect"
 import { Context } from "effect"
+import type { Problem } from "../../infra/runtime/Problem.js"
 import type { OutboxEvent } from "../OutboxEvent.js"
 
 /** Result of publishing a claim: each event is in one of the lists. */
@@ -17,9 +18,9 @@ export interface Published {
 /** Receives what delays a claim. */
 export interface Outages {
   /** The publisher waits for the brokers, and attempts again by itself. */
-  readonly waits: (problem: string) => void
+  readonly waits: (problem: Problem) => void
   /** The topic does not exist: its events are not sent now. */
-  readonly missing: (topic: string, problem: string) => void
+  readonly missing: (topic: string, problem: Problem) => void
   /** Events of this topic were sent. */
   readonly reached: (topic: string) => void
 }

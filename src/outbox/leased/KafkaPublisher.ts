@@ -2,6 +2,7 @@ import { Array as Arr, Effect, Layer } from "effect"
 import type { KafkaOptions, KafkaUnavailable } from "../../infra/kafka/KafkaClient.js"
 import * as KafkaProducer from "../../infra/kafka/KafkaProducer.js"
 import * as KafkaProducerSlot from "../../infra/kafka/KafkaProducerSlot.js"
+import { problemOf } from "../../infra/runtime/Problem.js"
 import * as Trace from "../../infra/runtime/Trace.js"
 import * as EventRecord from "../EventRecord.js"
 import type { OutboxEvent } from "../OutboxEvent.js"
@@ -31,7 +32,13 @@ const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads
   ): Effect.Effect<Answer> => {
     const { topic } = messages[0]!
     const waitFor = (error: KafkaUnavailable) =>
-      Effect.zipRight(Effect.sync(() => outages.waits(error.message)), Effect.sleep("250 millis"))
+      Effect.zipRight(
+        Effect.sync(() => {
+          const { reason, why } = problemOf(error, "kafka")
+          outages.waits({ reason, why: reason === "permission" ? `${why} (topic ${topic})` : why })
+        }),
+        Effect.sleep("250 millis")
+      )
     // after an attempt without an answer, only the same records through the same producer are safe
     let attempted = false
     const send: Effect.Effect<Answer> = Effect.suspend(() =>
@@ -51,7 +58,7 @@ const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads
         RecordsRefused: ({ reason }) => Effect.succeed<Answer>({ _tag: "Refused", reason }),
         TopicMissing: (error) =>
           Effect.sync((): Answer => {
-            outages.missing(topic, error.message)
+            outages.missing(topic, problemOf(error, "topic"))
             return { _tag: "Unsent" }
           }),
         SendStopped: () => Effect.as(producer.close, { _tag: attempted ? "Undecided" : "Unsent" } as Answer),

@@ -14,6 +14,9 @@ export interface Lease {
   readonly mayStart: () => boolean
 }
 
+/** The metrics of leases. */
+export const metrics = [lost]
+
 interface Kept {
   readonly claim: Claim
   /** Nanoseconds of the monotonic clock; 0 when the lease is lost. */

@@ -5,6 +5,7 @@ import { retry } from "../../infra/runtime/Retry.js"
 import * as Trace from "../../infra/runtime/Trace.js"
 import { Outbox } from "../Outbox.js"
 import type { Claim } from "../OutboxEvent.js"
+import { Refusals } from "../Refusals.js"
 import * as RelayMetrics from "../RelayMetrics.js"
 import type { Published } from "./EventPublisher.js"
 
@@ -24,7 +25,12 @@ const untilAnswered = <A, R>(effect: Effect.Effect<A, DatabaseUnavailable, R>) =
 const dropped = (events: Published["sent"], why: string) =>
   events.length === 0
     ? Effect.void
-    : Effect.logWarning(`dropped: ${why}`).pipe(Effect.annotateLogs({ events: events.map((_) => _.id).join(",") }))
+    : Effect.logWarning(`dropped: ${why}`).pipe(
+      Effect.annotateLogs({
+        count: events.length,
+        examples: events.slice(0, 3).map(({ id, key }) => ({ event_id: id, order_id: key }))
+      })
+    )
 
 /**
  * Records the result of a claim in the outbox, and repeats that while the database is away. The lease of undecided events runs
@@ -32,6 +38,7 @@ const dropped = (events: Published["sent"], why: string) =>
  */
 export const record = Effect.fnUntraced(function*(claim: Claim, published: Published, stopping: boolean) {
   const outbox = yield* Outbox
+  const refusals = yield* Refusals
   if (published.sent.length > 0) {
     yield* CrashPoint.pass("relay-sent")
     const waited = yield* untilAnswered(outbox.markDone(claim, published.sent))
@@ -45,7 +52,7 @@ export const record = Effect.fnUntraced(function*(claim: Claim, published: Publi
     yield* CrashPoint.pass("relay-marked")
   }
   for (const { event, reason } of published.refused) {
-    yield* RelayMetrics.refused(event, yield* untilAnswered(outbox.refuse(claim, event, reason)), reason)
+    refusals.add(event, yield* untilAnswered(outbox.refuse(claim, event, reason)), reason)
   }
   if (published.unsent.length > 0) {
     const released = yield* untilAnswered(outbox.release(claim, published.unsent, stopping ? 0 : missingTopicDelay))

@@ -3,14 +3,14 @@ import { Array as Arr, Clock, Effect } from "effect"
 import * as CrashPoint from "../../drills/CrashPoint.js"
 import * as Notifications from "../../infra/postgres/PostgresNotifications.js"
 import { beside } from "../../infra/runtime/Beside.js"
+import type { Part } from "../../infra/runtime/Health.js"
 import * as Trace from "../../infra/runtime/Trace.js"
 import type { Dispatched } from "../Dispatch.js"
 import * as Drain from "../Drain.js"
 import { Outbox } from "../Outbox.js"
 import type { Claim } from "../OutboxEvent.js"
 import * as OutboxWake from "../OutboxWake.js"
-import * as Progress from "../Progress.js"
-import type { Publisher } from "./EventPublisher.js"
+import type { Outages, Publisher } from "./EventPublisher.js"
 import { EventPublisher } from "./EventPublisher.js"
 import * as Lease from "./Lease.js"
 import * as PublishResults from "./PublishResults.js"
@@ -24,8 +24,10 @@ export interface RelayOptions {
   readonly notifications: Redacted.Redacted
   /** How long a stop waits for the claim in hand. */
   readonly drainTimeout: Duration.DurationInput
-  /** Receives, after each claim and at each change, why events are not published; undefined when they are. */
-  readonly report: (problem: string | undefined) => Effect.Effect<void>
+  /** Gets what the relay does and waits for. */
+  readonly part: Part
+  /** Gets whether this process listens for notifications. */
+  readonly listener: Part
 }
 
 /** Claims under way at the same time: while one is sent, the next is leased and the last is marked. */
@@ -37,11 +39,8 @@ interface Shared {
   stopping: boolean
   readonly cursor: ScanCursor.ScanCursor
   readonly leases: Lease.Keeper
-  readonly progress: Progress.Progress
+  readonly part: Part
 }
-
-/** Name of the database in `Progress`. */
-const database = "postgres"
 
 /** Milliseconds until events of a missing topic are attempted again: the delay of their release, and a margin. */
 const missingTopic = 10_000
@@ -49,11 +48,11 @@ const missingTopic = 10_000
 /** Sends the events of a claim, and records the result. */
 const publish = Effect.fnUntraced(function*(claim: Claim, since: bigint, publisher: Publisher, shared: Shared) {
   yield* CrashPoint.pass("relay-claimed")
-  const { begin, end, moved, postponed, reached, stuck } = shared.progress
-  const work = begin("waiting for the brokers' answer")
-  const outages = {
-    waits: (problem: string) => stuck(work, problem),
-    missing: (topic: string, problem: string) => postponed(topic, problem, missingTopic),
+  const { begin, end, moved, postponed, reached, stuck } = shared.part
+  const work = begin("kafka", "sending events")
+  const outages: Outages = {
+    waits: (problem) => stuck(work, problem),
+    missing: (topic, problem) => postponed(topic, problem, missingTopic),
     reached
   }
   yield* shared.leases.hold(
@@ -61,7 +60,7 @@ const publish = Effect.fnUntraced(function*(claim: Claim, since: bigint, publish
     since,
     ({ mayStart }) => publisher.publish(claim.events, mayStart, outages),
     (published) => {
-      moved(work, "waiting for the database to mark what was published")
+      moved(work, "postgres", "marking sent events")
       return PublishResults.record(claim, published, shared.stopping)
     }
   ).pipe(Effect.ensuring(Effect.sync(() => end(work))))
@@ -78,14 +77,7 @@ const look = Effect.fnUntraced(function*(
   const since = yield* Clock.currentTimeNanos
   const from = shared.cursor.begin()
   const looks = dispatch.look()
-  const { begin, end, postponed, problem, reached } = shared.progress
-  const work = begin("waiting for the database to lease events")
-  const claim = yield* outbox.claim(options.batchSize, from).pipe(
-    Effect.ensuring(Effect.sync(() => end(work))),
-    Effect.tapError((error) => {
-      postponed(database, error.message, Infinity)
-      return options.report(error.message)
-    }),
+  const claim = yield* shared.part.query("postgres", "leasing events", outbox.claim(options.batchSize, from)).pipe(
     Effect.catchTag("DatabaseUnavailable", (error) => Effect.logDebug("cannot claim events", error))
   )
   // the next wake-up or poll looks again; a failure would interrupt the other lanes before they mark what they have sent
@@ -94,8 +86,7 @@ const look = Effect.fnUntraced(function*(
     return false
   }
   if (claim.sight !== undefined) shared.cursor.found(from, since, claim.sight)
-  reached(database)
-  yield* options.report(problem())
+  shared.part.working()
   if (claim.events.length === 0) return false
   const full = claim.events.length === options.batchSize
   // after a full claim there is more: another lane need not wait for this one
@@ -151,7 +142,7 @@ export const serve = Effect.fnUntraced(function*(options: RelayOptions) {
   const shared: Shared = {
     stopping: false,
     cursor: yield* ScanCursor.make,
-    progress: yield* Progress.make(options.report),
+    part: options.part,
     leases: yield* Lease.keeper({ lease: options.lease, stopping: () => shared.stopping })
   }
   yield* Effect.acquireRelease(
@@ -168,8 +159,7 @@ export const serve = Effect.fnUntraced(function*(options: RelayOptions) {
   })
   return yield* beside(Effect.zipRight(main, Effect.never), [
     shared.leases.keep,
-    shared.progress.watch,
-    Notifications.listen(options.notifications, OutboxWake.channel, wake),
+    Notifications.listen(options.notifications, OutboxWake.channel, wake, options.listener),
     Effect.forever(Effect.zipRight(Effect.sleep(options.pollInterval), wake))
   ])
 }, Effect.scoped)

@@ -1,7 +1,7 @@
 import { Duration, Effect } from "effect"
 import { randomUUID } from "node:crypto"
+import type { Part } from "../../infra/runtime/Health.js"
 import * as Signal from "../../infra/runtime/Signal.js"
-import type * as Progress from "../Progress.js"
 import { ShardOwners } from "./ShardOwners.js"
 import type { ShardWorkers } from "./ShardWorkers.js"
 
@@ -17,8 +17,6 @@ export interface Standing {
 
 export interface KeepingOptions {
   readonly pollInterval: Duration.DurationInput
-  /** Receives why shards do not publish; undefined when all do. */
-  readonly report: (problem: string | undefined) => Effect.Effect<void>
 }
 
 /**
@@ -28,7 +26,7 @@ export interface KeepingOptions {
 export const make = Effect.fnUntraced(function*(
   options: KeepingOptions,
   workers: ShardWorkers,
-  progress: Progress.Progress
+  part: Part
 ) {
   const owners = yield* ShardOwners
   const relay = randomUUID()
@@ -42,16 +40,20 @@ export const make = Effect.fnUntraced(function*(
     if (left) return
     const before = workers.all()
     const tokens = new Map(before.map((worker) => [worker, worker.owned.token]))
-    const answer = yield* progress.query("keeping the shards", owners.keep(relay, before.map(({ owned }) => owned)))
+    const answer = yield* part.query(
+      "postgres",
+      "keeping the shards",
+      owners.keep(relay, before.map(({ owned }) => owned))
+    )
     standing = answer
     for (const [worker, token] of tokens) {
       // an idle worker does not find out by itself; a token that changed meanwhile was fresh
       if (worker.owned.token === token && !answer.kept.includes(token)) worker.recheck()
     }
     workers.notifyDue(answer.due)
-    yield* options.report(progress.problem())
+    part.working()
     kept.notify()
-  }).pipe(oneAtATime, Effect.catchTag("DatabaseUnavailable", (error) => options.report(error.message)))
+  }).pipe(oneAtATime, Effect.catchTag("DatabaseUnavailable", () => Effect.void))
 
   return {
     /** Keeps, for ever. */

@@ -1,15 +1,20 @@
 import type { Duration } from "effect"
 import { Effect } from "effect"
+import type { Part } from "../../infra/runtime/Health.js"
+import { problemOf } from "../../infra/runtime/Problem.js"
 import { ShardOwners } from "./ShardOwners.js"
 import type { ShardOptions } from "./ShardTakeover.js"
 import * as ShardTakeover from "./ShardTakeover.js"
 
+/** What the relay does here, for operators. */
+const orphans = "reconciling the batches of shards without an owner"
+
 /**
- * Reconciles batches that stopped exactly-once relays left behind, so that at-least-once relays can send their events. Never
- * ends by itself.
+ * Reconciles batches that stopped exactly-once relays left behind, so that at-least-once relays can send their events. Reports
+ * to the part of the relay what it waits for. Never ends by itself.
  */
 export const reconcileOrphans = Effect.fnUntraced(function*(
-  options: ShardOptions & { readonly interval: Duration.DurationInput }
+  options: ShardOptions & { readonly interval: Duration.DurationInput; readonly part: Part }
 ) {
   const owners = yield* ShardOwners
   const reconcile = Effect.gen(function*() {
@@ -21,9 +26,10 @@ export const reconcileOrphans = Effect.fnUntraced(function*(
         Effect.annotateLogs({ shard: shard.shard })
       )
     }
+    options.part.reached(orphans)
   }).pipe(
     Effect.catchTag("ShardLost", () => Effect.void),
-    Effect.catchAll((error) => Effect.logWarning("cannot reconcile the batches of shards without an owner yet", error))
+    Effect.catchAll((error) => Effect.sync(() => options.part.postponed(orphans, problemOf(error, "no_progress"))))
   )
   return yield* Effect.forever(Effect.zipRight(reconcile, Effect.sleep(options.interval)))
 })

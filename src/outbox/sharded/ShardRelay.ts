@@ -2,8 +2,8 @@ import type { Redacted } from "effect"
 import { Duration, Effect } from "effect"
 import * as Notifications from "../../infra/postgres/PostgresNotifications.js"
 import { beside } from "../../infra/runtime/Beside.js"
+import type { Part } from "../../infra/runtime/Health.js"
 import * as OutboxWake from "../OutboxWake.js"
-import * as Progress from "../Progress.js"
 import type { KeepingOptions } from "./ShardKeeping.js"
 import * as ShardKeeping from "./ShardKeeping.js"
 import * as ShardSharing from "./ShardSharing.js"
@@ -12,6 +12,10 @@ import * as ShardWaking from "./ShardWaking.js"
 import * as ShardWorkers from "./ShardWorkers.js"
 
 export interface ShardRelayOptions extends ShardOptions, KeepingOptions {
+  /** Gets what the relay does and waits for. */
+  readonly part: Part
+  /** Gets whether this process listens for notifications. */
+  readonly listener: Part
   /** Database whose notifications wake this relay: processes without a relay send them. */
   readonly notifications: Redacted.Redacted
   /** How long a stop waits for the batches in hand. */
@@ -29,9 +33,9 @@ const leaveLimit = Duration.seconds(2)
  */
 export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
   const { wake } = yield* OutboxWake.OutboxWake
-  const progress = yield* Progress.make(options.report)
-  const workers = yield* ShardWorkers.make(options, progress)
-  const keeping = yield* ShardKeeping.make(options, workers, progress)
+  const { listener, part } = options
+  const workers = yield* ShardWorkers.make(options, part)
+  const keeping = yield* ShardKeeping.make(options, workers, part)
 
   // also after a failure of one worker: the others finish their batches, and no relay waits for a lease of this one
   const stop = Effect.zipRight(workers.stopAll, keeping.leave).pipe(
@@ -40,14 +44,13 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
     Effect.timeoutOption(Duration.sum(Duration.decode(options.drainTimeout), leaveLimit))
   )
   const work = Effect.all([
-    ShardSharing.run(options.report, keeping, workers, progress),
+    ShardSharing.run(keeping, workers, part),
     ShardWaking.run(workers),
     workers.failure
   ], { concurrency: "unbounded", discard: true })
   // sharing ends with `work`, keeping only after `stop`: a draining worker keeps its shard
   return yield* beside(Effect.ensuring(Effect.zipRight(work, Effect.never), stop), [
     keeping.keep,
-    progress.watch,
-    Notifications.listen(options.notifications, OutboxWake.channel, wake)
+    Notifications.listen(options.notifications, OutboxWake.channel, wake, listener)
   ])
 }, Effect.scoped)

@@ -1,5 +1,5 @@
 import { Effect } from "effect"
-import type * as Progress from "../Progress.js"
+import type { Part } from "../../infra/runtime/Health.js"
 import type { ShardKeeping, Standing } from "./ShardKeeping.js"
 import { ShardOwners } from "./ShardOwners.js"
 import type { ShardWorkers } from "./ShardWorkers.js"
@@ -10,10 +10,9 @@ export const share = ({ alive, before, shards }: Standing) =>
 
 /** Shares the shards out evenly among the relays, for ever: stops workers above the share, acquires shards below it. */
 export const run = Effect.fnUntraced(function*(
-  report: (problem: string | undefined) => Effect.Effect<void>,
   keeping: ShardKeeping,
   workers: ShardWorkers,
-  progress: Progress.Progress
+  part: Part
 ) {
   const owners = yield* ShardOwners
   const balance = Effect.gen(function*() {
@@ -21,11 +20,11 @@ export const run = Effect.fnUntraced(function*(
     const active = workers.all().filter(({ stopping }) => !stopping())
     for (const worker of active.slice(mine)) worker.stop()
     if (active.length >= mine) return
-    const acquired = yield* progress.query("acquiring shards", owners.acquire(mine - active.length))
+    const acquired = yield* part.query("postgres", "acquiring shards", owners.acquire(mine - active.length))
     yield* Effect.forEach(acquired, workers.start, { discard: true })
   })
   return yield* balance.pipe(
-    Effect.catchTag("DatabaseUnavailable", (error) => report(error.message)),
+    Effect.catchTag("DatabaseUnavailable", () => Effect.void),
     Effect.forever
   )
 })

@@ -24,6 +24,8 @@ export class ShardStuck extends Schema.TaggedError<ShardStuck>()("ShardStuck", {
   shard: Schema.Number,
   events: Schema.Number
 }) {
+  readonly waitsFor = "operator"
+
   override get message() {
     return `the brokers have lost the number of shard ${this.shard}, and topic and database do not show whether ${this.events} ` +
       `events are on the topic: see payments shards, then payments shards --sent or --unsent ${this.shard}`
@@ -65,7 +67,7 @@ export const takeOver = Effect.fn("ShardTakeover.takeOver")(function*(owned: Own
     if (tail === "unknown") return yield* new ShardStuck({ shard, events: open.length })
     yield* Effect.logWarning("the brokers had lost the number of a shard: read from the topic which events it has")
       .pipe(
-        Effect.annotateLogs({ shard, events: open.length, onTopic: tail })
+        Effect.annotateLogs({ shard, events: open.length, on_topic: tail })
       )
     yield* reconcile(tail === "all" ? batch : open.reduce((low, { number }) => number < low ? number : low, batch) - 1n)
   }

@@ -2,8 +2,11 @@ import type { Duration } from "effect"
 import { Effect, Option } from "effect"
 import * as CrashPoint from "../../drills/CrashPoint.js"
 import type { Transactions } from "../../infra/kafka/KafkaTransactions.js"
+import type { Problem } from "../../infra/runtime/Problem.js"
+import { problemOf } from "../../infra/runtime/Problem.js"
 import type * as Signal from "../../infra/runtime/Signal.js"
 import * as EventRecord from "../EventRecord.js"
+import { Refusals } from "../Refusals.js"
 import * as RelayMetrics from "../RelayMetrics.js"
 import { Spreads } from "../Spreads.js"
 import type { Batch } from "./ShardBatches.js"
@@ -31,7 +34,8 @@ const mark = Effect.fnUntraced(function*(owned: OwnedShard, batch: Batch) {
 const refuse = Effect.fnUntraced(function*(batch: Batch, reason: string) {
   const batches = yield* ShardBatches
   const [event] = batch.events
-  yield* RelayMetrics.refused(event!, yield* batches.refuse(batch, event!, reason), reason)
+  const refusals = yield* Refusals
+  refusals.add(event!, yield* batches.refuse(batch, event!, reason), reason)
 })
 
 /** Pause after which an idle shard commits its number again: the broker forgets it after 7 days without a commit (default). */
@@ -66,7 +70,7 @@ export const serve = Effect.fnUntraced(function*(
     /** Receives what the worker does now, without a problem; undefined when it waits for due events. */
     readonly onProgress: (doing: string | undefined) => void
     /** Receives why the worker cannot publish now. */
-    readonly onOutage: (problem: string) => Effect.Effect<void>
+    readonly onOutage: (problem: Problem) => Effect.Effect<void>
   }
 ) {
   const batches = yield* ShardBatches
@@ -80,6 +84,8 @@ export const serve = Effect.fnUntraced(function*(
     failures = 0
     options.onProgress(doing)
   }
+
+  const outage = (error: { readonly message: string }) => options.onOutage(problemOf(error, "no_progress"))
 
   const work = Effect.gen(function*() {
     const transactions = yield* takeOver(owned, options)
@@ -125,16 +131,16 @@ export const serve = Effect.fnUntraced(function*(
 
   return yield* work.pipe(
     Effect.catchTags({
-      DatabaseUnavailable: (error) => Effect.zipRight(options.onOutage(error.message), pause("250 millis")),
-      KafkaUnavailable: (error) => Effect.zipRight(options.onOutage(error.message), pause("250 millis")),
+      DatabaseUnavailable: (error) => Effect.zipRight(outage(error), pause("250 millis")),
+      KafkaUnavailable: (error) => Effect.zipRight(outage(error), pause("250 millis")),
       // attempts fail until an operator decides
-      ShardStuck: (error) => Effect.zipRight(options.onOutage(error.message), pause("30 seconds")),
-      TopicMissing: (error) => Effect.zipRight(options.onOutage(error.message), pause("5 seconds")),
+      ShardStuck: (error) => Effect.zipRight(outage(error), pause("30 seconds")),
+      TopicMissing: (error) => Effect.zipRight(outage(error), pause("5 seconds")),
       TransactionFailed: (error) =>
         error.refused
           ? Effect.void
           : Effect.logDebug("a transaction failed: its committed number decides", error).pipe(
-            Effect.zipRight(options.onOutage(error.message)),
+            Effect.zipRight(outage(error)),
             Effect.zipRight(Effect.suspend(() => pause(Math.min(2_000, 50 * 2 ** failures++))))
           )
     }),

@@ -1,9 +1,9 @@
 import { Effect, Fiber, FiberSet, Metric } from "effect"
 import type { Duration } from "effect"
 import * as CrashPoint from "../../drills/CrashPoint.js"
+import type { Part, Work } from "../../infra/runtime/Health.js"
 import * as Signal from "../../infra/runtime/Signal.js"
 import * as Drain from "../Drain.js"
-import type * as Progress from "../Progress.js"
 import type { OwnedShard } from "./ShardOwners.js"
 import { ShardOwners } from "./ShardOwners.js"
 import type { ShardOptions } from "./ShardTakeover.js"
@@ -16,12 +16,15 @@ const unavailableGauge = Metric.gauge("payments_shards_unavailable", {
   description: "Shards of this process that cannot publish now: a server is away, or an operator has to decide"
 })
 
+/** The metrics of exactly-once delivery. */
+export const metrics = [ownedGauge, unavailableGauge]
+
 /** The worker of a shard that this process owns. */
 export interface RunningWorker {
   readonly owned: OwnedShard
   /** Notified when events of the shard may be due. */
   readonly due: Signal.Signal
-  readonly work: Progress.Work
+  readonly work: Work
   readonly stopping: () => boolean
   /** Whatever the worker waits for, it looks again: its shard may be lost. */
   readonly recheck: () => void
@@ -32,7 +35,7 @@ export interface RunningWorker {
 /** The workers of this process, one for each shard that it owns, in the order in which they started. */
 export const make = Effect.fnUntraced(function*(
   options: ShardOptions & { readonly drainTimeout: Duration.DurationInput },
-  progress: Progress.Progress
+  part: Part
 ) {
   const owners = yield* ShardOwners
   const running = new Set<RunningWorker>()
@@ -54,7 +57,7 @@ export const make = Effect.fnUntraced(function*(
       owned,
       due,
       endPause,
-      work: progress.begin(`taking over shard ${owned.shard}`),
+      work: part.begin("no_progress", `taking over shard ${owned.shard}`),
       stopping: () => stopping,
       recheck,
       stop: () => {
@@ -76,16 +79,16 @@ export const make = Effect.fnUntraced(function*(
       endPause,
       stopping,
       onProgress: (doing) => {
-        if (doing === undefined) progress.end(work)
-        else progress.moved(work, doing)
+        if (doing === undefined) part.end(work)
+        else part.moved(work, "no_progress", doing)
       },
-      onOutage: (problem) => Effect.zipRight(Effect.sync(() => progress.stuck(work, problem)), measure)
+      onOutage: (problem) => Effect.zipRight(Effect.sync(() => part.stuck(work, problem)), measure)
     }).pipe(
       Effect.catchTag("ShardLost", () => Effect.logInfo("another relay owns this shard now")),
       // also after a defect, so that another relay need not wait for the lease
       Effect.ensuring(Effect.suspend(() => Effect.ignore(owners.release(owned)))),
       Effect.ensuring(Effect.suspend(() => {
-        progress.end(work)
+        part.end(work)
         running.delete(worker)
         return measure
       })),

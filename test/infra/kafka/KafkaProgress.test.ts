@@ -8,8 +8,7 @@ import * as KafkaOffsets from "../../../src/infra/kafka/KafkaOffsets.js"
 import type { Skip } from "../../../src/infra/kafka/KafkaPositions.js"
 import * as KafkaTopic from "../../../src/infra/kafka/KafkaTopic.js"
 import type { Named } from "../../../src/infra/kafka/KafkaTopicName.js"
-import type * as KafkaWait from "../../../src/infra/kafka/KafkaWait.js"
-import type { Standing } from "../../../src/infra/kafka/KafkaWait.js"
+import type { Problem } from "../../../src/infra/runtime/Problem.js"
 import { eventually } from "../../harness/Eventually.js"
 import * as KafkaAnswers from "../../harness/KafkaAnswers.js"
 import * as KafkaTest from "../../harness/KafkaTest.js"
@@ -30,12 +29,13 @@ const make = Effect.gen(function*() {
   const topics = yield* Topics.make(kafka.brokers[0]!)
   const values: Array<string> = []
   const skips: Array<Skip> = []
-  let standing: Standing | undefined
+  /** Null before the first report. */
+  let reported: Problem | undefined | null = null
   const asked = yield* KafkaTopic.make(kafka, topic, groupId)
 
   const consume = <E, R>(
     handle: (batch: KafkaConsumer.Batch) => Effect.Effect<void, E, R>,
-    report = (now: KafkaWait.Standing): Effect.Effect<void> => Effect.sync(() => void (standing = now))
+    report = (now: Problem | undefined): Effect.Effect<void> => Effect.sync(() => void (reported = now))
   ) =>
     KafkaConsumer.consume(
       {
@@ -70,10 +70,8 @@ const make = Effect.gen(function*() {
           Kafka.attempt(() => admin.deleteTopicRecords({ topic, partitions: [{ partition, offset: String(offset) }] }))
         )
     )
-  const untilReported = (holds: (standing: Standing) => boolean) =>
-    Effect.sync(() => assert.isTrue(standing !== undefined && holds(standing), JSON.stringify(standing?.problem))).pipe(
-      eventually()
-    )
+  const untilReported = (holds: (problem: Problem | undefined) => boolean) =>
+    Effect.sync(() => assert.isTrue(reported !== null && holds(reported), JSON.stringify(reported))).pipe(eventually())
   return {
     kafka,
     topic,
@@ -317,13 +315,13 @@ describe.concurrent("KafkaProgress", () => {
 
         // while the consumer runs
         yield* topics.remove(topic)
-        yield* untilReported(({ lags, problem }) =>
-          problem?.includes(`topic ${topic} does not exist`) === true && lags.size === 0
+        yield* untilReported((problem) =>
+          problem?.reason === "topic" && problem.why.includes(`topic ${topic} does not exist`)
         )
         yield* topics.create(topic)
         yield* write(0, 9, (i) => `third ${i}`)
         yield* Effect.sync(() => assert.includeMembers(values, ["third 0", "third 8"])).pipe(eventually())
-        yield* untilReported(({ problem }) => problem === undefined)
+        yield* untilReported((problem) => problem === undefined)
 
         // as if it was recreated between two requests
         const { topicId } = yield* state
@@ -342,10 +340,10 @@ describe.concurrent("KafkaProgress", () => {
   )
 
   it.scopedLive(
-    "added partitions are read within seconds from their beginning, and their lag is known",
+    "added partitions are read within seconds from their beginning",
     () =>
       Effect.gen(function*() {
-        const { consume, kafka, take, topic, untilCommitted, untilReported, values, write } = yield* make
+        const { consume, kafka, take, topic, untilCommitted, values, write } = yield* make
         yield* consume(take).pipe(Effect.forkScoped)
         yield* write(0, 1, () => "before")
         yield* untilCommitted(0, 1)
@@ -359,7 +357,6 @@ describe.concurrent("KafkaProgress", () => {
           yield* writeAll(topic, 5, [{ value: "on a new one" }])
         }).pipe(Effect.scoped, Effect.sandbox, eventually())
         yield* Effect.sync(() => assert.include(values, "on a new one")).pipe(eventually("15 seconds"))
-        yield* untilReported(({ lags }) => lags.get(5) === 0)
       }),
     60_000
   )
@@ -383,15 +380,15 @@ describe.concurrent("KafkaProgress", () => {
         const transaction = yield* Effect.promise(() => producer.transaction())
         yield* Effect.promise(() => transaction.send({ topic, messages: [{ partition: 0, value: "open" }] }))
         yield* write(0, 2, () => "behind it")
-        yield* untilReported(({ lags, problem }) =>
-          lags.get(0) === 3 &&
+        yield* untilReported((problem) =>
+          problem?.reason === "transaction" &&
           /^partition 0: 3 records behind, an open transaction upstream holds 3 records from offset 3 on, since /.test(
-            problem ?? ""
+            problem.why
           )
         )
         assert.lengthOf(values, 3)
         yield* Effect.promise(() => transaction.commit())
-        yield* untilReported(({ lags, problem }) => lags.get(0) === 0 && problem === undefined)
+        yield* untilReported((problem) => problem === undefined)
         assert.includeMembers(values, ["open", "behind it"])
       }),
     60_000

@@ -40,7 +40,11 @@ const make = (url: string) =>
     const changes: Array<string | undefined> = []
     const redis = Redis.layer({
       url: Redacted.make(url),
-      onChange: (problem) => Effect.sync(() => void changes.push(problem))
+      onChange: (problem) =>
+        Effect.sync(() => {
+          changes.push(problem)
+          lines.push(problem === undefined ? "redis answers" : `redis is away: ${problem}`)
+        })
     })
     const context = yield* Layer.build(
       Dedupe.layer({ ttl: "1 hour" }).pipe(
@@ -117,7 +121,7 @@ describe("Redis", () => {
   )
 
   it.scopedLive(
-    "a server that refuses writes is away, with one log line, until it takes them again",
+    "a server that refuses writes is away, reported once, until it takes them again",
     () =>
       Effect.gen(function*() {
         const { command, folder, url } = yield* ownRedis
@@ -163,7 +167,7 @@ describe("Redis", () => {
   )
 
   it.scopedLive(
-    "an unused password and a missing right to INFO do no harm, a wrong password is one log line, the console stays empty",
+    "an unused password and a missing right to INFO do no harm, a wrong password is reported once, the console stays empty",
     () =>
       Effect.gen(function*() {
         const spies = (["log", "info", "warn", "error", "debug"] as const).map((name) => vi.spyOn(console, name))

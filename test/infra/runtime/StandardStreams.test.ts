@@ -27,7 +27,7 @@ describe("the log", () => {
     for (const line of ["a", "b", "c", "d"]) StandardStreams.log(line)
     assert.deepStrictEqual(lines.map((line) => line.replace(/"timestamp":"[^"]+"/, "\"timestamp\":\"\"")), [
       "c\n",
-      "{\"message\":\"2 lines of the log could not be written\",\"logLevel\":\"WARN\",\"timestamp\":\"\"}\n",
+      "{\"timestamp\":\"\",\"level\":\"WARN\",\"message\":\"2 lines of the log could not be written\"}\n",
       "d\n"
     ])
   })

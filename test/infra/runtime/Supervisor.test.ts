@@ -1,8 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Clock, Data, Deferred, Effect, Exit, Fiber, Logger, Metric, Option, Ref, TestClock } from "effect"
-import { ServiceGaveUp, supervise } from "../../../src/infra/runtime/Supervisor.js"
+import { make as makeHealth } from "../../../src/infra/runtime/Health.js"
+import { ServiceGaveUp, supervise as superviseAs } from "../../../src/infra/runtime/Supervisor.js"
 
 class Away extends Data.TaggedError("Away")<{ readonly message: string }> {}
+
+const supervise = <E, R, F extends E = never>(
+  name: string,
+  run: Effect.Effect<never, E, R>,
+  isFinal?: (error: E) => error is F
+) => Effect.flatMap(makeHealth({ parts: {} }), (health) => superviseAs(health.part(name), run, isFinal))
 
 const quiet = Effect.provide(Logger.remove(Logger.defaultLogger))
 
@@ -23,7 +30,7 @@ const restarts = (service: string) =>
   Effect.map(Metric.snapshot, (pairs) => {
     const found = pairs.find(({ metricKey }) =>
       metricKey.name === "payments_service_restarts_total" &&
-      metricKey.tags.some(({ key, value }) => key === "service" && value === service)
+      metricKey.tags.some(({ key, value }) => key === "part" && value === service)
     )
     return found === undefined ? 0 : Number((found.metricState as unknown as { readonly count: number }).count)
   })
@@ -170,13 +177,40 @@ describe("Supervisor", () => {
       assert.strictEqual(yield* service.count, count)
     }).pipe(quiet))
 
-  it.effect("counts restarts and logs the reason without the whole cause", () =>
+  it.effect("its part waits with the word of the server until it works, also between restarts, and ends stopped", () =>
+    Effect.gen(function*() {
+      const health = yield* makeHealth({ parts: { s: { roles: [] } } })
+      const part = health.part("s")
+      const shown = Effect.map(health.current(), ({ dependencies }) => {
+        const { reason, state, waiting_for } = dependencies["s"]!
+        return [state, waiting_for, reason]
+      })
+      const away = Object.assign(new Away({ message: "broker is away" }), { waitsFor: "kafka" as const })
+      const service = yield* noting((start) =>
+        start < 4
+          ? Effect.delay(Effect.fail(away), "1 second")
+          : Effect.zipRight(Effect.sync(part.working), Effect.never)
+      )
+      assert.deepStrictEqual(yield* shown, ["starting", undefined, "starting"])
+      const fiber = yield* Effect.fork(superviseAs(part, service.run))
+      yield* TestClock.adjust("900 millis")
+      assert.deepStrictEqual(yield* shown, ["starting", undefined, "starting"])
+      while ((yield* service.count) < 4) {
+        yield* TestClock.adjust("100 millis")
+        if ((yield* service.count) < 4) assert.deepStrictEqual(yield* shown, ["waiting", "kafka", "broker is away"])
+      }
+      assert.deepStrictEqual(yield* shown, ["working", undefined, undefined])
+      yield* Fiber.interrupt(fiber)
+      assert.deepStrictEqual(yield* shown, ["stopped", undefined, "stopped"])
+    }).pipe(quiet))
+
+  it.effect("counts restarts; logs a bug with its cause, and leaves a failure to the health of the part", () =>
     Effect.gen(function*() {
       const before = yield* restarts("counted")
       const lines: Array<readonly [level: string, text: string, service: Option.Option<unknown>]> = []
       const notes = Logger.make(({ annotations, logLevel, message }) => {
         const service = Option.map(
-          Option.fromIterable([...annotations].filter(([key]) => key === "service")),
+          Option.fromIterable([...annotations].filter(([key]) => key === "part")),
           ([, value]) => value
         )
         lines.push([logLevel._tag, [message].flat().map(String).join(" "), service])
@@ -194,11 +228,7 @@ describe("Supervisor", () => {
       )
       yield* TestClock.adjust("10 seconds")
       assert.strictEqual((yield* restarts("counted")) - before, 2)
-      assert.deepStrictEqual(lines.map(([level, , service]) => [level, service]), [
-        ["Warning", Option.some("counted")],
-        ["Error", Option.some("counted")]
-      ])
-      assert.include(lines[0]![1], "broker is away")
+      assert.deepStrictEqual(lines.map(([level, , service]) => [level, service]), [["Error", Option.some("counted")]])
       yield* Fiber.interrupt(fiber)
     }))
 })

@@ -33,7 +33,8 @@ const run = (options: Partial<Relay.RelayOptions> = {}) =>
       pollInterval: "20 millis",
       notifications: Redacted.make(url),
       drainTimeout: "10 seconds",
-      report: () => Effect.void,
+      part: Fixtures.part(),
+      listener: Fixtures.part(),
       ...options
     }))
 
@@ -125,7 +126,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       `
       yield* Effect.forkScoped(
         Effect.provide(
-          run({ pollInterval: "1 hour", report: () => Deferred.succeed(idle, undefined) }),
+          run({ pollInterval: "1 hour", part: Fixtures.partThat(() => Deferred.unsafeDone(idle, Effect.void)) }),
           publishing((events) => Effect.succeed({ ...nothing, sent: events }))
         )
       )
@@ -177,7 +178,11 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       yield* Fixtures.clear
       const looks = yield* Queue.unbounded<void>()
       const relay = yield* Effect.fork(Effect.provide(
-        run({ pollInterval: "1 hour", drainTimeout: "1 hour", report: () => Queue.offer(looks, undefined) }),
+        run({
+          pollInterval: "1 hour",
+          drainTimeout: "1 hour",
+          part: Fixtures.partThat(() => void looks.unsafeOffer(undefined))
+        }),
         publishing(() => Effect.succeed(nothing))
       ))
       // one for each lane
@@ -275,7 +280,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       const outbox = yield* Outbox
       yield* Fixtures.append([1])
       const marking = yield* Deferred.make<void>()
-      const failed = yield* Queue.unbounded<string>()
+      const part = Fixtures.part()
       let away = false
       const whenThere = <A>(effect: Effect.Effect<A, DatabaseUnavailable>) =>
         Effect.suspend(() => away ? new DatabaseUnavailable({ cause: new Error("away") }) : effect)
@@ -283,9 +288,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       const markDone: typeof outbox.markDone = (claim, events) =>
         Effect.zipRight(Deferred.succeed(marking, undefined), whenThere(outbox.markDone(claim, events)))
       const sent: Array<string> = []
-      const relay = yield* run({
-        report: (problem) => problem === undefined ? Effect.void : Queue.offer(failed, problem)
-      }).pipe(
+      const relay = yield* run({ part }).pipe(
         Effect.provide(publishing((events) => {
           sent.push(...events.map(({ id }) => id))
           away = sent.length === 1
@@ -295,7 +298,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
         Effect.fork
       )
       yield* Deferred.await(marking)
-      assert.include(yield* Queue.take(failed), "away")
+      assert.include(yield* until(Effect.sync(part.why), (why) => why !== undefined), "away")
       away = false
       yield* until(count("DONE"), (n) => n === 1)
       yield* Fixtures.append([2])

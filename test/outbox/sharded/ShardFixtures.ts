@@ -46,7 +46,8 @@ export const serve = (topic: string, options: Partial<ShardRelay.ShardRelayOptio
       pollInterval: "20 millis",
       notifications: Redacted.make(url),
       drainTimeout: "10 seconds",
-      report: () => Effect.void,
+      part: Fixtures.part(),
+      listener: Fixtures.part(),
       ...options
     }))
 

@@ -120,20 +120,18 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       yield* expire
 
       const others = (yield* Fixtures.append(yield* ordersOf(1, 3), { topic })).length
-      const problems: Array<string | undefined> = []
-      const relay = yield* Effect.forkScoped(
-        serve(topic, { report: (problem) => Effect.sync(() => void problems.push(problem)) })
-      )
+      const part = Fixtures.part()
+      const relay = yield* Effect.forkScoped(serve(topic, { part }))
       yield* until(count("DONE"), (n) => n === others)
-      yield* until(Effect.sync(() => problems.at(-1) ?? ""), (problem) => problem.includes("number of shard 0"))
-      assert.include(problems.at(-1)!, "2 events")
+      yield* until(Effect.sync(() => part.why() ?? ""), (problem) => problem.includes("number of shard 0"))
+      assert.include(part.why()!, "2 events")
       assert.strictEqual(yield* batches.resolve(0, false), 0, "the batch is younger than a minute")
       yield* sql`UPDATE outbox_shard SET batch_at = batch_at - interval '2 minutes' WHERE shard = 0`
       // one of them is on the topic, which this operator overlooks
       assert.strictEqual(yield* batches.resolve(0, true), 2)
       const more = yield* Fixtures.append(yield* ordersOf(0, 2), { topic, status: "COMPLETED" })
       yield* until(count("DONE"), (n) => n === others + 4)
-      yield* until(Effect.sync(() => problems.at(-1)), (problem) => problem === undefined)
+      yield* until(Effect.sync(() => part.why()), (problem) => problem === undefined)
       yield* Fiber.interrupt(relay)
       const sent = yield* until(idsOnTopic(topic), ({ length }) => length >= others + 3)
       assert.lengthOf(sent, others + 3)
@@ -148,12 +146,9 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       yield* Effect.scoped(claimed(topic, 1))
       yield* loseNumber
       yield* expire
-      const problems: Array<string | undefined> = []
-      const relay = yield* Effect.forkScoped(serve(topic, {
-        drainTimeout: "1 hour",
-        report: (problem) => Effect.sync(() => void problems.push(problem))
-      }))
-      yield* until(Effect.sync(() => problems.at(-1) ?? ""), (problem) => problem.includes("number of shard 0"))
+      const part = Fixtures.part()
+      const relay = yield* Effect.forkScoped(serve(topic, { drainTimeout: "1 hour", part }))
+      yield* until(Effect.sync(() => part.why() ?? ""), (problem) => problem.includes("number of shard 0"))
       yield* Fiber.interrupt(relay).pipe(Effect.timeout("15 seconds"))
     }))
 
@@ -196,9 +191,10 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
             pollInterval: "20 millis",
             notifications: Redacted.make(url),
             drainTimeout: "10 seconds",
-            report: () => Effect.void
+            part: Fixtures.part(),
+            listener: Fixtures.part()
           }),
-          ShardOrphans.reconcileOrphans({ ...shardOptions(topic), interval: "50 millis" })
+          ShardOrphans.reconcileOrphans({ ...shardOptions(topic), interval: "50 millis", part: Fixtures.part() })
         ).pipe(Effect.provide(KafkaPublisher.layer(KafkaTest.kafka())))
       )
       yield* expire
@@ -216,13 +212,10 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
     Effect.gen(function*() {
       yield* fresh
       const topic = yield* KafkaTest.freshTopic()
-      const problems: Array<string | undefined> = []
-      const relay = yield* Effect.forkScoped(serve(topic, {
-        lease: "20 minutes",
-        report: (problem) => Effect.sync(() => void problems.push(problem))
-      }))
-      yield* until(Effect.sync(() => problems.at(-1) ?? ""), (problem) => problem.includes("OUTBOX_LEASE"))
-      assert.include(problems.at(-1)!, "transaction.max.timeout.ms")
+      const part = Fixtures.part()
+      const relay = yield* Effect.forkScoped(serve(topic, { lease: "20 minutes", part }))
+      yield* until(Effect.sync(() => part.why() ?? ""), (problem) => problem.includes("OUTBOX_LEASE"))
+      assert.include(part.why()!, "transaction.max.timeout.ms")
       yield* Fiber.interrupt(relay)
     }))
 

@@ -76,7 +76,7 @@ layer(services, { timeout: "120 seconds", excludeTestServices: true })("P2 P6: t
         const tally = new Map<string, number>()
         yield* Effect.promise(() =>
           fc.assert(
-            fc.asyncProperty(sequence, (steps) => run(held(redis, steps, tally))),
+            fc.asyncProperty(sequence, (steps) => run(Effect.scoped(held(redis, steps, tally)))),
             { numRuns: sequences, ...Seed.given() }
           )
         )

@@ -1,0 +1,84 @@
+import { Context, Effect, Layer, Option, Record } from "effect"
+import * as Postgres from "../infra/postgres/Postgres.js"
+import type { Rights } from "../infra/postgres/PostgresRights.js"
+import * as PostgresRights from "../infra/postgres/PostgresRights.js"
+import type { HealthOptions } from "../infra/runtime/Health.js"
+import { Health } from "../infra/runtime/Health.js"
+import type { PartOptions } from "../infra/runtime/HealthPart.js"
+import { Sequences } from "../payments/Sequences.js"
+
+/** The roles of a process: `/readyz/<role>` is the state of what one of them needs. */
+export const roles = ["consumer", "relay", "grpc"] as const
+export type Role = (typeof roles)[number]
+
+const kafka = ["kafka", "topic", "permission"] as const
+
+/**
+ * Every part of the service, the roles that need it, and the reasons for which it may wait. A part without roles belongs to each
+ * process. The gRPC server needs no broker: paying goes on without one, and the outbox keeps the events.
+ */
+const parts = {
+  "postgres": { roles, reasons: ["postgres", "operator"] },
+  "migrations": { roles, reasons: ["postgres", "migrations"] },
+  "inventory-topics": { roles: ["consumer"], reasons: kafka },
+  "inventory-consumer": {
+    roles: ["consumer"],
+    reasons: [...kafka, "postgres", "dead_letter_topic", "group", "transaction", "restart", "no_progress"]
+  },
+  "consumer-lag": { roles: ["consumer", "relay"], required: false, reasons: kafka },
+  "redis": { roles: ["consumer"], required: false, reasons: ["redis"] },
+  "payment-topic": { roles: ["relay"], reasons: kafka },
+  "outbox-relay": { roles: ["relay"], reasons: [...kafka, "postgres", "operator", "restart", "no_progress"] },
+  "outbox-listener": { roles: ["relay"], required: false, reasons: ["postgres"] },
+  "outbox-pruner": { roles: ["relay"], required: false, reasons: ["postgres", "restart"] },
+  "grpc-server": { roles: ["grpc"], reasons: ["restart"] },
+  "http-server": { roles: [], required: false, reasons: ["restart"] },
+  "database-clock": { roles: [], required: false, reasons: ["postgres"] }
+} as const satisfies Readonly<Record<string, PartOptions>>
+
+export type PartName = keyof typeof parts
+
+/** The part of this name. */
+export const part = (name: PartName) => Effect.map(Health, (health) => health.part(name))
+
+export interface PartsOptions {
+  /** The roles of this process. */
+  readonly running: ReadonlyArray<Role>
+  /** Permissions that the database role of this process needs. */
+  readonly rights: Rights
+  /** Addresses of the servers, for the log. */
+  readonly where?: HealthOptions["where"]
+}
+
+/** The parts of a process with these roles. */
+export const of = (running: ReadonlyArray<Role>): Readonly<Record<string, PartOptions>> =>
+  Record.filterMap(parts as Readonly<Record<string, PartOptions>>, (part) => {
+    const own = running.filter((role) => part.roles.includes(role))
+    return part.roles.length > 0 && own.length === 0 ? Option.none() : Option.some({ ...part, roles: own })
+  })
+
+/**
+ * The health of a process with these roles. `postgres` is ok when the database accepts changes (a standby does not), the role of
+ * the database has its permissions, and the sequences are ahead of their rows. The other parts report where they work.
+ */
+export const layer = ({ rights, running, where = {} }: PartsOptions) =>
+  Layer.unwrapEffect(
+    Effect.map(Effect.all([Effect.context<Postgres.Database>(), Sequences]), ([database, sequences]) => {
+      // before the migrations there are no tables to have a permission on
+      let migrated = () => false
+      const probe = Postgres.writable.pipe(
+        Effect.zipRight(Effect.suspend(() => migrated() ? PostgresRights.check(rights) : Effect.void)),
+        Effect.provide(database),
+        Effect.zipRight(sequences.health),
+        Effect.withTracerEnabled(false)
+      )
+      return Health.Default({
+        parts: Record.map(of(running), (part, name) => name === "postgres" ? { ...part, probe } : part),
+        where
+      }).pipe(Layer.tap((context) =>
+        Effect.sync(() => {
+          migrated = Context.get(context, Health).part("migrations").hasWorked
+        })
+      ))
+    })
+  ).pipe(Layer.provide(Sequences.Default))
