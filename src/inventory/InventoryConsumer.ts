@@ -3,12 +3,14 @@ import { Array as Arr, Effect, Schedule } from "effect"
 import * as CrashPoint from "../drills/CrashPoint.js"
 import type { KafkaOptions } from "../infra/kafka/KafkaClient.js"
 import * as KafkaConsumer from "../infra/kafka/KafkaConsumer.js"
+import * as KafkaSpan from "../infra/kafka/KafkaSpan.js"
 import { beside } from "../infra/runtime/Beside.js"
 import * as Trace from "../infra/runtime/Trace.js"
 import * as Waiting from "../infra/runtime/Waiting.js"
 import * as DeadLetters from "./DeadLetters.js"
 import * as Intake from "./Intake.js"
 import * as Lag from "./Lag.js"
+import * as RecordSpans from "./RecordSpans.js"
 import type { Triage } from "./Triage.js"
 import { triage } from "./Triage.js"
 
@@ -70,15 +72,23 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
       const { send } = yield* DeadLetters.make(options, options.dlqTopic, letters, batch.mayContinue)
       yield* deadLetterTopic.step(place, batch.mayContinue)(send)
     },
-    Trace.span("DeadLetters.send"),
+    Trace.span(`send ${options.dlqTopic}`, {
+      kind: "client",
+      attributes: KafkaSpan.attributes("send", options.dlqTopic)
+    }),
     Effect.scoped
   )
 
   /** Runs each step to success once. A failed step alone is retried, until it succeeds or the batch is revoked. */
-  const take = Effect.fnUntraced(
-    function*(batch: KafkaConsumer.Batch, records: ReadonlyArray<KafkaConsumer.IncomingRecord>) {
+  const takeWith = Effect.fnUntraced(
+    function*(
+      batch: KafkaConsumer.Batch,
+      records: ReadonlyArray<KafkaConsumer.IncomingRecord>,
+      spans: RecordSpans.RecordSpans
+    ) {
       const place = `${batch.topic}/${batch.partition}`
-      const { ignored, malformed, reservations } = triage(records, accepted)
+      const { ignored, malformed, reservations } = triage(records, accepted, spans.traceparent)
+      for (const { record } of malformed) spans.malformed(record)
       yield* CrashPoint.pass("consumer-decoded")
       if (reservations.length > 0) yield* database.step(place, batch.mayContinue)(reserve(reservations))
       if (malformed.length > 0) {
@@ -87,9 +97,13 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
       }
       yield* Intake.countOthers(ignored, malformed.length)
       yield* CrashPoint.pass("consumer-taken")
-    },
-    Trace.span("InventoryConsumer.take", { root: true })
+    }
   )
+  const take = (batch: KafkaConsumer.Batch, records: ReadonlyArray<KafkaConsumer.IncomingRecord>) =>
+    Effect.flatMap(
+      RecordSpans.begin(options, batch, records),
+      (spans) => spans.around(takeWith(batch, records, spans))
+    )
 
   const handle = Effect.fnUntraced(function*(batch: KafkaConsumer.Batch) {
     for (const records of Arr.chunksOf(batch.records, chunkSize)) {
