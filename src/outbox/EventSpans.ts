@@ -112,8 +112,10 @@ export const sent = ({ name, recorder, since }: Sending, event: OutboxEvent, out
     })
     Trace.end(wait, since)
   }
-  const last = Option.flatMap(Option.fromNullable(waited?.attempt), (attempt) =>
-    Option.map(parent, ({ traceId }) => Tracer.externalSpan({ traceId, spanId: spanId(attempt, event) })))
+  const last = Option.flatMap(
+    Option.fromNullable(waited?.attempt),
+    (attempt) => Option.map(parent, ({ traceId }) => Tracer.externalSpan({ traceId, spanId: spanId(attempt, event) }))
+  )
   const span = recorder.start(`send ${topic}`, {
     kind: "client",
     parent,

@@ -42,7 +42,9 @@ const panels: ReadonlyArray<{ readonly title: string; readonly targets?: Readonl
 
 /** The lines of the runbook's code, each once. */
 const commands = [
-  ...new Set([...runbook.matchAll(/^ *```sh\n([^]*?)^ *```$/gm)].flatMap(([, block]) => block!.trim().split(/\s*\n\s*/)))
+  ...new Set(
+    [...runbook.matchAll(/^ *```sh\n([^]*?)^ *```$/gm)].flatMap(([, block]) => block!.trim().split(/\s*\n\s*/))
+  )
 ]
 
 /** What can be seen of a program with this delivery while an order goes through it, until it has ended. */
@@ -51,7 +53,10 @@ const observe = Effect.fnUntraced(function*(delivery: "at-least-once" | "exactly
   const topics = yield* Topics.make(world.kafkaBrokers)
   yield* topics.create(world.inventory, world.dlq, world.payment)
   const headers = (span: typeof producer) => ({ traceparent: Trace.show(Tracer.externalSpan(span)) })
-  const first = yield* topics.writeAll(world.inventory, 1, [{ value: Topics.reserved(111), headers: headers(producer) }])
+  const first = yield* topics.writeAll(world.inventory, 1, [{
+    value: Topics.reserved(111),
+    headers: headers(producer)
+  }])
   yield* topics.writeAll(world.inventory, 3, [{ value: Topics.reserved(114), headers: headers(unsampled) }])
   const others = [{ value: Topics.reserved(112) }, { value: Topics.reserved(113) }, { value: "no event" }]
   yield* topics.writeAll(world.inventory, 2, others)
@@ -62,8 +67,7 @@ const observe = Effect.fnUntraced(function*(delivery: "at-least-once" | "exactly
     OTEL_EXPORTER_OTLP_ENDPOINT: collector.url
   })
   const published = yield* topics.follow(world.payment)
-  const records = (count: number) =>
-    Effect.sync(() => assert.lengthOf(published, count)).pipe(eventually("40 seconds"))
+  const records = (count: number) => Effect.sync(() => assert.lengthOf(published, count)).pipe(eventually("40 seconds"))
   yield* records(4)
   const [host, port] = program.grpc.split(":")
   const client = yield* PaymentsClient.make({ host: host!, port: Number(port) })
@@ -148,161 +152,168 @@ const names = () => {
   return new Set([...current, "messaging.system", "messaging.kafka.offset"])
 }
 
-layer(Layer.scoped(Observed, setup), { timeout: "120 seconds", excludeTestServices: true })("a watched program", (it) => {
-  it.effect.each(["at-least-once", "exactly-once"] as const)(
-    "one trace from the inventory record to the payment record, with the time in the outbox: %s",
-    (delivery) =>
+layer(Layer.scoped(Observed, setup), { timeout: "120 seconds", excludeTestServices: true })(
+  "a watched program",
+  (it) => {
+    it.effect.each(["at-least-once", "exactly-once"] as const)(
+      "one trace from the inventory record to the payment record, with the time in the outbox: %s",
+      (delivery) =>
+        Effect.gen(function*() {
+          const { completed, created, first, ofUnsampled, spans, trace, world } = (yield* Observed)[delivery]
+          const order = trace(producer.traceId)
+          const process = one(order, `process ${world.inventory}`)
+          const create = one(order, `create ${world.payment}`)
+          const outbox = one(order, `outbox ${world.payment}`)
+          const send = one(order, `send ${world.payment}`)
+
+          assert.deepStrictEqual(
+            [process, create, outbox, send].map(({ kind }) => kind),
+            ["consumer", "producer", "internal", "client"]
+          )
+          assert.deepStrictEqual(
+            [process, create, outbox, send].map(({ parentSpanId }) => parentSpanId),
+            [producer.spanId, process.spanId, create.spanId, create.spanId]
+          )
+          assert.deepInclude(process.attributes, {
+            "messaging.system.name": "kafka",
+            "messaging.operation.type": "process",
+            "messaging.operation.name": "process",
+            "messaging.destination.name": world.inventory,
+            "messaging.destination.partition.id": "1",
+            "kafka.offset": first,
+            "messaging.consumer.group.name": world.group,
+            "messaging.client.id": "payments"
+          })
+          assert.deepInclude(send.attributes, {
+            "messaging.system.name": "kafka",
+            "messaging.operation.type": "send",
+            "messaging.destination.name": world.payment,
+            "messaging.destination.partition.id": String(created.partition),
+            "kafka.offset": Number(created.offset),
+            "kafka.message.key": "111",
+            "messaging.message.id": created.headers["event-id"]!.toString()
+          })
+          // the reader of the record continues this trace
+          assert.strictEqual(created.headers["traceparent"]!.toString(), `00-${producer.traceId}-${create.spanId}-01`)
+          assert.deepInclude(process.links, { traceId: producer.traceId, spanId: producer.spanId })
+          assert.deepInclude(send.links, { traceId: producer.traceId, spanId: create.spanId })
+          assert.isTrue(outbox.start < outbox.end && outbox.end === send.start)
+
+          // the statement is inside, because the record was alone in its batch
+          const insert = one(order, "INSERT payment INSERT event")
+          assert.deepInclude(insert.attributes, { "db.system.name": "postgresql", "server.address": "127.0.0.1" })
+          assert.strictEqual(insert.attributes["db.namespace"], new URL(world.databaseUrl).pathname.slice(1))
+          assert.include(insert.attributes["db.query.text"], "INSERT INTO payment")
+
+          // records without a producer's context have a trace each; their batch works in that of the first
+          const others = spans.filter(({ attributes, name }) =>
+            name === `process ${world.inventory}` && attributes["messaging.destination.partition.id"] === "2"
+          )
+          assert.lengthOf(new Set(others.map(({ traceId }) => traceId)), 3)
+          const [leader, follower, malformed] = others.sort((a, b) =>
+            Number(a.attributes["kafka.offset"]) - Number(b.attributes["kafka.offset"])
+          )
+          const batch = one(trace(leader!.traceId), "InventoryConsumer.take")
+          assert.deepInclude(follower!.links, { traceId: leader!.traceId, spanId: batch.spanId })
+          assert.deepInclude(batch.links, { traceId: follower!.traceId, spanId: follower!.spanId })
+          assert.deepStrictEqual([follower!.failed, malformed!.failed], [false, true])
+          assert.strictEqual(malformed!.attributes["error.type"], "malformed")
+          assert.strictEqual(one(trace(leader!.traceId), `send ${world.dlq}`).kind, "client")
+          assert.lengthOf(trace(follower!.traceId), 4)
+
+          // the call of a client continues the client's trace
+          const call = trace(caller.traceId)
+          const server = one(call, "paymentsapi.PaymentsApi/UpdatePaymentStatus")
+          assert.deepStrictEqual([server.kind, server.parentSpanId], ["server", caller.spanId])
+          assert.deepInclude(server.attributes, {
+            "rpc.system.name": "grpc",
+            "rpc.method": "paymentsapi.PaymentsApi/UpdatePaymentStatus",
+            "rpc.status_code": "OK"
+          })
+          assert.strictEqual(one(call, "UPDATE payment INSERT event").kind, "client")
+          assert.strictEqual(
+            completed.headers["traceparent"]!.toString(),
+            `00-${caller.traceId}-${one(call, `create ${world.payment}`).spanId}-01`
+          )
+          assert.strictEqual(one(call, `send ${world.payment}`).attributes["kafka.offset"], Number(completed.offset))
+          const refused = spans.find(({ attributes }) => attributes["rpc.status_code"] === "NOT_FOUND")!
+          assert.isFalse(refused.failed)
+
+          // whoever begins a trace decides whether it is sampled
+          assert.deepStrictEqual(trace(unsampled.traceId), [])
+          assert.match(
+            ofUnsampled.headers["traceparent"]!.toString(),
+            new RegExp(`^00-${unsampled.traceId}-[0-9a-f]{16}-00$`)
+          )
+
+          const known = names()
+          const used = new Set(spans.flatMap(({ attributes }) => Object.keys(attributes)))
+          for (const name of used) {
+            if (/^(messaging|kafka|rpc|db|server)\./.test(name)) assert.isTrue(known.has(name), name)
+          }
+        })
+    )
+
+    it.effect("every expression of the rules and of the dashboard reads series that the program has", () =>
       Effect.gen(function*() {
-        const { completed, created, first, ofUnsampled, spans, trace, world } = (yield* Observed)[delivery]
-        const order = trace(producer.traceId)
-        const process = one(order, `process ${world.inventory}`)
-        const create = one(order, `create ${world.payment}`)
-        const outbox = one(order, `outbox ${world.payment}`)
-        const send = one(order, `send ${world.payment}`)
-
-        assert.deepStrictEqual(
-          [process, create, outbox, send].map(({ kind }) => kind),
-          ["consumer", "producer", "internal", "client"]
-        )
-        assert.deepStrictEqual(
-          [process, create, outbox, send].map(({ parentSpanId }) => parentSpanId),
-          [producer.spanId, process.spanId, create.spanId, create.spanId]
-        )
-        assert.deepInclude(process.attributes, {
-          "messaging.system.name": "kafka",
-          "messaging.operation.type": "process",
-          "messaging.operation.name": "process",
-          "messaging.destination.name": world.inventory,
-          "messaging.destination.partition.id": "1",
-          "kafka.offset": first,
-          "messaging.consumer.group.name": world.group,
-          "messaging.client.id": "payments"
-        })
-        assert.deepInclude(send.attributes, {
-          "messaging.system.name": "kafka",
-          "messaging.operation.type": "send",
-          "messaging.destination.name": world.payment,
-          "messaging.destination.partition.id": String(created.partition),
-          "kafka.offset": Number(created.offset),
-          "kafka.message.key": "111",
-          "messaging.message.id": created.headers["event-id"]!.toString()
-        })
-        // the reader of the record continues this trace
-        assert.strictEqual(created.headers["traceparent"]!.toString(), `00-${producer.traceId}-${create.spanId}-01`)
-        assert.deepInclude(process.links, { traceId: producer.traceId, spanId: producer.spanId })
-        assert.deepInclude(send.links, { traceId: producer.traceId, spanId: create.spanId })
-        assert.isTrue(outbox.start < outbox.end && outbox.end === send.start)
-
-        // the statement is inside, because the record was alone in its batch
-        const insert = one(order, "INSERT payment INSERT event")
-        assert.deepInclude(insert.attributes, { "db.system.name": "postgresql", "server.address": "127.0.0.1" })
-        assert.strictEqual(insert.attributes["db.namespace"], new URL(world.databaseUrl).pathname.slice(1))
-        assert.include(insert.attributes["db.query.text"], "INSERT INTO payment")
-
-        // records without a producer's context have a trace each; their batch works in that of the first
-        const others = spans.filter(({ attributes, name }) =>
-          name === `process ${world.inventory}` && attributes["messaging.destination.partition.id"] === "2"
-        )
-        assert.lengthOf(new Set(others.map(({ traceId }) => traceId)), 3)
-        const [leader, follower, malformed] = others.sort((a, b) =>
-          Number(a.attributes["kafka.offset"]) - Number(b.attributes["kafka.offset"])
-        )
-        const batch = one(trace(leader!.traceId), "InventoryConsumer.take")
-        assert.deepInclude(follower!.links, { traceId: leader!.traceId, spanId: batch.spanId })
-        assert.deepInclude(batch.links, { traceId: follower!.traceId, spanId: follower!.spanId })
-        assert.deepStrictEqual([follower!.failed, malformed!.failed], [false, true])
-        assert.strictEqual(malformed!.attributes["error.type"], "malformed")
-        assert.strictEqual(one(trace(leader!.traceId), `send ${world.dlq}`).kind, "client")
-        assert.lengthOf(trace(follower!.traceId), 4)
-
-        // the call of a client continues the client's trace
-        const call = trace(caller.traceId)
-        const server = one(call, "paymentsapi.PaymentsApi/UpdatePaymentStatus")
-        assert.deepStrictEqual([server.kind, server.parentSpanId], ["server", caller.spanId])
-        assert.deepInclude(server.attributes, {
-          "rpc.system.name": "grpc",
-          "rpc.method": "paymentsapi.PaymentsApi/UpdatePaymentStatus",
-          "rpc.status_code": "OK"
-        })
-        assert.strictEqual(one(call, "UPDATE payment INSERT event").kind, "client")
-        assert.strictEqual(
-          completed.headers["traceparent"]!.toString(),
-          `00-${caller.traceId}-${one(call, `create ${world.payment}`).spanId}-01`
-        )
-        assert.strictEqual(one(call, `send ${world.payment}`).attributes["kafka.offset"], Number(completed.offset))
-        const refused = spans.find(({ attributes }) => attributes["rpc.status_code"] === "NOT_FOUND")!
-        assert.isFalse(refused.failed)
-
-        // whoever begins a trace decides whether it is sampled
-        assert.deepStrictEqual(trace(unsampled.traceId), [])
-        assert.match(
-          ofUnsampled.headers["traceparent"]!.toString(),
-          new RegExp(`^00-${unsampled.traceId}-[0-9a-f]{16}-00$`)
-        )
-
-        const known = names()
-        const used = new Set(spans.flatMap(({ attributes }) => Object.keys(attributes)))
-        for (const name of used) if (/^(messaging|kafka|rpc|db|server)\./.test(name)) assert.isTrue(known.has(name), name)
-      })
-  )
-
-  it.effect("every expression of the rules and of the dashboard reads series that the program has", () =>
-    Effect.gen(function*() {
-      const observed = yield* Observed
-      const series = seriesOf(`${observed["at-least-once"].scrape}\n${observed["exactly-once"].scrape}`)
-      const expressions = [
-        ...rules.map(({ alert, expr }) => [alert, expr] as const),
-        ...panels.flatMap(({ targets = [], title }) => targets.map(({ expr }) => [title, expr] as const))
-      ]
-      for (const [where, text] of expressions) {
-        const { broken, groupings, selectors } = PromQL.parse(text.replaceAll("$__rate_interval", "5m"))
-        assert.isFalse(broken, `${where}: ${text}`)
-        assert.isNotEmpty(selectors, where)
-        const labelsOf = (metric: string) => [...(series.get(metric)?.keys() ?? []), ...ofPrometheus.labels]
-        for (const { equal, labels, metric } of selectors) {
-          if (ofPrometheus.metrics.includes(metric)) continue
-          assert.isTrue(series.has(metric), `${where}: the program has no ${metric}`)
-          for (const label of labels) assert.include(labelsOf(metric), label, `${where}: ${metric}`)
-          for (const [label, value] of equal) {
-            assert.include([...series.get(metric)!.get(label)!], value, `${where}: ${metric} ${label}`)
+        const observed = yield* Observed
+        const series = seriesOf(`${observed["at-least-once"].scrape}\n${observed["exactly-once"].scrape}`)
+        const expressions = [
+          ...rules.map(({ alert, expr }) => [alert, expr] as const),
+          ...panels.flatMap(({ targets = [], title }) => targets.map(({ expr }) => [title, expr] as const))
+        ]
+        for (const [where, text] of expressions) {
+          const { broken, groupings, selectors } = PromQL.parse(text.replaceAll("$__rate_interval", "5m"))
+          assert.isFalse(broken, `${where}: ${text}`)
+          assert.isNotEmpty(selectors, where)
+          const labelsOf = (metric: string) => [...(series.get(metric)?.keys() ?? []), ...ofPrometheus.labels]
+          for (const { equal, labels, metric } of selectors) {
+            if (ofPrometheus.metrics.includes(metric)) continue
+            assert.isTrue(series.has(metric), `${where}: the program has no ${metric}`)
+            for (const label of labels) assert.include(labelsOf(metric), label, `${where}: ${metric}`)
+            for (const [label, value] of equal) {
+              assert.include([...series.get(metric)!.get(label)!], value, `${where}: ${metric} ${label}`)
+            }
+          }
+          for (const { labels, of } of groupings) {
+            for (const label of labels) assert.include(of.flatMap(({ metric }) => labelsOf(metric)), label, where)
           }
         }
-        for (const { labels, of } of groupings) {
-          for (const label of labels) assert.include(of.flatMap(({ metric }) => labelsOf(metric)), label, where)
-        }
-      }
-    }))
-
-  it.effect("each alert has a section of the runbook, and each section of an alert names it", () =>
-    Effect.sync(() => {
-      const sections = runbook.split(/^## /m).slice(1)
-      const byAnchor = new Map(sections.map((section) => {
-        const [heading] = section.split("\n")
-        return [heading!.toLowerCase().replaceAll(/[^\w\- ]/g, "").replaceAll(" ", "-"), section]
       }))
-      for (const { alert, annotations, labels } of rules) {
-        const [page, anchor] = annotations.runbook_url.split("#")
-        assert.strictEqual(page, "docs/runbook.md")
-        const section = byAnchor.get(anchor!)
-        assert.match(section ?? "", new RegExp(`^Alert \`${alert}\``, "m"), anchor)
-        for (const part of ["Symptom", "Meaning", "Command", "Fix"]) assert.match(section!, new RegExp(`\\*\\*.*${part}`, "i"))
-        assert.include(["page", "ticket"], labels["severity"])
-      }
-      const named = [...runbook.matchAll(/^Alert `(\w+)`/gm)].map((_) => _[1])
-      assert.sameMembers(named, rules.map((_) => _.alert))
-      // promtool fires each of them; .ci/run runs it where it is installed
-      assert.include(read("deploy/prometheus/rules.test.yml"), `value: ${rules.length} }`)
-    }))
 
-  it.effect("every command of the runbook runs, and releases the dead event", () =>
-    Effect.gen(function*() {
-      const { ran, repaired } = (yield* Observed)["at-least-once"]
-      assert.isAbove(ran.length, 10)
-      // findings are not failures of the command
-      for (const { code, line, stderr, stdout } of ran) {
-        const allowed = /^payments (doctor|audit)/.test(line) ? [0, 1] : [0]
-        assert.include(allowed, code, `${line}\n${stdout}\n${stderr}`)
-      }
-      assert.isTrue(repaired, "the event is not DONE")
-    }))
-})
+    it.effect("each alert has a section of the runbook, and each section of an alert names it", () =>
+      Effect.sync(() => {
+        const sections = runbook.split(/^## /m).slice(1)
+        const byAnchor = new Map(sections.map((section) => {
+          const [heading] = section.split("\n")
+          return [heading!.toLowerCase().replaceAll(/[^\w\- ]/g, "").replaceAll(" ", "-"), section]
+        }))
+        for (const { alert, annotations, labels } of rules) {
+          const [page, anchor] = annotations.runbook_url.split("#")
+          assert.strictEqual(page, "docs/runbook.md")
+          const section = byAnchor.get(anchor!)
+          assert.match(section ?? "", new RegExp(`^Alert \`${alert}\``, "m"), anchor)
+          for (const part of ["Symptom", "Meaning", "Command", "Fix"]) {
+            assert.match(section!, new RegExp(`\\*\\*.*${part}`, "i"))
+          }
+          assert.include(["page", "ticket"], labels["severity"])
+        }
+        const named = [...runbook.matchAll(/^Alert `(\w+)`/gm)].map((_) => _[1])
+        assert.sameMembers(named, rules.map((_) => _.alert))
+        // promtool fires each of them; .ci/run runs it where it is installed
+        assert.include(read("deploy/prometheus/rules.test.yml"), `value: ${rules.length} }`)
+      }))
+
+    it.effect("every command of the runbook runs, and releases the dead event", () =>
+      Effect.gen(function*() {
+        const { ran, repaired } = (yield* Observed)["at-least-once"]
+        assert.isAbove(ran.length, 10)
+        // findings are not failures of the command
+        for (const { code, line, stderr, stdout } of ran) {
+          const allowed = /^payments (doctor|audit)/.test(line) ? [0, 1] : [0]
+          assert.include(allowed, code, `${line}\n${stdout}\n${stderr}`)
+        }
+        assert.isTrue(repaired, "the event is not DONE")
+      }))
+  }
+)

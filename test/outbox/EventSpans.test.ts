@@ -51,10 +51,13 @@ const relay = Effect.flatMap(PgTest.DatabaseUrl, (url) =>
     report: () => Effect.void
   }))
 
-const rows = Effect.flatMap(SqlClient.SqlClient, (sql) =>
-  sql<{ readonly id: string; readonly status: string; readonly lease_token: string | null }>`
+const rows = Effect.flatMap(
+  SqlClient.SqlClient,
+  (sql) =>
+    sql<{ readonly id: string; readonly status: string; readonly lease_token: string | null }>`
     SELECT id, status, lease_token FROM event ORDER BY id
-  `)
+  `
+)
 
 /** Runs an effect in the background until the rows of the outbox are so. Returns them. */
 const whileRows = <E, R>(

@@ -111,7 +111,7 @@ export const open = (options: TransactionsOptions): Effect.Effect<
           onSuccess: () => Effect.forEach(topicMessages, ({ topic }) => RecordTime.accepted(topic), { discard: true })
         })
       )
-      if (onWritten !== undefined) for (const share of (yield* now.result).written) onWritten(share)
+      if (onWritten !== undefined) { for (const share of (yield* now.result).written) onWritten(share) }
     })
 
     const sendNumber = (number: bigint) => {
