@@ -23,6 +23,8 @@ const attributesOf = (operation: "create" | "send", topic: string, orderId: stri
   "payments.order_id": orderId
 })
 
+const untraced = () => {}
+
 /**
  * Begins the span `create <topic>` of each event: the row and the record carry its context, so the reader of the record
  * continues the trace. Without a collector the events stay as they are.
@@ -32,7 +34,7 @@ export const create = <E extends Traceable>(
   topic: string,
   events: ReadonlyArray<E>
 ): Creation<E> => {
-  if (recorder === undefined) return { events, written: () => {} }
+  if (recorder === undefined) return { events, written: untraced }
   const spans = events.map(({ orderId, traceparent }) =>
     recorder.start(`create ${topic}`, {
       kind: "producer",
