@@ -140,7 +140,7 @@ export const end = (span: Tracer.Span, at: bigint, exit: Exit.Exit<unknown, unkn
 /** Ends a span that failed, with a low-cardinality name of the error as `error.type`. */
 export const endFailed = (span: Tracer.Span, at: bigint, error: string) => {
   span.attribute("error.type", error)
-  end(span, at, Exit.fail(new Error(error)))
+  end(span, at, Exit.fail(error))
 }
 
 /** A span id that another process can compute from the same text, to link to a span that it has not seen. */
