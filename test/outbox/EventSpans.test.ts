@@ -14,6 +14,7 @@ import type { OutboxEvent } from "../../src/outbox/OutboxEvent.js"
 import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
 import { Payments } from "../../src/payments/Payments.js"
 import * as Collector from "../harness/Collector.js"
+import { until } from "../harness/Eventually.js"
 import * as KafkaTest from "../harness/KafkaTest.js"
 import * as PgTest from "../harness/PgTest.js"
 import * as Fixtures from "./Fixtures.js"
@@ -66,7 +67,7 @@ const whileRows = <E, R>(
 ) =>
   Effect.gen(function*() {
     const fiber = yield* Effect.forkScoped(background)
-    const found = yield* Fixtures.until(rows, holds)
+    const found = yield* until(rows, holds)
     yield* Fiber.interrupt(fiber)
     return found
   }).pipe(Effect.scoped)
