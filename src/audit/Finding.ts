@@ -42,7 +42,7 @@ const repairs: Readonly<Record<Kind, (finding: Finding) => string>> = {
   "lost-record": ({ orderId }) =>
     `payments order ${orderId} shows its idempotent_key; payments reserve ${orderId} --key <key> writes it again`,
   "skipped": () =>
-    "no command: write the lost records again, and then reset the group (docs/operations.md, Records were skipped)",
+    "no command: write the lost records again, and then reset the group (docs/runbook.md#inventory-records-were-skipped)",
   "missing-event": ({ orderId }) => `no command: its body is lost. payments order ${orderId} shows what is left`,
   "not-on-topic": ({ eventId }) => `payments outbox replay --event ${eventId}, or --missing for all of them`,
   "dead-event": ({ eventId }) => `payments outbox retry --event ${eventId}, or skip to give it up`,

@@ -3,11 +3,13 @@ import { Array as Arr, Effect, Schedule } from "effect"
 import * as CrashPoint from "../drills/CrashPoint.js"
 import type { KafkaOptions } from "../infra/kafka/KafkaClient.js"
 import * as KafkaConsumer from "../infra/kafka/KafkaConsumer.js"
+import * as KafkaSpan from "../infra/kafka/KafkaSpan.js"
 import type { Part } from "../infra/runtime/Health.js"
 import * as Trace from "../infra/runtime/Trace.js"
 import * as DeadLetterLog from "./DeadLetterLog.js"
 import * as DeadLetters from "./DeadLetters.js"
 import * as Intake from "./Intake.js"
+import * as RecordSpans from "./RecordSpans.js"
 import * as Skips from "./Skips.js"
 import type { Triage } from "./Triage.js"
 import { triage } from "./Triage.js"
@@ -59,15 +61,23 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
       yield* part.step("dead_letter_topic", place, batch.mayContinue, backoff)(send)
       deadLetterLog(letters)
     },
-    Trace.span("DeadLetters.send"),
+    Trace.span(`send ${options.dlqTopic}`, {
+      kind: "client",
+      attributes: KafkaSpan.attributes("send", options.dlqTopic)
+    }),
     Effect.scoped
   )
 
   /** Runs each step to success once. A failed step alone is retried, until it succeeds or the batch is revoked. */
-  const take = Effect.fnUntraced(
-    function*(batch: KafkaConsumer.Batch, records: ReadonlyArray<KafkaConsumer.IncomingRecord>) {
+  const takeWith = Effect.fnUntraced(
+    function*(
+      batch: KafkaConsumer.Batch,
+      records: ReadonlyArray<KafkaConsumer.IncomingRecord>,
+      spans: RecordSpans.RecordSpans
+    ) {
       const place = `${batch.topic}/${batch.partition}`
-      const { ignored, malformed, reservations } = triage(records, accepted)
+      const { ignored, malformed, reservations } = triage(records, accepted, spans.traceparent)
+      for (const { record } of malformed) spans.malformed(record)
       yield* CrashPoint.pass("consumer-decoded")
       if (reservations.length > 0) {
         yield* part.step("postgres", place, batch.mayContinue, backoff)(reserve(reservations))
@@ -78,9 +88,13 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
       }
       yield* Intake.countOthers(ignored, malformed.length)
       yield* CrashPoint.pass("consumer-taken")
-    },
-    Trace.span("InventoryConsumer.take", { root: true })
+    }
   )
+  const take = (batch: KafkaConsumer.Batch, records: ReadonlyArray<KafkaConsumer.IncomingRecord>) =>
+    Effect.flatMap(
+      RecordSpans.begin(options, batch, records),
+      (spans) => spans.around(takeWith(batch, records, spans))
+    )
 
   const handle = Effect.fnUntraced(function*(batch: KafkaConsumer.Batch) {
     for (const records of Arr.chunksOf(batch.records, chunkSize)) {

@@ -19,7 +19,7 @@ export interface Triage {
 const traceparentLength = 55
 
 /** The `traceparent` header; none when it is invalid, or written several times and so ambiguous. */
-const traceparent = (record: IncomingRecord): Option.Option<string> => {
+export const traceparent = (record: IncomingRecord): Option.Option<string> => {
   // null for a header without a value, against its type
   const header: IncomingHeaders[string] | null = record.headers?.["traceparent"]
   return Array.isArray(header) || header?.length !== traceparentLength
@@ -27,8 +27,12 @@ const traceparent = (record: IncomingRecord): Option.Option<string> => {
     : Option.filter(Option.some(header.toString()), (text) => Option.isSome(Trace.parse(text)))
 }
 
-/** Decodes records and sorts them. A status must equal one of `accepted` exactly. */
-export const triage = (records: ReadonlyArray<IncomingRecord>, accepted: ReadonlySet<string>): Triage => {
+/** Decodes records and sorts them. A status must equal one of `accepted` exactly. `contextOf` gives the trace context of a record. */
+export const triage = (
+  records: ReadonlyArray<IncomingRecord>,
+  accepted: ReadonlySet<string>,
+  contextOf: (record: IncomingRecord) => Option.Option<string> = traceparent
+): Triage => {
   const reservations: Array<Reservation> = []
   const ignored: Array<string> = []
   const malformed: Array<Triage["malformed"][number]> = []
@@ -43,7 +47,7 @@ export const triage = (records: ReadonlyArray<IncomingRecord>, accepted: Readonl
     else if (!accepted.has(decoded.right.status)) ignored.push(decoded.right.status)
     else {
       const { idempotentKey, orderId } = decoded.right
-      reservations.push({ idempotentKey, orderId, traceparent: traceparent(record) })
+      reservations.push({ idempotentKey, orderId, traceparent: contextOf(record) })
     }
   }
   return { reservations, ignored, malformed }

@@ -5,6 +5,7 @@ import { randomUUID } from "node:crypto"
 import * as Postgres from "../infra/postgres/Postgres.js"
 import * as Trace from "../infra/runtime/Trace.js"
 import type { Dispatched, DispatchLease } from "./Dispatch.js"
+import * as EventSpans from "./EventSpans.js"
 import type { Sight } from "./leased/ScanCursor.js"
 import type { Claim, OutboxEvent } from "./OutboxEvent.js"
 import * as OutboxWake from "./OutboxWake.js"
@@ -62,6 +63,7 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
      */
     const stillWaits = sql.literal("status::text = 'WAIT'")
     const { isNext } = Turn.make(sql)
+    const none = sql.literal("")
 
     /**
      * The part `appended` of a statement: writes an event for each of `rows` (order_id, payload, traceparent,
@@ -109,12 +111,13 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
     ${waiting} AS waiting${notifies ? sql`, ${notified} AS notified` : sql``}
   `
 
-    const eventsOf = (leased: string, written: ReadonlyArray<NewEvent>): ReadonlyArray<OutboxEvent> => {
+    const eventsOf = (leased: string, written: ReadonlyArray<NewEvent>, now?: bigint): ReadonlyArray<OutboxEvent> => {
       const byOrder = new Map(written.map((event) => [String(event.orderId), event]))
       return leased.split(",").map((text) => {
         const [id, key, generation] = text.split(" ") as [string, string, string]
         const { payload, traceparent } = byOrder.get(key)!
-        return { id, topic: options.topic, key, payload, traceparent, generation: Number(generation) }
+        const event = { id, topic: options.topic, key, payload, traceparent, generation: Number(generation) }
+        return now === undefined ? event : { ...event, waited: { since: now, attempt: undefined } }
       })
     }
 
@@ -125,21 +128,36 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
     const dispatch = (
       lease: DispatchLease | undefined,
       written: ReadonlyArray<NewEvent>,
-      { leased, waiting }: Appended
+      { leased, waiting }: Appended,
+      recorder?: Trace.Recorder
     ): Effect.Effect<void> => {
       if (leased === null) return waiting ? wake : Effect.void
-      const dispatched: Dispatched = { ...lease!, events: eventsOf(leased, written) }
+      const dispatched: Dispatched = { ...lease!, events: eventsOf(leased, written, recorder?.now()) }
       const rest = waiting ? wake : Effect.void
       // the relay stopped meanwhile; where the release fails, the lease ends by itself
       return queue.dispatch(dispatched) ? rest : Effect.zipRight(Effect.ignoreLogged(releaseAll(dispatched)), rest)
     }
 
-    /** The statement of `claim`. */
-    const claimStatement = (token: string, limit: number, from: bigint) =>
-      sql<OutboxEvent & { readonly sight: string }>`
+    /**
+     * Begins the spans of events that a statement is about to write. `committed` is the step after its commit: `dispatch`, and
+     * the end of the spans of the events that it has written.
+     */
+    const creating = <E extends NewEvent>(recorder: Trace.Recorder | undefined, asked: ReadonlyArray<E>) => {
+      const { events, written } = EventSpans.create(recorder, options.topic, asked)
+      type IsWritten = (event: E, place: number) => boolean
+      const committed = (lease: DispatchLease | undefined, appended: Appended, isWritten: IsWritten) => {
+        written(isWritten)
+        return dispatch(lease, events, appended, recorder)
+      }
+      return { events, committed } as const
+    }
+
+    /** The statement of `claim`. With a collector it also reads how each event has waited. */
+    const claimStatement = (token: string, limit: number, from: bigint, traced = false) =>
+      sql<OutboxEvent & { readonly sight: string } & Partial<EventSpans.Past>>`
         -- MATERIALIZED: under a nested loop the sub-select would run again and lock more than the limit
         WITH due AS MATERIALIZED (
-          SELECT id FROM event AS candidate
+          SELECT id${traced ? sql`, lease_token AS attempt` : none} FROM event AS candidate
           WHERE status = 'WAIT' AND id >= ${from}::bigint
             AND (reserved_to IS NULL OR reserved_to <= clock_timestamp())
             -- what an exactly-once relay has leased is decided by the broker, and by no clock
@@ -154,7 +172,9 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
               reserved_to = clock_timestamp() + make_interval(secs => ${leaseSeconds})
           -- an array, and no join: how many are due the planner cannot know
           WHERE id = ANY(ARRAY(SELECT id FROM due))
-          RETURNING id, topic, order_id::text AS key, payload, traceparent, coalesce(topic_generation, 0) AS generation
+          RETURNING id, topic, order_id::text AS key, payload, traceparent, coalesce(topic_generation, 0) AS generation${
+        traced ? EventSpans.age(sql) : none
+      }
         )
         -- UPDATE returns rows in no particular order
         SELECT leased.*, (
@@ -163,8 +183,8 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
             -- what was put off for long comes back when everything is looked at
             AND (reserved_to IS NULL OR reserved_to <= clock_timestamp() OR lease_token IS NOT NULL)
           ORDER BY id LIMIT 1
-        ) AS sight
-        FROM leased ORDER BY id
+        ) AS sight${traced ? sql`, due.attempt` : none}
+        FROM leased${traced ? sql` JOIN due USING (id)` : none} ORDER BY id
       `
 
     /**
@@ -173,8 +193,10 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
      */
     const claim = Effect.fnUntraced(function*(limit: number, from = 0n) {
       const token = randomUUID()
-      const events = yield* run(claimStatement(token, limit, from))
-      return { token, events, sight: sightOf(events[0]?.sight) } satisfies Claimed
+      const recorder = yield* Trace.recording
+      const rows = yield* run(claimStatement(token, limit, from, recorder !== undefined))
+      const events = recorder === undefined ? rows : EventSpans.withPast(recorder, rows)
+      return { token, events, sight: sightOf(rows[0]?.sight) } satisfies Claimed
     }, Trace.span("Outbox.claim"))
 
     /** Extends the lease of a claim. False when another worker took any of its events over. */
@@ -249,6 +271,7 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
     return {
       /** The lease for a statement with `append` that is about to be sent; undefined when no relay here takes its events. */
       lease: queue.lease,
+      creating,
       append,
       topicGeneration,
       appended,

@@ -8,6 +8,16 @@ export interface OutboxEvent {
   readonly traceparent: string | null
   /** Generation of the topic when the payment was created; it defines the number of partitions for the key: see `Spreads`. */
   readonly generation: number
+  /** Absent without a collector. */
+  readonly waited?: Waited
+}
+
+/** How an event has waited in the outbox. Only traces read it. */
+export interface Waited {
+  /** When the event was committed, in nanoseconds of the epoch. */
+  readonly since: bigint
+  /** Name of the last attempt to send it, when that ended without an answer: the record may be on the topic. */
+  readonly attempt: string | undefined
 }
 
 /** Events that one worker leases, until the lease ends by the database's clock. */

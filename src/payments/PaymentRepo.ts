@@ -103,7 +103,8 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
      * `ON CONFLICT` looks each row up before it is written, a fifth of the statement, and nearly all rows are new: only after
      * a batch with an existing payment is it used, until a batch has none.
      */
-    const create = Effect.fnUntraced(function*(payments: ReadonlyArray<NewPayment>) {
+    const create = Effect.fnUntraced(function*(asked: ReadonlyArray<NewPayment>) {
+      const { committed, events: payments } = outbox.creating(yield* Trace.recording, asked)
       const lease = outbox.lease()
       const [row] = yield* Postgres.until(batchLimit)((until) => {
         const insert = (onConflict: Statement.Fragment) =>
@@ -113,9 +114,10 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
         )
         return hadExisting ? skippingExisting : Effect.catchIf(insert(sql``), Postgres.isTaken, () => skippingExisting)
       })
-      yield* outbox.dispatch(lease, payments, row!)
+      const refused = new Set((row!.refused ?? []).map((order) => OrderId.make(BigInt(order))))
+      yield* committed(lease, row!, ({ orderId }) => !refused.has(orderId))
       if (row!.refused === null) yield* sequences.recovered("payment")
-      return new Set((row!.refused ?? []).map((order) => OrderId.make(BigInt(order))))
+      return refused
     }, Trace.span("PaymentRepo.create"))
 
     /** The payments that exist with any of these orders or keys. */
@@ -190,11 +192,12 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
     const settleOne = <B extends Before>(
       statement: (values: OneSettlement) => Statement.Statement<Appended & { readonly before: B }>
     ) =>
-    (settlement: Settlement) =>
-      Effect.suspend(() => {
+    (asked: Settlement) =>
+      Effect.withFiberRuntime<B, DatabaseUnavailable>((fiber) => {
+        const { committed, events: [settlement] } = outbox.creating(Trace.recorder(fiber), [asked])
         const lease = outbox.lease()
-        return write(statement({ ...settlement, token: lease?.token ?? null })).pipe(
-          Effect.flatMap(([row]) => Effect.as(outbox.dispatch(lease, [settlement], row!), row!.before))
+        return write(statement({ ...settlement!, token: lease?.token ?? null })).pipe(
+          Effect.flatMap(([row]) => Effect.as(committed(lease, row!, () => row!.before === "CREATED"), row!.before))
         )
       })
 
@@ -240,8 +243,9 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
       ) AS before, ${outbox.appended}
     `)
 
-    const settleMany = (settlements: ReadonlyArray<Settlement>) =>
-      Effect.suspend(() => {
+    const settleMany = (asked: ReadonlyArray<Settlement>) =>
+      Effect.withFiberRuntime<ReadonlyArray<Before>, DatabaseUnavailable>((fiber) => {
+        const { committed, events: settlements } = outbox.creating(Trace.recorder(fiber), asked)
         const lease = outbox.lease()
         return write(manyStatement({
           orders: plain(settlements.map((_) => _.orderId)),
@@ -250,9 +254,10 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
           traceparents: lines(settlements.map((_) => _.traceparent)),
           token: lease?.token ?? null
         })).pipe(
-          Effect.flatMap(([row]) =>
-            Effect.as(outbox.dispatch(lease, settlements, row!), row!.before.split(",") as ReadonlyArray<Before>)
-          )
+          Effect.flatMap(([row]) => {
+            const befores = row!.before.split(",") as ReadonlyArray<Before>
+            return Effect.as(committed(lease, row!, (_, place) => befores[place] === "CREATED"), befores)
+          })
         )
       })
 
@@ -283,7 +288,7 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
     }, Trace.span("PaymentRepo.find"))
 
     /** Succeeds when the database answers. */
-    const ping = sql`SELECT 1`.pipe(run, Effect.asVoid, Effect.withSpan("PaymentRepo.ping"))
+    const ping = sql`SELECT 1`.pipe(run, Effect.asVoid, Trace.span("PaymentRepo.ping"))
 
     return { create, existing, missing, settle, settleAll, find, ping, repairIds: sequences.repair("payment") } as const
   }),

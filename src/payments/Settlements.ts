@@ -3,6 +3,7 @@ import { Effect, Exit, Metric, MetricBoundaries } from "effect"
 import type { OrderId, PaymentStatus } from "../domain/Payment.js"
 import type { DatabaseUnavailable } from "../infra/postgres/Postgres.js"
 import * as Signal from "../infra/runtime/Signal.js"
+import * as Trace from "../infra/runtime/Trace.js"
 import type { Before, Settlement } from "./PaymentRepo.js"
 import { PaymentRepo } from "./PaymentRepo.js"
 
@@ -74,6 +75,7 @@ export const make = Effect.gen(function*() {
         return answers(group, first, befores)
       })
     }).pipe(
+      Trace.shared("Settlements.commit", () => group.flatMap(({ caller }) => Trace.spanOf(caller))),
       // every call gets an answer, also after a bug or an interruption
       Effect.onExit((exit) =>
         Effect.sync(() => {

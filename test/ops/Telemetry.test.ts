@@ -1,40 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Option, Redacted } from "effect"
-import * as Http from "node:http"
-import type { AddressInfo } from "node:net"
+import { Effect, Option, Redacted } from "effect"
 import * as Telemetry from "../../src/ops/Telemetry.js"
-
-interface Export {
-  readonly path: string
-  readonly authorization: string | undefined
-  readonly body: string
-}
-
-/** A collector that stores the received requests. */
-const collector = Effect.gen(function*() {
-  const exports: Array<Export> = []
-  const listening = yield* Deferred.make<number>()
-  yield* Effect.acquireRelease(
-    Effect.sync(() => {
-      const server = Http.createServer((request, response) => {
-        const chunks: Array<Buffer> = []
-        request.on("data", (chunk: Buffer) => chunks.push(chunk)).on("end", () => {
-          const body = Buffer.concat(chunks).toString()
-          exports.push({ path: request.url!, authorization: request.headers.authorization, body })
-          response.end("{}")
-        })
-      })
-      server.listen(
-        0,
-        "127.0.0.1",
-        () => Deferred.unsafeDone(listening, Effect.succeed((server.address() as AddressInfo).port))
-      )
-      return server
-    }),
-    (server) => Effect.sync(() => server.close())
-  )
-  return { exports, url: `http://127.0.0.1:${yield* Deferred.await(listening)}` }
-})
+import * as Collector from "../harness/Collector.js"
 
 const options: Telemetry.TelemetryOptions = {
   endpoint: Option.none(),
@@ -46,7 +13,7 @@ const options: Telemetry.TelemetryOptions = {
 describe("Telemetry", () => {
   it.scopedLive("sends all telemetry to the collector before the process ends", () =>
     Effect.gen(function*() {
-      const { exports, url } = yield* collector
+      const { exports, url } = yield* Collector.make
       const telemetry = Telemetry.layer({ ...options, endpoint: Option.some(Redacted.make(url)) })
       yield* Effect.logInfo("a line").pipe(Effect.withSpan("a span"), Effect.provide(telemetry))
       assert.includeMembers(exports.map(({ path }) => path), ["/v1/traces", "/v1/logs"])

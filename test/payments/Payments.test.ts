@@ -353,13 +353,19 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           const payments = yield* Payments
           const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
           const [own, none] = [freshOrder(), freshOrder()]
-          yield* payments.reserve([{ ...reservation(own), traceparent: Option.some(traceparent) }, reservation(none)])
-            .pipe(
-              Effect.withSpan("caller")
-            )
+          const reserve = (orders: ReadonlyArray<OrderId>) =>
+            payments.reserve(orders.map((order) => ({
+              ...reservation(order),
+              traceparent: order === none ? Option.none() : Option.some(traceparent)
+            })))
+          yield* Effect.withSpan(reserve([own, none]), "caller")
           const [first, second] = yield* eventsOf(own, none)
-          assert.strictEqual(first!.traceparent, traceparent)
+          assert.match(first!.traceparent!, new RegExp(`^${traceparent.slice(0, 36)}[0-9a-f]{16}-01$`))
           assert.match(second!.traceparent!, /^00-[0-9a-f]{32}-[0-9a-f]{16}-01$/)
+          const untraced = freshOrder()
+          yield* Effect.withTracerEnabled(reserve([untraced]), false)
+          const [unchanged] = yield* eventsOf(untraced)
+          assert.strictEqual(unchanged!.traceparent, traceparent)
         }))
     })
 

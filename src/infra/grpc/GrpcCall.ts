@@ -75,19 +75,6 @@ const parentOf = (metadata: Grpc.Metadata) => {
   return traceparent === undefined ? undefined : Option.getOrUndefined(Trace.parse(traceparent.toString()))
 }
 
-/** Runs a call in a server span when a collector is set; otherwise in the client's span, so that its events carry that trace. */
-const inSpan =
-  <E, R>(method: Method<E, R>, metadata: Grpc.Metadata, traced: boolean) => (effect: Effect.Effect<object, E, R>) => {
-    const parent = parentOf(metadata)
-    if (!traced) return parent === undefined ? effect : Effect.withParentSpan(effect, parent)
-    return Effect.withSpan(effect, `${method.service}/${method.name}`, {
-      ...(parent === undefined ? { root: true } : { parent }),
-      kind: "server",
-      captureStackTrace: false,
-      attributes: { "rpc.system": "grpc", "rpc.service": method.service, "rpc.method": method.name }
-    })
-  }
-
 /** The status for a failed call; an interrupted call gets `interruption`. */
 const refusalOf = <E>(method: Method<E, any>, cause: Cause.Cause<E>, interruption: Refusal): Refusal =>
   Option.match(Cause.failureOption(cause), {
@@ -95,10 +82,58 @@ const refusalOf = <E>(method: Method<E, any>, cause: Cause.Cause<E>, interruptio
     onSome: method.refuse
   })
 
+/** The codes that the conventions count as errors of a server; with the others it did what it should. */
+const serverErrors: ReadonlySet<string> = new Set<Code>([
+  "UNKNOWN",
+  "DEADLINE_EXCEEDED",
+  "UNIMPLEMENTED",
+  "INTERNAL",
+  "UNAVAILABLE",
+  "DATA_LOSS"
+])
+
+/**
+ * Runs a call in a server span when a collector is set and the client's span is sampled; otherwise in the client's span, so
+ * that its events carry that trace.
+ * Attributes by the OpenTelemetry semantic conventions 1.45 (https://opentelemetry.io/docs/specs/semconv/rpc/grpc).
+ */
+const inSpan =
+  <E, R>(method: Method<E, R>, call: Grpc.ServerUnaryCall<any, any>, traced: boolean, interruption: () => Refusal) =>
+  (effect: Effect.Effect<object, E, R>) => {
+    const parent = parentOf(call.metadata)
+    if (!traced) return parent === undefined ? effect : Effect.withParentSpan(effect, parent)
+    if (parent?.sampled === false) return effect.pipe(Effect.withParentSpan(parent), Effect.withTracerEnabled(false))
+    const name = `${method.service}/${method.name}`
+    const codeOf = (exit: Exit.Exit<object, E>) =>
+      Exit.isSuccess(exit) ? "OK" : call.cancelled ? "CANCELLED" : refusalOf(method, exit.cause, interruption()).code
+    return effect.pipe(
+      Effect.onExit((exit) => {
+        const code = codeOf(exit)
+        return Effect.annotateCurrentSpan({
+          "rpc.status_code": code,
+          ...(serverErrors.has(code) ? { "error.type": code } : {})
+        })
+      }),
+      // a refusal that the caller should get is no error of the span
+      Effect.exit,
+      Effect.flatMap((exit): Effect.Effect<Exit.Exit<object, E>, E> =>
+        serverErrors.has(codeOf(exit)) ? Effect.zipRight(exit, Effect.succeed(exit)) : Effect.succeed(exit)
+      ),
+      Effect.withSpan(name, {
+        ...(parent === undefined ? { root: true } : { parent }),
+        kind: "server",
+        captureStackTrace: false,
+        attributes: { "rpc.system.name": "grpc", "rpc.method": name }
+      }),
+      Effect.flatten
+    )
+  }
+
 const answer = <E, R>(
   method: Method<E, R>,
   call: Grpc.ServerUnaryCall<any, any>,
-  traced: boolean
+  traced: boolean,
+  interruption: () => Refusal
 ): Effect.Effect<object, E, R> =>
   Effect.suspend(() => method.handle(call.request as never)).pipe(
     Effect.tapErrorCause((cause) =>
@@ -111,7 +146,7 @@ const answer = <E, R>(
         { rpc: method.name }
       )
     ),
-    inSpan(method, call.metadata, traced)
+    inSpan(method, call, traced, interruption)
   )
 
 /** State that all calls of a server share. */
@@ -140,7 +175,7 @@ export const unary = <E, R>(
     const count = (code: Code | "OK") => counted(code, Number(clock.unsafeCurrentTimeNanos() - since) / 1e9)
     let interruption = stopping
     let answered = false
-    const fiber = runFork(answer(method, call, traced))
+    const fiber = runFork(answer(method, call, traced, () => interruption))
     const timer = setTimeout(() => {
       interruption = method.limit.refusal
       fiber.unsafeInterruptAsFork(FiberId.none)

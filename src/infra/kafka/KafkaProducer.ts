@@ -2,6 +2,7 @@ import type { Scope } from "effect"
 import { Array as Arr, Effect, Either, Schedule, Schema } from "effect"
 import type { PartitionerArgs, ProducerBatch } from "kafkajs"
 import { retry } from "../runtime/Retry.js"
+import type { Share } from "./KafkaAttempt.js"
 import { Attempt } from "./KafkaAttempt.js"
 import type { KafkaOptions, KafkaUnavailable } from "./KafkaClient.js"
 import { attempt, client, close, connecting, reason, TopicMissing } from "./KafkaClient.js"
@@ -80,12 +81,13 @@ export interface KafkaProducer {
    *
    * After `KafkaUnavailable` a broker may have written records without an answer. Then this producer may only send exactly
    * the same records: the broker knows them and does not write them twice. Use a new producer for anything else.
-   * `mayStart` is asked right before each attempt sends.
+   * `mayStart` is asked right before each attempt sends. `onWritten` gets what each partition has written.
    */
   readonly send: (
     records: ReadonlyArray<OutgoingRecord>,
     mayStart: () => boolean,
-    written?: WrittenRecords
+    written?: WrittenRecords,
+    onWritten?: (share: Share) => void
   ) => Effect.Effect<ReadonlyArray<Position>, SendError>
   /** Groups records by the partition that this producer last chose for them. Each group keeps the order of the records. */
   readonly byPartition: (records: ReadonlyArray<OutgoingRecord>) => ReadonlyArray<ReadonlyArray<OutgoingRecord>>
@@ -116,7 +118,8 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
     const send = Effect.fnUntraced(function*(
       records: ReadonlyArray<OutgoingRecord>,
       mayStart: () => boolean,
-      written: WrittenRecords = new WeakSet()
+      written: WrittenRecords = new WeakSet(),
+      onWritten?: (share: Share) => void
     ) {
       const topic = records[0]!.topic
       const positions: Array<Position> = []
@@ -130,9 +133,11 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
         const sent = yield* Effect.either(attempt(() => producer.sendBatch(batch)))
         const { failure, written: shares } = yield* now.result
         attempted ||= now.state === "sent"
-        for (const { offset, partition, records } of shares) {
+        for (const share of shares) {
+          const { offset, partition, records } = share
           positions.push({ partition, offset })
           for (const record of records) written.add(record)
+          onWritten?.(share)
         }
         if (Either.isRight(sent)) return yield* RecordTime.accepted(topic)
         if (now.state === "stopped") return yield* new SendStopped({ attempted })

@@ -1,6 +1,7 @@
 import type { Scope } from "effect"
 import { Array as Arr, Duration, Effect, Option, Schema } from "effect"
 import type { PartitionerArgs } from "kafkajs"
+import type { Share } from "./KafkaAttempt.js"
 import { Attempt } from "./KafkaAttempt.js"
 import type { KafkaOptions, KafkaUnavailable } from "./KafkaClient.js"
 import { attempt, client, close, connecting, reason, TopicMissing, waitsFor } from "./KafkaClient.js"
@@ -44,8 +45,15 @@ export interface TransactionsOptions extends KafkaOptions {
 
 /** A producer whose records become visible together with a number, or not at all. */
 export interface Transactions {
-  /** Begins a transaction, and writes records and the number into it. The records of a partition keep their order. */
-  readonly send: (records: ReadonlyArray<OutgoingRecord>, number: bigint) => Effect.Effect<void, TransactionFailed>
+  /**
+   * Begins a transaction, and writes records and the number into it. The records of a partition keep their order.
+   * `onWritten` gets what each partition has written.
+   */
+  readonly send: (
+    records: ReadonlyArray<OutgoingRecord>,
+    number: bigint,
+    onWritten?: (share: Share) => void
+  ) => Effect.Effect<void, TransactionFailed>
   /** Commits the transaction. */
   readonly commit: Effect.Effect<void, TransactionFailed>
   /** The number that a producer of this name committed last. */
@@ -86,7 +94,10 @@ export const open = (options: TransactionsOptions): Effect.Effect<
     const begin = Effect.mapError(attempt(() => producer.transaction()), failed(false))
     let transaction = yield* begin
 
-    const sendRecords = Effect.fnUntraced(function*(records: ReadonlyArray<OutgoingRecord>) {
+    const sendRecords = Effect.fnUntraced(function*(
+      records: ReadonlyArray<OutgoingRecord>,
+      onWritten: ((share: Share) => void) | undefined
+    ) {
       const byTopic = Object.entries(Arr.groupBy(records, ({ topic }) => topic))
       const now = current = new Attempt(byTopic[0]![1][0], () => true)
       const topicMessages = byTopic.map(([topic, messages]) => ({ topic, messages: messages as Array<any> }))
@@ -103,6 +114,7 @@ export const open = (options: TransactionsOptions): Effect.Effect<
           onSuccess: () => Effect.forEach(topicMessages, ({ topic }) => RecordTime.accepted(topic), { discard: true })
         })
       )
+      if (onWritten !== undefined) { for (const share of (yield* now.result).written) onWritten(share) }
     })
 
     const sendNumber = (number: bigint) => {
@@ -122,11 +134,11 @@ export const open = (options: TransactionsOptions): Effect.Effect<
     yield* Effect.mapError(attempt(() => transaction.abort()), failed(false))
 
     return {
-      send: Effect.fnUntraced(function*(records, number) {
+      send: Effect.fnUntraced(function*(records, number, onWritten) {
         if (!transaction.isActive()) transaction = yield* begin
         // both at once saves two round trips; when one fails, the transaction is not committed
         const numbered = Effect.mapError(sendNumber(number), failed(false))
-        yield* Effect.all(records.length === 0 ? [numbered] : [sendRecords(records), numbered], {
+        yield* Effect.all(records.length === 0 ? [numbered] : [sendRecords(records, onWritten), numbered], {
           concurrency: "unbounded",
           discard: true
         })

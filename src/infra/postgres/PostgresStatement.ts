@@ -3,6 +3,7 @@ import { SqlClient, SqlError } from "@effect/sql"
 import { Cause, Context, Duration, Effect } from "effect"
 import type * as Pg from "pg"
 import * as Trace from "../runtime/Trace.js"
+import * as PostgresFault from "./PostgresFault.js"
 import type { Pool } from "./PostgresPool.js"
 
 /** The connections below the `SqlClient`. */
@@ -75,6 +76,52 @@ const onPool = (pool: Pg.Pool, text: string, values: ReadonlyArray<unknown>, lim
     return Effect.sync(giveUp)
   })
 
+const summaries = new Map<string, string>()
+
+/**
+ * A statement in a few words, for the name of its span: what it changes, e.g. `INSERT payment INSERT event`, or else what it
+ * reads first. Names no value.
+ */
+export const summaryOf = (text: string): string => {
+  const known = summaries.get(text)
+  if (known !== undefined) return known
+  const words = text.replaceAll(/--.*$/gm, "")
+  const changes = [...words.matchAll(/\b(INSERT|UPDATE|DELETE)(?: INTO| FROM)? ([a-z_]+)/g)]
+    .map(([, verb, table]) => `${verb} ${table}`)
+  const [, table] = /\bFROM ([a-z_]+)/.exec(words) ?? []
+  const summary = [...new Set(changes)].join(" ") || (table === undefined ? "SELECT" : `SELECT ${table}`)
+  // texts are templates, and few; a caller that makes them up must not fill the memory
+  if (summaries.size < 1_000) summaries.set(text, summary)
+  return summary
+}
+
+/** Attributes by the OpenTelemetry semantic conventions 1.45 (https://opentelemetry.io/docs/specs/semconv/database/postgresql). */
+const attributesOf = ({ options: { database, host, port } }: Pool, text: string, summary: string) => ({
+  "db.system.name": "postgresql",
+  "db.namespace": database,
+  "db.query.summary": summary,
+  "db.query.text": text,
+  "server.address": host,
+  "server.port": port
+})
+
+/** Runs a statement in a span when a collector is set. A failure has the SQLSTATE. */
+const inSpan = <A>(pool: Pool, text: string, run: Effect.Effect<A, SqlError.SqlError>) =>
+  Effect.withFiberRuntime<A, SqlError.SqlError>((fiber) => {
+    if (Trace.recorder(fiber) === undefined) return run
+    const summary = summaryOf(text)
+    return run.pipe(
+      Effect.tapError(({ cause }) => {
+        const state = PostgresFault.stateOf(cause)
+        return Effect.annotateCurrentSpan({
+          "error.type": state ?? "connection",
+          ...(state === undefined ? {} : { "db.response.status_code": state })
+        })
+      }),
+      Trace.span(summary, { kind: "client", attributes: attributesOf(pool, text, summary) })
+    )
+  })
+
 /** Time of `performance.now()` at which a limit that starts now ends. */
 export const deadline = (limit: Duration.DurationInput) => performance.now() + Duration.toMillis(limit)
 
@@ -91,9 +138,6 @@ export const executor = Effect.map(
     Effect.withFiberRuntime<ReadonlyArray<A>, SqlError.SqlError>((fiber) => {
       if (Context.getOption(fiber.currentContext, SqlClient.TransactionConnection)._tag === "Some") return statement
       const [text, values] = statement.compile()
-      return Trace.span("sql.execute", {
-        kind: "client",
-        attributes: { "db.system.name": "postgresql", "db.query.text": text }
-      })(onPool(pool, text, values, until - performance.now()))
+      return inSpan(pool, text, onPool(pool, text, values, until - performance.now()))
     })
 )

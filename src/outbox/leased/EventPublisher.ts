@@ -1,5 +1,6 @@
 import type { Effect, Scope } from "effect"
 import { Context } from "effect"
+import type { Place } from "../../infra/kafka/KafkaSpan.js"
 import type { Problem } from "../../infra/runtime/Problem.js"
 import type { OutboxEvent } from "../OutboxEvent.js"
 
@@ -13,6 +14,8 @@ export interface Published {
   readonly unsent: ReadonlyArray<OutboxEvent>
   /** Sending stopped before the broker answered: perhaps on the topic, or still on the way to it. */
   readonly undecided: ReadonlyArray<OutboxEvent>
+  /** With a collector: the places of the events on their topics, where the broker has said them. */
+  readonly places?: ReadonlyMap<OutboxEvent, Place | undefined>
 }
 
 /** Receives what delays a claim. */

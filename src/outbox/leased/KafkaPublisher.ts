@@ -2,6 +2,7 @@ import { Array as Arr, Effect, Layer } from "effect"
 import type { KafkaOptions, KafkaUnavailable } from "../../infra/kafka/KafkaClient.js"
 import * as KafkaProducer from "../../infra/kafka/KafkaProducer.js"
 import * as KafkaProducerSlot from "../../infra/kafka/KafkaProducerSlot.js"
+import * as KafkaSpan from "../../infra/kafka/KafkaSpan.js"
 import { problemOf } from "../../infra/runtime/Problem.js"
 import * as Trace from "../../infra/runtime/Trace.js"
 import * as EventRecord from "../EventRecord.js"
@@ -15,6 +16,14 @@ type Answer =
   | { readonly _tag: "Sent" | "Unsent" | "Undecided" }
   | { readonly _tag: "Refused"; readonly reason: string }
 
+/** How to send the records of one call. */
+interface Sending {
+  readonly mayStart: () => boolean
+  readonly outages: Outages
+  /** With a collector: the places of the records for its spans. */
+  readonly places: ReturnType<typeof KafkaSpan.places> | undefined
+}
+
 type Messages = ReadonlyArray<EventRecord.EventRecord>
 type Answered = readonly [Messages, Answer]
 
@@ -25,11 +34,7 @@ const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads
   const record = (event: OutboxEvent) => EventRecord.make(event, spreads.of(event))
 
   /** Sends one group of records until the broker takes or refuses it, or `mayStart` ends it. */
-  const sendGroup = (
-    messages: Messages,
-    mayStart: () => boolean,
-    outages: Outages
-  ): Effect.Effect<Answer> => {
+  const sendGroup = (messages: Messages, { mayStart, outages, places }: Sending): Effect.Effect<Answer> => {
     const { topic } = messages[0]!
     const waitFor = (error: KafkaUnavailable) =>
       Effect.zipRight(
@@ -44,7 +49,7 @@ const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads
     const send: Effect.Effect<Answer> = Effect.suspend(() =>
       mayStart()
         ? Effect.flatMap(producer.get, ({ send }) =>
-          Effect.tapError(send(messages, mayStart, written), (error) =>
+          Effect.tapError(send(messages, mayStart, written, places?.add), (error) =>
             Effect.sync(() => {
               attempted ||= error._tag !== "SendStopped" || error.attempted
             })))
@@ -73,28 +78,30 @@ const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads
    * A refusal concerns one partition of several, and the others may have taken their records. So each partition is sent again
    * by itself (the broker drops what it has), then each event of the partition that refuses.
    */
-  const isolate = Effect.fnUntraced(function*(messages: Messages, mayStart: () => boolean, outages: Outages) {
+  const isolate = Effect.fnUntraced(function*(messages: Messages, sending: Sending) {
     const { byPartition } = yield* Effect.orDie(producer.get)
     const answered: Array<Answered> = []
     for (const group of byPartition(messages) as ReadonlyArray<Messages>) {
-      const answer = yield* sendGroup(group, mayStart, outages)
+      const answer = yield* sendGroup(group, sending)
       if (answer._tag !== "Refused" || group.length === 1) answered.push([group, answer])
-      else for (const message of group) answered.push([[message], yield* sendGroup([message], mayStart, outages)])
+      else for (const message of group) answered.push([[message], yield* sendGroup([message], sending)])
     }
     return answered
   })
 
-  const publishTopic = Effect.fnUntraced(function*(messages: Messages, mayStart: () => boolean, outages: Outages) {
-    const answer = yield* sendGroup(messages, mayStart, outages)
+  const publishTopic = Effect.fnUntraced(function*(messages: Messages, sending: Sending) {
+    const answer = yield* sendGroup(messages, sending)
     return answer._tag === "Refused" && messages.length > 1
-      ? yield* isolate(messages, mayStart, outages)
+      ? yield* isolate(messages, sending)
       : [[messages, answer] as const]
   })
 
   const publish = Effect.fnUntraced(
     function*(events: ReadonlyArray<OutboxEvent>, mayStart: () => boolean, outages: Outages) {
+      const places = (yield* Trace.recording) === undefined ? undefined : KafkaSpan.places()
       const byTopic = Object.values(Arr.groupBy(events.map(record), (message) => message.topic))
-      const answered = (yield* Effect.forEach(byTopic, (messages) => publishTopic(messages, mayStart, outages))).flat()
+      const sending: Sending = { mayStart, outages, places }
+      const answered = (yield* Effect.forEach(byTopic, (messages) => publishTopic(messages, sending))).flat()
       const those = (tag: Answer["_tag"]) =>
         answered.flatMap(([messages, { _tag }]) => _tag === tag ? messages.map(({ event }) => event) : [])
       return {
@@ -103,7 +110,10 @@ const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads
         undecided: those("Undecided"),
         refused: answered.flatMap(([messages, answer]) =>
           answer._tag === "Refused" ? messages.map(({ event }) => ({ event, reason: answer.reason })) : []
-        )
+        ),
+        ...(places === undefined ? {} : {
+          places: new Map(answered.flatMap(([messages]) => messages.map((_) => [_.event, places.of(_)] as const)))
+        })
       } satisfies Published
     },
     Trace.span("EventPublisher.publish")

@@ -7,10 +7,11 @@ import type { Part } from "../../infra/runtime/Health.js"
 import * as Trace from "../../infra/runtime/Trace.js"
 import type { Dispatched } from "../Dispatch.js"
 import * as Drain from "../Drain.js"
+import * as EventSpans from "../EventSpans.js"
 import { Outbox } from "../Outbox.js"
 import type { Claim } from "../OutboxEvent.js"
 import * as OutboxWake from "../OutboxWake.js"
-import type { Outages, Publisher } from "./EventPublisher.js"
+import type { Outages, Published, Publisher } from "./EventPublisher.js"
 import { EventPublisher } from "./EventPublisher.js"
 import * as Lease from "./Lease.js"
 import * as PublishResults from "./PublishResults.js"
@@ -45,11 +46,19 @@ interface Shared {
 /** Milliseconds until events of a missing topic are attempted again: the delay of their release, and a margin. */
 const missingTopic = 10_000
 
+/** Records the spans of the events of a claim. An event that was certainly not sent goes on waiting. */
+const recordSpans = (sending: EventSpans.Sending, { places, refused, sent, undecided }: Published) => {
+  for (const event of sent) EventSpans.sent(sending, event, { place: places?.get(event) })
+  for (const { event, reason } of refused) EventSpans.sent(sending, event, { error: reason })
+  for (const event of undecided) EventSpans.sent(sending, event, { error: "undecided" })
+}
+
 /** Sends the events of a claim, and records the result. */
 const publish = Effect.fnUntraced(function*(claim: Claim, since: bigint, publisher: Publisher, shared: Shared) {
   yield* CrashPoint.pass("relay-claimed")
   const { begin, end, moved, postponed, reached, stuck } = shared.part
   const work = begin("kafka", "sending events")
+  const sending = EventSpans.sending(yield* Trace.recording, claim.token)
   const outages: Outages = {
     waits: (problem) => stuck(work, problem),
     missing: (topic, problem) => postponed(topic, problem, missingTopic),
@@ -58,7 +67,11 @@ const publish = Effect.fnUntraced(function*(claim: Claim, since: bigint, publish
   yield* shared.leases.hold(
     claim,
     since,
-    ({ mayStart }) => publisher.publish(claim.events, mayStart, outages),
+    ({ mayStart }) =>
+      Effect.tap(
+        publisher.publish(claim.events, mayStart, outages),
+        (published) => sending && Effect.sync(() => recordSpans(sending, published))
+      ),
     (published) => {
       moved(work, "postgres", "marking sent events")
       return PublishResults.record(claim, published, shared.stopping)

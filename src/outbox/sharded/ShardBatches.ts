@@ -1,6 +1,8 @@
 import { SqlClient } from "@effect/sql"
 import { Effect, Option } from "effect"
 import * as Postgres from "../../infra/postgres/Postgres.js"
+import * as Trace from "../../infra/runtime/Trace.js"
+import * as EventSpans from "../EventSpans.js"
 import { Outbox } from "../Outbox.js"
 import type { OutboxEvent } from "../OutboxEvent.js"
 import * as Turn from "../Turn.js"
@@ -102,7 +104,8 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
      * without events when nothing is due; none when another relay owns the shard.
      */
     const claim = Effect.fn("ShardBatches.claim")(function*(owned: OwnedShard, limit: number) {
-      const rows = yield* sql<OutboxEvent & { readonly number: string }>`
+      const recorder = yield* Trace.recording
+      const rows = yield* sql<OutboxEvent & { readonly number: string } & Partial<EventSpans.Past>>`
         WITH mine AS MATERIALIZED (
           -- a relay that takes the shard over waits for this, and then finds the batch
           SELECT shard FROM outbox_shard WHERE owner = ${owned.token}::uuid FOR UPDATE
@@ -125,14 +128,19 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
           UPDATE event SET batch = numbered.batch, lease_token = NULL, reserved_to = NULL FROM numbered
           WHERE event.id = ANY(ARRAY(SELECT id FROM due)) -- no join, as in Outbox.claim
           RETURNING event.id, topic, order_id::text AS key, payload, traceparent,
-                    coalesce(topic_generation, 0) AS generation, event.batch AS number
+                    coalesce(topic_generation, 0) AS generation, event.batch AS number${
+        recorder === undefined ? sql.literal("") : EventSpans.age(sql)
+      }
         )
         SELECT leased.* FROM mine LEFT JOIN leased ON true ORDER BY leased.id
       `.pipe(run)
-      return Option.map(Option.fromNullable(rows[0]), (first): Batch => ({
-        number: BigInt(first.number ?? 0),
-        events: rows.filter(({ id }) => id !== null)
-      }))
+      return Option.map(Option.fromNullable(rows[0]), (first): Batch => {
+        const events = rows.filter(({ id }) => id !== null)
+        return {
+          number: BigInt(first.number ?? 0),
+          events: recorder === undefined ? events : EventSpans.withPast(recorder, events)
+        }
+      })
     })
 
     /**

@@ -2,6 +2,7 @@ import { Effect, Option, Schema } from "effect"
 import type { KafkaOptions } from "../../infra/kafka/KafkaClient.js"
 import type { TransactionsOptions } from "../../infra/kafka/KafkaTransactions.js"
 import * as KafkaTransactions from "../../infra/kafka/KafkaTransactions.js"
+import type { BatchState } from "./ShardBatches.js"
 import { ShardBatches } from "./ShardBatches.js"
 import type { OwnedShard } from "./ShardOwners.js"
 import { ShardOwners } from "./ShardOwners.js"
@@ -14,6 +15,8 @@ export interface ShardOptions {
   readonly batchSize: number
   /** How long a transaction may stay open. */
   readonly lease: TransactionsOptions["timeout"]
+  /** Receives the events whose batches are not reconciled, before they are. */
+  readonly onOpen?: (open: BatchState["open"]) => void
 }
 
 /** Another relay owns the shard. */
@@ -51,6 +54,7 @@ export const takeOver = Effect.fn("ShardTakeover.takeOver")(function*(owned: Own
   const committed = yield* transactions.committed
   const reconcile = (number: bigint) => Effect.filterOrFail(batches.reconcile(owned, number), (mine) => mine, lost)
   const { batch, done, leasedAt, open } = yield* Effect.flatMap(batches.stateOf(owned), Effect.mapError(lost))
+  options.onOpen?.(open)
 
   if (Option.isSome(committed) && committed.value >= done && committed.value <= batch) {
     yield* reconcile(committed.value)

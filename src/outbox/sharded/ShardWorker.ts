@@ -1,7 +1,7 @@
 import type { Duration } from "effect"
 import { Effect, Option } from "effect"
 import * as CrashPoint from "../../drills/CrashPoint.js"
-import type { Transactions } from "../../infra/kafka/KafkaTransactions.js"
+import type { TransactionFailed, Transactions } from "../../infra/kafka/KafkaTransactions.js"
 import type { Problem } from "../../infra/runtime/Problem.js"
 import { problemOf } from "../../infra/runtime/Problem.js"
 import type * as Signal from "../../infra/runtime/Signal.js"
@@ -9,6 +9,7 @@ import * as EventRecord from "../EventRecord.js"
 import { Refusals } from "../Refusals.js"
 import * as RelayMetrics from "../RelayMetrics.js"
 import { Spreads } from "../Spreads.js"
+import * as BatchSpans from "./BatchSpans.js"
 import type { Batch } from "./ShardBatches.js"
 import { ShardBatches } from "./ShardBatches.js"
 import type { OwnedShard } from "./ShardOwners.js"
@@ -16,9 +17,14 @@ import type { ShardOptions } from "./ShardTakeover.js"
 import { ShardLost, takeOver } from "./ShardTakeover.js"
 
 /** Writes a batch and its number into a transaction. */
-const send = Effect.fnUntraced(function*(transactions: Transactions, batch: Batch, spreads: Spreads) {
+const send = Effect.fnUntraced(function*(
+  transactions: Transactions,
+  { number }: Batch,
+  records: ReadonlyArray<EventRecord.EventRecord>,
+  { onWritten }: BatchSpans.Attempt
+) {
   yield* CrashPoint.pass("relay-claimed")
-  yield* transactions.send(batch.events.map((event) => EventRecord.make(event, spreads.of(event))), batch.number)
+  yield* transactions.send(records, number, onWritten)
   yield* CrashPoint.pass("relay-batch-sent")
 })
 
@@ -75,6 +81,7 @@ export const serve = Effect.fnUntraced(function*(
 ) {
   const batches = yield* ShardBatches
   const spreads = yield* Spreads
+  const spans = BatchSpans.make(owned.name)
   /** Events of a batch at the most: doubles after a success, halves after a refusal, until the refused event is alone. */
   let size = options.batchSize
   const pause = (time: Duration.DurationInput) => Effect.raceFirst(Effect.sleep(time), options.endPause.wait)
@@ -88,7 +95,7 @@ export const serve = Effect.fnUntraced(function*(
   const outage = (error: { readonly message: string }) => options.onOutage(problemOf(error, "no_progress"))
 
   const work = Effect.gen(function*() {
-    const transactions = yield* takeOver(owned, options)
+    const transactions = yield* takeOver(owned, { ...options, onOpen: spans.wereOpen })
     const claim = Effect.suspend(() =>
       options.stopping()
         ? Effect.succeed(nothing)
@@ -102,7 +109,11 @@ export const serve = Effect.fnUntraced(function*(
     let batch = yield* claim
     while (batch.events.length > 0 || Option.isSome(last) || !options.stopping()) {
       if (batch.events.length > 0) {
-        const sending = send(transactions, batch, spreads).pipe(
+        const records = batch.events.map((event) => EventRecord.make(event, spreads.of(event)))
+        const attempt = yield* spans.begin(batch, records)
+        const failed = <R>(effect: Effect.Effect<void, TransactionFailed, R>) =>
+          Effect.tapError(effect, ({ reason }) => attempt.failed(reason))
+        const sending = failed(send(transactions, batch, records, attempt)).pipe(
           Effect.tapErrorTag("TransactionFailed", ({ reason, refused }) => {
             if (!refused) return Effect.void
             if (batch.events.length === 1) return refuse(batch, reason)
@@ -112,7 +123,8 @@ export const serve = Effect.fnUntraced(function*(
         )
         yield* Effect.all([sending, markLast], { concurrency: "unbounded" })
         size = Math.min(options.batchSize, size * 2)
-        const [next] = yield* Effect.all([claim, transactions.commit], { concurrency: "unbounded" })
+        const commit = Effect.zipRight(failed(transactions.commit), attempt.committed)
+        const [next] = yield* Effect.all([claim, commit], { concurrency: "unbounded" })
         last = Option.some(batch)
         batch = next
         progress(`publishing events of shard ${owned.shard}`)
