@@ -6,6 +6,7 @@ import { Cause, Console, Effect, Exit, Layer, Logger, Option } from "effect"
 import { readFileSync } from "node:fs"
 import { constants } from "node:os"
 import * as Audit from "./cli/Audit.js"
+import * as Doctor from "./cli/Doctor.js"
 import * as Drills from "./cli/Drills.js"
 import * as Failure from "./cli/Failure.js"
 import * as Help from "./cli/Help.js"
@@ -30,6 +31,7 @@ const commands = [
   Local.command,
   ...Saga.commands,
   Audit.command,
+  Doctor.command,
   Drills.command,
   Shards.command
 ] as const

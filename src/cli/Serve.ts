@@ -1,6 +1,7 @@
 import type { Duration } from "effect"
 import { Effect, Fiber, Layer, Schema } from "effect"
 import { readSettings } from "../Config.js"
+import * as Doctor from "../doctor/Doctor.js"
 import * as DatabaseClock from "../infra/postgres/DatabaseClock.js"
 import * as Telemetry from "../ops/Telemetry.js"
 import { Sequences } from "../payments/Sequences.js"
@@ -52,7 +53,7 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Services.Part>) {
   const topics = Services.topicsOf(config, running)
   const prepare = Effect.all([
     Effect.zipRight(
-      Prepare.database({ migrate: config.migrateOnStart, rights: Services.rightsOf(running) }),
+      Prepare.database({ migrate: config.migrateOnStart, rights: Services.rightsOf(config, running) }),
       Effect.flatMap(Sequences, (sequences) => sequences.prepare)
     ),
     Prepare.topics(kafka, { topics, create: config.kafkaCreateTopics })
@@ -66,6 +67,8 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Services.Part>) {
       Effect.zipRight(Effect.all([
         Services.clock,
         ...running.map((part) => Services.run(part, config)),
+        // after the start: its requests would delay the first records
+        Effect.delay(Doctor.warn(Services.doctorOptions(config, running)), "10 seconds"),
         ...(config.kafkaCreateTopics && topics.length > 0 ? [Prepare.keepTopics(kafka, topics)] : [])
       ], { concurrency: "unbounded", discard: true }))
     )

@@ -1,5 +1,6 @@
-import { Array as Arr, Cause, Duration, Effect, Layer, Record } from "effect"
+import { Array as Arr, Cause, Duration, Effect, Layer, Option, Record } from "effect"
 import type { ConfigOf, Settings } from "../Config.js"
+import type { DoctorOptions } from "../doctor/Doctor.js"
 import * as PaymentsApi from "../grpc/PaymentsApi.js"
 import type { KafkaOptions, NewTopic } from "../infra/kafka/KafkaClient.js"
 import * as DatabaseClock from "../infra/postgres/DatabaseClock.js"
@@ -25,9 +26,11 @@ import * as ShardOrphans from "../outbox/sharded/ShardOrphans.js"
 import { ShardOwners } from "../outbox/sharded/ShardOwners.js"
 import * as ShardRelay from "../outbox/sharded/ShardRelay.js"
 import { Spreads } from "../outbox/Spreads.js"
+import * as Expiry from "../payments/Expiry.js"
 import { PaymentRepo } from "../payments/PaymentRepo.js"
 import { Payments } from "../payments/Payments.js"
 import { Sequences } from "../payments/Sequences.js"
+import * as Prepare from "./Prepare.js"
 
 /** The parts of the service; each may run in several processes at once. */
 export const parts = ["consumer", "relay", "grpc"] as const
@@ -63,7 +66,7 @@ const used = {
     "redisUrl",
     "dedupeTtl"
   ],
-  relay: [...kafka, "outboxDelivery", "outboxBatchSize", "outboxPollInterval", "outboxRetention"],
+  relay: [...kafka, "outboxDelivery", "outboxBatchSize", "outboxPollInterval", "outboxRetention", "paymentExpiry"],
   grpc: ["grpcAddr"]
 } as const satisfies Record<Part | "every", ReadonlyArray<keyof Settings>>
 
@@ -107,9 +110,12 @@ const rights: Readonly<Record<Part, Rights>> = {
   grpc: { payment: ["SELECT", "UPDATE"], event: ["SELECT", "INSERT", "UPDATE"], outbox_topic: ["SELECT"] }
 }
 
-/** The union of the permissions of these parts. */
-export const rightsOf = (running: ReadonlyArray<Part>): Rights =>
-  running.map((part) => rights[part]).reduce(
+/** The union of the permissions of these parts. The relay also settles payments when they expire. */
+export const rightsOf = (config: ConfigOf<"paymentExpiry">, running: ReadonlyArray<Part>): Rights =>
+  [
+    ...running.map((part) => rights[part]),
+    ...(running.includes("relay") && Option.isSome(config.paymentExpiry) ? [rights.grpc] : [])
+  ].reduce<Rights>(
     (all, more) => Record.union(all, more, (some, others) => Arr.union(some, others)),
     {}
   )
@@ -130,7 +136,7 @@ export const layer = (config: Config, running: ReadonlyArray<Part>) => {
       ...(has("relay") ? ["outbox-relay"] : [])
     ],
     optional: has("consumer") ? ["redis"] : [],
-    rights: rightsOf(running)
+    rights: rightsOf(config, running)
   })
   return Layer.mergeAll(Payments.Default, Backlog.Default, readiness).pipe(
     Layer.provideMerge(PaymentRepo.Default),
@@ -142,7 +148,19 @@ export const layer = (config: Config, running: ReadonlyArray<Part>) => {
 }
 
 /** The share of SHUTDOWN_TIMEOUT in which a part finishes its work; the rest is for closing connections. */
-const drainTimeout = (config: ConfigOf<"shutdownTimeout">) => Duration.times(config.shutdownTimeout, 0.7)
+export const drainTimeout = (config: ConfigOf<"shutdownTimeout">) => Duration.times(config.shutdownTimeout, 0.7)
+
+/** What the doctor checks for these parts. */
+export const doctorOptions = (config: Config, running: ReadonlyArray<Part>): DoctorOptions => ({
+  config,
+  kafka: kafkaOptions(config),
+  topics: topicsOf(config, running).map(({ topic }) => topic),
+  consumes: running.includes("consumer"),
+  relays: running.includes("relay"),
+  drainTime: drainTimeout(config),
+  migrations: Prepare.migrations,
+  rights: rightsOf(config, running)
+})
 
 /** Returns a function that reports a dependency: undefined when it works, otherwise the reason. */
 const reporter = (dependency: string) =>
@@ -238,6 +256,14 @@ const grpc = (config: PartConfig<"grpc">) =>
     cannotListen
   )
 
+/** Expires payments where PAYMENT_EXPIRY is set, supervised. */
+const paymentExpiry = (config: PartConfig<"relay">) =>
+  Effect.flatMap(Expiry.make, (serve) =>
+    Option.match(config.paymentExpiry, {
+      onNone: () => Effect.never,
+      onSome: (after) => supervise("payment-expiry", serve({ after }))
+    }))
+
 /** Runs the services of a part, each under its own supervisor, until interrupted or until one fails for good. */
 export const run = Effect.fnUntraced(function*(part: Part, config: Config) {
   switch (part) {
@@ -246,7 +272,8 @@ export const run = Effect.fnUntraced(function*(part: Part, config: Config) {
     case "relay":
       return yield* Effect.all([
         supervise("outbox-relay", outboxRelay(config)),
-        supervise("outbox-pruner", Pruner.serve({ retention: config.outboxRetention }))
+        supervise("outbox-pruner", Pruner.serve({ retention: config.outboxRetention })),
+        paymentExpiry(config)
       ], { concurrency: "unbounded", discard: true })
     case "grpc":
       return yield* grpc(config)

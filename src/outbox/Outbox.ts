@@ -18,6 +18,9 @@ export interface NewEvent {
   readonly traceparent: string | null
 }
 
+/** Why a payment failed that no call refused: header `payment-reason` of its event. */
+export type Reason = "expired"
+
 /** What a statement with `append` wrote: the columns of `appended`. */
 export interface Appended {
   /**
@@ -70,13 +73,14 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
      *
      * `token` is that of a `DispatchLease`: the statement then leases each event whose earlier events of the order are all
      * `DONE`. A value null leases none. Neither does undefined, which makes a shorter statement: 1,000 payments with their
-     * events take about 5 % less time.
+     * events take about 5 % less time. Only that statement writes a `reason`.
      */
-    const append = (rows: Statement.Fragment, token: unknown) =>
-      token === undefined
+    const append = (rows: Statement.Fragment, token: unknown, reason?: Reason) => {
+      const [column, value] = reason === undefined ? [sql``, sql``] : [sql`, reason`, sql`, ${reason}::text`]
+      return token === undefined
         ? sql`
-        INSERT INTO event (topic, order_id, payload, traceparent, topic_generation)
-        SELECT ${options.topic}::text, order_id, payload, traceparent, topic_generation FROM (${rows}) AS written
+        INSERT INTO event (topic, order_id, payload, traceparent, topic_generation${column})
+        SELECT ${options.topic}::text, order_id, payload, traceparent, topic_generation${value} FROM (${rows}) AS written
         RETURNING id, order_id, topic_generation, false AS leased
       `
         : sql`
@@ -91,6 +95,7 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
         ) AS lease ON true
         RETURNING id, order_id, topic_generation, lease_token IS NOT NULL AS leased
       `
+    }
 
     /** Generation of the topic now, for a payment that is created. */
     const topicGeneration =
@@ -154,7 +159,8 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
               reserved_to = clock_timestamp() + make_interval(secs => ${leaseSeconds})
           -- an array, and no join: how many are due the planner cannot know
           WHERE id = ANY(ARRAY(SELECT id FROM due))
-          RETURNING id, topic, order_id::text AS key, payload, traceparent, coalesce(topic_generation, 0) AS generation
+          RETURNING id, topic, order_id::text AS key, payload, traceparent, coalesce(topic_generation, 0) AS generation,
+                    reason
         )
         -- UPDATE returns rows in no particular order
         SELECT leased.*, (

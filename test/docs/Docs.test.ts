@@ -48,7 +48,7 @@ describe.each(pages)("%s", (name) => {
     ])
     // protocol constants that look like variables
     const words =
-      /^(FAILED_PRECONDITION|NOT_SERVING|MESSAGE_TOO_LARGE|POLICY_VIOLATION|TOPIC_AUTHORIZATION_FAILED|NOT_FOUND)$/
+      /^(FAILED_PRECONDITION|NOT_SERVING|MESSAGE_TOO_LARGE|POLICY_VIOLATION|TOPIC_AUTHORIZATION_FAILED|NOT_FOUND|INVALID_ARGUMENT|INVALID_REQUEST|PAYMENT_(NOT_FOUND|ALREADY_SETTLED|EXPIRED)|DATABASE_UNAVAILABLE|SERVER_STOPPING)$/
     for (const snippet of snippets(page)) {
       for (const [variable] of snippet.matchAll(/\b[A-Z][A-Z0-9]*(_[A-Z0-9]+)+\b/g)) {
         assert.isTrue(known.has(variable) || words.test(variable), variable)

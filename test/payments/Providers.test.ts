@@ -18,7 +18,7 @@ import { Payments } from "../../src/payments/Payments.js"
 import * as PgTest from "../harness/PgTest.js"
 
 const outbox = Outbox.Default({ topic: "payment", lease: "30 seconds", maxAttempts: 10 })
-const rights = rightsOf(["consumer", "relay", "grpc"])
+const rights = rightsOf({ paymentExpiry: Option.none() }, ["consumer", "relay", "grpc"])
 const services = Layer.mergeAll(
   Payments.Default.pipe(
     Layer.provide(PaymentRepo.Default),
