@@ -1,4 +1,4 @@
-import { Array as Arr, Cause, Duration, Effect, Layer, Option, Record } from "effect"
+import { Array as Arr, Cause, Duration, Effect, Layer, Metric, Option, Record } from "effect"
 import type { ConfigOf, Settings } from "../Config.js"
 import type { DoctorOptions } from "../doctor/Doctor.js"
 import * as PaymentsApi from "../grpc/PaymentsApi.js"
@@ -256,13 +256,16 @@ const grpc = (config: PartConfig<"grpc">) =>
     cannotListen
   )
 
-/** Expires payments where PAYMENT_EXPIRY is set, supervised. */
+/** Expires payments where PAYMENT_EXPIRY is set, supervised. The metrics are there without it too. */
 const paymentExpiry = (config: PartConfig<"relay">) =>
-  Effect.flatMap(Expiry.make, (serve) =>
+  Effect.zipRight(
+    Effect.forEach(Expiry.metrics, (metric) => Metric.value(metric), { discard: true }),
     Option.match(config.paymentExpiry, {
       onNone: () => Effect.never,
-      onSome: (after) => supervise("payment-expiry", serve({ after }))
-    }))
+      onSome: (after) =>
+        Effect.flatMap(Expiry.make(after), (round) => supervise("payment-expiry", Expiry.serve(round)))
+    })
+  )
 
 /** Runs the services of a part, each under its own supervisor, until interrupted or until one fails for good. */
 export const run = Effect.fnUntraced(function*(part: Part, config: Config) {

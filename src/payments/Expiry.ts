@@ -13,12 +13,8 @@ const expired = Metric.counter("payments_expired_total", {
 /** The metrics of the expiry. */
 export const metrics = [expired]
 
-export interface ExpiryOptions {
-  /** Age at which a `CREATED` payment expires, by the clock of the database. */
-  readonly after: Duration.DurationInput
-  /** Pause between two rounds. Default: 10 seconds. */
-  readonly interval?: Duration.DurationInput
-}
+/** Pause between two rounds. */
+const interval = Duration.seconds(10)
 
 /** Payments that one statement reads, and the most that one transaction changes. */
 const window = 1_000
@@ -91,17 +87,17 @@ export const round = Effect.fn("Expiry.round")(
 )
 
 /**
- * Makes the service that turns `CREATED` payments older than the expiry into `FAILED`, with their events. It never ends by
- * itself, and fails with `DatabaseUnavailable`; run again, it goes on where it was.
+ * Makes the next round, which goes on where the last one ended: it turns `CREATED` payments older than `after` into `FAILED`, with
+ * their events. It fails with `DatabaseUnavailable`, and keeps its place then.
  *
  * A round reads the payments after those that are settled for good. An adopted table may have ids that do not rise with time
  * (uuids); then each round reads the whole table.
  */
-export const make = Effect.map(Metric.incrementBy(expired, 0), () => {
-  let from: string | undefined
-  let began: number | undefined
-  return ({ after, interval = "10 seconds" }: ExpiryOptions) =>
-    Effect.gen(function*() {
+export const make = (after: Duration.DurationInput) =>
+  Effect.sync(() => {
+    let from: string | undefined
+    let began: number | undefined
+    return Effect.gen(function*() {
       const sequences = yield* (yield* Sequences).check
       const idsRise = sequences.some(({ increment, table }) => table === "payment" && increment > 0n)
       const now = yield* Clock.currentTimeMillis
@@ -110,5 +106,9 @@ export const make = Effect.map(Metric.incrementBy(expired, 0), () => {
         began = now
       }
       from = yield* round(after, from, idsRise)
-    }).pipe(Effect.zipRight(Effect.sleep(interval)), Effect.forever)
-})
+    })
+  })
+
+/** Repeats a round of `make` for ever. */
+export const serve = <E, R>(round: Effect.Effect<void, E, R>): Effect.Effect<never, E, R> =>
+  Effect.forever(Effect.zipRight(round, Effect.sleep(interval)))

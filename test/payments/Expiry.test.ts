@@ -1,7 +1,8 @@
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
-import { Array as Arr, Deferred, Effect, Either, Fiber, Layer, Metric, Option, Random } from "effect"
+import { Array as Arr, Deferred, Effect, Either, Fiber, Layer, Metric, Option } from "effect"
 import { OrderId } from "../../src/domain/Payment.js"
+import { PostgresPool } from "../../src/infra/postgres/PostgresStatement.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import { ShardBatches } from "../../src/outbox/sharded/ShardBatches.js"
@@ -10,7 +11,6 @@ import * as Expiry from "../../src/payments/Expiry.js"
 import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
 import { Payments } from "../../src/payments/Payments.js"
 import { Sequences } from "../../src/payments/Sequences.js"
-import { eventually } from "../harness/Eventually.js"
 import * as PgTest from "../harness/PgTest.js"
 import { record } from "../outbox/Fixtures.js"
 
@@ -69,9 +69,8 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("Expiry", 
     Effect.gen(function*() {
       yield* empty
       const payments = yield* Payments
-      yield* Expiry.make
+      yield* Effect.forEach(Expiry.metrics, (metric) => Metric.value(metric))
       const before = yield* counted
-      assert.isAtLeast(before, 0, "the metric is there from the start")
       // more than a window of old ones, and settled ones among them
       const old = yield* created(1_200, "2 hours")
       const settled = Arr.take(old, 100)
@@ -152,21 +151,17 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("Expiry", 
       let lost = 0
       for (const race of Arr.range(1, 20)) {
         const orders = yield* created(50, "2 hours")
+        // both at once, and the expiry while some calls are answered, some under way and some to come
+        const atOnce = race % 2 === 0
+        const answered = yield* Deferred.make<void>()
         const calls = Effect.forEach(
           orders,
           (order) =>
-            Effect.zipRight(
-              Effect.flatMap(Random.nextIntBetween(0, 4), (turns) => Effect.sleep(turns)),
-              Effect.either(payments.settle(order, "COMPLETED"))
-            ),
-          { concurrency: "unbounded" }
+            Effect.tap(Effect.either(payments.settle(order, "COMPLETED")), () => Deferred.succeed(answered, undefined)),
+          { concurrency: atOnce ? "unbounded" : 8 }
         )
-        // each begins first in half of the races
-        const expiry = Effect.delay(
-          payments.expire(yield* Random.shuffle(orders).pipe(Effect.map(Arr.fromIterable))),
-          race % 2
-        )
-        const [answers, expired] = yield* Effect.all([calls, expiry], { concurrency: "unbounded" })
+        const expiry = Effect.zipRight(atOnce ? Effect.void : Deferred.await(answered), payments.expire(orders))
+        const [expired, answers] = yield* Effect.all([expiry, calls], { concurrency: "unbounded" })
         const rows = yield* rowsOf(orders)
         for (const [i, { events, reason, status }] of rows.entries()) {
           const answer = answers[i]!
@@ -213,31 +208,35 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("Expiry", 
       assert.sameDeepMembers(headers(claimed.flatMap((batch) => Option.getOrThrow(batch).events)), both)
     }))
 
-  it.effect("the service expires payments by itself, also where ids do not rise with time", () =>
+  it.effect("a round begins where the last one ended, and at the first payment where ids do not rise with time", () =>
     Effect.gen(function*() {
       yield* empty
       const sql = yield* SqlClient.SqlClient
+      yield* created(1_000, "2 hours")
+      yield* sql`UPDATE payment SET status = 'COMPLETED'`
+      const rises = yield* Expiry.make("1 hour")
+      yield* rises
+      const [low] = yield* created(1, "2 hours")
+      yield* sql`UPDATE payment SET id = (SELECT min(id) FROM payment) - 1 WHERE order_id = ${low!}`
+      yield* rises
+      assert.deepInclude((yield* rowsOf([low!]))[0], { status: "CREATED" })
+      // a new process begins at the first payment
+      yield* yield* Expiry.make("1 hour")
+      assert.deepInclude((yield* rowsOf([low!]))[0], { status: "FAILED" })
+
       yield* sql`ALTER TABLE payment ALTER COLUMN id DROP IDENTITY`
-      yield* sql`ALTER TABLE payment ALTER COLUMN id TYPE uuid USING gen_random_uuid()`
-      yield* sql`ALTER TABLE payment ALTER COLUMN id SET DEFAULT gen_random_uuid()`
-      const young = yield* created(1_100, "1 minute")
-      const old = yield* created(5, "2 hours")
-      const serve = yield* Expiry.make
-      const fiber = yield* Effect.fork(serve({ after: "1 hour", interval: "20 millis" }))
-      const expired = (orders: ReadonlyArray<OrderId>, count: number) =>
-        eventually("10 seconds")(
-          Effect.map(
-            rowsOf(orders),
-            (rows) => assert.lengthOf(rows.filter(({ reason }) => reason === "expired"), count)
-          )
-        )
-      yield* expired(old, 5)
       yield* sql`
-        UPDATE payment SET created_at = clock_timestamp() - interval '2 hours' WHERE order_id = ANY(${
-        young.slice(0, 7)
-      }::bigint[])
+        ALTER TABLE payment ALTER COLUMN id TYPE uuid USING 'f0000000-0000-4000-8000-000000000000'::uuid, DROP CONSTRAINT payment_pkey
       `
-      yield* expired(young, 7)
-      yield* Fiber.interrupt(fiber)
+      yield* sql`ALTER TABLE payment ALTER COLUMN id SET DEFAULT gen_random_uuid()`
+      // connections that have not prepared statements for the other type
+      ;(yield* PostgresPool).renew()
+      const anywhere = yield* Expiry.make("1 hour")
+      yield* anywhere
+      const [other] = yield* created(1, "2 hours").pipe(
+        Effect.tap(() => sql`UPDATE payment SET id = '10000000-0000-4000-8000-000000000000' WHERE status = 'CREATED'`)
+      )
+      yield* anywhere
+      assert.deepInclude((yield* rowsOf([other!]))[0], { status: "FAILED" })
     }))
 })

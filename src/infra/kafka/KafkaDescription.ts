@@ -1,6 +1,5 @@
 import { Clock, Effect, Either } from "effect"
-import type { Admin } from "kafkajs"
-import { ConfigResourceTypes } from "kafkajs"
+import type { Admin, ConfigResourceTypes } from "kafkajs"
 import type { KafkaOptions, KafkaUnavailable } from "./KafkaClient.js"
 import { attempt, client, close, reason, withAdmin } from "./KafkaClient.js"
 import * as KafkaQuorum from "./KafkaQuorum.js"
@@ -32,6 +31,9 @@ export interface Description {
   readonly group: Either.Either<{ readonly state: string; readonly members: number }, string> | undefined
 }
 
+/** The enumeration of kafkajs, which Node cannot import by its name. */
+const types = { topic: 2 as ConfigResourceTypes, broker: 4 as ConfigResourceTypes }
+
 /** A refusal of the brokers is a result: the user lacks the right. Other failures stay. */
 const orRefusal = <A>(f: () => Promise<A>) =>
   Effect.catchIf(
@@ -59,7 +61,7 @@ export const describe = (options: KafkaOptions, topics: ReadonlyArray<string>, g
         ? { topics: [] }
         : yield* attempt(() => admin.fetchTopicMetadata({ topics: [...seen] }))
       const described = yield* Effect.forEach(found, ({ name, partitions }) =>
-        Effect.map(settingsOf(admin, ConfigResourceTypes.TOPIC, name), (settings): TopicDescription => ({
+        Effect.map(settingsOf(admin, types.topic, name), (settings): TopicDescription => ({
           topic: name,
           settings,
           partitions: partitions.map(({ isr, leader, partitionId, replicas }) => ({
@@ -69,7 +71,7 @@ export const describe = (options: KafkaOptions, topics: ReadonlyArray<string>, g
             inSync: isr.length
           }))
         })), { concurrency: "unbounded" })
-      const broker = yield* settingsOf(admin, ConfigResourceTypes.BROKER, String(brokers[0]!.nodeId))
+      const broker = yield* settingsOf(admin, types.broker, String(brokers[0]!.nodeId))
       const group = groupId === undefined ? undefined : Either.map(
         yield* orRefusal(() =>
           admin.describeGroups([groupId])
