@@ -262,8 +262,7 @@ const paymentExpiry = (config: PartConfig<"relay">) =>
     Effect.forEach(Expiry.metrics, (metric) => Metric.value(metric), { discard: true }),
     Option.match(config.paymentExpiry, {
       onNone: () => Effect.never,
-      onSome: (after) =>
-        Effect.flatMap(Expiry.make(after), (round) => supervise("payment-expiry", Expiry.serve(round)))
+      onSome: (after) => Effect.flatMap(Expiry.make(after), (round) => supervise("payment-expiry", Expiry.serve(round)))
     })
   )
 

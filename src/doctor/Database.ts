@@ -174,7 +174,9 @@ const ofIndexes = (indexes: ReadonlyArray<Index>, shards: number): ReadonlyArray
       ].join("; "),
     when(
       missing.length > 0,
-      "without a unique index an order may get two payments; without the others each claim reads the whole table",
+      missing.some(([what]) => what.startsWith("unique"))
+        ? "without a unique index an order may get two payments"
+        : "each claim reads the whole table",
       missing.map(([, , statement]) => statement).join("; ")
     ) ?? when(
       invalid.length > 0,

@@ -74,7 +74,13 @@ export const check = (asked: GroupAsked, { broker, group }: Description): Readon
         notChecked("group.state", `group ${asked.config.kafkaGroupId}: ${error} (grant Describe on the group)`)
       ],
       onRight: ({ members, state }) => [
-        judge("group.state", `group ${asked.config.kafkaGroupId} is ${state} with ${members} members`, undefined)
+        judge(
+          "group.state",
+          state === "Dead"
+            ? `group ${asked.config.kafkaGroupId} has no members and no positions yet`
+            : `group ${asked.config.kafkaGroupId} is ${state} with ${members} members`,
+          undefined
+        )
       ]
     }))
 ]

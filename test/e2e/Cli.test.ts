@@ -165,13 +165,18 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
         Program.run(["doctor", "grpc"], env),
         Program.run(["doctor", "--json"], env)
       )
-      assert.match(printed(clean), /^PostgreSQL\n {2}ok [^]*\nno findings: \d+ of \d+ checks are right, 0 could not be checked\n$/)
+      assert.match(
+        printed(clean),
+        /^PostgreSQL\n {2}ok [^]*\nno findings: \d+ of \d+ checks are right, 0 could not be checked\n$/
+      )
       // the dead-letter topic of this test takes no more than the inventory topic
       assert.strictEqual(wrong.code, 1)
       assert.deepStrictEqual(JSON.parse(wrong.stderr), { error: "DoctorFindings", message: "the doctor has 1 finding" })
       const documents = wrong.stdout.trimEnd().split("\n").map((line) => JSON.parse(line))
       assert.deepInclude(documents.at(-1), { clean: false, findings: 1, not_checked: 0 })
-      assert.deepStrictEqual(documents.filter(({ state }) => state === "finding").map(({ check }) => check), ["topic.max_message"])
+      assert.deepStrictEqual(documents.filter(({ state }) => state === "finding").map(({ check }) => check), [
+        "topic.max_message"
+      ])
       const away = yield* Program.run(["doctor"], { ...env, REDIS_URL: "redis://127.0.0.1:1" })
       assert.strictEqual(away.code, 5)
       assert.match(away.stdout, /\n {2}not checked {2}redis is not available: [^\n]*ECONNREFUSED/)
