@@ -36,11 +36,10 @@ const examine = Effect.fnUntraced(function*(
     ConfigProvider.fromMap(new Map(Object.entries({ ...world(), ...env })))
   )) as Config
   return yield* how(Services.doctorOptions(config, parts)).pipe(
-    Effect.provide(Layer.provideMerge(
-      Sequences.Default,
-      Postgres.layer({ url: config.databaseUrl, maxConnections: 2 })
-    )),
-    Effect.provide(NodeContext.layer)
+    Effect.provide(Layer.mergeAll(
+      Layer.provideMerge(Sequences.Default, Postgres.layer({ url: config.databaseUrl, maxConnections: 2 })),
+      NodeContext.layer
+    ))
   )
 })
 

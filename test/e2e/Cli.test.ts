@@ -38,7 +38,7 @@ const setup = Effect.gen(function*() {
   const env = { ...world.env, GRPC_ADDR: program.grpc }
   const cli = (...args: ReadonlyArray<string>) => Program.run(args, { ...env, ...strange })
   const records = yield* topics.follow(world.inventory)
-  return { world, topics, env, cli, records } as const
+  return { world, program, topics, env, cli, records } as const
 })
 
 class Saga extends Context.Tag("test/Saga")<Saga, Effect.Effect.Success<typeof setup>>() {}
@@ -160,7 +160,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
 
   it.effect("doctor: 0 without a finding, 1 with findings, 5 when a server does not answer", () =>
     Effect.gen(function*() {
-      const { env } = yield* Saga
+      const { env, program } = yield* Saga
       const [clean, wrong] = yield* both(
         Program.run(["doctor", "grpc"], env),
         Program.run(["doctor", "--json"], env)
@@ -181,6 +181,11 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       assert.strictEqual(away.code, 5)
       assert.match(away.stdout, /\n {2}not checked {2}redis is not available: [^\n]*ECONNREFUSED/)
       assert.match(away.stderr, /^payments: redis is not available\n$/)
+      // a process logs what it finds, once, ten seconds after its start
+      const warnings = Effect.sync(() =>
+        program.stderr().split("\n").filter((line) => line.includes("max.message.bytes"))
+      )
+      yield* warnings.pipe(Effect.tap((lines) => assert.lengthOf(lines, 1)), eventually())
     }))
 
   it.effect("watch follows the topic, one line a record, until a signal", () =>
