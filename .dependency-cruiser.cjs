@@ -84,6 +84,30 @@ module.exports = {
       to: { path: "^src/local" }
     },
     {
+      name: "repair-is-above-the-outbox",
+      severity: "error",
+      from: from("^src/repair"),
+      to: { path: "^src", pathNot: "^src/(repair|inventory/DeadLetter\\.ts|outbox|domain|infra)" }
+    },
+    {
+      name: "story-is-above-repair",
+      severity: "error",
+      from: from("^src/story"),
+      to: { path: "^src", pathNot: "^src/(story|repair|outbox|domain|infra)" }
+    },
+    {
+      name: "only-the-command-line-repairs",
+      severity: "error",
+      from: { path: "^src", pathNot: "^src/(cli|main|admin|story|repair)" },
+      to: { path: "^src/(admin|story|repair)" }
+    },
+    {
+      name: "admin-is-above-story",
+      severity: "error",
+      from: from("^src/admin"),
+      to: { path: "^src", pathNot: "^src/(admin|story|repair|infra)" }
+    },
+    {
       name: "audit-knows-facts-only",
       severity: "error",
       from: from("^src/audit"),

@@ -16,6 +16,7 @@ import * as Start from "./Start.js"
 import * as Table from "./Table.js"
 import * as Topics from "./Topics.js"
 import * as World from "./World.js"
+import * as Young from "./Young.js"
 
 interface Figure {
   readonly about: string
@@ -34,6 +35,11 @@ const figures: Record<string, Figure> = {
   memory: { about: "resident memory after 100,000 records and after a million", run: Memory.run },
   growth: { about: "rates with a long backlog, and with a long history", run: Growth.run },
   start: { about: "from the start of the process to ready", run: Start.run },
+  young: {
+    about: "old heap that short-lived values take, with the tuning and without; only when it is named",
+    run: Young.run,
+    aside: true
+  },
   ceiling: { about: "what stands above our calls a second; only when it is named", run: Settle.ceiling, aside: true }
 }
 

@@ -22,6 +22,7 @@ import {
   showOptional,
   showUrl,
   text,
+  token,
   url,
   word
 } from "./infra/runtime/Setting.js"
@@ -104,6 +105,19 @@ export const settings = {
     default: "127.0.0.1:8082",
     example: "0.0.0.0:8082",
     show: showAddress
+  }),
+  adminToken: setting("ADMIN_TOKEN", optional(token), {
+    about:
+      "Token of the operations API on `HTTP_ADDR` ([docs/operations.md](docs/operations.md#the-operations-api)), at least 16 characters. Empty: the API is off.",
+    default: "",
+    example: "a-long-random-text",
+    show: showOptional(String)
+  }),
+  adminTokenFile: setting("ADMIN_TOKEN_FILE", optional(text), {
+    about: "File with that token, instead of `ADMIN_TOKEN`.",
+    default: "",
+    example: "/run/secrets/payments-admin-token",
+    show: showOptional(String)
   }),
   migrateOnStart: setting("MIGRATE_ON_START", flag, {
     about: "Apply pending migrations at start. `false`: wait for them.",

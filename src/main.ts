@@ -6,12 +6,16 @@ import { Cause, Console, Effect, Exit, Layer, Logger, Option } from "effect"
 import { readFileSync } from "node:fs"
 import { constants } from "node:os"
 import * as Audit from "./cli/Audit.js"
+import * as DeadLetters from "./cli/DeadLetters.js"
 import * as Doctor from "./cli/Doctor.js"
 import * as Drills from "./cli/Drills.js"
 import * as Failure from "./cli/Failure.js"
 import * as Help from "./cli/Help.js"
 import * as Local from "./cli/Local.js"
 import * as Operate from "./cli/Operate.js"
+import * as Operations from "./cli/Operations.js"
+import * as Order from "./cli/Order.js"
+import * as Outbox from "./cli/Outbox.js"
 import * as Paths from "./cli/Paths.js"
 import * as Saga from "./cli/Saga.js"
 import * as Shards from "./cli/Shards.js"
@@ -30,6 +34,10 @@ const commands = [
   Start.command,
   Local.command,
   ...Saga.commands,
+  Order.command,
+  Outbox.command,
+  DeadLetters.command,
+  Operations.command,
   Audit.command,
   Doctor.command,
   Drills.command,

@@ -31,8 +31,23 @@ const judgeStray = ({ accepted, events, records }: OrderFacts, add: Add) => {
 const difference = ({ of, record, row }: Sent): string | undefined => {
   if (record.says !== of) return `says ${record.says ?? "nothing that can be read"}, its event ${of}`
   if (row?.adopted === true) return undefined
-  if (!record.exact || row?.exact === false) return "the body is not that of the event"
+  if (!record.exact) return "the body is not that of the event"
   return record.keyed || row === undefined ? undefined : "the record key is not the order id"
+}
+
+/**
+ * Why the row is the wrong one of a row and its record; undefined when it is not. The payment decides: a transition that it
+ * never had is the mistake.
+ */
+const rowMistake = (row: EventRow, record: TopicRecord, payment: PaymentRow): string | undefined => {
+  if (row.adopted || row.says === undefined) return undefined
+  const had = (says: PaymentStatus | undefined) => says === "CREATED" || (says !== undefined && says === payment.status)
+  if (record.says !== undefined && !had(row.says) && had(record.says)) {
+    return `says ${row.says}, its record and the payment ${record.says}`
+  }
+  return record.exact && record.says === row.says && !row.exact
+    ? "its payload is not that of its record, which is exact"
+    : undefined
 }
 
 /** Judges the records of an order as a sequence: one partition, no repeats, CREATED first. */
@@ -40,14 +55,15 @@ const judgeSequence = (sent: ReadonlyArray<Sent>, add: Add) => {
   const seen = new Set<KeyDigest>()
   let partition: number | undefined
   let terminal: TopicRecord | undefined
-  for (const { of, record } of sent) {
+  for (const { of, record, row } of sent) {
     if (partition !== undefined && partition !== record.partition) {
       return add("split", `records on partitions ${partition} and ${record.partition}`, recordAt(record))
     }
     partition = record.partition
     const again = seen.has(record.key)
     seen.add(record.key)
-    if (of === "CREATED" && terminal !== undefined) {
+    if (again && row?.replayed === true) add("replayed", of, recordAt(record))
+    else if (of === "CREATED" && terminal !== undefined) {
       add(again ? "late-resend" : "order-broken", `after offset ${terminal.offset}`, recordAt(record))
     } else if (again) add("resend", of, recordAt(record))
     if (isTerminal(of)) terminal ??= record
@@ -88,6 +104,7 @@ export const judge = (order: OrderFacts, horizon: Horizon): ReadonlyArray<Findin
 
   const rowOf = new Map(events.map((row) => [row.key, row]))
   const onTopic = new Set(records.map(({ key }) => key))
+  const wrongRows = new Set<EventRow>()
   const keyGone = new Map<PaymentStatus, KeyDigest>()
   const sent: Array<Sent> = []
   // number of unreadable records: each may belong to an event whose record is missing
@@ -95,7 +112,12 @@ export const judge = (order: OrderFacts, horizon: Horizon): ReadonlyArray<Findin
 
   for (const record of records) {
     const row = rowOf.get(record.key)
-    const says = row?.says ?? record.says
+    const mistake = row === undefined ? undefined : rowMistake(row, record, payment)
+    if (mistake !== undefined && !wrongRows.has(row!)) {
+      wrongRows.add(row!)
+      add("row-differs", mistake, { eventId: row!.id })
+    }
+    const says = (mistake === undefined ? row?.says : undefined) ?? record.says
     if (says === undefined) {
       illegible++
       add("body-differs", "no payment event", recordAt(record))
@@ -129,7 +151,7 @@ export const judge = (order: OrderFacts, horizon: Horizon): ReadonlyArray<Findin
   }
 
   judgeSequence(sent, add)
-  const consistent = judgeResult(payment, events, sent, add)
+  const consistent = judgeResult(payment, events.filter((row) => !wrongRows.has(row)), sent, add)
 
   const transitions: ReadonlyArray<readonly [PaymentStatus, number]> = [
     ["CREATED", payment.createdAt],
@@ -148,6 +170,7 @@ export const judge = (order: OrderFacts, horizon: Horizon): ReadonlyArray<Findin
     if (row.state === "DEAD") add("dead-event", row.says ?? "payload is no payment event", where)
     else if (row.says === undefined) add("unknown-event", "payload is no payment event", where)
     else if (onTopic.has(row.key)) continue
+    else if (row.skipped) add("skipped-event", row.says, where)
     else if (row.state === "WAIT") add("waiting", row.says, where)
     else if (!row.due || illegible-- > 0) continue
     else add(row.createdAt < horizon.topicFrom ? "unknown" : "not-on-topic", row.says, where)

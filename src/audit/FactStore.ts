@@ -22,20 +22,24 @@ interface Bits {
   readonly kind: Kind
   readonly status?: PaymentStatus | undefined
   readonly state?: EventState
-  readonly flags?: readonly [boolean, boolean, boolean]
+  readonly flags?: readonly [boolean, boolean, boolean, boolean?, boolean?]
   /** True when it is older than `--since`. */
   readonly old?: boolean
   readonly partition?: number
 }
 
-/** Packs into one number: kind 3 bits, status 2, state 2, three flags and `old`, partition 16. */
-const pack = ({ flags: [a, b, c] = [false, false, false], kind, old = false, partition = 0, state, status }: Bits) =>
+/** Packs into one number: kind 3 bits, status 2, state 2, three flags, `old`, two more flags, partition 16. */
+const pack = (
+  { flags: [a, b, c, d = false, e = false] = [false, false, false], kind, old = false, partition = 0, state, status }:
+    Bits
+) =>
   kinds.indexOf(kind) | (statuses.indexOf(status) << 3) | (states.indexOf(state ?? "WAIT") << 5) |
-  (Number(a) << 7) | (Number(b) << 8) | (Number(c) << 9) | (Number(old) << 10) | (partition << 11)
+  (Number(a) << 7) | (Number(b) << 8) | (Number(c) << 9) | (Number(old) << 10) | (Number(d) << 11) | (Number(e) << 12) |
+  (partition << 13)
 
 const kindOf = ({ bits }: Row) => kinds[bits & 7]!
 const isOld = ({ bits }: Row) => (bits & 1024) !== 0
-const partitionOf = ({ bits }: Row) => bits >>> 11
+const partitionOf = ({ bits }: Row) => bits >>> 13
 
 const orderBucket = (order: bigint) => {
   const hash = Math.imul(Number(order & 0xffffffffn) ^ Math.imul(Number(order >> 32n), 0x85ebca77), 0x9e3779b1)
@@ -65,7 +69,18 @@ const factsOf = (orderId: bigint, rows: ReadonlyArray<Row>): OrderFacts => {
         break
       case "event": {
         const state = states[(bits >> 5) & 3]!
-        events.push({ id: place, state, createdAt: time, key, says, exact: a, adopted: b, due: c })
+        events.push({
+          id: place,
+          state,
+          createdAt: time,
+          key,
+          says,
+          exact: a,
+          adopted: b,
+          due: c,
+          skipped: (bits & 2048) !== 0,
+          replayed: (bits & 4096) !== 0
+        })
         break
       }
       case "record":
@@ -114,9 +129,16 @@ export const make = Effect.gen(function*() {
 
   const addEvent = (
     orderId: bigint,
-    { adopted, createdAt, due, exact, id, key, says, state }: EventRow,
+    { adopted, createdAt, due, exact, id, key, replayed, says, skipped, state }: EventRow,
     old: boolean
-  ) => add(orderId, key, id, createdAt, { kind: "event", status: says, state, flags: [exact, adopted, due], old })
+  ) =>
+    add(orderId, key, id, createdAt, {
+      kind: "event",
+      status: says,
+      state,
+      flags: [exact, adopted, due, skipped, replayed],
+      old
+    })
 
   const addRecord = (orderId: bigint, { at, exact, key, keyed, offset, partition, says }: TopicRecord) =>
     add(orderId, key, offset, at, { kind: "record", status: says, flags: [exact, keyed, false], partition })

@@ -42,6 +42,10 @@ export interface EventRow {
   readonly adopted: boolean
   /** True when it was `DONE` before the end of its topic was read, so its record must be on the topic. */
   readonly due: boolean
+  /** True when an operator gave it up: it was marked `DONE` and not sent. */
+  readonly skipped: boolean
+  /** True when an operator had it announced again. */
+  readonly replayed: boolean
 }
 
 /** A record of topic `payment`. */

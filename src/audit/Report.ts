@@ -1,5 +1,5 @@
 import type { Finding, Kind } from "./Finding.js"
-import { kinds } from "./Finding.js"
+import { kinds, repairOf } from "./Finding.js"
 import type { Audited } from "./Run.js"
 
 export interface Strictness {
@@ -56,7 +56,7 @@ export const text = (audited: Audited, strictness: Strictness, names: TopicNames
   const found = audited.found.flatMap(({ count, examples, kind }) => [
     "",
     `${isFault(kind, strictness) ? "FAULT" : "note "}  ${kind}: ${count} (${kinds[kind].about})`,
-    ...examples.map((finding) => `  ${where(finding, names)}: ${finding.detail}`),
+    ...examples.flatMap((finding) => [`  ${where(finding, names)}: ${finding.detail}`, `    ${repairOf(finding)}`]),
     ...(count > examples.length ? [`  and ${count - examples.length} more`] : [])
   ])
   const wrong = verdict(audited, strictness)
@@ -75,7 +75,9 @@ export const documents = (
   names: TopicNames
 ): ReadonlyArray<Record<string, unknown>> => [
   ...audited.found.flatMap(({ examples, kind }) =>
-    examples.map(({ at, detail, eventId, orderId }) => ({
+    examples.map((finding) => ({ ...finding, repair: repairOf(finding) })).map((
+      { at, detail, eventId, orderId, repair }
+    ) => ({
       finding: kind,
       fault: isFault(kind, strictness),
       order_id: orderId ?? null,
@@ -83,7 +85,8 @@ export const documents = (
       partition: at?.partition ?? null,
       offset: at === undefined ? null : String(at.offset),
       event_id: eventId === undefined ? null : String(eventId),
-      detail
+      detail,
+      repair
     }))
   ),
   {

@@ -21,6 +21,8 @@ export interface AuditOptions {
   readonly retention: Duration.Duration
   /** Milliseconds of the epoch; earlier records are not read. */
   readonly since: Option.Option<number>
+  /** Audits this order alone. */
+  readonly order?: bigint | undefined
   /** Time limit for first waiting until everything is consumed and published. */
   readonly wait: Option.Option<Duration.Duration>
   /** Maximum number of examples of each kind. */
@@ -99,7 +101,7 @@ export const run = Effect.fn("Audit.run")(function*(options: AuditOptions) {
   const committed = yield* KafkaOffsets.committed(kafka, inventoryTopic, options.groupId)
   const inventory = yield* KafkaOffsets.spans(kafka, inventoryTopic, since)
   const skipped = yield* KafkaOffsets.skipped(kafka, inventoryTopic, options.groupId)
-  addSkipped(tally, inventory, committed, skipped, since === undefined)
+  if (options.order === undefined) addSkipped(tally, inventory, committed, skipped, since === undefined)
   const payment = yield* KafkaOffsets.spans(kafka, paymentTopic, since)
   const dlq = yield* KafkaOffsets.spans(kafka, dlqTopic, since).pipe(
     Effect.catchTag("TopicMissing", () => Effect.succeed<ReadonlyArray<KafkaOffsets.Span>>([]))
@@ -113,11 +115,12 @@ export const run = Effect.fn("Audit.run")(function*(options: AuditOptions) {
     kafka,
     topic,
     spans,
-    onRead
+    onRead,
+    order: options.order
   })
 
   const accept = new Set(options.acceptStatuses)
-  const counts = yield* Topics.inventory(source(inventoryTopic, inventory), { accept, committed }, store)
+  const { counts, keys } = yield* Topics.inventory(source(inventoryTopic, inventory), { accept, committed }, store)
   const { firstSeen, records } = yield* Topics.payment(source(paymentTopic, payment), store, tally)
   const deadLetters = yield* Topics.deadLetters(source(dlqTopic, dlq), inventoryTopic, store)
   const dlqIsWhole = since !== undefined || dlq.every(({ whole }) => whole)
@@ -132,6 +135,8 @@ export const run = Effect.fn("Audit.run")(function*(options: AuditOptions) {
     topic: paymentTopic,
     startedAt,
     since: since === undefined ? undefined : Math.floor(since / 1000),
+    order: options.order,
+    keys,
     retention: options.retention,
     onTotal,
     onRead
@@ -147,6 +152,7 @@ export const run = Effect.fn("Audit.run")(function*(options: AuditOptions) {
   yield* store.markTaken
   for (let part = 0; part < FactStore.parts; part++) {
     for (const order of yield* store.ordersOf(part)) {
+      if (options.order !== undefined && order.orderId !== options.order) continue
       orders++
       for (const finding of judge(order, horizon)) tally.add(finding)
     }

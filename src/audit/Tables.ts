@@ -13,6 +13,9 @@ export interface TablesOptions {
   readonly startedAt: string
   /** Orders without a younger row and without a record on a topic are left out. */
   readonly since: Seconds | undefined
+  /** Reads the rows of this order alone, and the payments of other orders that have one of the `keys`. */
+  readonly order: bigint | undefined
+  readonly keys: ReadonlyArray<string>
   readonly retention: Duration.Duration
   /** Called with the number of rows before the first is read. */
   readonly onTotal: (count: number) => Effect.Effect<void>
@@ -79,6 +82,8 @@ interface EventColumns {
   readonly status: EventState
   readonly created_at: number
   readonly due: boolean
+  readonly skipped: boolean
+  readonly replayed: boolean
 }
 
 /** Reads both tables into the store. Read the topics first, because rows are committed before their records are written. */
@@ -93,7 +98,12 @@ export const read = Effect.fn("Audit.tables")(function*(options: TablesOptions, 
       SELECT order_id, status, inventory_key,
              floor(extract(epoch FROM created_at))::float8 AS created_at,
              floor(extract(epoch FROM updated_at))::float8 AS updated_at
-      FROM payment WHERE order_id > ${after}::bigint ORDER BY order_id LIMIT ${pageSize}
+      FROM payment WHERE order_id > ${after}::bigint AND ${
+      options.order === undefined
+        ? sql`true`
+        : sql`(order_id = ${options.order}::bigint OR inventory_key = ANY(${options.keys}::uuid[]))`
+    }
+      ORDER BY order_id LIMIT ${pageSize}
     `.pipe(page)
 
   const takePayment = ({ created_at, inventory_key, order_id, status, updated_at }: PaymentColumns) => {
@@ -106,11 +116,18 @@ export const read = Effect.fn("Audit.tables")(function*(options: TablesOptions, 
   const events = (after: string) =>
     sql<EventColumns>`
       SELECT id, order_id, payload, status, floor(extract(epoch FROM created_at))::float8 AS created_at,
-             (status = 'DONE' AND topic = ${options.topic} AND done_at < ${options.startedAt}::timestamptz) AS due
-      FROM event WHERE id > ${after}::bigint ORDER BY id LIMIT ${pageSize}
+             (status = 'DONE' AND topic = ${options.topic} AND done_at < ${options.startedAt}::timestamptz) AS due,
+             (status = 'DONE' AND (
+               SELECT action FROM operation WHERE event_id = event.id ORDER BY operation.id DESC LIMIT 1
+             ) IS NOT DISTINCT FROM 'outbox skip') AS skipped,
+             EXISTS (SELECT FROM operation WHERE event_id = event.id AND action = 'outbox replay') AS replayed
+      FROM event WHERE id > ${after}::bigint AND ${
+      options.order === undefined ? sql`true` : sql`order_id = ${options.order}::bigint`
+    }
+      ORDER BY id LIMIT ${pageSize}
     `.pipe(page)
 
-  const takeEvent = ({ created_at, due, id, order_id, payload, status }: EventColumns) => {
+  const takeEvent = ({ created_at, due, id, order_id, payload, replayed, skipped, status }: EventColumns) => {
     counts[status]++
     const body = Decode.payment(Buffer.from(payload))
     const orderId = order_id === null ? body?.orderId : BigInt(order_id)
@@ -125,7 +142,9 @@ export const read = Effect.fn("Audit.tables")(function*(options: TablesOptions, 
         says: body?.says,
         exact: body?.exact === true && body.orderId === orderId,
         adopted: order_id === null,
-        due
+        due,
+        skipped,
+        replayed
       }, isOld(created_at))
     }
   }

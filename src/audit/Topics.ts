@@ -16,6 +16,8 @@ export interface Source {
   readonly spans: ReadonlyArray<KafkaOffsets.Span>
   /** Called with the number of records of each read. */
   readonly onRead: (count: number) => Effect.Effect<void>
+  /** Only records of this order count. */
+  readonly order: bigint | undefined
 }
 
 const scan = (
@@ -30,19 +32,25 @@ const scan = (
       return Effect.zipRight(store.write, onRead(records.length))
     }))
 
-/** Reads topic `inventory`. Records from the `committed` offset on are not consumed yet and cannot be lost. Returns counts. */
+/** Reads topic `inventory`. Records from the `committed` offset on are not consumed yet and cannot be lost. Returns counts,
+ * and the idempotency keys of the accepted records when the source is limited to an order.
+ */
 export const inventory = Effect.fn("Audit.inventory")(function*(
   source: Source,
   options: { readonly accept: ReadonlySet<string>; readonly committed: ReadonlyMap<number, number> },
   store: FactStore
 ) {
   const counts = { records: 0, accepted: 0, ignored: 0, malformed: 0, unread: 0 }
+  // of one order they are few
+  const keys: Array<string> = []
   yield* scan(source, store, (partition, record) => {
     const { offset, value } = record
+    const decoded = InventoryLimits.refusal(record) === undefined ? InventoryEvent.decode(value) : undefined
+    const orderId = decoded !== undefined && Either.isRight(decoded) ? decoded.right.orderId : undefined
+    if (source.order !== undefined && orderId !== source.order) return
     const read = Number(offset) < (options.committed.get(partition) ?? 0)
     counts.records++
     if (!read) counts.unread++
-    const decoded = InventoryLimits.refusal(record) === undefined ? InventoryEvent.decode(value) : undefined
     if (decoded === undefined || Either.isLeft(decoded)) {
       counts.malformed++
       if (read) store.addMalformed({ partition, offset: Number(offset) })
@@ -50,10 +58,11 @@ export const inventory = Effect.fn("Audit.inventory")(function*(
     else {
       counts.accepted++
       const key = Decode.digest(decoded.right.idempotentKey)
+      if (source.order !== undefined) keys.push(decoded.right.idempotentKey)
       store.addAccepted(decoded.right.orderId, { key, read, partition, offset: Number(offset) })
     }
   })
-  return counts
+  return { counts, keys } as const
 })
 
 /** Reads topic `payment`. Returns the number of records, and the first timestamp of each partition. */
@@ -61,13 +70,14 @@ export const payment = Effect.fn("Audit.payment")(function*(source: Source, stor
   let records = 0
   const firstSeen = new Map<number, Seconds>()
   yield* scan(source, store, (partition, { key, offset, timestamp, value }) => {
-    records++
     const at = Math.floor(Number(timestamp) / 1000)
     if (!firstSeen.has(partition)) firstSeen.set(partition, at)
     const body = Decode.payment(value)
     // the key names the order, even if the body is broken
     const byKey = Decode.orderOf(key)
     const orderId = byKey ?? body?.orderId
+    if (source.order !== undefined && orderId !== source.order) return
+    records++
     if (orderId === undefined) {
       const position = { topic: "payment", partition, offset: Number(offset) } as const
       return tally.add({ kind: "unknown-record", at: position, detail: "no payment event, and no order in its key" })

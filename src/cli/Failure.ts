@@ -73,6 +73,7 @@ export const exitCode = ({ error }: Failure): number => {
     case "INVALID_ARGUMENT":
       return exitCodes.usage
     case "NOT_FOUND":
+    case "NoSuchLetter":
       return exitCodes.notFound
     case "FAILED_PRECONDITION":
       return exitCodes.refused
@@ -83,6 +84,7 @@ export const exitCode = ({ error }: Failure): number => {
     case "ConsumerCrashed":
     case "MembershipLost":
     case "DatabaseUnavailable":
+    case "OutboxBusy":
       return exitCodes.unavailable
     default:
       return 1

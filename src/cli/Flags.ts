@@ -1,7 +1,8 @@
 import { Args, HelpDoc, Options, ValidationError } from "@effect/cli"
-import { Either, Option, Schema } from "effect"
+import { Duration, Either, Option, Schema } from "effect"
 import { OrderId } from "../domain/Payment.js"
 import type { Parse } from "../infra/runtime/Setting.js"
+import { duration } from "../infra/runtime/Setting.js"
 
 const decodeOrder = Schema.decodeOption(OrderId)
 
@@ -17,6 +18,22 @@ export const option = <A>(name: string, parse: Parse<A>, pseudoName: string) =>
         parse(text),
         (problem) => ValidationError.invalidValue(HelpDoc.p(`--${name} ${problem}: ${shown(text)}`))
       )
+    )
+  )
+
+/** The same for an option that may be given several times. */
+export const repeated = <A>(name: string, parse: Parse<A>, pseudoName: string, about: string) =>
+  Options.text(name).pipe(
+    Options.withPseudoName(pseudoName),
+    Options.withDescription(about),
+    Options.repeated,
+    Options.mapEffect((texts) =>
+      Either.all(texts.map((text) =>
+        Either.mapLeft(
+          parse(text),
+          (problem) => ValidationError.invalidValue(HelpDoc.p(`--${name} ${problem}: ${shown(text)}`))
+        )
+      ))
     )
   )
 
@@ -37,3 +54,21 @@ export const orderId = Args.text({ name: "order_id" }).pipe(
   ),
   Args.withDescription("The order: a whole number from 1 to 9223372036854775807")
 )
+
+/** Parses a time, or a duration before now. Returns milliseconds of the epoch. */
+export const parseTime: Parse<(now: number) => number> = (text) => {
+  const time = Date.parse(text)
+  return /^\d{4}-\d\d-\d\d/.test(text) && !Number.isNaN(time)
+    ? Either.right(() => time)
+    : Either.mapBoth(duration("1 millis")(text), {
+      onLeft: () => "is neither a duration (24h) nor a time (2024-12-31T08:00:00Z)",
+      onRight: (ago) => (now: number) => now - Duration.toMillis(ago)
+    })
+}
+
+/** An option with a time: a duration before now (`24h`), or a time. */
+export const time = (name: string, about: string) =>
+  option(name, parseTime, "time").pipe(
+    Options.withDescription(`${about}: a duration before now (24h) or a time (2024-12-31T08:00:00Z)`),
+    Options.optional
+  )

@@ -8,16 +8,17 @@ export const json = Options.boolean("json").pipe(
   Options.withDescription("Print results and errors as lines of JSON")
 )
 
-/** Prints a result as text or as a line of JSON, in which a bigint is a number. */
+/** Prints a result as text or as a line of JSON, in which a bigint is a number and undefined is left out. */
 export const print = (asJson: boolean, value: Record<string, unknown>, text: string): Effect.Effect<void> =>
   Console.log(asJson ? toJson(value) : text)
 
-const toJson = (value: Record<string, unknown>) =>
-  `{${
-    Object.entries(value).map(([name, item]) =>
-      `${JSON.stringify(name)}:${typeof item === "bigint" ? String(item) : JSON.stringify(item)}`
-    ).join(",")
-  }}`
+const toJson = (value: unknown): string => {
+  if (typeof value === "bigint") return String(value)
+  if (Array.isArray(value)) return `[${value.map(toJson).join(",")}]`
+  if (typeof value !== "object" || value === null || value instanceof Date) return JSON.stringify(value ?? null)
+  const items = Object.entries(value).filter(([, item]) => item !== undefined)
+  return `{${items.map(([name, item]) => `${JSON.stringify(name)}:${toJson(item)}`).join(",")}}`
+}
 
 /** Shows `what` on standard error while the effect runs, when that is a terminal. */
 export const waitingFor = (what: string) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {

@@ -1,4 +1,4 @@
-import { Data, Effect, Schedule } from "effect"
+import { Data, Effect, Schedule, Schema } from "effect"
 import * as CrashPoint from "../drills/CrashPoint.js"
 import type { KafkaOptions } from "../infra/kafka/KafkaClient.js"
 import * as Kafka from "../infra/kafka/KafkaClient.js"
@@ -15,6 +15,24 @@ export const migrations: Migrations.MigrationOptions = {
   table: "payments_migrations",
   afterEach: CrashPoint.pass("migration-half-way")
 }
+
+/** The database has pending migrations, which this command does not apply. */
+export class NotMigrated extends Schema.TaggedError<NotMigrated>()("NotMigrated", { names: Schema.String }) {
+  override get message() {
+    return `the database is not migrated (run payments migrate): ${this.names}`
+  }
+}
+
+/** Succeeds when no migration is pending. Fails with `NotMigrated` or `DatabaseUnavailable`. */
+export const migrated = Effect.suspend(() =>
+  Effect.flatMap(
+    Migrations.pending(migrations),
+    (pending) =>
+      pending.length === 0
+        ? Effect.void
+        : Effect.fail(new NotMigrated({ names: pending.map(([, name]) => name).join(", ") }))
+  )
+)
 
 /** Pauses between attempts: from 250 ms, doubled up to 2 s, without end. */
 const retries = Schedule.exponential("250 millis").pipe(Schedule.union(Schedule.spaced("2 seconds")))

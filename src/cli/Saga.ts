@@ -63,22 +63,54 @@ const reserve = Command.make("reserve", {
     )
   })).pipe(Command.withDescription("Write an inventory record, stamped with the time of this host"))
 
+/** Says where an event of the order is dead, or waits behind a dead one. Undefined when none is dead. */
+const standstill = (orderId: bigint, pending: ReadonlyArray<PaymentsClient.PendingEvent>) => {
+  const dead = pending.find((event) => event.dead)
+  if (dead === undefined) return undefined
+  const behind = pending.slice(pending.indexOf(dead) + 1).map(({ says }) => says)
+  return `the readers of topic payment do not learn of it: event ${dead.id} (${dead.says}) is dead (${dead.last_error})` +
+    `${
+      behind.length === 0 ? "" : `, and ${behind.join(", ")} waits behind it`
+    }. payments order ${orderId} says what to do`
+}
+
 const settle = (name: string, outcome: TerminalStatus, description: string) =>
   Command.make(name, { orderId, json }, ({ json, orderId }) =>
     Effect.gen(function*() {
       const payments = yield* client
       yield* payments.updatePaymentStatus(orderId, outcome)
-      yield* print(json, { order_id: orderId, status: outcome }, `order ${orderId} ${outcome}`)
+      // the call was OK: a failure of this question changes nothing
+      const pending = yield* Effect.match(payments.getPaymentAndPending(orderId), {
+        onFailure: () => [],
+        onSuccess: ({ pending }) => pending
+      })
+      const warning = standstill(orderId, pending)
+      yield* print(
+        json,
+        { order_id: orderId, status: outcome, ...(warning === undefined ? {} : { warning }) },
+        [`order ${orderId} ${outcome}`, ...(warning === undefined ? [] : [warning])].join("\n")
+      )
     }).pipe(Effect.scoped)).pipe(Command.withDescription(description))
 
 const payment = Command.make("payment", { orderId, json }, ({ json, orderId }) =>
   Effect.gen(function*() {
     const payments = yield* client
-    const { createdAt, status, updatedAt } = yield* payments.getPayment(orderId)
+    const { payment: { createdAt, status, updatedAt }, pending } = yield* payments.getPaymentAndPending(orderId)
+    const warning = standstill(orderId, pending)
     yield* print(
       json,
-      { order_id: orderId, status, created_at: createdAt, updated_at: updatedAt },
-      `order ${orderId} ${status}, created ${createdAt.toISOString()}, updated ${updatedAt.toISOString()}`
+      {
+        order_id: orderId,
+        status,
+        created_at: createdAt,
+        updated_at: updatedAt,
+        ...(pending.length === 0 ? {} : { pending }),
+        ...(warning === undefined ? {} : { warning })
+      },
+      [
+        `order ${orderId} ${status}, created ${createdAt.toISOString()}, updated ${updatedAt.toISOString()}`,
+        ...(warning === undefined ? [] : [warning])
+      ].join("\n")
     )
   }).pipe(Effect.scoped)).pipe(Command.withDescription("Show the payment of an order"))
 

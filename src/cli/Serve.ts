@@ -5,6 +5,7 @@ import * as Doctor from "../doctor/Doctor.js"
 import * as DatabaseClock from "../infra/postgres/DatabaseClock.js"
 import * as Telemetry from "../ops/Telemetry.js"
 import { Sequences } from "../payments/Sequences.js"
+import * as Admin from "./Admin.js"
 import * as Drills from "./Drills.js"
 import * as Prepare from "./Prepare.js"
 import * as Services from "./Services.js"
@@ -60,7 +61,7 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Services.Part>) {
   ], { concurrency: "unbounded", discard: true })
 
   const work = Effect.all([
-    Services.http(config),
+    Effect.scoped(Effect.flatMap(Admin.app, (api) => Services.http(config, api))),
     prepare.pipe(
       // before the first record is written; while the database is away there is no record to write
       Effect.zipRight(Effect.ignore(DatabaseClock.measure)),

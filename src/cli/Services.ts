@@ -239,10 +239,10 @@ const cannotListen = <E extends { readonly _tag: string }>(
   ["AddressInUse", "GrpcServerError", "HttpServerError"].includes(error._tag)
 
 /** The operations server, supervised. It answers while the parts still wait for their dependencies. */
-export const http = (config: ConfigOf<"httpAddr" | "otelServiceName">) =>
+export const http = (config: ConfigOf<"httpAddr" | "otelServiceName">, api: Http.HttpOptions["api"]) =>
   supervise(
     "http-server",
-    Http.serve({ address: config.httpAddr, serviceName: config.otelServiceName }),
+    Http.serve({ address: config.httpAddr, serviceName: config.otelServiceName, api }),
     cannotListen
   )
 

@@ -89,12 +89,22 @@ export const serve = Effect.fnUntraced(function*(options: PaymentsApiOptions) {
   )
 
   const GetPayment = withOrder((orderId, _: Proto.GetPaymentRequest) =>
-    Effect.map(payments.get(orderId), ({ createdAt, status, updatedAt }): Proto.Payment => ({
-      order_id: String(orderId),
-      status: `PAYMENT_STATUS_${status}`,
-      created_at: Proto.timestamp(createdAt),
-      updated_at: Proto.timestamp(updatedAt)
-    }))
+    Effect.map(
+      Effect.all([payments.get(orderId), payments.pending(orderId)]),
+      ([{ createdAt, status, updatedAt }, pending]): Proto.Payment => ({
+        order_id: String(orderId),
+        status: `PAYMENT_STATUS_${status}`,
+        created_at: Proto.timestamp(createdAt),
+        updated_at: Proto.timestamp(updatedAt),
+        pending: pending.map(({ attempts, dead, id, last_error, says }) => ({
+          id,
+          says: `PAYMENT_STATUS_${says}` as Proto.Payment["status"],
+          dead,
+          attempts,
+          last_error: last_error ?? ""
+        }))
+      })
+    )
   )
 
   const GetPing = () => payments.ping.pipe(Effect.as({ pong: true }))

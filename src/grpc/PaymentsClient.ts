@@ -13,6 +13,15 @@ export interface PaymentsClientOptions {
   readonly useProxy?: boolean
 }
 
+/** An event of a payment that topic `payment` does not have yet. `dead`: it waits for an operator. */
+export interface PendingEvent {
+  readonly id: string
+  readonly says: PaymentStatus
+  readonly dead: boolean
+  readonly attempts: number
+  readonly last_error: string
+}
+
 const statuses = {
   PAYMENT_STATUS_CREATED: "CREATED",
   PAYMENT_STATUS_COMPLETED: "COMPLETED",
@@ -34,15 +43,21 @@ export const make = Effect.fnUntraced(function*(address: Address, options: Payme
     }
   )
 
-  const getPayment = Effect.fn("PaymentsClient.getPayment")(function*(orderId: bigint) {
+  /** The payment of an order, and its events that are not published. */
+  const getPaymentAndPending = Effect.fn("PaymentsClient.getPayment")(function*(orderId: bigint) {
     const payment: Proto.Payment = yield* client.call("GetPayment", { order_id: String(orderId) })
-    return new Payment({
-      orderId: OrderId.make(BigInt(payment.order_id)),
-      status: statuses[payment.status],
-      createdAt: Proto.date(payment.created_at),
-      updatedAt: Proto.date(payment.updated_at)
-    })
+    return {
+      payment: new Payment({
+        orderId: OrderId.make(BigInt(payment.order_id)),
+        status: statuses[payment.status],
+        createdAt: Proto.date(payment.created_at),
+        updatedAt: Proto.date(payment.updated_at)
+      }),
+      pending: payment.pending.map(({ says, ...event }): PendingEvent => ({ ...event, says: statuses[says] }))
+    } as const
   })
+
+  const getPayment = (orderId: bigint) => Effect.map(getPaymentAndPending(orderId), ({ payment }) => payment)
 
   /** Returns true when the server and its database have answered. */
   const getPing = client.call("GetPing", {}).pipe(
@@ -50,5 +65,5 @@ export const make = Effect.fnUntraced(function*(address: Address, options: Payme
     Effect.withSpan("PaymentsClient.getPing")
   )
 
-  return { updatePaymentStatus, getPayment, getPing } as const
+  return { updatePaymentStatus, getPayment, getPaymentAndPending, getPing } as const
 })

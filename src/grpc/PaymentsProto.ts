@@ -24,6 +24,15 @@ export interface Payment {
   readonly status: `PAYMENT_STATUS_${"CREATED" | "COMPLETED" | "FAILED"}`
   readonly created_at: Timestamp
   readonly updated_at: Timestamp
+  readonly pending: ReadonlyArray<PendingEvent>
+}
+
+export interface PendingEvent {
+  readonly id: string
+  readonly says: Payment["status"]
+  readonly dead: boolean
+  readonly attempts: number
+  readonly last_error: string
 }
 
 export interface Timestamp {

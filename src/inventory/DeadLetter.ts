@@ -37,7 +37,7 @@ export interface Draft {
 }
 
 /** Header names of dead letters. If a record has them already, it is a dead letter that was sent back: they are replaced. */
-const own = new Set([
+export const ownHeaders: ReadonlySet<string> = new Set([
   "dlq-reason",
   "dlq-topic",
   "dlq-partition",
@@ -71,7 +71,7 @@ const sha256 = (bytes: Buffer) => createHash("sha256").update(bytes).digest("hex
 const whole: Form = { withoutHeaders: false, valueBytes: Infinity, withoutLongKey: false, keyed: false }
 
 const headersOf = ({ headers }: DeadLetter) =>
-  Object.fromEntries(Object.entries(writable(headers)).filter(([name]) => !own.has(name)))
+  Object.fromEntries(Object.entries(writable(headers)).filter(([name]) => !ownHeaders.has(name)))
 
 const countOf = (headers: OutgoingRecord["headers"]) =>
   Object.values(headers ?? {}).reduce((sum, value) => sum + (Array.isArray(value) ? value.length : 1), 0)

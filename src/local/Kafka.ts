@@ -94,16 +94,16 @@ const locate = Effect.fnUntraced(function*(place: Place) {
     ...heap,
     "-Xmn192m",
     "-XX:+UseSerialGC",
-    // for a broker that runs for seconds, optimizing code costs more than it saves
-    ...(place.throwaway ? ["-XX:TieredStopAtLevel=1"] : []),
     `-Dlog4j2.configurationFile=${files.logging}`,
     "-cp",
     `${path.relative(place.folder, libraries)}/*`
   ]
+  // for a process that runs for seconds, optimizing code costs more than it saves
+  const quick = ["-XX:TieredStopAtLevel=1"]
   const programs: Programs = {
     title: "Kafka 4.1",
-    format: [...run, "kafka.tools.StorageTool"],
-    server: [...run, "kafka.Kafka"],
+    format: [...run, ...quick, "kafka.tools.StorageTool"],
+    server: [...run, ...place.shortLived ? quick : [], "kafka.Kafka"],
     env: locale
   }
   return programs

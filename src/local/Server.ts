@@ -16,6 +16,8 @@ export interface Place {
   readonly cache: string
   readonly port: number
   readonly throwaway: boolean
+  /** Kafka only: the broker runs for seconds or minutes. */
+  readonly shortLived: boolean
   /** Kafka only: additional or overriding broker properties. */
   readonly properties: Readonly<Record<string, string>>
   readonly progress: (step: "fetching" | "starting", detail: string) => Effect.Effect<void>

@@ -31,6 +31,8 @@ export interface StackOptions {
   readonly parts?: ReadonlyArray<Part>
   /** For tests: kill the servers instead of shutting them down, and delete the data at the end. Default: false. */
   readonly throwaway?: boolean
+  /** For tests: the servers run for seconds or minutes. Default: `throwaway`. */
+  readonly shortLived?: boolean
   /** For tests: additional or overriding broker properties. */
   readonly kafkaProperties?: Readonly<Record<string, string>>
   readonly onProgress?: (progress: Progress) => Effect.Effect<void>
@@ -68,8 +70,9 @@ const launchPart = Effect.fnUntraced(
     })
     yield* fs.makeDirectory(folder, { recursive: true })
     yield* fs.writeFileString(log, "")
-    const { cache, kafkaProperties: properties = {}, throwaway = false } = options
-    const server = yield* starts[part]({ folder, cache, log, port, throwaway, properties, progress, spawned })
+    const { cache, kafkaProperties: properties = {}, throwaway = false, shortLived = throwaway } = options
+    const place = { folder, cache, log, port, throwaway, shortLived, properties, progress, spawned }
+    const server = yield* starts[part](place)
     yield* progress("ready", server.running.url)
     return server
   },

@@ -1,5 +1,6 @@
 import type { HttpApp } from "@effect/platform"
 import { HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import type { Scope } from "effect"
 import { Effect, Metric } from "effect"
 import * as HttpServer from "../infra/http/HttpServer.js"
 import { Readiness } from "../infra/runtime/Readiness.js"
@@ -18,6 +19,8 @@ export interface HttpOptions {
   readonly address: Address
   /** Service name in the metrics. */
   readonly serviceName: string
+  /** Answers `/api/…` and `/openapi.json`. Undefined: these do not exist. */
+  readonly api?: HttpApp.Default<never, Scope.Scope> | undefined
   /** Called once with the port. */
   readonly listening?: (port: number) => Effect.Effect<unknown>
 }
@@ -49,7 +52,10 @@ export const serve = (options: HttpOptions) =>
       const { method, url } = yield* HttpServerRequest.HttpServerRequest
       const path = url.split("?", 1)[0]!
       const route = Object.hasOwn(routes, path) ? routes[path] : undefined
-      const response = yield* route === undefined
+      const api = /^\/(api\/|openapi\.json$)/.test(path) ? options.api : undefined
+      const response = yield* api !== undefined
+        ? Effect.interruptible(Effect.scoped(api))
+        : route === undefined
         ? HttpServerResponse.text("not found\n", { status: 404 })
         : method === "GET" || method === "HEAD"
         // the platform runs requests uninterruptible, where no time limit works
@@ -57,7 +63,7 @@ export const serve = (options: HttpOptions) =>
         : HttpServerResponse.text("method not allowed\n", { status: 405, headers: { allow: "GET, HEAD" } })
       yield* Metric.increment(
         Metric.tagged(
-          Metric.tagged(requests, "path", route === undefined ? "other" : path),
+          Metric.tagged(requests, "path", api !== undefined ? "/api" : route === undefined ? "other" : path),
           "status",
           `${response.status}`
         )

@@ -12,17 +12,22 @@ import type { SqlClient } from "@effect/sql"
 export const make = (sql: SqlClient.SqlClient) => {
   /** False for the first event of an order, true for its terminal one. No other value of a body is this text. */
   const terminal = (row: string) => `(${row}.payload NOT LIKE '%"CREATED"%')`
+  /** No row `earlier` of the order, other than the candidate, meets the condition and is not `DONE`. */
+  const none = (condition: string) => `
+    NOT EXISTS (
+      SELECT FROM event AS earlier
+      WHERE earlier.order_id = candidate.order_id AND earlier.status <> 'DONE' AND ${condition}
+      OFFSET 0 -- keeps it one index probe a candidate, never a join over all waiting events
+    )
+  `
   return {
     /** No event has to go before `candidate`: none of its order that is not `DONE` comes earlier. */
     isNext: sql.literal(`
-      NOT EXISTS (
-        SELECT FROM event AS earlier
-        WHERE earlier.order_id = candidate.order_id AND earlier.status <> 'DONE'
-          -- first, because it is cheap: usually the candidate is the only row
-          AND earlier.id <> candidate.id
-          AND (${terminal("earlier")}, earlier.id) < (${terminal("candidate")}, candidate.id)
-        OFFSET 0 -- keeps it one index probe a candidate, never a join over all waiting events
-      )
+      CASE WHEN ${terminal("candidate")}
+        THEN ${none(`earlier.id <> candidate.id AND (earlier.id < candidate.id OR NOT ${terminal("earlier")})`)}
+        -- the bound on ids is part of the index condition: usually the probe finds no row
+        ELSE ${none(`earlier.id < candidate.id AND NOT ${terminal("earlier")}`)}
+      END
     `)
   } as const
 }

@@ -5,6 +5,7 @@ import { PaymentAlreadySettled, PaymentNotFound, settlement } from "../domain/Pa
 import * as PaymentEvent from "../domain/PaymentEvent.js"
 import { DatabaseUnavailable } from "../infra/postgres/Postgres.js"
 import * as Trace from "../infra/runtime/Trace.js"
+import * as PendingEvents from "../outbox/PendingEvents.js"
 import { PaymentRepo } from "./PaymentRepo.js"
 import * as Reservation from "./Reservation.js"
 import * as Settlements from "./Settlements.js"
@@ -16,6 +17,7 @@ const maxRefusals = 3
 export class Payments extends Effect.Service<Payments>()("payments/Payments", {
   scoped: Effect.gen(function*() {
     const repo = yield* PaymentRepo
+    const pending = yield* PendingEvents.make
     const settleTogether = yield* Settlements.make
 
     const newEvent = (orderId: OrderId, status: PaymentStatus, traceparent: Option.Option<string>) => ({
@@ -122,6 +124,6 @@ export class Payments extends Effect.Service<Payments>()("payments/Payments", {
       })
     }, Trace.span("Payments.get"))
 
-    return { reserve, confirmed, settle, expire, get, ping: repo.ping } as const
+    return { reserve, confirmed, settle, expire, get, pending, ping: repo.ping } as const
   })
 }) {}

@@ -3,7 +3,7 @@ import { FastCheck as fc } from "effect"
 import { judge } from "../../src/audit/Audit.js"
 import type { EventRow, Horizon, OrderFacts, TopicRecord } from "../../src/audit/Facts.js"
 import type { Kind } from "../../src/audit/Finding.js"
-import { kinds } from "../../src/audit/Finding.js"
+import { kinds, repairOf } from "../../src/audit/Finding.js"
 
 /** Before 1000 the topic is trimmed, before 2000 the table is pruned. */
 const horizon: Horizon = { topicFrom: 1_000, prunedBefore: 2_000 }
@@ -52,7 +52,9 @@ const history = (
     says,
     exact: !adopted,
     adopted,
-    due: i < published
+    due: i < published,
+    skipped: false,
+    replayed: false
   }))
   const records = rows.slice(0, published).map((row, i): TopicRecord => ({
     partition: 3,
@@ -197,6 +199,24 @@ const faults: ReadonlyArray<readonly [name: string, expected: Kind, spoil: (orde
     "body-differs",
     (order) => (order.records = change(order.records, 1, { keyed: false }))
   ],
+  [
+    "the row has another status than its record and the payment",
+    "row-differs",
+    (order) => (order.events = change(order.events, 1, { says: "FAILED" }))
+  ],
+  ["the row has other bytes", "row-differs", (order) => (order.events = change(order.events, 1, { exact: false }))],
+  ["row and record have other bytes", "body-differs", (order) => {
+    order.events = change(order.events, 1, { exact: false })
+    order.records = change(order.records, 1, { exact: false })
+  }],
+  ["an operator gave it up", "skipped-event", (order) => {
+    order.events = change(order.events, 1, { skipped: true })
+    order.records = order.records.slice(0, 1)
+  }],
+  ["an operator had CREATED announced again", "replayed", (order) => {
+    order.events = change(order.events, 0, { replayed: true })
+    order.records = [...order.records, { ...order.records[0]!, offset: 2_000_000 }]
+  }],
   ["a record of an unknown order", "unknown-record", (order) => {
     order.accepted = []
     order.payment = undefined
@@ -219,6 +239,16 @@ const faults: ReadonlyArray<readonly [name: string, expected: Kind, spoil: (orde
     order.records = []
   }]
 ]
+
+it("each kind of finding names what repairs it", () => {
+  for (const kind of Object.keys(kinds) as ReadonlyArray<Kind>) {
+    assert.match(
+      repairOf({ kind, orderId: 1n, eventId: 2, detail: "" }),
+      /payments [a-z]+ |no command: |nothing to do: /,
+      kind
+    )
+  }
+})
 
 for (const [name, expected, spoil] of faults) {
   it(`${name}: ${expected}, once`, () => {

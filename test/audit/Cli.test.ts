@@ -262,6 +262,19 @@ layer(Layer.scoped(Lived, lived(300)), { timeout: "120 seconds", excludeTestServ
         assert.match(shown, /^ {2}and 1 more$/m)
         assert.match(shown.trimEnd().split("\n").at(-1)!, /^not clean: 1 lost-record, .*6 body-differs/)
 
+        // one order alone, with the command that repairs it
+        const alone = yield* Program.run(["audit", "--order", "500003"], world.env)
+        assert.match(
+          alone.stdout,
+          new RegExp(
+            `^payments +1$[^]*^  order 500003, event ${dead.events[0]}: CREATED\n    payments outbox retry --event ${
+              dead.events[0]
+            }, `,
+            "m"
+          )
+        )
+        assert.match(alone.stdout.trimEnd(), /\nnot clean: 1 dead-event$/)
+
         // unfinished after --wait: a fault of its own
         const late = yield* documents("--wait", "1s")
         assert.isFalse(late.summary.drained)

@@ -1,5 +1,5 @@
 import { FileSystem } from "@effect/platform"
-import { NodeContext } from "@effect/platform-node"
+import * as NodeContext from "@effect/platform-node/NodeContext"
 import { assert, it } from "@effect/vitest"
 import { Effect, FastCheck as fc } from "effect"
 import { randomUUID } from "node:crypto"
@@ -27,7 +27,9 @@ const fact = fc.oneof(
     says,
     exact: fc.boolean(),
     adopted: fc.boolean(),
-    due: fc.boolean()
+    due: fc.boolean(),
+    skipped: fc.boolean(),
+    replayed: fc.boolean()
   }),
   fc.record({
     kind: fc.constant("record"),

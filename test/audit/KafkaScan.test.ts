@@ -5,6 +5,7 @@ import { KafkaUnavailable } from "../../src/infra/kafka/KafkaClient.js"
 import * as KafkaOffsets from "../../src/infra/kafka/KafkaOffsets.js"
 import * as KafkaScan from "../../src/infra/kafka/KafkaScan.js"
 import * as Ports from "../../src/local/Ports.js"
+import * as KafkaAnswers from "../harness/KafkaAnswers.js"
 import { freshTopic, kafka } from "../harness/KafkaTest.js"
 import * as Topics from "../harness/Topics.js"
 import * as Client from "./Client.js"
@@ -95,6 +96,22 @@ it.scopedLive(
     }),
   60_000
 )
+
+it.scopedLive("a topic that this user may not see is not called missing: the broker lists neither", () =>
+  Effect.gen(function*() {
+    // the answer about one topic has its id; the list of topics has none
+    yield* KafkaAnswers.between((_, ask) =>
+      ask().then((answer) => {
+        if (typeof answer === "object" && answer !== null && "topicId" in answer) {
+          throw KafkaAnswers.errors.topicAuthorizationFailed()
+        }
+        return answer
+      })
+    )
+    const denied = yield* Effect.flip(KafkaOffsets.spans(kafka(), "never-seen", undefined))
+    assert.strictEqual(denied._tag, "KafkaUnavailable")
+    assert.match(denied.message, /this user may not read topic never-seen: let it DESCRIBE and READ the topic/)
+  }))
 
 it.live("a moving coordinator or leader is retried, any other error fails at once", () =>
   Effect.gen(function*() {

@@ -1,4 +1,4 @@
-import { NodeContext } from "@effect/platform-node"
+import * as NodeContext from "@effect/platform-node/NodeContext"
 import { assert, layer } from "@effect/vitest"
 import { Duration, Effect } from "effect"
 import * as FactStore from "../../src/audit/FactStore.js"
@@ -23,6 +23,8 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Table
         topic: "payment",
         startedAt: yield* Tables.clock,
         since: undefined,
+        order: undefined,
+        keys: [],
         retention: Duration.days(7),
         onTotal: () => Effect.void,
         // the payments are read, and then the events

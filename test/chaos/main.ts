@@ -1,5 +1,6 @@
 import { CliConfig, Command, Options, ValidationError } from "@effect/cli"
-import { NodeContext, NodeRuntime } from "@effect/platform-node"
+import * as NodeContext from "@effect/platform-node/NodeContext"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Cause, Console, Duration, Effect, Exit, Layer, Option } from "effect"
 import type { Kind } from "./Faults.js"
 import { faults } from "./Faults.js"

@@ -73,7 +73,7 @@ const ensure = (folder: string, env: Readonly<Record<string, string>> = {}, pref
 
 const done = { code: 0, stdout: "", stderr: "" }
 
-layer(Layer.scoped(Checkout, checkout), { timeout: "60 seconds", excludeTestServices: true })(
+layer(Layer.scoped(Checkout, checkout), { timeout: "120 seconds", excludeTestServices: true })(
   "scripts/ensure.mjs",
   (it) => {
     it.effect("installs and compiles under npm settings that leave packages out, and once for two starts at a time", () =>

@@ -1,7 +1,7 @@
 import { Command } from "@effect/cli"
 import { SqlClient } from "@effect/sql"
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Effect, HashMap, Option } from "effect"
+import { Effect, HashMap } from "effect"
 import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { dirname, join, resolve } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -58,7 +58,7 @@ describe.each(pages)("%s", (name) => {
 
   it("names commands that exist", () => {
     for (const snippet of snippets(page)) {
-      for (const [, ...words] of snippet.matchAll(/(?:^|npx |\.\/)payments ([a-z]+)(?: ([a-z]+))?/gm)) {
+      for (const [, ...words] of snippet.matchAll(/(?:^|npx |\.\/)payments ([a-z-]+)(?: ([a-z-]+))?/gm)) {
         assert.isTrue(isCommand(words.filter((_) => _ !== undefined)), words.join(" "))
       }
     }
@@ -131,43 +131,5 @@ layer(PgTest.layer, { timeout: "30 seconds", excludeTestServices: true })("state
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       yield* Effect.asVoid(sql.unsafe(statement))
-    }))
-
-  it.effect("a dead event is found with the orders that it holds up, and released", () =>
-    Effect.gen(function*() {
-      const sql = yield* SqlClient.SqlClient
-      const statements = blocks(read("docs/operations.md"), "sql")
-      const run = (beginning: RegExp, id?: string) =>
-        sql.unsafe<Record<string, unknown>>(
-          Option.getOrThrow(Option.fromNullable(statements.find((_) => beginning.test(_)))).replace(
-            "4711",
-            id ?? "4711"
-          )
-        )
-      yield* sql`INSERT INTO payment (order_id, status) VALUES (111, 'COMPLETED'), (112, 'CREATED')`
-      const [dead] = yield* sql<{ readonly id: string }>`
-        INSERT INTO event (topic, order_id, payload, status, attempts, last_error) VALUES
-          ('payment', 111, '{"status":"CREATED"}', 'DEAD', 10, 'MESSAGE_TOO_LARGE'),
-          ('payment', 111, '{"status":"COMPLETED"}', 'WAIT', 0, NULL),
-          ('payment', 112, '{"status":"CREATED"}', 'WAIT', 0, NULL)
-        RETURNING id
-      `
-      const states = Effect.map(run(/^SELECT CASE/), (rows) => rows.map((_) => [_["state"], _["count"]]))
-
-      assert.deepInclude((yield* run(/^SELECT count/))[0], { waiting: "2" })
-      assert.deepStrictEqual(yield* states, [["behind an earlier event of its order", "1"], ["due", "1"]])
-      assert.deepInclude((yield* run(/^SELECT id/))[0], {
-        order_id: "111",
-        says: "CREATED",
-        last_error: "MESSAGE_TOO_LARGE"
-      })
-      assert.deepInclude((yield* run(/^SELECT dead/))[0], { order_id: "111", dead_event: dead!.id, held_up: "1" })
-      assert.lengthOf(yield* run(/^SELECT payment/), 2)
-
-      yield* run(/^UPDATE event SET status = 'WAIT'/, dead!.id)
-      assert.lengthOf(yield* run(/^SELECT dead/), 0)
-      yield* sql`UPDATE event SET status = 'DEAD' WHERE id = ${dead!.id}`
-      yield* run(/^UPDATE event SET status = 'DONE'/, dead!.id)
-      assert.deepStrictEqual(yield* states, [["due", "2"]])
     }))
 })

@@ -263,6 +263,86 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       assert.deepStrictEqual(ended, { code: 130, signal: null })
     }).pipe(Effect.scoped))
 
+  it.effect("an operator finds and repairs a dead event and a dead letter, and each command says what to do next", () =>
+    Effect.gen(function*() {
+      const { env, topics, world } = yield* Saga
+      const tables = yield* Tables.make(world.databaseUrl)
+      const operate = (...args: ReadonlyArray<string>) => Program.run(args, { ...env, EDITOR: "sed -i s/seven/707/" })
+      yield* tables.query("INSERT INTO payment (order_id, status) VALUES (706, 'CREATED')")
+      const key = randomUUID()
+      const [row] = yield* tables.query<{ readonly id: string }>(
+        `INSERT INTO event (topic, order_id, payload, status, attempts, last_error)
+         VALUES ($1, 706, $2, 'DEAD', 10, 'MESSAGE_TOO_LARGE') RETURNING id`,
+        [world.payment, Topics.reserved(706, key, "CREATED")]
+      )
+      yield* topics.write(world.inventory, { value: Topics.reserved(707).replace(":707,", ":seven,") })
+      const [story, asked] = yield* both(operate("order", "706"), operate("outbox", "retry", "--all"))
+      assert.match(
+        printed(story),
+        new RegExp(
+          `is dead after 10 attempts \\(MESSAGE_TOO_LARGE\\)[^]*\n  payments outbox retry --event ${
+            row!.id
+          } --reason <why>\n$`
+        )
+      )
+      assert.strictEqual(asked.code, 2)
+      assert.match(asked.stderr, /this would retry 1 event: give --yes to do it, or --dry-run to look/)
+      const [payment, retried] = yield* both(
+        operate("payment", "706"),
+        operate(
+          "outbox",
+          "retry",
+          "--event",
+          row!.id,
+          "--reason",
+          "larger limit",
+          "--operator",
+          "ann",
+          "--yes",
+          "--json"
+        )
+      )
+      assert.match(
+        printed(payment),
+        /is dead \(MESSAGE_TOO_LARGE\)\. payments order 706 says what to do|^order 706 CREATED/
+      )
+      assert.deepInclude(JSON.parse(printed(retried)), {
+        planned: 1,
+        changed: 1,
+        operator: "ann",
+        reason: "larger limit"
+      })
+      yield* tables.events(706).pipe(
+        Effect.tap(([event]) =>
+          assert.deepInclude(event, { status: "DONE", payload: Topics.reserved(706, key, "CREATED") })
+        ),
+        eventually()
+      )
+
+      const [listed, after] = yield* both(operate("dead-letters", "list", "--json"), operate("order", "706", "--json"))
+      const letter = printed(listed).trimEnd().split("\n").map((line) => JSON.parse(line)).find((line) =>
+        line.offset !== undefined
+      )
+      assert.deepInclude(JSON.parse(printed(after)), { order_id: 706, state: "created", command: "payments pay 706" })
+      const place = `${letter.partition}@${letter.offset}`
+      const [refused, edited] = yield* both(
+        operate("dead-letters", "replay", place, "--reason", "as it was", "--yes"),
+        operate("dead-letters", "replay", place, "--edit", "--reason", "seven is 707", "--yes")
+      )
+      assert.match(
+        printed(refused),
+        /left out: 1 .* it would be a dead letter again: value is not JSON|nothing to change/
+      )
+      assert.match(printed(edited), /^replay 1 dead letter: 1 done\. /m)
+      yield* tables.payments(707).pipe(Effect.tap((rows) => assert.lengthOf(rows, 1)), eventually())
+      const [shown, operations] = yield* both(operate("dead-letters", "show", place), operate("operations"))
+      assert.match(printed(shown), /^replays   replayed .*\n[^]*^value     .*:seven,/m)
+      assert.match(
+        printed(operations),
+        /dead-letters replay +order 707 .*seven is 707\n.* ann +outbox retry +order 706 /
+      )
+    }).pipe(Effect.scoped))
+
   it.effect("migrate: pending migrations, then nothing; a database that is away is an error without a password", () =>
     Effect.gen(function*() {
       const { env } = yield* Saga
@@ -271,7 +351,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       const [first, away] = yield* both(migrate(url), migrate("postgres://payments:hush-hush@127.0.0.1:1/payments"))
       assert.strictEqual(
         printed(first),
-        "migrated: payment_and_outbox, adopt_and_index, shards, room_on_pages, topic_spread, expiry\n"
+        "migrated: payment_and_outbox, adopt_and_index, shards, room_on_pages, topic_spread, operation, expiry\n"
       )
       failed(away, 5, /database is not available/)
       assert.notInclude(away.stderr, "hush-hush")

@@ -1,6 +1,6 @@
 import { SqlClient } from "@effect/sql"
 import * as Grpc from "@grpc/grpc-js"
-import { Deferred, Effect, Fiber, Layer, Logger, Redacted, Schedule } from "effect"
+import { Deferred, Effect, Fiber, Layer, Logger, Redacted } from "effect"
 import type { OrderId } from "../../src/domain/Payment.js"
 import * as PaymentsApi from "../../src/grpc/PaymentsApi.js"
 import * as PaymentsClient from "../../src/grpc/PaymentsClient.js"
@@ -76,17 +76,6 @@ export const lock = (orderId: bigint) =>
     yield* Deferred.await(held)
     return { release: Effect.zipRight(Deferred.succeed(release, undefined), Fiber.join(holder)) }
   })
-
-/** Ends when this number of statements of the database waits for a lock. */
-export const waiting = (count: number) =>
-  Effect.flatMap(SqlClient.SqlClient, (sql) =>
-    sql`
-      SELECT FROM pg_stat_activity
-      WHERE datname = current_database() AND state = 'active' AND wait_event_type = 'Lock'
-    `.pipe(
-      Effect.repeat({ until: (rows) => rows.length === count, schedule: Schedule.spaced("10 millis") }),
-      Effect.timeout("5 seconds")
-    ))
 
 /** Number of other open transactions in this database. */
 export const transactions = Effect.flatMap(SqlClient.SqlClient, (sql) =>

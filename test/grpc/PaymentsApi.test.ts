@@ -5,6 +5,7 @@ import * as Http2 from "node:http2"
 import type { GrpcCallError } from "../../src/infra/grpc/GrpcClient.js"
 import { DatabaseUnavailable } from "../../src/infra/postgres/Postgres.js"
 import { Payments } from "../../src/payments/Payments.js"
+import * as Locks from "../harness/Locks.js"
 import * as PgTest from "../harness/PgTest.js"
 import * as Proxy from "../harness/Proxy.js"
 import * as Harness from "./Harness.js"
@@ -186,7 +187,7 @@ layer(live, { excludeTestServices: true })("PaymentsApi", (it) => {
       yield* Harness.reserve(151n)
       const row = yield* Harness.lock(151n)
       const call = yield* Effect.fork(client.updatePaymentStatus(151n, "COMPLETED"))
-      yield* Harness.waiting(1)
+      yield* Locks.waiting(1)
       yield* Fiber.interrupt(call)
       // only the holder's transaction is left
       yield* nothingOpen(1)

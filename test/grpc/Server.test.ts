@@ -11,6 +11,7 @@ import * as PaymentsApi from "../../src/grpc/PaymentsApi.js"
 import { AddressInUse } from "../../src/infra/runtime/AddressInUse.js"
 import { NumberMap } from "../../src/infra/runtime/tuning/NumberMap.js"
 import * as Prometheus from "../../src/ops/Prometheus.js"
+import * as Locks from "../harness/Locks.js"
 import * as PgTest from "../harness/PgTest.js"
 import * as Proxy from "../harness/Proxy.js"
 import * as Harness from "./Harness.js"
@@ -181,7 +182,7 @@ layer(live, { excludeTestServices: true })("gRPC server", (it) => {
       yield* Harness.reserve(201n)
       const row = yield* Harness.lock(201n)
       const call = yield* Effect.fork(client.updatePaymentStatus(201n, "COMPLETED"))
-      yield* Harness.waiting(1)
+      yield* Locks.waiting(1)
       const stopping = yield* Effect.fork(Fiber.interrupt(server))
       yield* until(told, "NOT_SERVING")
       yield* until(told, "end")
@@ -198,7 +199,7 @@ layer(live, { excludeTestServices: true })("gRPC server", (it) => {
       yield* Harness.reserve(211n)
       const row = yield* Harness.lock(211n)
       const call = yield* Effect.fork(Effect.flip(client.updatePaymentStatus(211n, "COMPLETED")))
-      yield* Harness.waiting(1)
+      yield* Locks.waiting(1)
       yield* Fiber.interrupt(server).pipe(Effect.timeout("2 seconds"))
       const error = yield* Fiber.join(call)
       assert.deepStrictEqual([error.code, error.details], ["UNAVAILABLE", "the server is stopping"])

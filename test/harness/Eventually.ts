@@ -13,3 +13,18 @@ export const eventually =
         yield* Effect.sleep(pause)
       }
     })
+
+/** Repeats `look` until its result holds, and returns that. Dies with the last result after `within`. */
+export const until = <A, E, R>(
+  look: Effect.Effect<A, E, R>,
+  holds: (a: A) => boolean,
+  within: Duration.DurationInput = "30 seconds"
+): Effect.Effect<A, never, R> =>
+  look.pipe(
+    Effect.filterOrFail(holds, (last) =>
+      new Error(`not so yet: ${
+        JSON.stringify(last, (_, value) => typeof value === "bigint" ? String(value) : value)
+      }`)),
+    eventually(within),
+    Effect.orDie
+  )

@@ -1,4 +1,4 @@
-import { NodeContext } from "@effect/platform-node"
+import * as NodeContext from "@effect/platform-node/NodeContext"
 import { Effect, Exit, Scope } from "effect"
 import { rmSync } from "node:fs"
 import type { Part } from "../../src/local/LocalStackError.js"
@@ -20,6 +20,7 @@ export const make = Effect.fnUntraced(function*(
         cache: ".local/cache",
         ports: { postgres: 0, redis: 0, kafka: 0, [part]: port },
         parts: [part],
+        shortLived: true,
         kafkaProperties
       }).pipe(
         Scope.extend(scope),

@@ -1,4 +1,4 @@
-import { NodeContext } from "@effect/platform-node"
+import * as NodeContext from "@effect/platform-node/NodeContext"
 import { Effect, Exit, Scope } from "effect"
 import type { TestProject } from "vitest/node"
 import * as Stack from "../../src/local/Stack.js"

@@ -1,4 +1,4 @@
-import { NodeContext } from "@effect/platform-node"
+import * as NodeContext from "@effect/platform-node/NodeContext"
 import { Effect } from "effect"
 import { randomUUID } from "node:crypto"
 import type { Part } from "../../src/local/LocalStackError.js"

@@ -1,4 +1,4 @@
-import { NodeContext } from "@effect/platform-node"
+import * as NodeContext from "@effect/platform-node/NodeContext"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Either, Layer, Logger, LogLevel, Queue, Redacted, Schedule } from "effect"
 import { Redis as Client } from "ioredis"

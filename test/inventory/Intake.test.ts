@@ -1,4 +1,4 @@
-import { NodeContext } from "@effect/platform-node"
+import * as NodeContext from "@effect/platform-node/NodeContext"
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
 import {
@@ -31,6 +31,7 @@ import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
 import { Payments } from "../../src/payments/Payments.js"
 import type { Reservation } from "../../src/payments/Reservation.js"
+import * as Locks from "../harness/Locks.js"
 import * as PgTest from "../harness/PgTest.js"
 import * as Proxy from "../harness/Proxy.js"
 
@@ -143,18 +144,6 @@ const counting = Effect.gen(function*() {
   const before = yield* read
   return Effect.map(read, (after) => (name: string) => (after.get(name) ?? 0) - (before.get(name) ?? 0))
 })
-
-/** Ends when this number of statements of the database waits for a lock. */
-const waiting = (count: number) =>
-  Effect.flatMap(SqlClient.SqlClient, (sql) =>
-    sql`
-      SELECT FROM pg_stat_activity
-      WHERE datname = current_database() AND state = 'active' AND wait_event_type = 'Lock'
-    `.pipe(
-      Effect.filterOrFail((rows) => rows.length === count, () => "not yet" as const),
-      Effect.retry({ while: (error) => error === "not yet", schedule: Schedule.spaced("5 millis") }),
-      Effect.timeout("10 seconds")
-    ))
 
 layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", excludeTestServices: true })(
   "Intake",
@@ -380,7 +369,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         )
         yield* Deferred.await(held)
         const call = yield* Effect.fork(reserve([one]))
-        yield* waiting(1)
+        yield* Locks.waiting(1)
         assert.isNull(yield* inRedis(redis, one))
         yield* Deferred.fail(release, "undone")
         yield* Fiber.await(rival)

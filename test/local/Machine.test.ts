@@ -1,5 +1,5 @@
 import { Command, FileSystem } from "@effect/platform"
-import { NodeContext } from "@effect/platform-node"
+import * as NodeContext from "@effect/platform-node/NodeContext"
 import { assert, layer } from "@effect/vitest"
 import { Effect } from "effect"
 import { Kafka, logLevel } from "kafkajs"

@@ -1,6 +1,6 @@
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
-import { Context, Deferred, Effect, Fiber, Layer, Logger, Metric, MetricBoundaries, Ref, Schedule } from "effect"
+import { Context, Deferred, Effect, Fiber, Layer, Logger, Metric, MetricBoundaries, Ref } from "effect"
 import * as Net from "node:net"
 import { AddressInUse } from "../../src/infra/runtime/AddressInUse.js"
 import { Readiness } from "../../src/infra/runtime/Readiness.js"
@@ -8,6 +8,7 @@ import * as Http from "../../src/ops/Http.js"
 import { layer as readiness } from "../../src/ops/Readiness.js"
 import { Backlog } from "../../src/outbox/Backlog.js"
 import * as Harness from "../grpc/Harness.js"
+import { until } from "../harness/Eventually.js"
 import * as PgTest from "../harness/PgTest.js"
 import * as Proxy from "../harness/Proxy.js"
 
@@ -22,14 +23,6 @@ const fetchFrom = (port: number) => (path: string, method = "GET") =>
     Effect.flatMap((response) =>
       Effect.map(Effect.promise(() => response.text()), (body) => ({ status: response.status, body, response }))
     )
-  )
-
-/** Repeats the request until the response has this status. */
-const until = <A extends { readonly status: number }>(ask: Effect.Effect<A>, status: number) =>
-  ask.pipe(
-    Effect.filterOrFail((answer) => answer.status === status),
-    Effect.retry(Schedule.spaced("50 millis")),
-    Effect.timeout("6 seconds")
   )
 
 const start = Effect.gen(function*() {
@@ -142,7 +135,7 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
           yield* health.set("kafka-consumer", "ok")
           assert.strictEqual((yield* get("/readyz")).status, 200)
           yield* proxy.set("silent")
-          const away = yield* until(get("/readyz"), 503)
+          const away = yield* until(get("/readyz"), (_) => _.status === 503)
           assert.include(JSON.parse(away.body).dependencies.postgres, {
             ok: false,
             reason: "the database is not available: statement took too long"
@@ -155,7 +148,7 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
           assert.isEmpty(faults(body))
           yield* proxy.set("refuse")
           yield* proxy.set("pass")
-          yield* until(get("/readyz"), 200)
+          yield* until(get("/readyz"), (_) => _.status === 200)
         }).pipe(Effect.provide(Layer.fresh(services).pipe(Layer.provide(Harness.postgresAt(proxy.port)))))
       }))
 

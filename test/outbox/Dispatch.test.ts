@@ -12,6 +12,8 @@ import type { OutboxEvent } from "../../src/outbox/OutboxEvent.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
 import { Payments } from "../../src/payments/Payments.js"
+import { until } from "../harness/Eventually.js"
+import * as Locks from "../harness/Locks.js"
 import * as PgTest from "../harness/PgTest.js"
 import * as Fixtures from "./Fixtures.js"
 
@@ -158,10 +160,7 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })(
         ))
         yield* Deferred.await(locked)
         const writing = yield* Effect.fork(reserve(orders(1)))
-        yield* Fixtures.until(
-          sql`SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
-          ({ length }) => length === 1
-        )
+        yield* Locks.waiting(1)
         dispatch.close()
         yield* Deferred.succeed(unlock, undefined)
         yield* Fiber.join(writing)
@@ -187,7 +186,7 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })(
         yield* settle(order)
         yield* Deferred.succeed(gate, undefined)
         assert.strictEqual(yield* Queue.take(sent).pipe(Effect.timeout("10 seconds")), `${order} COMPLETED`)
-        yield* Fixtures.until(rows, (all) => all.every(({ status }) => status === "DONE"))
+        yield* until(rows, (all) => all.every(({ status }) => status === "DONE"))
       }))
 
     it.scoped("a stop releases dispatched events that were not sent", () =>
@@ -208,7 +207,7 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })(
         yield* reserve(orders(4))
         assert.isTrue((yield* rows).every(({ lease_token }) => lease_token !== null))
         const stopping = yield* Effect.fork(Fiber.interrupt(fiber))
-        yield* Fixtures.until(rows, (all) => all.filter(({ lease_token }) => lease_token === null).length === 4)
+        yield* until(rows, (all) => all.filter(({ lease_token }) => lease_token === null).length === 4)
         yield* reserve(orders(1))
         yield* Deferred.succeed(gate, undefined)
         yield* Fiber.join(stopping)

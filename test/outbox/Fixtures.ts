@@ -1,5 +1,5 @@
 import { SqlClient } from "@effect/sql"
-import { Duration, Effect, Layer, Logger, Schedule } from "effect"
+import { Duration, Effect, Layer, Logger } from "effect"
 import { OrderId } from "../../src/domain/Payment.js"
 import * as PaymentEvent from "../../src/domain/PaymentEvent.js"
 import * as RecordTime from "../../src/infra/kafka/RecordTime.js"
@@ -69,15 +69,6 @@ export const expireLeases = Effect.flatMap(
   SqlClient.SqlClient,
   (sql) => sql`UPDATE event SET reserved_to = clock_timestamp() - interval '1 second' WHERE reserved_to IS NOT NULL`
 )
-
-/** Repeats `look` until its result holds. */
-export const until = <A>(look: Effect.Effect<A, unknown, SqlClient.SqlClient>, holds: (a: A) => boolean) =>
-  look.pipe(
-    Effect.filterOrFail(holds),
-    Effect.retry(Schedule.spaced("10 millis")),
-    Effect.timeout("20 seconds"),
-    Effect.orDie
-  )
 
 /** Lines that the layer logs, but for debug. */
 export const logs = () => {

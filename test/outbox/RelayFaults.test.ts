@@ -11,6 +11,7 @@ import type { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import type { ShardBatches } from "../../src/outbox/sharded/ShardBatches.js"
 import type { ShardOwners } from "../../src/outbox/sharded/ShardOwners.js"
 import type { Spreads } from "../../src/outbox/Spreads.js"
+import { until } from "../harness/Eventually.js"
 import * as KafkaAnswers from "../harness/KafkaAnswers.js"
 import * as KafkaTest from "../harness/KafkaTest.js"
 import * as PgTest from "../harness/PgTest.js"
@@ -67,9 +68,9 @@ layer(ShardFixtures.TestLayer, { timeout: "60 seconds", excludeTestServices: tru
       Effect.gen(function*() {
         yield* Fixtures.databaseAhead("2 hours")
         const { lines, topic } = yield* start(relay)
-        yield* ShardFixtures.until(ShardFixtures.count("DONE"), (n) => n === 20)
+        yield* until(ShardFixtures.count("DONE"), (n) => n === 20)
         yield* noAttempt
-        const records = yield* ShardFixtures.until(ShardFixtures.records(topic), ({ length }) => length >= 20)
+        const records = yield* until(ShardFixtures.records(topic), ({ length }) => length >= 20)
         assert.isTrue(records.every(({ timestamp }) => timestamp === "-1"))
         assert.lengthOf(lines.filter((line) => line.includes("refuses the time of our records")), 1)
       }))
@@ -86,14 +87,14 @@ layer(ShardFixtures.TestLayer, { timeout: "60 seconds", excludeTestServices: tru
             const { lines, reports } = yield* start(relay)
             const word = Kafka.reason(fault())
             const reported = () => lines.filter((line) => line.startsWith("not publishing: ")).length
-            yield* ShardFixtures.until(Effect.sync(reported), (n) => n === 1)
+            yield* until(Effect.sync(reported), (n) => n === 1)
             // other lanes and rounds report meanwhile: none may say that all is well
             const before = reports.length
-            yield* ShardFixtures.until(Effect.sync(() => reports.length), (n) => n >= before + 10)
+            yield* until(Effect.sync(() => reports.length), (n) => n >= before + 10)
             for (const report of reports.slice(before)) assert.include(report, word)
             refuses = false
-            yield* ShardFixtures.until(ShardFixtures.count("DONE"), (n) => n === 20)
-            yield* ShardFixtures.until(Effect.sync(() => reports.at(-1)), (now) => now === undefined)
+            yield* until(ShardFixtures.count("DONE"), (n) => n === 20)
+            yield* until(Effect.sync(() => reports.at(-1)), (now) => now === undefined)
             assert.strictEqual(reported(), 1)
             assert.isTrue(lines.some((line) => line.startsWith("publishing again, after ")))
             yield* noAttempt

@@ -15,6 +15,7 @@ import { ShardOwners } from "../../src/outbox/sharded/ShardOwners.js"
 import * as ShardRelay from "../../src/outbox/sharded/ShardRelay.js"
 import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
 import { Payments } from "../../src/payments/Payments.js"
+import { until } from "../harness/Eventually.js"
 import * as KafkaTest from "../harness/KafkaTest.js"
 import * as PgTest from "../harness/PgTest.js"
 import * as Fixtures from "./Fixtures.js"
@@ -57,7 +58,7 @@ const traffic = (topic: string) =>
       yield* Fixtures.append(ordersOf(round), { status: "COMPLETED", topic })
     }), { discard: true })
 
-const allDone = Fixtures.until(
+const allDone = until(
   Effect.flatMap(SqlClient.SqlClient, (sql) => sql`SELECT FROM event WHERE status <> 'DONE'`),
   ({ length }) => length === 0
 )

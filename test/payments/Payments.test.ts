@@ -11,6 +11,7 @@ import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
 import { Payments } from "../../src/payments/Payments.js"
 import type { Reservation, ReservationResult } from "../../src/payments/Reservation.js"
+import * as Locks from "../harness/Locks.js"
 import * as PgTest from "../harness/PgTest.js"
 import * as Proxy from "../harness/Proxy.js"
 
@@ -90,19 +91,6 @@ const body = (order: bigint, status: string) =>
   new RegExp(
     `^\\{"idempotent_key":"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}","order_id":${order},"status":"${status}"\\}$`
   )
-
-/** Ends when so many statements of this database wait for a lock, and answers when each began. */
-const waiting = (count: number) =>
-  Effect.flatMap(SqlClient.SqlClient, (sql) =>
-    sql<{ readonly began: string }>`
-      SELECT query_start::text AS began FROM pg_stat_activity
-      WHERE datname = current_database() AND state = 'active' AND wait_event_type = 'Lock'
-    `.pipe(
-      Effect.filterOrFail((rows) => rows.length === count, () => "not yet" as const),
-      Effect.retry({ while: (error) => error === "not yet", schedule: Schedule.spaced("5 millis") }),
-      Effect.timeout("10 seconds"),
-      Effect.map((rows) => rows.map((_) => _.began))
-    ))
 
 class Undone extends Data.TaggedError("Undone") {}
 
@@ -462,7 +450,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
             const order = yield* given("CREATED")
             const other = yield* transaction(sql.unsafe(statement, [order]))
             const call = yield* Effect.fork(asked(order, "COMPLETED"))
-            yield* waiting(1)
+            yield* Locks.waiting(1)
             yield* other[end]
             assert.strictEqual(yield* Fiber.join(call), answer)
             assert.strictEqual((yield* paymentsOf(order))[0]!.status, status)
@@ -508,8 +496,8 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           const order = yield* given("CREATED")
           const other = yield* transaction(sql`SELECT FROM payment WHERE order_id = ${order} FOR UPDATE`)
           const call = yield* Effect.fork(payments.settle(order, "COMPLETED"))
-          const [first] = yield* waiting(1)
-          yield* Effect.repeat(waiting(1), { until: ([began]) => began !== first })
+          const [first] = yield* Locks.waiting(1)
+          yield* Effect.repeat(Locks.waiting(1), { until: ([began]) => began !== first })
           yield* other.commit
           yield* Fiber.join(call)
           assert.deepStrictEqual(yield* statusesOf(order), ["CREATED", "COMPLETED"])
@@ -527,7 +515,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
             Effect.zipRight(insert(low), new Undone())
           )
           const call = yield* Effect.fork(payments.reserve([reservation(low), reservation(high)]))
-          yield* waiting(1)
+          yield* Locks.waiting(1)
           assert.strictEqual((yield* Effect.flip(rival.commit))._tag, "Undone")
           assert.deepStrictEqual(tags(yield* Fiber.join(call)), ["Created", "Created"])
           assert.lengthOf(yield* eventsOf(low, high), 2)
@@ -542,7 +530,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
             sql`UPDATE payment SET updated_at = clock_timestamp() WHERE order_id = ${order}`
           )
           const call = yield* Effect.fork(payments.settle(order, "COMPLETED"))
-          yield* waiting(1)
+          yield* Locks.waiting(1)
           // its snapshot is older than this commit
           yield* other.commit
           yield* Fiber.join(call)
@@ -579,7 +567,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           const order = yield* given("CREATED")
           const other = yield* transaction(sql`SELECT FROM payment WHERE order_id = ${order} FOR UPDATE`)
           const calls = yield* Effect.forEach([1, 2], () => Effect.fork(Effect.flip(payments.settle(order, "FAILED"))))
-          yield* waiting(2)
+          yield* Locks.waiting(2)
           yield* proxy.cut
           for (const call of calls) {
             assert.strictEqual((yield* soon(Fiber.join(call), "1 second"))._tag, "DatabaseUnavailable")
@@ -640,9 +628,9 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           const order = yield* given("CREATED")
           const other = yield* transaction(sql`SELECT FROM payment WHERE order_id = ${order} FOR UPDATE`)
           const call = yield* Effect.fork(payments.settle(order, "COMPLETED"))
-          yield* waiting(1)
+          yield* Locks.waiting(1)
           yield* soon(Fiber.interrupt(call), "1 second")
-          yield* waiting(0)
+          yield* Locks.waiting(0)
           yield* other.commit
           assert.deepStrictEqual(yield* statusesOf(order), ["CREATED"])
           yield* payments.settle(order, "FAILED")

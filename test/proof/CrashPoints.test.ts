@@ -226,7 +226,7 @@ const ofRelays = points.filter((point) => rehearsals[point].victim === relay.vic
 const resends = (point: CrashPointName) => rehearsals[point].noResends ? 0 : rehearsals[point].mended ? 1 : 2
 
 describe("a process that is killed at its worst moment under load loses and doubles nothing", () => {
-  layer(Relays.Default, { timeout: "60 seconds", excludeTestServices: true })(
+  layer(Relays.Default, { timeout: "120 seconds", excludeTestServices: true })(
     "P1 P2 P3 P4 P5 P7 P8: relays, one after the other",
     (it) => {
       for (const point of [...ofRelays].sort((a, b) => resends(a) - resends(b))) {

@@ -8,7 +8,7 @@ import * as Rival from "./Rival.js"
 import * as Saga from "./Saga.js"
 
 const limit = 240_000
-const options = { timeout: "60 seconds", excludeTestServices: true } as const
+const options = { timeout: "120 seconds", excludeTestServices: true } as const
 
 const start = Effect.fnUntraced(function*(options: Saga.SagaOptions = {}) {
   const saga = yield* Saga.make(options)

@@ -90,7 +90,7 @@ const statistic = ({ tables }: Saga.Saga, name: string) =>
 
 const ground = Layer.scoped(WithPostgres, make)
 
-layer(ground, { timeout: "60 seconds", excludeTestServices: true })("P1: PostgreSQL", (it) => {
+layer(ground, { timeout: "120 seconds", excludeTestServices: true })("P1: PostgreSQL", (it) => {
   it.scoped("PostgreSQL crashes and comes back", () =>
     Effect.gen(function*() {
       const { postgres, program, saga } = yield* WithPostgres

@@ -51,7 +51,7 @@ const outlives = Effect.fnUntraced(function*(
   }
 })
 
-layer(Layer.scoped(WithRedis, make), { timeout: "60 seconds", excludeTestServices: true })("P1: Redis", (it) => {
+layer(Layer.scoped(WithRedis, make), { timeout: "120 seconds", excludeTestServices: true })("P1: Redis", (it) => {
   it.effect("Redis is gone, and comes back", () => outlives(({ crash }) => crash, ({ start }) => start), 240_000)
 
   it.effect("Redis restarts", () => outlives(({ restart }) => restart), 240_000)

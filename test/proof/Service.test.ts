@@ -149,7 +149,7 @@ class AtBroker extends Context.Tag("test/AtBroker")<AtBroker, Broker.Broker>() {
 
 const zombies = Layer.scoped(AtBroker, Broker.make)
 
-layer(zombies, { timeout: "60 seconds", excludeTestServices: true })("P4 P5 P6 P8: zombies", (it) => {
+layer(zombies, { timeout: "120 seconds", excludeTestServices: true })("P4 P5 P6 P8: zombies", (it) => {
   it.scoped(
     "frozen for longer than the lease and the session: it changes no row, moves no offset, sends nothing",
     () =>

@@ -1,4 +1,5 @@
 import { Effect, Either } from "effect"
+import type { PartitionerArgs } from "kafkajs"
 import type { KafkaUnavailable } from "./KafkaClient.js"
 import { attempt } from "./KafkaClient.js"
 import type { OutgoingRecord } from "./KafkaRecord.js"
@@ -50,17 +51,29 @@ const sharesOf = ({ topicData }: ProduceRequest, { topics }: Written): ReadonlyA
 export class Attempt {
   state: "waiting" | "stopped" | "sent" = "waiting"
   private readonly sent: Array<Sent> = []
+  private topic: string | undefined
+  /** Partitions of `topic` that have got a record in this round. */
+  private readonly partitions = new Set<number>()
 
-  /** @param records in the order in which kafkajs gets them @param mayStart asked right before the first request */
-  constructor(private readonly records: ReadonlyArray<OutgoingRecord>, private readonly mayStart: () => boolean) {
-    guard(records, this.send)
-  }
+  /** @param first the record that kafkajs gets first @param mayStart asked right before the first request */
+  constructor(private readonly first: OutgoingRecord, private readonly mayStart: () => boolean) {}
 
-  /** The partitioner of kafkajs calls this for each record. The first record is the beginning of a round. */
-  choosePartitionOf(record: unknown) {
-    if (record !== this.records[0]) return
-    if (this.state === "sent") throw final("a broker did not write its records")
-    this.ask()
+  /**
+   * The partitioner of kafkajs: the partition of each record is that of `choose`. The first record is the beginning of a
+   * round. The first record of a partition may be the first of a request, and identifies the request.
+   */
+  partitionOf(args: PartitionerArgs, choose: (args: PartitionerArgs) => number) {
+    if (args.message === this.first as unknown) this.beginRound()
+    if (args.topic !== this.topic) {
+      this.topic = args.topic
+      this.partitions.clear()
+    }
+    const partition = choose(args)
+    if (!this.partitions.has(partition)) {
+      this.partitions.add(partition)
+      guard(args.message, this.send)
+    }
+    return partition
   }
 
   /** Waits for all brokers that have got a request: kafkajs fails with the first broker that fails. */
@@ -81,6 +94,12 @@ export class Attempt {
     const answer = send()
     this.sent.push({ request, answer })
     return answer
+  }
+
+  private beginRound() {
+    if (this.state === "sent") throw final("a broker did not write its records")
+    this.ask()
+    this.topic = undefined
   }
 
   private ask() {

@@ -14,6 +14,14 @@ export interface KafkaOptions {
 export class KafkaUnavailable extends Schema.TaggedError<KafkaUnavailable>()("KafkaUnavailable", {
   cause: Schema.Defect
 }) {
+  /** This user may not see the topic: Kafka does not say whether it exists. */
+  static readonly denied = (topic: string) =>
+    new KafkaUnavailable({
+      cause: new Error(
+        `this user may not read topic ${topic}: let it DESCRIBE and READ the topic (TOPIC_AUTHORIZATION_FAILED)`
+      )
+    })
+
   override get message() {
     const why = reason(this.cause)
     return why.endsWith("_AUTHORIZATION_FAILED") ? `kafka refuses us access: ${why}` : `kafka is not available: ${why}`

@@ -9,6 +9,7 @@ import * as KafkaCommits from "./KafkaCommits.js"
 import type { ConsumerOptions } from "./KafkaGroup.js"
 import * as KafkaGroup from "./KafkaGroup.js"
 import { untilSettled } from "./KafkaOffsets.js"
+import type { Skip } from "./KafkaPositions.js"
 import type { LastSeen } from "./KafkaStart.js"
 import * as KafkaStart from "./KafkaStart.js"
 import * as KafkaTopic from "./KafkaTopic.js"
@@ -40,6 +41,14 @@ export const consume = <E, R>(
     const now = () => clock.unsafeCurrentTimeMillis()
     const wait = KafkaWait.make(options.groupId, now())
     let lastSeen: LastSeen | undefined
+    /** The last reported skip of each partition. A start finds it again until an offset behind it is committed. */
+    const reported = new Map<number, Skip>()
+    const report = (skip: Skip) => {
+      const { from, to } = reported.get(skip.partition) ?? {}
+      if (from === skip.from && to === skip.to) return Effect.void
+      reported.set(skip.partition, skip)
+      return options.onSkip?.(skip) ?? Effect.void
+    }
     const look = Effect.tapBoth(topic.look, {
       onFailure: (error) => Effect.sync(() => wait.failed(error.message)),
       onSuccess: (look) => Effect.sync(() => wait.looked(now(), look))
@@ -95,7 +104,7 @@ export const consume = <E, R>(
           wait.joined(given.cells)
           consumer.resume(at(given.partitions))
           commits.due()
-          for (const skip of skips) yield* options.onSkip?.(skip) ?? Effect.void
+          for (const skip of skips) yield* report(skip)
           yield* options.onJoin ?? Effect.void
         }).pipe(
           Effect.tapError((error) => Effect.sync(() => wait.failed(error.message))),

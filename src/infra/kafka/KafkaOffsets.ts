@@ -3,6 +3,7 @@ import type { Admin } from "kafkajs"
 import type { KafkaOptions } from "./KafkaClient.js"
 import { attempt, KafkaUnavailable, reason, TopicMissing, withAdmin } from "./KafkaClient.js"
 import * as KafkaPositions from "./KafkaPositions.js"
+import * as KafkaTopic from "./KafkaTopic.js"
 
 /** The offsets of a partition from `start` (inclusive) to `end` (exclusive). */
 export interface Span {
@@ -29,12 +30,20 @@ export const untilSettled = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Ef
     schedule: Schedule.intersect(Schedule.spaced("100 millis"), Schedule.recurs(50))
   })
 
-/** Fails for a missing topic: a request for its offsets may create it. */
-const mustExist = (admin: Admin, topic: string) =>
-  Effect.flatMap(
-    attempt(() => admin.listTopics()),
-    (topics) => topics.includes(topic) ? Effect.void : new TopicMissing({ topic })
-  )
+/**
+ * Fails for a topic that the broker does not list: with `TopicMissing`, or with `KafkaUnavailable` when this user may not see it.
+ * A request for the offsets of a missing topic may create it.
+ */
+const mustExist = (options: KafkaOptions, admin: Admin, topic: string) =>
+  Effect.gen(function*() {
+    if ((yield* attempt(() => admin.listTopics())).includes(topic)) return
+    const { look } = yield* KafkaTopic.make(options, topic, "")
+    const denied = yield* Effect.match(look, {
+      onFailure: ({ cause }) => reason(cause) === "TOPIC_AUTHORIZATION_FAILED",
+      onSuccess: () => false
+    })
+    return yield* denied ? KafkaUnavailable.denied(topic) : new TopicMissing({ topic })
+  }).pipe(Effect.scoped)
 
 /**
  * The spans of a topic. They end at its last stable offset, which is before open transactions. They begin at the first
@@ -44,7 +53,7 @@ export const spans = Effect.fn("KafkaOffsets.spans")(
   function*(options: KafkaOptions, topic: string, since: number | undefined) {
     return yield* withAdmin(options, (admin) =>
       Effect.gen(function*() {
-        yield* mustExist(admin, topic)
+        yield* mustExist(options, admin, topic)
         const ends = yield* attempt(() => admin.fetchTopicOffsets(topic))
         const begins = since === undefined
           ? new Map<number, string>()
@@ -67,7 +76,10 @@ const commitsOf = (options: KafkaOptions, topic: string, groupId: string) =>
     withAdmin(
       options,
       (admin) =>
-        Effect.zipRight(mustExist(admin, topic), attempt(() => admin.fetchOffsets({ groupId, topics: [topic] })))
+        Effect.zipRight(
+          mustExist(options, admin, topic),
+          attempt(() => admin.fetchOffsets({ groupId, topics: [topic] }))
+        )
     ),
     ([offsets]) => (offsets?.partitions ?? []).filter(({ offset }) => Number(offset) >= 0)
   )

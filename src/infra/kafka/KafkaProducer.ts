@@ -104,10 +104,7 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
         kafka.producer({
           idempotent: true,
           maxInFlightRequests: 1,
-          createPartitioner: () => (args: PartitionerArgs) => {
-            current?.choosePartitionOf(args.message)
-            return partitions.choose(args)
-          },
+          createPartitioner: () => (args: PartitionerArgs) => current!.partitionOf(args, partitions.choose),
           allowAutoTopicCreation: false,
           retry: { retries: 5, initialRetryTime: 20, maxRetryTime: 500 }
         })
@@ -127,7 +124,7 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
       const once = Effect.gen(function*() {
         const open = records.filter((record) => !written.has(record))
         if (open.length === 0) return
-        const now = current = new Attempt(open, mayStart)
+        const now = current = new Attempt(open[0]!, mayStart)
         const messages = open as unknown as NonNullable<ProducerBatch["topicMessages"]>[number]["messages"]
         const batch = { acks: -1, topicMessages: [{ topic, messages }] }
         const sent = yield* Effect.either(attempt(() => producer.sendBatch(batch)))

@@ -72,10 +72,7 @@ export const open = (options: TransactionsOptions): Effect.Effect<
           transactionTimeout: Duration.toMillis(options.timeout),
           idempotent: true,
           maxInFlightRequests: 1,
-          createPartitioner: () => (args: PartitionerArgs) => {
-            current?.choosePartitionOf(args.message)
-            return choose(args)
-          },
+          createPartitioner: () => (args: PartitionerArgs) => current!.partitionOf(args, choose),
           allowAutoTopicCreation: false
         })
       ),
@@ -88,7 +85,7 @@ export const open = (options: TransactionsOptions): Effect.Effect<
 
     const sendRecords = Effect.fnUntraced(function*(records: ReadonlyArray<OutgoingRecord>) {
       const byTopic = Object.entries(Arr.groupBy(records, ({ topic }) => topic))
-      const now = current = new Attempt(byTopic.flatMap(([, messages]) => messages), () => true)
+      const now = current = new Attempt(byTopic[0]![1][0], () => true)
       const topicMessages = byTopic.map(([topic, messages]) => ({ topic, messages: messages as Array<any> }))
       yield* attempt(() => transaction.sendBatch({ acks: -1, topicMessages })).pipe(
         // the answer of a broker is the reason; kafkajs may fail with the error of its next round instead
@@ -107,16 +104,16 @@ export const open = (options: TransactionsOptions): Effect.Effect<
 
     const sendNumber = (number: bigint) => {
       const topics = [{ topic: options.topic, partitions: [{ partition: 0, offset: String(number) }] }]
-      return attempt(() => transaction.sendOffsets({ consumerGroupId: options.name, topics })).pipe(
-        Effect.mapError(failed(false))
-      )
+      return attempt(() => transaction.sendOffsets({ consumerGroupId: options.name, topics }))
     }
 
     // A coordinator that has just taken over the group answers with offsets that are on every replica. The last coordinator
     // may have acknowledged more. The new one answers with all of it after it has acknowledged something itself.
-    yield* sendNumber(0n).pipe(
+    yield* KafkaOffsets.untilSettled(sendNumber(0n)).pipe(
       Effect.mapError((error) =>
-        error.reason === "UNKNOWN_TOPIC_OR_PARTITION" ? new TopicMissing({ topic: options.topic }) : error
+        reason(error.cause) === "UNKNOWN_TOPIC_OR_PARTITION"
+          ? new TopicMissing({ topic: options.topic })
+          : failed(false)(error)
       )
     )
     yield* Effect.mapError(attempt(() => transaction.abort()), failed(false))
@@ -125,7 +122,8 @@ export const open = (options: TransactionsOptions): Effect.Effect<
       send: Effect.fnUntraced(function*(records, number) {
         if (!transaction.isActive()) transaction = yield* begin
         // both at once saves two round trips; when one fails, the transaction is not committed
-        yield* Effect.all(records.length === 0 ? [sendNumber(number)] : [sendRecords(records), sendNumber(number)], {
+        const numbered = Effect.mapError(sendNumber(number), failed(false))
+        yield* Effect.all(records.length === 0 ? [numbered] : [sendRecords(records), numbered], {
           concurrency: "unbounded",
           discard: true
         })

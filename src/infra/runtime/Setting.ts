@@ -88,6 +88,10 @@ export const load = <S extends Record<string, Setting<any>>>(settings: S): Effec
 
 export const text: Parse<string> = (text) => text.trim() === "" ? Either.left("is empty") : Either.right(text.trim())
 
+/** A token of at least 16 characters. */
+export const token: Parse<Redacted.Redacted> = (text) =>
+  text.trim().length < 16 ? Either.left("is shorter than 16 characters") : Either.right(Redacted.make(text.trim()))
+
 /** A setting that may be empty: none. */
 export const optional = <A>(parse: Parse<A>): Parse<Option.Option<A>> => (text) =>
   text.trim() === "" ? Either.right(Option.none()) : Either.map(parse(text), Option.some)

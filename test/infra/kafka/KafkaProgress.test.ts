@@ -144,6 +144,38 @@ it.scopedLive("handlers are always busy: the committed offset is at most 1.5 s b
     for (const count of counts) assert.isTrue(count > 500 && count < backlog, `${count}`)
   }), 60_000)
 
+// apart from the others: it changes responses for all clients of the process
+it.scopedLive(
+  "a skip is reported once, also when the group rebalances before its offset is committed",
+  () =>
+    Effect.gen(function*() {
+      const { consume, deleteBefore, skips, take, untilCommitted, write } = yield* make
+      yield* write(0, 4)
+      const first = yield* Effect.fork(consume(take))
+      yield* untilCommitted(0, 4)
+      yield* Fiber.interrupt(first)
+      yield* write(0, 4)
+      yield* deleteBefore(0, 8)
+      let [rebalancing, rejoined] = [false, false]
+      yield* KafkaAnswers.between(async (request, ask) => {
+        if (skips.length === 0 || rejoined) return ask()
+        if (request === "OffsetCommit") throw KafkaAnswers.errors.notLeader()
+        if (request === "Heartbeat" && !rebalancing) {
+          rebalancing = true
+          throw KafkaAnswers.errors.rebalanceInProgress()
+        }
+        const answer = await ask()
+        rejoined = rebalancing && request === "OffsetFetch"
+        return answer
+      })
+      yield* Effect.fork(consume(take))
+      yield* untilCommitted(0, 8)
+      assert.isTrue(rejoined)
+      assert.deepStrictEqual(skips, [{ partition: 0, cause: "expired", from: 4n, to: 8n, records: 4n }])
+    }),
+  60_000
+)
+
 describe.concurrent("KafkaProgress", () => {
   it.scopedLive("a partition that is busy for long delays no other, and loses nothing", () =>
     Effect.gen(function*() {

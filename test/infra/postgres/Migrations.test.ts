@@ -1,5 +1,5 @@
 import { FileSystem } from "@effect/platform"
-import { NodeContext } from "@effect/platform-node"
+import * as NodeContext from "@effect/platform-node/NodeContext"
 import { SqlClient } from "@effect/sql"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, FastCheck as fc, Fiber, Layer, Option, Redacted, Schedule } from "effect"
@@ -26,7 +26,7 @@ const empty = <A, E, R>(test: Effect.Effect<A, E, R>) =>
   Effect.provide(Effect.scoped(test), Layer.mergeAll(PgTest.layerEmpty, NodeContext.layer))
 
 const names = (steps: ReadonlyArray<readonly [number, string]>) => steps.map(([, name]) => name)
-const all = ["payment_and_outbox", "adopt_and_index", "shards", "room_on_pages", "topic_spread", "expiry"]
+const all = ["payment_and_outbox", "adopt_and_index", "shards", "room_on_pages", "topic_spread", "operation", "expiry"]
 
 /** Tables, types and functions of the database that are not PostgreSQL's own. */
 const things = Effect.flatMap(SqlClient.SqlClient, (sql) =>

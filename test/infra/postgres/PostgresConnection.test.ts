@@ -1,5 +1,5 @@
 import { FileSystem } from "@effect/platform"
-import { NodeContext } from "@effect/platform-node"
+import * as NodeContext from "@effect/platform-node/NodeContext"
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Layer, Redacted, Schedule } from "effect"
@@ -62,7 +62,7 @@ const refusal = (url: string) =>
 
 const ground = Layer.scoped(Server, make).pipe(Layer.provideMerge(NodeContext.layer))
 
-layer(ground, { excludeTestServices: true, timeout: "60 seconds" })("A connection to PostgreSQL", (it) => {
+layer(ground, { excludeTestServices: true, timeout: "120 seconds" })("A connection to PostgreSQL", (it) => {
   it.scoped("encrypts and verifies by sslmode, without warnings", () =>
     Effect.gen(function*() {
       const { port, rootCert, stranger, url } = yield* Server

@@ -9,6 +9,7 @@ import * as Relay from "../../../src/outbox/leased/Relay.js"
 import { Outbox } from "../../../src/outbox/Outbox.js"
 import type { OutboxEvent } from "../../../src/outbox/OutboxEvent.js"
 import { OutboxWake } from "../../../src/outbox/OutboxWake.js"
+import { until } from "../../harness/Eventually.js"
 import * as KafkaTest from "../../harness/KafkaTest.js"
 import * as PgTest from "../../harness/PgTest.js"
 import * as Fixtures from "../Fixtures.js"
@@ -64,7 +65,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
 
       yield* Effect.forkScoped(Effect.provide(run(), publisher))
       const records = yield* KafkaTest.read(topic, 80)
-      yield* Fixtures.until(count("DONE"), (n) => n === 80)
+      yield* until(count("DONE"), (n) => n === 80)
 
       const bodies = new Map(rows.map(({ id, payload }) => [id, payload]))
       for (const { headers, key, value } of records) {
@@ -93,8 +94,8 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       yield* sql`UPDATE event SET payload = repeat('x', 30000) WHERE id = ${ids[20]!}`
 
       const relay = yield* Effect.forkScoped(Effect.provide(run(), publisher))
-      yield* Fixtures.until(count("DONE"), (n) => n === 49)
-      yield* Fixtures.until(Fixtures.statusOf(ids[20]!), ({ attempts }) => attempts >= 1)
+      yield* until(count("DONE"), (n) => n === 49)
+      yield* until(Fixtures.statusOf(ids[20]!), ({ attempts }) => attempts >= 1)
       yield* Fiber.interrupt(relay)
       const { last_error, status } = yield* Fixtures.statusOf(ids[20]!)
       assert.deepStrictEqual([status, last_error], ["WAIT", "MESSAGE_TOO_LARGE"])
@@ -108,8 +109,8 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       const [stuck] = yield* Fixtures.append([1], { topic: "no-such-topic" })
       yield* Fixtures.append([2, 3], { topic })
       yield* Effect.forkScoped(Effect.provide(run(), publisher))
-      yield* Fixtures.until(count("DONE"), (n) => n === 2)
-      yield* Fixtures.until(Fixtures.statusOf(stuck!), ({ delay }) => delay !== null && delay > 0 && delay <= 5)
+      yield* until(count("DONE"), (n) => n === 2)
+      yield* until(Fixtures.statusOf(stuck!), ({ delay }) => delay !== null && delay > 0 && delay <= 5)
       assert.strictEqual((yield* Fixtures.statusOf(stuck!)).attempts, 0)
     }))
 
@@ -131,12 +132,12 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       yield* Deferred.await(idle)
       yield* Fixtures.append([1])
       yield* wake.wake
-      yield* Fixtures.until(count("DONE"), (n) => n === 1)
+      yield* until(count("DONE"), (n) => n === 1)
 
-      yield* Fixtures.until(listening, (rows) => rows.length === 1)
+      yield* until(listening, (rows) => rows.length === 1)
       yield* Fixtures.append([2])
       yield* sql`SELECT pg_notify('payments_outbox', '')`
-      yield* Fixtures.until(count("DONE"), (n) => n === 2)
+      yield* until(count("DONE"), (n) => n === 2)
     }))
 
   it.scoped("a stop finishes the send in hand, and releases unsent events", () =>
@@ -163,7 +164,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       ))
       const mayStart = yield* Deferred.await(sending)
       const stopping = yield* Effect.fork(Fiber.interrupt(relay))
-      yield* Fixtures.until(Effect.sync(mayStart), (may) => !may)
+      yield* until(Effect.sync(mayStart), (may) => !may)
       yield* Deferred.succeed(answer, undefined)
       yield* Fiber.join(stopping)
       assert.strictEqual((yield* Fixtures.statusOf(ids[0]!)).status, "DONE")
@@ -193,7 +194,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
         run(),
         publishing((events, mayStart) =>
           Deferred.succeed(looked, mayStart).pipe(
-            Effect.zipRight(Fixtures.until(Effect.sync(mayStart), (may) => !may)),
+            Effect.zipRight(until(Effect.sync(mayStart), (may) => !may)),
             Effect.as({ ...nothing, unsent: events })
           ) as Effect.Effect<Published>
         )
@@ -224,11 +225,11 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       const mayStart = yield* Deferred.await(looked)
       const lease = sql<{ readonly reserved_to: Date }>`SELECT reserved_to FROM event WHERE id = ${id!}`
       const [before] = yield* lease
-      yield* Fixtures.until(lease, ([now]) => now!.reserved_to > before!.reserved_to)
+      yield* until(lease, ([now]) => now!.reserved_to > before!.reserved_to)
       assert.isTrue(mayStart())
 
       yield* sql`UPDATE event SET lease_token = gen_random_uuid(), reserved_to = clock_timestamp() + interval '1 hour'`
-      yield* Fixtures.until(Effect.sync(mayStart), (may) => !may)
+      yield* until(Effect.sync(mayStart), (may) => !may)
       yield* Deferred.succeed(release, undefined)
       yield* Fiber.interrupt(relay)
       assert.strictEqual((yield* Fixtures.statusOf(id!)).status, "WAIT", "it marked what was not its own")
@@ -258,14 +259,14 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       )
       yield* Deferred.await(marking)
       const [first] = yield* sql<{ readonly ends: Date }>`SELECT reserved_to AS ends FROM event WHERE id = ${id!}`
-      yield* Fixtures.until(
+      yield* until(
         sql<{ readonly over: boolean }>`SELECT clock_timestamp() > ${first!.ends} AS over`,
         ([now]) => now!.over
       )
       assert.isEmpty((yield* outbox.claim(500)).events, "another relay would send it again")
       assert.deepStrictEqual(sent, [id], "another lane has sent it again")
       yield* Deferred.succeed(arrive, undefined)
-      yield* Fixtures.until(count("DONE"), (n) => n === 1)
+      yield* until(count("DONE"), (n) => n === 1)
     }).pipe(Effect.provide(Outbox.Default({ ...Fixtures.options, lease: "1 second" }))))
 
   it.scoped("a failed claim interrupts no mark of sent events, and is repeated", () =>
@@ -296,9 +297,9 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       yield* Deferred.await(marking)
       assert.include(yield* Queue.take(failed), "away")
       away = false
-      yield* Fixtures.until(count("DONE"), (n) => n === 1)
+      yield* until(count("DONE"), (n) => n === 1)
       yield* Fixtures.append([2])
-      yield* Fixtures.until(count("DONE"), (n) => n === 2)
+      yield* until(count("DONE"), (n) => n === 2)
       assert.lengthOf(sent, 2)
       yield* Fiber.interrupt(relay)
     }))
@@ -324,7 +325,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
         )
       ))
       yield* Deferred.await(locked)
-      yield* Fixtures.until(Effect.sync(mayStart), (may) => !may)
+      yield* until(Effect.sync(mayStart), (may) => !may)
       yield* Deferred.succeed(unlock, undefined)
     }))
 })

@@ -3,6 +3,7 @@ import { assert, it, layer } from "@effect/vitest"
 import { Deferred, Effect, Fiber, TestClock } from "effect"
 import * as ScanCursor from "../../../src/outbox/leased/ScanCursor.js"
 import { Outbox } from "../../../src/outbox/Outbox.js"
+import { until } from "../../harness/Eventually.js"
 import * as Fixtures from "../Fixtures.js"
 
 const after = (millis: number) => TestClock.adjust(millis)
@@ -91,7 +92,7 @@ layer(Fixtures.layer, { excludeTestServices: true })("beside a transaction that 
       const after = (yield* outbox.claim(1)).sight!
       assert.strictEqual(after.oldest, BigInt(first!))
       const orders = { next: 4 }
-      yield* Fixtures.until(
+      yield* until(
         Effect.zipRight(Effect.suspend(() => Fixtures.append([orders.next++])), outbox.claim(1)),
         // transactions of the server's other databases are counted too
         ({ sight }) => sight!.xmin > before.xid

@@ -5,6 +5,7 @@ import { ShardBatches } from "../../../src/outbox/sharded/ShardBatches.js"
 import * as ShardCount from "../../../src/outbox/sharded/ShardCount.js"
 import { ShardOwners } from "../../../src/outbox/sharded/ShardOwners.js"
 import * as ShardTakeover from "../../../src/outbox/sharded/ShardTakeover.js"
+import { until } from "../../harness/Eventually.js"
 import * as KafkaTest from "../../harness/KafkaTest.js"
 import * as Fixtures from "../Fixtures.js"
 import {
@@ -17,8 +18,7 @@ import {
   serve,
   shardOptions,
   takeShard,
-  TestLayer,
-  until
+  TestLayer
 } from "./ShardFixtures.js"
 
 layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardCount", (it) => {

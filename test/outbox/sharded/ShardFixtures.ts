@@ -7,7 +7,6 @@ import * as KafkaOffsets from "../../../src/infra/kafka/KafkaOffsets.js"
 import * as KafkaScan from "../../../src/infra/kafka/KafkaScan.js"
 import { OutboxWake } from "../../../src/outbox/OutboxWake.js"
 import { ShardBatches } from "../../../src/outbox/sharded/ShardBatches.js"
-import type { OwnedShard } from "../../../src/outbox/sharded/ShardOwners.js"
 import { ShardOwners } from "../../../src/outbox/sharded/ShardOwners.js"
 import * as ShardRelay from "../../../src/outbox/sharded/ShardRelay.js"
 import * as ShardTakeover from "../../../src/outbox/sharded/ShardTakeover.js"
@@ -50,14 +49,6 @@ export const serve = (topic: string, options: Partial<ShardRelay.ShardRelayOptio
       report: () => Effect.void,
       ...options
     }))
-
-export const until = <A, E, R>(look: Effect.Effect<A, E, R>, holds: (a: A) => boolean) =>
-  look.pipe(
-    Effect.filterOrFail(holds, () => new Error("not yet")),
-    Effect.retry(Schedule.spaced("20 millis")),
-    Effect.timeout("30 seconds"),
-    Effect.orDie
-  )
 
 export const count = (status: string) =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
@@ -106,21 +97,11 @@ export const takeShard = Effect.gen(function*() {
   return owned!
 })
 
-/** Takes a shard over. A broker that has just started may not coordinate the shard's group yet. */
-const takeOver = (owned: OwnedShard, topic: string) =>
-  ShardTakeover.takeOver(owned, shardOptions(topic)).pipe(
-    Effect.retry({
-      while: ({ _tag }) => _tag === "TransactionFailed",
-      schedule: Schedule.spaced("100 millis"),
-      times: 50
-    })
-  )
-
 /** Acts as a relay, step by step: owns shard 0, and has claimed the first event of each order. */
 export const claimed = Effect.fnUntraced(function*(topic: string, events: number) {
   const ids = yield* Fixtures.append(yield* ordersOf(0, events), { topic })
   const owned = yield* takeShard
-  const transactions = yield* takeOver(owned, topic)
+  const transactions = yield* ShardTakeover.takeOver(owned, shardOptions(topic))
   const batch = Option.getOrThrow(yield* (yield* ShardBatches).claim(owned, 500))
   assert.deepStrictEqual(batch.events.map(({ id }) => id), ids)
   return { ids, owned, transactions, batch, outgoing: batch.events.map(Fixtures.record) } as const
@@ -130,7 +111,7 @@ export const claimed = Effect.fnUntraced(function*(topic: string, events: number
 export const deliver = Effect.fnUntraced(function*(topic: string) {
   const batches = yield* ShardBatches
   const owned = yield* takeShard
-  const transactions = yield* takeOver(owned, topic)
+  const transactions = yield* ShardTakeover.takeOver(owned, shardOptions(topic))
   const batch = Option.getOrThrow(yield* batches.claim(owned, 500))
   if (batch.events.length > 0) {
     yield* transactions.send(batch.events.map(Fixtures.record), batch.number)

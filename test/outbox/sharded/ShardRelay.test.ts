@@ -8,6 +8,7 @@ import { ShardBatches } from "../../../src/outbox/sharded/ShardBatches.js"
 import * as ShardOrphans from "../../../src/outbox/sharded/ShardOrphans.js"
 import { ShardOwners } from "../../../src/outbox/sharded/ShardOwners.js"
 import * as ShardSharing from "../../../src/outbox/sharded/ShardSharing.js"
+import { until } from "../../harness/Eventually.js"
 import * as KafkaAnswers from "../../harness/KafkaAnswers.js"
 import * as KafkaTest from "../../harness/KafkaTest.js"
 import * as PgTest from "../../harness/PgTest.js"
@@ -25,7 +26,6 @@ import {
   serve,
   shardOptions,
   TestLayer,
-  until,
   watched
 } from "./ShardFixtures.js"
 

@@ -3,8 +3,9 @@ import type { Duration } from "effect"
 import { Array as Arr, Effect, Option } from "effect"
 import { randomUUID } from "node:crypto"
 import * as KafkaTransactions from "../../../src/infra/kafka/KafkaTransactions.js"
+import { until } from "../../harness/Eventually.js"
 import * as KafkaTest from "../../harness/KafkaTest.js"
-import { fresh, idsOnTopic, lease, records, TestLayer, until } from "./ShardFixtures.js"
+import { fresh, idsOnTopic, lease, records, TestLayer } from "./ShardFixtures.js"
 
 layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("transactions of the shards", (it) => {
   it.scoped("a producer that is fenced commits nothing", () =>

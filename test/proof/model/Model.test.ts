@@ -56,7 +56,7 @@ const held = Effect.fnUntraced(function*(redis: RedisClient, steps: ReadonlyArra
   add("terminal", topic.filter(({ event }) => !event.endsWith("CREATED")).length)
 })
 
-layer(services, { timeout: "60 seconds", excludeTestServices: true })("P2 P6: the contract as a model", (it) => {
+layer(services, { timeout: "120 seconds", excludeTestServices: true })("P2 P6: the contract as a model", (it) => {
   it.scoped(
     `${sequences} sequences of records, settlements, relays, crashes: every step agrees with the model`,
     () =>

@@ -21,9 +21,9 @@ export type Gate = (request: ProduceRequest, send: () => Promise<Written>) => Pr
 
 const gates = new WeakMap<object, Gate>()
 
-/** Requests of these records go through `gate`, until the records get another. */
-export const guard = (records: ReadonlyArray<object>, gate: Gate) => {
-  for (const record of records) gates.set(record, gate)
+/** Requests that begin with this record go through `gate`, until the record gets another. */
+export const guard = (record: object, gate: Gate) => {
+  gates.set(record, gate)
 }
 
 /**

@@ -13,7 +13,7 @@ contract(
   },
   async (load) => {
     const { requests, send } = await TwoBrokers.make(load)
-    const attempt = new Attempt(TwoBrokers.records, () => true)
+    const attempt = new Attempt(TwoBrokers.records[0]!, () => true)
     await send(attempt, 1).catch(() => {})
     const { written } = await Effect.runPromise(attempt.result)
     return { requests: requests[1]!, written: written.flatMap(({ records }) => records.map(({ value }) => value)) }

@@ -1,3 +1,4 @@
+import type { PartitionerArgs } from "kafkajs"
 import type { Attempt } from "../../../../src/infra/kafka/KafkaAttempt.js"
 import type { OutgoingRecord } from "../../../../src/infra/kafka/KafkaRecord.js"
 import type { Load } from "../../../../src/infra/kafka/patches/Patch.js"
@@ -81,10 +82,7 @@ export const make = async (load: Load) => {
       failures = failing
       before = requests[0]!.length + 1
       overtaken = failing > 0 ? new Promise((resolve) => (release = resolve)) : Promise.resolve()
-      const partitioner = ({ message }: { readonly message: OutgoingRecord }) => {
-        attempt.choosePartitionOf(message)
-        return Number(message.key)
-      }
+      const partitioner = (args: PartitionerArgs) => attempt.partitionOf(args, ({ message }) => Number(message.key))
       return sendMessages({
         logger,
         cluster,

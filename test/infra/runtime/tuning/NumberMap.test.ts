@@ -1,18 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
 import { NumberMap } from "../../../../src/infra/runtime/tuning/NumberMap.js"
-import * as Heap from "../../../harness/Heap.js"
-
-/** Adds values of two kilobytes and removes each after a hundred more. Returns the bytes that became old. */
-const passThrough = async (map: Map<number, unknown>) => {
-  const add = (n: number) => {
-    map.set(n, Array.from({ length: 32 }, (_, i) => ({ n, i })))
-    map.delete(n - 100)
-  }
-  for (let n = 0; n < 1_000; n++) add(n)
-  const bytes = await Heap.grownOld(40_000, (n) => add(1_000 + n))
-  assert.strictEqual(map.size, 100)
-  return bytes
-}
 
 describe("NumberMap", () => {
   it.each([
@@ -35,10 +22,5 @@ describe("NumberMap", () => {
     assert.strictEqual(numbered.size, 0)
     numbered.set(3, "three").clear()
     assert.strictEqual(numbered.size, 0)
-  })
-
-  it("keeps removed values collectable while young, unlike a Map", async () => {
-    const [numbered, map] = [await passThrough(new NumberMap()), await passThrough(new Map())]
-    assert.isBelow(numbered, map / 4)
   })
 })

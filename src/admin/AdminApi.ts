@@ -1,0 +1,83 @@
+import type { HttpApp } from "@effect/platform"
+import { HttpApiBuilder, HttpServer, HttpServerError } from "@effect/platform"
+import type { Redacted, Scope } from "effect"
+import { Effect, Layer, Option } from "effect"
+import { DeadLetterBox } from "../repair/DeadLetterBox.js"
+import { Operations } from "../repair/Operations.js"
+import { OutboxEvents } from "../repair/OutboxEvents.js"
+import { OutboxRepair } from "../repair/OutboxRepair.js"
+import { OutboxReplay } from "../repair/OutboxReplay.js"
+import * as Conclusion from "../story/Conclusion.js"
+import type { StoryOptions } from "../story/OrderStory.js"
+import * as OrderStory from "../story/OrderStory.js"
+import * as Telling from "../story/Telling.js"
+import * as AdminToken from "./AdminToken.js"
+import { Api, NotFound } from "./Api.js"
+import { documentOf, unavailable } from "./Changes.js"
+import * as LetterHandlers from "./LetterHandlers.js"
+import * as OutboxHandlers from "./OutboxHandlers.js"
+
+const orders = (options: StoryOptions) =>
+  HttpApiBuilder.group(
+    Api,
+    "orders",
+    (handlers) =>
+      Effect.map(OrderStory.make(options), ({ tell }) =>
+        handlers.handle("story", ({ path, urlParams }) =>
+          Effect.gen(function*() {
+            const story = yield* Effect.mapError(tell(BigInt(path.order_id), urlParams.since?.getTime()), unavailable)
+            const { says, state } = Conclusion.conclude(story)
+            return state === "unknown" ? yield* new NotFound({ message: says }) : documentOf(Telling.document(story))
+          })))
+  )
+
+const operations = HttpApiBuilder.group(
+  Api,
+  "operations",
+  (handlers) =>
+    Effect.map(
+      Operations,
+      ({ last }) =>
+        handlers.handle("last", ({ urlParams: { limit, order_id } }) =>
+          last(limit, Option.map(Option.fromNullable(order_id), BigInt)).pipe(
+            Effect.mapBoth({
+              onSuccess: (rows) =>
+                documentOf({ operations: rows }),
+              onFailure: unavailable
+            })
+          ))
+    )
+)
+
+/** The operations API as an app for the operations port: `/api/…` with the token, and `/openapi.json` without it. */
+export const app = (
+  options: StoryOptions,
+  token: Redacted.Redacted
+) =>
+  Effect.gen(function*() {
+    const services = Layer.mergeAll(
+      OutboxEvents.Default,
+      OutboxRepair.Default,
+      OutboxReplay.Default,
+      Operations.Default,
+      DeadLetterBox.Default(options)
+    )
+    const api = HttpApiBuilder.api(Api).pipe(
+      Layer.provide(Layer.mergeAll(orders(options), OutboxHandlers.layer, LetterHandlers.layer, operations)),
+      Layer.provide(services),
+      Layer.provide(AdminToken.layer(token))
+    )
+    const context = yield* Layer.build(
+      Layer.mergeAll(
+        HttpApiBuilder.middlewareOpenApi().pipe(Layer.provideMerge(api)),
+        HttpApiBuilder.Router.Live,
+        HttpApiBuilder.Middleware.layer,
+        HttpServer.layerContext
+      )
+    )
+    const served = yield* Effect.provide(HttpApiBuilder.httpApp, context)
+    return served.pipe(
+      Effect.catchAllCause((cause) => Effect.map(HttpServerError.causeResponse(cause), ([response]) => response)),
+      Effect.provide(context)
+    ) as HttpApp.Default<never, Scope.Scope>
+  })

@@ -1,0 +1,88 @@
+import { HttpApiBuilder } from "@effect/platform"
+import { Effect } from "effect"
+import { OutboxEvents } from "../repair/OutboxEvents.js"
+import { OutboxRepair } from "../repair/OutboxRepair.js"
+import { OutboxReplay } from "../repair/OutboxReplay.js"
+import { Api, BadRequest, NeedsConsent } from "./Api.js"
+import { documentOf, make, unavailable } from "./Changes.js"
+
+const selectionOf = (payload: {
+  readonly event_ids: ReadonlyArray<string>
+  readonly order_ids: ReadonlyArray<string>
+  readonly error?: string | undefined
+}) => ({ events: payload.event_ids.map(BigInt), orders: payload.order_ids.map(BigInt), error: payload.error })
+
+/** Fails unless the request selects events, or all of them and says so. */
+const selected = (payload: Parameters<typeof selectionOf>[0] & { readonly all: boolean }) =>
+  (payload.event_ids.length === 0 && payload.order_ids.length === 0 && payload.error === undefined) === payload.all
+    ? Effect.void
+    : Effect.fail(new BadRequest({ message: "give event_ids, order_ids or error, or all and none of these" }))
+
+/** Answers `/api/outbox/…`. */
+export const layer = HttpApiBuilder.group(Api, "outbox", (handlers) =>
+  Effect.gen(function*() {
+    const events = yield* OutboxEvents
+    const repair = yield* OutboxRepair
+    const replay = yield* OutboxReplay
+    return handlers
+      .handle("events", ({ urlParams: { error, limit, order_id, state } }) => {
+        const selection = selectionOf({ event_ids: [], order_ids: order_id === undefined ? [] : [order_id], error })
+        return Effect.all({
+          groups: events.groups(selection, state),
+          events: events.list(selection, state, limit)
+        }).pipe(Effect.mapBoth({ onSuccess: documentOf, onFailure: unavailable }))
+      })
+      .handle("blocked", ({ urlParams: { limit } }) =>
+        Effect.all({
+          total: events.blockedTotal,
+          events: events.blocked({ events: [], orders: [], error: undefined }, limit)
+        }).pipe(Effect.mapBoth({ onSuccess: documentOf, onFailure: unavailable })))
+      .handle("retry", ({ payload }) =>
+        Effect.gen(function*() {
+          yield* selected(payload)
+          const plan = yield* repair.planRetry(selectionOf(payload))
+          return yield* make(payload, {
+            ...plan,
+            count: plan.events.length,
+            apply: (by, pacing) => repair.retry(plan, by, pacing)
+          })
+        }).pipe(Effect.catchTag("DatabaseUnavailable", (error) => unavailable(error))))
+      .handle("skip", ({ payload }) =>
+        Effect.gen(function*() {
+          yield* selected(payload)
+          const plan = yield* repair.planSkip(selectionOf(payload))
+          return yield* make(payload, {
+            ...plan,
+            count: plan.events.length,
+            apply: (by, pacing) => repair.skip(plan, by, pacing)
+          })
+        }).pipe(Effect.catchTag("DatabaseUnavailable", (error) => unavailable(error))))
+      .handle("replay", ({ payload }) =>
+        Effect.gen(function*() {
+          const { beyond_window, event_ids, order_ids, since, until } = payload
+          if (event_ids.length === 0 && order_ids.length === 0 && since === undefined && until === undefined) {
+            return yield* new BadRequest({ message: "give event_ids, order_ids, since or until" })
+          }
+          const plan = yield* replay.plan({
+            ...selectionOf(payload),
+            since: since?.getTime(),
+            until: until?.getTime()
+          })
+          const old = plan.events.filter((event) => event.old).length
+          if (old > 0 && !beyond_window && !payload.dry_run) {
+            return yield* new NeedsConsent({
+              field: "beyond_window",
+              message:
+                `${old} events were sent more than 15 minutes ago: Orders appends each to the history of its order again`
+            })
+          }
+          return yield* make(payload, {
+            ...plan,
+            count: plan.events.length,
+            apply: (by, pacing) => replay.replay(plan, by, pacing)
+          })
+        }).pipe(Effect.catchTags({
+          DatabaseUnavailable: (error) => unavailable(error),
+          OutboxBusy: (error) => unavailable(error)
+        })))
+  }))

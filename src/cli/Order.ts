@@ -1,0 +1,72 @@
+import { Command } from "@effect/cli"
+import { Clock, Effect, Layer, Option, Schema } from "effect"
+import type { ConfigOf } from "../Config.js"
+import * as Postgres from "../infra/postgres/Postgres.js"
+import { DeadLetterBox } from "../repair/DeadLetterBox.js"
+import { Operations } from "../repair/Operations.js"
+import * as Conclusion from "../story/Conclusion.js"
+import * as OrderStory from "../story/OrderStory.js"
+import * as Telling from "../story/Telling.js"
+import { orderId, time } from "./Flags.js"
+import { json, print, waitingFor, withSettings } from "./Output.js"
+import * as Prepare from "./Prepare.js"
+import { kafkaOptions } from "./Services.js"
+
+/** No table and no topic names the order. */
+export class OrderUnknown extends Schema.TaggedError<OrderUnknown>()("NOT_FOUND", { says: Schema.String }) {
+  override get message() {
+    return this.says
+  }
+}
+
+/** The settings of the stories of orders. */
+export const used = [
+  "databaseUrl",
+  "kafkaBrokers",
+  "kafkaClientId",
+  "kafkaGroupId",
+  "inventoryTopic",
+  "inventoryDlqTopic",
+  "paymentTopic",
+  "inventoryAcceptStatuses",
+  "outboxRetention"
+] as const
+
+/** Where the facts of an order are. */
+export const options = (config: ConfigOf<(typeof used)[number]>): OrderStory.StoryOptions => ({
+  kafka: kafkaOptions(config),
+  groupId: config.kafkaGroupId,
+  inventoryTopic: config.inventoryTopic,
+  dlqTopic: config.inventoryDlqTopic,
+  paymentTopic: config.paymentTopic,
+  acceptStatuses: config.inventoryAcceptStatuses,
+  retention: config.outboxRetention
+})
+
+/** `payments order`. */
+export const command = Command.make("order", {
+  orderId,
+  since: time("since", "Search the topics from this time on to their ends"),
+  json
+}, (flags) =>
+  withSettings(used, (config) =>
+    Effect.gen(function*() {
+      yield* Prepare.migrated
+      const now = yield* Clock.currentTimeMillis
+      const { tell } = yield* OrderStory.make(options(config))
+      const story = yield* tell(flags.orderId, Option.getOrUndefined(Option.map(flags.since, (since) => since(now))))
+        .pipe(
+          waitingFor("reading the tables and the topics")
+        )
+      yield* print(flags.json, Telling.document(story), Telling.text(story))
+      const { says, state } = Conclusion.conclude(story)
+      if (state === "unknown") return yield* new OrderUnknown({ says: `order ${flags.orderId}: ${says}` })
+    }).pipe(Effect.provide(
+      Layer.merge(Operations.Default, DeadLetterBox.Default(options(config))).pipe(
+        Layer.provideMerge(Postgres.layer({ url: config.databaseUrl, maxConnections: 2 }))
+      )
+    )))).pipe(
+    Command.withDescription(
+      "Tell the story of an order: its records, payment, events and letters, what it waits for and what to do"
+    )
+  )

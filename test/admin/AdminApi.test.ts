@@ -1,0 +1,141 @@
+import { SqlClient } from "@effect/sql"
+import { assert, layer } from "@effect/vitest"
+import { Deferred, Duration, Effect, Fiber, Layer, Logger, Redacted } from "effect"
+import * as AdminApi from "../../src/admin/AdminApi.js"
+import { Readiness } from "../../src/infra/runtime/Readiness.js"
+import * as Http from "../../src/ops/Http.js"
+import { Backlog } from "../../src/outbox/Backlog.js"
+import * as KafkaTest from "../harness/KafkaTest.js"
+import * as PgTest from "../harness/PgTest.js"
+
+const services = Layer.mergeAll(
+  Backlog.Default,
+  Readiness.Default({ required: [] }),
+  Logger.remove(Logger.defaultLogger)
+)
+
+const token = "a-token-of-the-test-7f3e"
+
+const start = (admin: boolean) =>
+  Effect.gen(function*() {
+    const bound = yield* Deferred.make<number>()
+    const api = admin
+      ? yield* AdminApi.app({
+        kafka: KafkaTest.kafka(),
+        groupId: "test",
+        inventoryTopic: "not-there",
+        dlqTopic: "not-there",
+        paymentTopic: "not-there",
+        acceptStatuses: ["COMPLETED"],
+        retention: Duration.days(7)
+      }, Redacted.make(token))
+      : undefined
+    const server = yield* Http.serve({
+      address: { host: "127.0.0.1", port: 0 },
+      serviceName: "payments",
+      api,
+      listening: (port) => Deferred.succeed(bound, port)
+    }).pipe(Effect.forkScoped)
+    const port = yield* Effect.raceFirst(Deferred.await(bound), Fiber.join(server))
+    return (path: string, body?: object, bearer: string | undefined = token) =>
+      Effect.promise(async () => {
+        const response = await fetch(`http://127.0.0.1:${port}${path}`, {
+          method: body === undefined ? "GET" : "POST",
+          headers: {
+            ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }),
+            ...(body === undefined ? {} : { "content-type": "application/json" })
+          },
+          ...(body === undefined ? {} : { body: JSON.stringify(body) })
+        })
+        const text = await response.text()
+        return { status: response.status, json: text.startsWith("{") ? JSON.parse(text) : text }
+      })
+  })
+
+const dead = Effect.flatMap(SqlClient.SqlClient, (sql) =>
+  sql<{ readonly id: string }>`
+    INSERT INTO event (topic, order_id, payload, status, attempts, last_error) VALUES
+      ('payment', 9007199254740993, '{"idempotent_key":"00000000-0000-4000-8000-000000000001","order_id":9007199254740993,"status":"CREATED"}',
+       'DEAD', 10, 'MESSAGE_TOO_LARGE')
+    RETURNING id
+  `.pipe(Effect.map(([row]) => row!.id)))
+
+layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "60 seconds", excludeTestServices: true })(
+  "the operations API",
+  (it) => {
+    it.scoped("without a token there is none; with one it takes that token only, and says what it offers", () =>
+      Effect.gen(function*() {
+        const off = yield* start(false)
+        for (const path of ["/openapi.json", "/api/outbox/blocked"]) {
+          assert.strictEqual((yield* off(path)).status, 404, path)
+        }
+        const ask = yield* start(true)
+        for (const bearer of ["", "another", `${token}x`, token.slice(1)]) {
+          assert.strictEqual((yield* ask("/api/outbox/blocked", undefined, bearer)).status, 401, bearer)
+        }
+        assert.strictEqual((yield* ask("/api/outbox/blocked")).status, 200)
+        assert.strictEqual((yield* ask("/api/nothing")).status, 404)
+        assert.strictEqual((yield* ask("/livez", undefined, "")).status, 200)
+        const { json, status } = yield* ask("/openapi.json", undefined, "")
+        assert.strictEqual(status, 200)
+        assert.includeMembers(Object.keys(json.paths), [
+          "/api/orders/{order_id}",
+          "/api/outbox/events",
+          "/api/outbox/blocked",
+          "/api/outbox/retry",
+          "/api/outbox/skip",
+          "/api/outbox/replay",
+          "/api/dead-letters",
+          "/api/dead-letters/{partition}/{offset}",
+          "/api/dead-letters/replay",
+          "/api/operations"
+        ])
+      }))
+
+    it.scoped("retry: needs a selection, a reason and an operator; a dry run changes nothing; the change is noted", () =>
+      Effect.gen(function*() {
+        const ask = yield* start(true)
+        const id = yield* dead
+        const by = { reason: "a test", operator: "ann" }
+        assert.strictEqual((yield* ask("/api/outbox/retry", by)).status, 400)
+        assert.strictEqual((yield* ask("/api/outbox/retry", { event_ids: [id], reason: "a test" })).status, 400)
+        const { json } = yield* ask("/api/outbox/events?state=dead")
+        assert.deepInclude(json.events[0], { id, order_id: "9007199254740993", state: "dead" })
+        const dry = yield* ask("/api/outbox/retry", { ...by, event_ids: [id], dry_run: true })
+        assert.deepInclude(dry.json, { planned: 1, changed: 0 })
+        const done = yield* ask("/api/outbox/retry", { ...by, event_ids: [id] })
+        assert.deepInclude(done.json, { planned: 1, changed: 1, unchanged: 0 })
+        const noted = yield* ask("/api/operations?order_id=9007199254740993")
+        assert.deepInclude(noted.json.operations[0], {
+          operator: "ann",
+          reason: "a test",
+          event_id: id,
+          run: done.json.run
+        })
+        const story = yield* ask("/api/orders/9007199254740993")
+        assert.deepInclude(story.json, { order_id: "9007199254740993", state: "no-payment" })
+        assert.strictEqual((yield* ask("/api/orders/0")).status, 400)
+      }))
+
+    it.scoped("replay of events beyond the duplicate window asks apart", () =>
+      Effect.gen(function*() {
+        const ask = yield* start(true)
+        const sql = yield* SqlClient.SqlClient
+        yield* sql`TRUNCATE event`
+        yield* dead
+        yield* sql`UPDATE event SET status = 'DONE', done_at = clock_timestamp() - interval '16 minutes'`
+        yield* sql`INSERT INTO payment (order_id, status) VALUES (9007199254740993, 'CREATED')`
+        const by = { reason: "a test", operator: "ann", order_ids: ["9007199254740993"] }
+        const first = yield* ask("/api/outbox/replay", by)
+        assert.deepStrictEqual([first.status, first.json.field], [409, "beyond_window"])
+        const second = yield* ask("/api/outbox/replay", { ...by, beyond_window: true })
+        assert.deepInclude(second.json, { changed: 1 })
+        const story = yield* ask("/api/orders/9007199254740993")
+        assert.deepInclude(story.json, {
+          order_id: "9007199254740993",
+          state: "event-due",
+          command: "payments outbox list"
+        })
+      }))
+  }
+)
