@@ -1,4 +1,4 @@
-/** Imports only go down: main → cli → inventory | grpc | ops → payments → outbox → drills | domain; everything may use infra. */
+/** Imports only go down: main → cli → inventory | grpc | ops | doctor → payments → outbox → drills | domain; everything may use infra. */
 const from = (path) => ({ path })
 const foreign = (library, ...homes) => ({
   name: `${library}-stays-in-infra`,
@@ -63,19 +63,19 @@ module.exports = {
       name: "outbox-is-below-payments",
       severity: "error",
       from: from("^src/outbox"),
-      to: { path: "^src/(payments|inventory|grpc|ops|cli|local|main)" }
+      to: { path: "^src/(payments|inventory|grpc|ops|doctor|cli|local|main)" }
     },
     {
       name: "payments-is-below-its-callers",
       severity: "error",
       from: from("^src/payments"),
-      to: { path: "^src/(inventory|grpc|ops|cli|local|main)" }
+      to: { path: "^src/(inventory|grpc|ops|doctor|cli|local|main)" }
     },
     {
       name: "callers-do-not-know-each-other",
       severity: "error",
-      from: from("^src/(inventory|grpc|ops)/"),
-      to: { path: "^src/(inventory|grpc|ops|cli|local|main)", pathNot: "^src/$1/" }
+      from: from("^src/(inventory|grpc|ops|doctor)/"),
+      to: { path: "^src/(inventory|grpc|ops|doctor|cli|local|main)", pathNot: "^src/$1/" }
     },
     {
       name: "only-the-command-line-starts-the-local-stack",

@@ -152,6 +152,12 @@ export const settings = {
     default: "7d",
     show: showDuration
   }),
+  paymentExpiry: setting("PAYMENT_EXPIRY", optional(duration("1 minute")), {
+    about: "Age at which a `CREATED` payment becomes `FAILED` because no call settled it. Empty: never.",
+    default: "",
+    example: "24h",
+    show: showOptional(showDuration)
+  }),
   shutdownTimeout: setting("SHUTDOWN_TIMEOUT", duration("1 second"), {
     about: "Time limit of a graceful stop.",
     default: "20s",

@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs"
 import { constants } from "node:os"
 import * as Audit from "./cli/Audit.js"
 import * as DeadLetters from "./cli/DeadLetters.js"
+import * as Doctor from "./cli/Doctor.js"
 import * as Drills from "./cli/Drills.js"
 import * as Failure from "./cli/Failure.js"
 import * as Help from "./cli/Help.js"
@@ -39,6 +40,7 @@ const commands = [
   DeadLetters.command,
   Operations.command,
   Audit.command,
+  Doctor.command,
   Drills.command,
   Shards.command
 ] as const

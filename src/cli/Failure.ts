@@ -1,6 +1,7 @@
 import type { HelpDoc } from "@effect/cli"
 import { ValidationError } from "@effect/cli"
 import { Cause, Option, Schema } from "effect"
+import { GrpcCallError } from "../infra/grpc/GrpcClient.js"
 import { OutputFailed } from "../infra/runtime/StandardStreams.js"
 import * as Help from "./Help.js"
 import { exitCodes } from "./Output.js"
@@ -17,6 +18,9 @@ export interface Failure {
   /** A stable name for programs: a gRPC code, or the tag of the error. */
   readonly error: string
   readonly message: string
+  /** `google.rpc.ErrorInfo` of a refused gRPC call. */
+  readonly reason?: string
+  readonly metadata?: Readonly<Record<string, string>>
 }
 
 /** A message of the parser in one line. */
@@ -29,6 +33,15 @@ const docText = (doc: HelpDoc.HelpDoc): string =>
 
 const tagged = (error: unknown): Failure => {
   if (ValidationError.isValidationError(error)) return { error: "UsageError", message: docText(error.error) }
+  if (error instanceof GrpcCallError) {
+    const { code, message, metadata, reason } = error
+    return {
+      error: code,
+      message,
+      ...(reason === undefined ? {} : { reason }),
+      ...(metadata === undefined ? {} : { metadata })
+    }
+  }
   const { _tag, code, message, refused } = error as {
     _tag?: string
     code?: unknown
@@ -67,6 +80,7 @@ export const exitCode = ({ error }: Failure): number => {
     case "UNAVAILABLE":
     case "DEADLINE_EXCEEDED":
     case "KafkaUnavailable":
+    case "RedisUnavailable":
     case "ConsumerCrashed":
     case "MembershipLost":
     case "DatabaseUnavailable":

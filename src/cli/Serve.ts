@@ -1,5 +1,6 @@
 import { Duration, Effect, Fiber, Layer, Schema } from "effect"
 import { readSettings } from "../Config.js"
+import * as Doctor from "../doctor/Doctor.js"
 import * as DatabaseClock from "../infra/postgres/DatabaseClock.js"
 import { Health } from "../infra/runtime/Health.js"
 import type { Role } from "../ops/Parts.js"
@@ -7,6 +8,7 @@ import { roles } from "../ops/Parts.js"
 import * as Telemetry from "../ops/Telemetry.js"
 import { Sequences } from "../payments/Sequences.js"
 import * as Admin from "./Admin.js"
+import { beginMetrics } from "./BeginMetrics.js"
 import * as Drills from "./Drills.js"
 import * as Prepare from "./Prepare.js"
 import * as Services from "./Services.js"
@@ -57,7 +59,7 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Role>) {
   const running = rolesOf(named)
   const config = yield* readSettings(...Services.settingsOf(running))
   yield* warnOfUnknownSettings
-  yield* Services.beginMetrics(running)
+  yield* beginMetrics(running)
   const kafka = Services.kafkaOptions(config)
 
   const work = Effect.gen(function*() {
@@ -66,7 +68,7 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Role>) {
     const database = yield* Effect.cached(
       Prepare.database({
         migrate: config.migrateOnStart,
-        rights: Services.rightsOf(running),
+        rights: Services.rightsOf(config, running),
         part: health.part("migrations")
       }).pipe(
         Effect.zipRight(sequences.prepare),
@@ -88,6 +90,8 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Role>) {
       Effect.scoped(Effect.flatMap(Admin.app, (api) => Services.http(config, api))),
       Effect.zipRight(database, Services.clock),
       ...withTopics,
+      // after the start: its requests would delay the first records
+      Effect.zipRight(database, Effect.delay(Doctor.warn(Services.doctorOptions(config, running)), "10 seconds")),
       ...(withTopics.length > 0 ? [Services.lag(config)] : []),
       ...(running.includes("grpc") ? [Effect.zipRight(database, Services.run("grpc", config))] : [])
     ], { concurrency: "unbounded", discard: true })

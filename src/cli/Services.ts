@@ -1,5 +1,6 @@
-import { Array as Arr, Duration, Effect, Layer, Metric, Record, Redacted } from "effect"
+import { Array as Arr, Duration, Effect, Layer, Option, Record, Redacted } from "effect"
 import type { ConfigOf, Settings } from "../Config.js"
+import type { DoctorOptions } from "../doctor/Doctor.js"
 import * as PaymentsApi from "../grpc/PaymentsApi.js"
 import type { KafkaOptions, NewTopic } from "../infra/kafka/KafkaClient.js"
 import * as DatabaseClock from "../infra/postgres/DatabaseClock.js"
@@ -9,12 +10,10 @@ import * as PostgresUrl from "../infra/postgres/PostgresUrl.js"
 import { Redis } from "../infra/redis/Redis.js"
 import { beside } from "../infra/runtime/Beside.js"
 import type { Part } from "../infra/runtime/Health.js"
+import { Health } from "../infra/runtime/Health.js"
 import { showAddress } from "../infra/runtime/Setting.js"
-import * as StandardStreams from "../infra/runtime/StandardStreams.js"
 import { supervise } from "../infra/runtime/Supervisor.js"
-import * as DeadLetters from "../inventory/DeadLetters.js"
 import { Dedupe } from "../inventory/Dedupe.js"
-import * as Intake from "../inventory/Intake.js"
 import * as InventoryConsumer from "../inventory/InventoryConsumer.js"
 import * as Lag from "../inventory/Lag.js"
 import * as Http from "../ops/Http.js"
@@ -22,23 +21,21 @@ import type { PartName, Role } from "../ops/Parts.js"
 import * as Parts from "../ops/Parts.js"
 import { Backlog } from "../outbox/Backlog.js"
 import * as KafkaPublisher from "../outbox/leased/KafkaPublisher.js"
-import * as Lease from "../outbox/leased/Lease.js"
 import * as Relay from "../outbox/leased/Relay.js"
 import { Outbox } from "../outbox/Outbox.js"
 import { OutboxWake } from "../outbox/OutboxWake.js"
 import * as Pruner from "../outbox/Pruner.js"
 import { Refusals } from "../outbox/Refusals.js"
-import * as RelayMetrics from "../outbox/RelayMetrics.js"
 import { ShardBatches } from "../outbox/sharded/ShardBatches.js"
 import * as ShardOrphans from "../outbox/sharded/ShardOrphans.js"
 import { ShardOwners } from "../outbox/sharded/ShardOwners.js"
 import * as ShardRelay from "../outbox/sharded/ShardRelay.js"
-import * as ShardWorkers from "../outbox/sharded/ShardWorkers.js"
 import { Spreads } from "../outbox/Spreads.js"
+import * as Expiry from "../payments/Expiry.js"
 import { PaymentRepo } from "../payments/PaymentRepo.js"
 import { Payments } from "../payments/Payments.js"
 import { Sequences } from "../payments/Sequences.js"
-import * as Settlements from "../payments/Settlements.js"
+import * as Prepare from "./Prepare.js"
 
 const kafka = ["kafkaBrokers", "kafkaClientId", "kafkaCreateTopics"] as const
 
@@ -77,7 +74,8 @@ const used = {
     "outboxDelivery",
     "outboxBatchSize",
     "outboxPollInterval",
-    "outboxRetention"
+    "outboxRetention",
+    "paymentExpiry"
   ],
   grpc: ["grpcAddr"]
 } as const satisfies Record<Role | "every", ReadonlyArray<keyof Settings>>
@@ -132,9 +130,12 @@ const rights: Readonly<Record<Role, Rights>> = {
   grpc: { payment: ["SELECT", "UPDATE"], event: ["SELECT", "INSERT", "UPDATE"], outbox_topic: ["SELECT"] }
 }
 
-/** The union of the permissions of these parts. */
-export const rightsOf = (running: ReadonlyArray<Role>): Rights =>
-  running.map((part) => rights[part]).reduce(
+/** The union of the permissions of these parts. The relay also settles payments when they expire. */
+export const rightsOf = (config: ConfigOf<"paymentExpiry">, running: ReadonlyArray<Role>): Rights =>
+  [
+    ...running.map((part) => rights[part]),
+    ...(running.includes("relay") && Option.isSome(config.paymentExpiry) ? [rights.grpc] : [])
+  ].reduce<Rights>(
     (all, more) => Record.union(all, more, (some, others) => Arr.union(some, others)),
     {}
   )
@@ -154,7 +155,7 @@ export const layer = (config: Config, running: ReadonlyArray<Role>) => {
     lease: config.outboxLease,
     maxAttempts: config.outboxMaxAttempts
   })
-  const health = Parts.layer({ running, rights: rightsOf(running), where: addressesOf(config, running) })
+  const health = Parts.layer({ running, rights: rightsOf(config, running), where: addressesOf(config, running) })
   return Layer.mergeAll(Payments.Default, Backlog.Default, Refusals.Default, health).pipe(
     Layer.provideMerge(PaymentRepo.Default),
     Layer.provideMerge(Sequences.Default),
@@ -165,7 +166,19 @@ export const layer = (config: Config, running: ReadonlyArray<Role>) => {
 }
 
 /** The share of SHUTDOWN_TIMEOUT in which a part finishes its work; the rest is for closing connections. */
-const drainTimeout = (config: ConfigOf<"shutdownTimeout">) => Duration.times(config.shutdownTimeout, 0.7)
+export const drainTimeout = (config: ConfigOf<"shutdownTimeout">) => Duration.times(config.shutdownTimeout, 0.7)
+
+/** What the doctor checks for these parts. */
+export const doctorOptions = (config: Config, running: ReadonlyArray<Role>): DoctorOptions => ({
+  config,
+  kafka: kafkaOptions(config),
+  topics: Object.values(topicsOf(config, running)).flatMap(({ topics }) => topics.map(({ topic }) => topic)),
+  consumes: running.includes("consumer"),
+  relays: running.includes("relay"),
+  drainTime: drainTimeout(config),
+  migrations: Prepare.migrations,
+  rights: rightsOf(config, running)
+})
 
 const inventoryConsumer = (config: PartConfig<"consumer">, part: Part) =>
   Effect.gen(function*() {
@@ -250,20 +263,16 @@ export const lag = (config: ConfigOf<"kafkaBrokers" | "kafkaClientId" | "kafkaGr
     (part) => Lag.serve({ ...kafkaOptions(config), groupId: config.kafkaGroupId, topic: config.inventoryTopic, part })
   )
 
-/** The metrics that exist from the start, by role. Those of a supervisor or a part begin there. */
-const metrics: Readonly<Record<Role, ReadonlyArray<Metric.Metric<any, any, any>>>> = {
-  consumer: [...Intake.metrics, ...DeadLetters.metrics],
-  relay: [...RelayMetrics.metrics, ...Lease.metrics, ...ShardWorkers.metrics, ...Pruner.metrics],
-  grpc: Settlements.metrics
-}
-
-/** Creates the series of these roles at 0: a counter that appears with its first event hides that event from `increase()`. */
-export const beginMetrics = (running: ReadonlyArray<Role>) =>
-  Effect.forEach(
-    [...StandardStreams.metrics, ...running.flatMap((role) => metrics[role])],
-    (metric) => Metric.value(metric),
-    { discard: true }
-  )
+/** Expires payments where PAYMENT_EXPIRY is set. */
+const paymentExpiry = (config: PartConfig<"relay">) =>
+  Option.match(config.paymentExpiry, {
+    onNone: () => Effect.never,
+    onSome: (after) =>
+      Effect.gen(function*() {
+        const part = (yield* Health).part("payment-expiry")
+        return yield* supervise(part, Expiry.serve(yield* Expiry.make(after), part))
+      })
+  })
 
 /** Runs the services of a role, each under its own supervisor, until interrupted or until one fails for good. */
 export const run = Effect.fnUntraced(function*(role: Role, config: Config) {
@@ -273,7 +282,8 @@ export const run = Effect.fnUntraced(function*(role: Role, config: Config) {
     case "relay":
       return yield* Effect.all([
         supervised("outbox-relay", (part) => outboxRelay(config, part)),
-        supervised("outbox-pruner", (part) => Pruner.serve({ retention: config.outboxRetention, part }))
+        supervised("outbox-pruner", (part) => Pruner.serve({ retention: config.outboxRetention, part })),
+        paymentExpiry(config)
       ], { concurrency: "unbounded", discard: true })
     case "grpc":
       return yield* supervised(

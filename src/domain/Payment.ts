@@ -43,9 +43,13 @@ export class PaymentNotFound extends Schema.TaggedError<PaymentNotFound>()("Paym
 /** The payment has the opposite terminal status, which never changes. */
 export class PaymentAlreadySettled extends Schema.TaggedError<PaymentAlreadySettled>()("PaymentAlreadySettled", {
   orderId: OrderId,
-  status: TerminalStatus
+  status: TerminalStatus,
+  /** True when no call failed the payment: it was CREATED for longer than PAYMENT_EXPIRY. */
+  expired: Schema.Boolean
 }) {
   override get message() {
-    return `the payment of order ${this.orderId} is ${this.status} already`
+    return this.expired
+      ? `the payment of order ${this.orderId} has expired: it is ${this.status}`
+      : `the payment of order ${this.orderId} is ${this.status} already`
   }
 }

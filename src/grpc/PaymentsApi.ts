@@ -21,13 +21,32 @@ export class InvalidRequest extends Schema.TaggedError<InvalidRequest>()("Invali
 
 type Refused = InvalidRequest | PaymentNotFound | PaymentAlreadySettled | DatabaseUnavailable
 
-/** Maps failures to status codes (CONTRACT: gRPC). Any other failure is a bug. */
+/** Maps failures to status codes (CONTRACT: gRPC) and reasons (proto/payments.proto). Any other failure is a bug. */
 const refuse = Match.type<Refused>().pipe(
   Match.tags({
-    InvalidRequest: ({ message }): Refusal => ({ code: "INVALID_ARGUMENT", details: message }),
-    PaymentNotFound: ({ message }): Refusal => ({ code: "NOT_FOUND", details: message }),
-    PaymentAlreadySettled: ({ message }): Refusal => ({ code: "FAILED_PRECONDITION", details: message }),
-    DatabaseUnavailable: ({ message }): Refusal => ({ code: "UNAVAILABLE", details: message })
+    InvalidRequest: ({ field, message }): Refusal => ({
+      code: "INVALID_ARGUMENT",
+      details: message,
+      reason: "INVALID_REQUEST",
+      metadata: { field }
+    }),
+    PaymentNotFound: ({ message, orderId }): Refusal => ({
+      code: "NOT_FOUND",
+      details: message,
+      reason: "PAYMENT_NOT_FOUND",
+      metadata: { order_id: String(orderId) }
+    }),
+    PaymentAlreadySettled: ({ expired, message, orderId, status }): Refusal => ({
+      code: "FAILED_PRECONDITION",
+      details: message,
+      reason: expired ? "PAYMENT_EXPIRED" : "PAYMENT_ALREADY_SETTLED",
+      metadata: { order_id: String(orderId), status }
+    }),
+    DatabaseUnavailable: ({ message }): Refusal => ({
+      code: "UNAVAILABLE",
+      details: message,
+      reason: "DATABASE_UNAVAILABLE"
+    })
   }),
   Match.exhaustive
 )

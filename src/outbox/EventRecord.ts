@@ -10,7 +10,17 @@ export interface EventRecord extends OutgoingRecord {
 /** Header with the id of the event. */
 export const idHeader = "event-id"
 
+/** Header that says why a payment failed that no call refused: `expired`. */
+export const reasonHeader = "payment-reason"
+
 const contentType = "application/json"
+
+const headersOf = ({ id, reason, traceparent }: OutboxEvent): Record<string, string> => {
+  const headers = traceparent === null
+    ? { [idHeader]: id, "content-type": contentType }
+    : { [idHeader]: id, "content-type": contentType, traceparent }
+  return reason == null ? headers : { ...headers, [reasonHeader]: reason }
+}
 
 /**
  * Makes the record of an event: body and key as the contract defines them, metadata in headers. `spread` has the number of
@@ -22,7 +32,5 @@ export const make = (event: OutboxEvent, spread: Spread): EventRecord => ({
   topic: event.topic,
   key: event.key,
   value: event.payload,
-  headers: event.traceparent === null
-    ? { [idHeader]: event.id, "content-type": contentType }
-    : { [idHeader]: event.id, "content-type": contentType, traceparent: event.traceparent }
+  headers: headersOf(event)
 })

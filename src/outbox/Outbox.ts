@@ -7,7 +7,7 @@ import * as Trace from "../infra/runtime/Trace.js"
 import type { Dispatched, DispatchLease } from "./Dispatch.js"
 import * as EventSpans from "./EventSpans.js"
 import type { Sight } from "./leased/ScanCursor.js"
-import type { Claim, OutboxEvent } from "./OutboxEvent.js"
+import type { Claim, OutboxEvent, Reason } from "./OutboxEvent.js"
 import * as OutboxWake from "./OutboxWake.js"
 import * as Turn from "./Turn.js"
 
@@ -72,13 +72,14 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
      *
      * `token` is that of a `DispatchLease`: the statement then leases each event whose earlier events of the order are all
      * `DONE`. A value null leases none. Neither does undefined, which makes a shorter statement: 1,000 payments with their
-     * events take about 5 % less time.
+     * events take about 5 % less time. Only that statement writes a `reason`.
      */
-    const append = (rows: Statement.Fragment, token: unknown) =>
-      token === undefined
+    const append = (rows: Statement.Fragment, token: unknown, reason?: Reason) => {
+      const [column, value] = reason === undefined ? [sql``, sql``] : [sql`, reason`, sql`, ${reason}::text`]
+      return token === undefined
         ? sql`
-        INSERT INTO event (topic, order_id, payload, traceparent, topic_generation)
-        SELECT ${options.topic}::text, order_id, payload, traceparent, topic_generation FROM (${rows}) AS written
+        INSERT INTO event (topic, order_id, payload, traceparent, topic_generation${column})
+        SELECT ${options.topic}::text, order_id, payload, traceparent, topic_generation${value} FROM (${rows}) AS written
         RETURNING id, order_id, topic_generation, false AS leased
       `
         : sql`
@@ -93,6 +94,7 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
         ) AS lease ON true
         RETURNING id, order_id, topic_generation, lease_token IS NOT NULL AS leased
       `
+    }
 
     /** Generation of the topic now, for a payment that is created. */
     const topicGeneration =
@@ -172,15 +174,14 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
               reserved_to = clock_timestamp() + make_interval(secs => ${leaseSeconds})
           -- an array, and no join: how many are due the planner cannot know
           WHERE id = ANY(ARRAY(SELECT id FROM due))
-          RETURNING id, topic, order_id::text AS key, payload, traceparent, coalesce(topic_generation, 0) AS generation${
-        traced ? EventSpans.age(sql) : none
-      }
+          RETURNING id, topic, order_id::text AS key, payload, traceparent, coalesce(topic_generation, 0) AS generation,
+                    reason${traced ? EventSpans.age(sql) : none}
         )
         -- UPDATE returns rows in no particular order
         SELECT leased.*, (
           SELECT concat_ws(' ', id, pg_current_xact_id(), pg_snapshot_xmin(pg_current_snapshot())) FROM event
           WHERE status = 'WAIT' AND id >= ${from}::bigint
-            -- what was put off for long comes back when everything is looked at
+            -- a scan from the beginning finds events that were put off for long
             AND (reserved_to IS NULL OR reserved_to <= clock_timestamp() OR lease_token IS NOT NULL)
           ORDER BY id LIMIT 1
         ) AS sight${traced ? sql`, due.attempt` : none}

@@ -1,3 +1,6 @@
+/** Why a payment failed that no call refused: header `payment-reason` of its event. */
+export type Reason = "expired"
+
 /** An event for the relay to send. */
 export interface OutboxEvent {
   readonly id: string
@@ -6,6 +9,8 @@ export interface OutboxEvent {
   readonly key: string
   readonly payload: string
   readonly traceparent: string | null
+  /** Header `payment-reason` of the record; null or undefined: the record has none. */
+  readonly reason?: string | null
   /** Generation of the topic when the payment was created; it defines the number of partitions for the key: see `Spreads`. */
   readonly generation: number
   /** Absent without a collector. */

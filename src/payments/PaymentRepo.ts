@@ -1,8 +1,8 @@
 import type { Statement } from "@effect/sql"
 import { SqlClient } from "@effect/sql"
-import { Duration, Effect, Option } from "effect"
+import { Duration, Effect } from "effect"
 import type { PaymentStatus, TerminalStatus } from "../domain/Payment.js"
-import { OrderId, Payment } from "../domain/Payment.js"
+import { OrderId } from "../domain/Payment.js"
 import type { DatabaseUnavailable } from "../infra/postgres/Postgres.js"
 import * as Postgres from "../infra/postgres/Postgres.js"
 import * as PostgresStatement from "../infra/postgres/PostgresStatement.js"
@@ -10,18 +10,15 @@ import * as PostgresTemplate from "../infra/postgres/PostgresTemplate.js"
 import * as Trace from "../infra/runtime/Trace.js"
 import type { Appended, NewEvent } from "../outbox/Outbox.js"
 import { Outbox } from "../outbox/Outbox.js"
+import type { Reason } from "../outbox/OutboxEvent.js"
+import * as PaymentReads from "./PaymentReads.js"
+import { plain } from "./PaymentReads.js"
 import { Sequences } from "./Sequences.js"
 
 /** A payment to create, with its event. */
 export interface NewPayment extends NewEvent {
   readonly orderId: OrderId
   readonly inventoryKey: string
-}
-
-/** An order and the inventory key that created its payment. The key is null on rows that the Go service wrote. */
-export interface OrderKey {
-  readonly orderId: OrderId
-  readonly inventoryKey: string | null
 }
 
 /** A payment to settle, with its event. */
@@ -44,8 +41,6 @@ type OneSettlement = Pick<Settlement, "orderId" | "status" | "payload" | "tracep
 const batchLimit = Duration.seconds(20)
 const callLimit = Duration.seconds(4)
 
-/** Array literal of elements that need no quotes: numbers, uuids, names. The driver would quote and escape each. */
-const plain = (values: ReadonlyArray<bigint | string>) => `{${values.join(",")}}`
 /** Texts without line breaks (payload, traceparent) for `string_to_array`: an array of texts costs the driver many times as much. */
 const lines = (values: ReadonlyArray<string | null>) => values.join("\n")
 
@@ -56,7 +51,7 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
     const outbox = yield* Outbox
     const sequences = yield* Sequences
     const execute = yield* PostgresStatement.executor
-    const runBatch = yield* Postgres.runner(batchLimit)
+    const reads = yield* PaymentReads.make({ batchLimit, callLimit })
     const run = yield* Postgres.runner(callLimit)
     const write = sequences.writer(callLimit)
 
@@ -120,36 +115,6 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
       return refused
     }, Trace.span("PaymentRepo.create"))
 
-    /** The payments that exist with any of these orders or keys. */
-    const existing = Effect.fnUntraced(function*(payments: ReadonlyArray<OrderKey>) {
-      const rows = yield* sql<{ readonly order_id: string; readonly inventory_key: string | null }>`
-        SELECT order_id, inventory_key FROM payment WHERE order_id = ANY(${payments.map((_) => _.orderId)}::bigint[])
-        UNION
-        SELECT order_id, inventory_key FROM payment WHERE inventory_key = ANY(${
-        payments.map((_) => _.inventoryKey)
-      }::uuid[])
-      `.pipe(runBatch)
-      return rows.map((row): OrderKey => ({
-        orderId: OrderId.make(BigInt(row.order_id)),
-        inventoryKey: row.inventory_key
-      }))
-    }, Trace.span("PaymentRepo.existing"))
-
-    /**
-     * Indices of the pairs that no payment has: this order with this key. One look into the index of the orders for each,
-     * whatever the planner estimates.
-     */
-    const missing = Effect.fnUntraced(function*(payments: ReadonlyArray<OrderKey>) {
-      const [row] = yield* sql<{ readonly places: ReadonlyArray<number> | null }>`
-        SELECT array_agg(place::int - 1) AS places FROM unnest(
-          ${plain(payments.map((_) => _.orderId))}::bigint[],
-          ${plain(payments.map((_) => _.inventoryKey ?? "NULL"))}::uuid[]
-        ) WITH ORDINALITY AS t (order_id, inventory_key, place)
-        WHERE (SELECT inventory_key FROM payment WHERE payment.order_id = t.order_id) IS DISTINCT FROM inventory_key
-      `.pipe(runBatch)
-      return new Set(row!.places)
-    }, Trace.span("PaymentRepo.missing"))
-
     /** `Before` of an order whose row a `SKIP LOCKED` did not find. */
     const notFound = (orderId: unknown) =>
       sql`CASE WHEN EXISTS (SELECT FROM payment WHERE payment.order_id = ${orderId}) THEN 'locked' ELSE 'absent' END`
@@ -211,11 +176,12 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
      * The statement for many settlements. `before` has one value of `Before` for each, in their order, joined by commas: a row
      * for each would cost the driver more.
      */
-    const manyStatement = PostgresTemplate.make<
-      Appended & { readonly before: string },
-      Record<"orders" | "statuses" | "payloads" | "traceparents", string> & { readonly token: string | null }
-    >(sql, ({ orders, payloads, statuses, token, traceparents }) =>
-      sql`
+    const manyStatement = (reason?: Reason) =>
+      PostgresTemplate.make<
+        Appended & { readonly before: string },
+        Record<"orders" | "statuses" | "payloads" | "traceparents", string> & { readonly token: string | null }
+      >(sql, ({ orders, payloads, statuses, token, traceparents }) =>
+        sql`
       WITH asked AS MATERIALIZED (
         SELECT * FROM unnest(
           ${orders}::bigint[],
@@ -230,12 +196,20 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
         ORDER BY order_id
         FOR UPDATE OF payment SKIP LOCKED
       ), settled AS (
-        UPDATE payment SET status = target.new_status, updated_at = clock_timestamp()
+        UPDATE payment SET status = target.new_status, updated_at = clock_timestamp()${
+          reason === undefined ? sql`` : sql`, reason = ${reason}::text`
+        }
         FROM target
         WHERE payment.id = target.id AND target.before = 'CREATED'
         RETURNING payment.order_id, target.payload, target.traceparent, payment.topic_generation
       ), appended AS (
-        ${outbox.append(sql`SELECT order_id, payload, traceparent, topic_generation FROM settled`, token)}
+        ${
+          outbox.append(
+            sql`SELECT order_id, payload, traceparent, topic_generation FROM settled`,
+            reason === undefined ? token : undefined,
+            reason
+          )
+        }
       )
       SELECT (
         SELECT string_agg(coalesce(before::text, ${notFound(sql`asked.order_id`)}), ',' ORDER BY asked.place)
@@ -243,11 +217,14 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
       ) AS before, ${outbox.appended}
     `)
 
-    const settleMany = (asked: ReadonlyArray<Settlement>) =>
+    const many = { settle: manyStatement(), expire: manyStatement("expired") }
+
+    /** With a reason the events wait for a claim: a dispatch carries no reason. */
+    const settleMany = (asked: ReadonlyArray<Settlement>, reason?: Reason) =>
       Effect.withFiberRuntime<ReadonlyArray<Before>, DatabaseUnavailable>((fiber) => {
         const { committed, events: settlements } = outbox.creating(Trace.recorder(fiber), asked)
-        const lease = outbox.lease()
-        return write(manyStatement({
+        const lease = reason === undefined ? outbox.lease() : undefined
+        return write(many[reason === undefined ? "settle" : "expire"]({
           orders: plain(settlements.map((_) => _.orderId)),
           statuses: plain(settlements.map((_) => _.status)),
           payloads: lines(settlements.map((_) => _.payload)),
@@ -274,23 +251,14 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
           : settleMany(settlements)
       )
 
-    const find = Effect.fnUntraced(function*(orderId: OrderId) {
-      const [row] = yield* sql<
-        { readonly status: PaymentStatus; readonly created_at: Date; readonly updated_at: Date }
-      >`
-        SELECT status, created_at, updated_at FROM payment WHERE order_id = ${orderId}
-      `.pipe(run)
-      return Option.map(
-        Option.fromNullable(row),
-        ({ created_at, status, updated_at }) =>
-          new Payment({ orderId, status, createdAt: created_at, updatedAt: updated_at })
-      )
-    }, Trace.span("PaymentRepo.find"))
+    /** Like `settleAll`, for payments that no call settles: the reason is stored with payment and event. */
+    const expireAll = (settlements: ReadonlyArray<Settlement>) =>
+      Trace.span("PaymentRepo.expireAll")(settleMany(settlements, "expired"))
 
     /** Succeeds when the database answers. */
     const ping = sql`SELECT 1`.pipe(run, Effect.asVoid, Trace.span("PaymentRepo.ping"))
 
-    return { create, existing, missing, settle, settleAll, find, ping, repairIds: sequences.repair("payment") } as const
+    return { create, ...reads, settle, settleAll, expireAll, ping, repairIds: sequences.repair("payment") } as const
   }),
   dependencies: [Sequences.Default]
 }) {}

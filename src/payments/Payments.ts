@@ -88,14 +88,32 @@ export class Payments extends Effect.Service<Payments>()("payments/Payments", {
       Effect.withFiberRuntime<void, PaymentNotFound | PaymentAlreadySettled | DatabaseUnavailable>((fiber) =>
         Effect.flatMap(
           settleTogether({ status, ...newEvent(orderId, status, Trace.of(fiber)) }),
-          (before): Effect.Effect<void, PaymentNotFound | PaymentAlreadySettled> =>
+          (before): Effect.Effect<void, PaymentNotFound | PaymentAlreadySettled | DatabaseUnavailable> =>
             before === "absent"
               ? new PaymentNotFound({ orderId })
               : settlement[before][status] === "refuse"
-              ? new PaymentAlreadySettled({ orderId, status: status === "COMPLETED" ? "FAILED" : "COMPLETED" })
+              ? alreadySettled(orderId, status === "COMPLETED" ? "FAILED" : "COMPLETED")
               : Effect.void
         )
       )
+
+    const alreadySettled = (orderId: OrderId, status: TerminalStatus) =>
+      Effect.flatMap(
+        status === "FAILED" ? repo.hasExpired(orderId) : Effect.succeed(false),
+        (expired) => new PaymentAlreadySettled({ orderId, status, expired })
+      )
+
+    /**
+     * Turns the payments of these orders that are still `CREATED` into `FAILED`, with the reason `expired`, in one transaction.
+     * Leaves out a payment whose row is locked. Returns the orders of the expired payments. At most 1,000 orders. Fails with
+     * `DatabaseUnavailable`.
+     */
+    const expire = Effect.fnUntraced(function*(orders: ReadonlyArray<OrderId>) {
+      const befores = yield* repo.expireAll(
+        orders.map((orderId) => ({ status: "FAILED", ...newEvent(orderId, "FAILED", Option.none()) }))
+      )
+      return orders.filter((_, i) => befores[i] === "CREATED")
+    }, Trace.span("Payments.expire"))
 
     /** The payment of an order. Fails with `PaymentNotFound` or `DatabaseUnavailable`. */
     const get = Effect.fnUntraced(function*(orderId: OrderId) {
@@ -106,6 +124,6 @@ export class Payments extends Effect.Service<Payments>()("payments/Payments", {
       })
     }, Trace.span("Payments.get"))
 
-    return { reserve, confirmed, settle, get, pending, ping: repo.ping } as const
+    return { reserve, confirmed, settle, expire, get, pending, ping: repo.ping } as const
   })
 }) {}

@@ -1,6 +1,6 @@
 import type { Option } from "effect"
 import type { OrderId } from "../domain/Payment.js"
-import type { OrderKey } from "./PaymentRepo.js"
+import type { OrderKey } from "./PaymentReads.js"
 
 /** An order whose stock is reserved: it gets a payment. */
 export interface Reservation {

@@ -48,7 +48,7 @@ describe.each(pages)("%s", (name) => {
     ])
     // protocol constants that look like variables
     const words =
-      /^(FAILED_PRECONDITION|DEADLINE_EXCEEDED|NOT_SERVING|NOT_FOUND|MESSAGE_TOO_LARGE|POLICY_VIOLATION|INVALID_RECORD|(TOPIC_|GROUP_|TRANSACTIONAL_ID_)?AUTHORIZATION_FAILED)$/
+      /^(FAILED_PRECONDITION|DEADLINE_EXCEEDED|NOT_SERVING|NOT_FOUND|INVALID_ARGUMENT|INVALID_REQUEST|PAYMENT_(NOT_FOUND|ALREADY_SETTLED|EXPIRED)|DATABASE_UNAVAILABLE|SERVER_STOPPING|MESSAGE_TOO_LARGE|POLICY_VIOLATION|INVALID_RECORD|(TOPIC_|GROUP_|TRANSACTIONAL_ID_)?AUTHORIZATION_FAILED)$/
     for (const snippet of snippets(page)) {
       for (const [variable] of snippet.matchAll(/\b[A-Z][A-Z0-9]*(_[A-Z0-9]+)+\b/g)) {
         assert.isTrue(known.has(variable) || words.test(variable), variable)

@@ -42,8 +42,12 @@ describe("OrderId", () => {
     const orderId = OrderId.make(9007199254740993n)
     assert.strictEqual(new PaymentNotFound({ orderId }).message, "order 9007199254740993 has no payment")
     assert.strictEqual(
-      new PaymentAlreadySettled({ orderId, status: "FAILED" }).message,
+      new PaymentAlreadySettled({ orderId, status: "FAILED", expired: false }).message,
       "the payment of order 9007199254740993 is FAILED already"
+    )
+    assert.strictEqual(
+      new PaymentAlreadySettled({ orderId, status: "FAILED", expired: true }).message,
+      "the payment of order 9007199254740993 has expired: it is FAILED"
     )
   })
 })

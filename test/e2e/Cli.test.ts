@@ -33,12 +33,12 @@ const setup = Effect.gen(function*() {
   const world = yield* World.make()
   const topics = yield* Topics.make(world.kafkaBrokers)
   yield* topics.create(world.inventory, world.dlq, world.payment)
-  const program = yield* Program.serve([], world.env)
+  const program = yield* Program.serve([], { ...world.env, PAYMENT_EXPIRY: "1h" })
   yield* program.untilReady
   const env = { ...world.env, GRPC_ADDR: program.grpc }
   const cli = (...args: ReadonlyArray<string>) => Program.run(args, { ...env, ...strange })
   const records = yield* topics.follow(world.inventory)
-  return { world, topics, env, cli, records } as const
+  return { world, program, topics, env, cli, records } as const
 })
 
 class Saga extends Context.Tag("test/Saga")<Saga, Effect.Effect.Success<typeof setup>>() {}
@@ -126,9 +126,67 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       assert.strictEqual(unknown.stdout, "")
       assert.deepStrictEqual(JSON.parse(unknown.stderr), {
         error: "NOT_FOUND",
-        message: `UpdatePaymentStatus at ${env.GRPC_ADDR}: NOT_FOUND: order 112 has no payment`
+        message: `UpdatePaymentStatus at ${env.GRPC_ADDR}: NOT_FOUND: order 112 has no payment`,
+        reason: "PAYMENT_NOT_FOUND",
+        metadata: { order_id: "112" }
       })
     }).pipe(Effect.scoped))
+
+  it.effect("PAYMENT_EXPIRY: an old payment fails, its record says why, and so does the refusal of a late call", () =>
+    Effect.gen(function*() {
+      const { cli, env, topics, world } = yield* Saga
+      const tables = yield* Tables.make(world.databaseUrl)
+      yield* tables.query(
+        "INSERT INTO payment (order_id, status, created_at) VALUES (113, 'CREATED', clock_timestamp() - interval '2 hours')"
+      )
+      const published = yield* topics.follow(world.payment)
+      const record = yield* Effect.sync(() => published.find(({ key }) => String(key) === "113")).pipe(
+        Effect.tap((record) => assert.isDefined(record)),
+        eventually("30 seconds", "200 millis")
+      )
+      assert.match(String(record!.value), /^\{"idempotent_key":"[0-9a-f-]{36}","order_id":113,"status":"FAILED"\}$/)
+      assert.strictEqual(String(record!.headers["payment-reason"]), "expired")
+      const [late, refused] = yield* both(cli("pay", "113", "--json"), cli("refuse", "113"))
+      assert.strictEqual(late.code, 4)
+      assert.deepStrictEqual(JSON.parse(late.stderr), {
+        error: "FAILED_PRECONDITION",
+        message:
+          `UpdatePaymentStatus at ${env.GRPC_ADDR}: FAILED_PRECONDITION: the payment of order 113 has expired: it is FAILED`,
+        reason: "PAYMENT_EXPIRED",
+        metadata: { order_id: "113", status: "FAILED" }
+      })
+      assert.strictEqual(printed(refused), "order 113 FAILED\n")
+    }).pipe(Effect.scoped))
+
+  it.effect("doctor: 0 without a finding, 1 with findings, 5 when a server does not answer", () =>
+    Effect.gen(function*() {
+      const { env, program } = yield* Saga
+      const [clean, wrong] = yield* both(
+        Program.run(["doctor", "grpc"], env),
+        Program.run(["doctor", "--json"], env)
+      )
+      assert.match(
+        printed(clean),
+        /^PostgreSQL\n {2}ok [^]*\nno findings: \d+ of \d+ checks are right, 0 could not be checked\n$/
+      )
+      // the dead-letter topic of this test takes no more than the inventory topic
+      assert.strictEqual(wrong.code, 1)
+      assert.deepStrictEqual(JSON.parse(wrong.stderr), { error: "DoctorFindings", message: "the doctor has 1 finding" })
+      const documents = wrong.stdout.trimEnd().split("\n").map((line) => JSON.parse(line))
+      assert.deepInclude(documents.at(-1), { clean: false, findings: 1, not_checked: 0 })
+      assert.deepStrictEqual(documents.filter(({ state }) => state === "finding").map(({ check }) => check), [
+        "topic.max_message"
+      ])
+      const away = yield* Program.run(["doctor"], { ...env, REDIS_URL: "redis://127.0.0.1:1" })
+      assert.strictEqual(away.code, 5)
+      assert.match(away.stdout, /\n {2}not checked {2}redis is not available: [^\n]*ECONNREFUSED/)
+      assert.match(away.stderr, /^payments: redis is not available\n$/)
+      // a process logs what it finds, once, ten seconds after its start
+      const warnings = Effect.sync(() =>
+        program.stderr().split("\n").filter((line) => line.includes("max.message.bytes"))
+      )
+      yield* warnings.pipe(Effect.tap((lines) => assert.lengthOf(lines, 1)), eventually())
+    }))
 
   it.effect("watch follows the topic, one line a record, until a signal", () =>
     Effect.gen(function*() {
@@ -293,7 +351,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       const [first, away] = yield* both(migrate(url), migrate("postgres://payments:hush-hush@127.0.0.1:1/payments"))
       assert.strictEqual(
         printed(first),
-        "migrated: payment_and_outbox, adopt_and_index, shards, room_on_pages, topic_spread, operation\n"
+        "migrated: payment_and_outbox, adopt_and_index, shards, room_on_pages, topic_spread, operation, expiry\n"
       )
       failed(away, 5, /database is not available/)
       assert.notInclude(away.stderr, "hush-hush")

@@ -144,7 +144,15 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
       const migrated = yield* Program.run(["migrate", "--json"], env)
       assert.strictEqual(migrated.code, 0)
       assert.deepStrictEqual(JSON.parse(migrated.stdout), {
-        applied: ["payment_and_outbox", "adopt_and_index", "shards", "room_on_pages", "topic_spread", "operation"]
+        applied: [
+          "payment_and_outbox",
+          "adopt_and_index",
+          "shards",
+          "room_on_pages",
+          "topic_spread",
+          "operation",
+          "expiry"
+        ]
       })
       const { dependencies } = yield* program.readiness.pipe(
         Effect.tap(({ dependencies }) => assert.isTrue(dependencies["migrations"]!.ok)),

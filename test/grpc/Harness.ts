@@ -91,20 +91,28 @@ export const transactions = Effect.flatMap(SqlClient.SqlClient, (sql) =>
     (rows) => rows.length
   ))
 
-/** A call with raw message bytes. Returns the name of its code. */
-export const raw = (address: string, method: string, message: Uint8Array) =>
+/** A call with raw message bytes. Returns its failure; null when it succeeds. */
+const failure = (address: string, method: string, message: Uint8Array) =>
   Effect.acquireUseRelease(
     Effect.sync(() => new Grpc.Client(address, Grpc.credentials.createInsecure())),
     (client) =>
-      Effect.async<string>((resume) => {
+      Effect.async<Grpc.ServiceError | null>((resume) => {
         const bytes = (buffer: Buffer) => buffer
         client.makeUnaryRequest(
           `/paymentsapi.PaymentsApi/${method}`,
           bytes,
           bytes,
           Buffer.from(message),
-          (error) => resume(Effect.succeed(Grpc.status[error?.code ?? Grpc.status.OK]!))
+          (error) => resume(Effect.succeed(error))
         )
       }),
     (client) => Effect.sync(() => client.close())
   )
+
+/** A call with raw message bytes. Returns the name of its code. */
+export const raw = (address: string, method: string, message: Uint8Array) =>
+  Effect.map(failure(address, method, message), (error) => Grpc.status[error?.code ?? Grpc.status.OK]!)
+
+/** A call with raw message bytes that is refused. Returns the trailer `grpc-status-details-bin`. */
+export const detailsOf = (address: string, method: string, message: Uint8Array) =>
+  Effect.map(failure(address, method, message), (error) => error!.metadata.get("grpc-status-details-bin")[0] as Buffer)

@@ -2,6 +2,8 @@ import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
 import { Effect, Fiber, Layer, Logger, LogLevel, Schedule } from "effect"
 import * as Http2 from "node:http2"
+import type { GrpcCallError } from "../../src/infra/grpc/GrpcClient.js"
+import { DatabaseUnavailable } from "../../src/infra/postgres/Postgres.js"
 import { Payments } from "../../src/payments/Payments.js"
 import * as Locks from "../harness/Locks.js"
 import * as PgTest from "../harness/PgTest.js"
@@ -79,6 +81,49 @@ layer(live, { excludeTestServices: true })("PaymentsApi", (it) => {
       }
       // other clients omit zero
       assert.strictEqual(yield* Harness.raw(address, "UpdatePaymentStatus", new Uint8Array()), "INVALID_ARGUMENT")
+    }))
+
+  it.scoped("a refusal has a google.rpc.ErrorInfo, with its reason for programs", () =>
+    Effect.gen(function*() {
+      const { address, client } = yield* Harness.start()
+      const sql = yield* SqlClient.SqlClient
+      const ofCall = <A, R>(call: Effect.Effect<A, GrpcCallError, R>) =>
+        Effect.map(Effect.flip(call), ({ code, metadata, reason }) => [code, reason, metadata])
+      yield* Harness.reserve(133n)
+      yield* client.updatePaymentStatus(133n, "FAILED")
+      const late = ofCall(client.updatePaymentStatus(133n, "COMPLETED"))
+      const settled = { order_id: "133", status: "FAILED" }
+      assert.deepStrictEqual(yield* late, ["FAILED_PRECONDITION", "PAYMENT_ALREADY_SETTLED", settled])
+      yield* sql`UPDATE payment SET reason = 'expired' WHERE order_id = 133`
+      assert.deepStrictEqual(yield* late, ["FAILED_PRECONDITION", "PAYMENT_EXPIRED", settled])
+      yield* client.updatePaymentStatus(133n, "FAILED")
+      assert.deepStrictEqual(yield* ofCall(client.getPayment(132n)), [
+        "NOT_FOUND",
+        "PAYMENT_NOT_FOUND",
+        { order_id: "132" }
+      ])
+      assert.deepStrictEqual(yield* ofCall(client.getPayment(0n)), [
+        "INVALID_ARGUMENT",
+        "INVALID_REQUEST",
+        { field: "order_id" }
+      ])
+      // the bytes, as a client reads them that does not share our code
+      const details = yield* Harness.detailsOf(address, "GetPayment", Uint8Array.of(0x08, 0x07))
+      assert.include(details.toString("latin1"), "type.googleapis.com/google.rpc.ErrorInfo")
+      assert.include(
+        details.toString("latin1"),
+        "\n\x11PAYMENT_NOT_FOUND\x12\x0bpaymentsapi\x1a\r\n\border_id\x12\x017"
+      )
+      for (
+        const [instead, expected] of [
+          [Effect.die("a bug"), ["INTERNAL", "INTERNAL", {}]],
+          [new DatabaseUnavailable({ cause: new Error("away") }), ["UNAVAILABLE", "DATABASE_UNAVAILABLE", {}]]
+        ] as const
+      ) {
+        const broken = Payments.make({ ...(yield* Payments), ping: instead })
+        const other = yield* Harness.start().pipe(Effect.provideService(Payments, broken))
+        assert.deepStrictEqual(yield* ofCall(other.client.getPing), [...expected])
+      }
     }))
 
   it.scoped("an absent status means FAILED", () =>

@@ -2,6 +2,7 @@ import * as Grpc from "@grpc/grpc-js"
 import type { Clock, Fiber } from "effect"
 import { Cause, Duration, Effect, Exit, FiberId, Metric, MetricBoundaries, MetricLabel, Option } from "effect"
 import * as Trace from "../runtime/Trace.js"
+import * as GrpcErrorInfo from "./GrpcErrorInfo.js"
 
 /** A gRPC status code other than OK. */
 export type Code = Exclude<keyof typeof Grpc.status, "OK">
@@ -10,6 +11,9 @@ export type Code = Exclude<keyof typeof Grpc.status, "OK">
 export interface Refusal {
   readonly code: Code
   readonly details: string
+  /** `reason` and `metadata` of the `google.rpc.ErrorInfo` that the client gets. */
+  readonly reason: string
+  readonly metadata?: Readonly<Record<string, string>>
 }
 
 /** A method of a service, `<service>/<name>`, and its handler. */
@@ -67,8 +71,8 @@ const counting = (name: string) => {
   }
 }
 
-const internal: Refusal = { code: "INTERNAL", details: "internal error" }
-const stopping: Refusal = { code: "UNAVAILABLE", details: "the server is stopping" }
+const internal: Refusal = { code: "INTERNAL", details: "internal error", reason: "INTERNAL" }
+const stopping: Refusal = { code: "UNAVAILABLE", details: "the server is stopping", reason: "SERVER_STOPPING" }
 
 const parentOf = (metadata: Grpc.Metadata) => {
   const [traceparent] = metadata.get("traceparent")
@@ -169,6 +173,7 @@ export const unary = <E, R>(
   { clock, runFork, traced }: Calls<E, R>
 ) => {
   const counted = counting(method.name)
+  const domain = method.service.slice(0, method.service.lastIndexOf("."))
   const limitMillis = Duration.toMillis(method.limit.duration)
   return (call: Grpc.ServerUnaryCall<any, any>, callback: Grpc.sendUnaryData<any>) => {
     const since = clock.unsafeCurrentTimeNanos()
@@ -188,11 +193,15 @@ export const unary = <E, R>(
         callback(null, exit.value)
         return count("OK")
       }
-      const { code, details } = refusalOf(method, exit.cause, interruption)
+      const { code, details, metadata = {}, reason } = refusalOf(method, exit.cause, interruption)
       // a cancelled call gets no answer; the metric counts the reason of the cancellation
       const late = Number(call.getDeadline()) <= clock.unsafeCurrentTimeMillis()
       count(!call.cancelled ? code : late ? "DEADLINE_EXCEEDED" : "CANCELLED")
-      callback({ code: Grpc.status[code], details })
+      callback({
+        code: Grpc.status[code],
+        details,
+        metadata: GrpcErrorInfo.trailers(Grpc.status[code], details, { reason, domain, metadata })
+      })
     })
     // grpc-js emits `cancelled` for a passed deadline too, and at the end of every call
     call.on("cancelled", () => {

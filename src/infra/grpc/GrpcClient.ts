@@ -5,6 +5,7 @@ import { showAddress } from "../runtime/Setting.js"
 import * as Trace from "../runtime/Trace.js"
 import type { Code } from "./GrpcCall.js"
 import * as GrpcDefinition from "./GrpcDefinition.js"
+import * as GrpcErrorInfo from "./GrpcErrorInfo.js"
 import * as StreamReset from "./patches/StreamReset.js"
 
 /** A call that ended with another status than OK. */
@@ -15,7 +16,10 @@ export class GrpcCallError extends Schema.TaggedError<GrpcCallError>()("GrpcCall
   /** Name of the gRPC status code, e.g. `NOT_FOUND`. */
   code: Schema.declare((code): code is Code => typeof code === "string" && code !== "OK" && code in Grpc.status),
   /** Message of the status. */
-  details: Schema.String
+  details: Schema.String,
+  /** `reason` and `metadata` of the server's `google.rpc.ErrorInfo`. Without one: no reason. */
+  reason: Schema.optional(Schema.String),
+  metadata: Schema.optional(Schema.Record({ key: Schema.String, value: Schema.String }))
 }) {
   override get message() {
     return `${this.method} at ${this.address}: ${this.code}: ${this.details}`
@@ -92,7 +96,9 @@ export const make = Effect.fnUntraced(
         const call = start(request, metadata, options, (error, response) => {
           if (error === null) return resume(Effect.succeed(response))
           const code = Grpc.status[error.code] as Code
-          resume(Effect.fail(new GrpcCallError({ address, method, code, details: withoutNote(error.details) })))
+          const info = Option.getOrUndefined(GrpcErrorInfo.read(error.metadata))
+          const details = withoutNote(error.details)
+          resume(new GrpcCallError({ address, method, code, details, reason: info?.reason, metadata: info?.metadata }))
         })
         return Effect.sync(() => call.cancel())
       })

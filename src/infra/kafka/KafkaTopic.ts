@@ -24,7 +24,7 @@ interface Broker extends Asked {
 }
 
 /** The internal client of kafkajs 2.2.4. */
-interface Cluster {
+export interface Cluster {
   readonly targetTopics: Set<string>
   readonly connect: () => Promise<void>
   readonly disconnect: () => Promise<void>
@@ -38,7 +38,7 @@ interface Cluster {
 }
 
 /** No public client of kafkajs has the requests that are needed here. Each of its clients has a cluster that does. */
-const clusterOf = (kafka: Kafka): Cluster => {
+export const clusterOf = (kafka: Kafka): Cluster => {
   const symbol = Object.getOwnPropertySymbols(kafka).find(({ description }) =>
     description === "private:Kafka:createCluster"
   )

@@ -5,7 +5,7 @@
  * Not among them: `default_transaction_read_only`, by which providers protect a full disk, and the role of the session
  * (`ALTER ROLE … SET role`), which affects rights and no results.
  */
-const settings: Readonly<Record<string, string>> = {
+export const settings: Readonly<Record<string, string>> = {
   // Every statement finds its rows by an index. The statistics of a queue are always old: a table that was empty a moment
   // ago makes a full scan and sort look cheap (measured: 190 ms instead of 12 ms for a claim of 500 among 100,000).
   // JIT compilation of short statements costs more than it saves, and so does planning for each set of values (measured:

@@ -128,7 +128,7 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
           UPDATE event SET batch = numbered.batch, lease_token = NULL, reserved_to = NULL FROM numbered
           WHERE event.id = ANY(ARRAY(SELECT id FROM due)) -- no join, as in Outbox.claim
           RETURNING event.id, topic, order_id::text AS key, payload, traceparent,
-                    coalesce(topic_generation, 0) AS generation, event.batch AS number${
+                    coalesce(topic_generation, 0) AS generation, reason, event.batch AS number${
         recorder === undefined ? sql.literal("") : EventSpans.age(sql)
       }
         )

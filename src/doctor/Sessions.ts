@@ -1,0 +1,118 @@
+import { SqlClient } from "@effect/sql"
+import { Duration, Effect } from "effect"
+import * as Postgres from "../infra/postgres/Postgres.js"
+import type { Result } from "./Finding.js"
+import { at, when } from "./Finding.js"
+
+const { judge, notChecked } = at("postgresql")
+
+const limit = "5 seconds"
+
+/** Connections of a relay beside its pool: one that listens for events. */
+const beside = 1
+
+/** The longest transaction of the service takes 30 s. */
+const tooOld = Duration.minutes(5)
+
+interface Connections {
+  readonly max: number
+  readonly reserved: number
+  readonly of_role: number
+  readonly of_database: number
+  readonly ours: number
+  readonly others: number
+}
+
+/** Checks that the server grants a process of the service its pool, beside the connections of others. */
+export const checkConnections = Effect.fn("Sessions.checkConnections")(function*(poolSize: number) {
+  const sql = yield* SqlClient.SqlClient
+  const [row] = yield* sql<Connections>`
+    SELECT current_setting('max_connections')::int AS max,
+           current_setting('superuser_reserved_connections')::int
+             + coalesce(current_setting('reserved_connections', true), '0')::int AS reserved,
+           (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user) AS of_role,
+           (SELECT datconnlimit FROM pg_database WHERE datname = current_database()) AS of_database,
+           count(*) FILTER (WHERE application_name = 'payments')::int AS ours,
+           count(*) FILTER (WHERE application_name <> 'payments')::int AS others
+    FROM pg_stat_activity WHERE datname IS NOT NULL AND pid <> pg_backend_pid()
+  `.pipe(Postgres.run(limit))
+  const { max, of_database, of_role, others, ours, reserved } = row!
+  const limits = [
+    [max - reserved, `max_connections ${max} less ${reserved} reserved`],
+    ...(of_role < 0 ? [] : [[of_role, `CONNECTION LIMIT ${of_role} of the role`] as const]),
+    ...(of_database < 0 ? [] : [[of_database, `CONNECTION LIMIT ${of_database} of the database`] as const])
+  ] as const
+  const [least, name] = limits.reduce((a, b) => b[0] < a[0] ? b : a)
+  const wanted = poolSize + beside
+  // the limit of a role or a database counts no connections of others
+  const free = least === max - reserved ? least - others : least
+  return [judge(
+    "postgresql.connections",
+    `a process takes up to ${wanted} connections (DATABASE_POOL_SIZE ${poolSize}); ${name}; in use: ${ours} of the service, ` +
+      `${others} of others`,
+    when(
+      wanted > free,
+      `${free} connections are left for the service: its statements wait for each other, and some may fail`,
+      `set DATABASE_POOL_SIZE to ${Math.max(2, free - beside)} or less, or raise the limit`
+    )
+  )]
+})
+
+interface Open {
+  readonly pid: number
+  readonly role: string
+  readonly state: string
+  readonly seconds: number
+}
+
+const about = ({ pid, role, seconds, state }: Open) => `pid ${pid} of ${role} (${state}) for ${seconds} s`
+
+/** Checks for transactions of this age that hold up VACUUM, and perhaps an order. */
+export const checkTransactions = Effect.fn("Sessions.checkTransactions")(
+  function*(age: Duration.DurationInput = tooOld) {
+    const sql = yield* SqlClient.SqlClient
+    const seconds = Duration.toSeconds(age)
+    const open = yield* sql<Open>`
+    SELECT pid, usename AS role, state, extract(epoch FROM clock_timestamp() - xact_start)::int AS seconds
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+      AND xact_start < clock_timestamp() - make_interval(secs => ${seconds})
+    ORDER BY xact_start LIMIT 10
+  `.pipe(Postgres.run(limit))
+    const prepared = yield* sql<{ readonly gid: string; readonly seconds: number }>`
+    SELECT gid, extract(epoch FROM clock_timestamp() - prepared)::int AS seconds FROM pg_prepared_xacts
+    WHERE database = current_database() AND prepared < clock_timestamp() - make_interval(secs => ${seconds})
+    ORDER BY prepared LIMIT 10
+  `.pipe(Postgres.run(limit))
+    const [hidden] = yield* sql<{ readonly role: string; readonly sessions: number }>`
+    SELECT current_user AS role, count(*)::int AS sessions FROM pg_stat_activity
+    WHERE datname = current_database() AND usename <> current_user AND NOT pg_has_role('pg_read_all_stats', 'USAGE')
+      AND NOT pg_has_role(usesysid, 'USAGE')
+  `.pipe(Postgres.run(limit))
+    const long = [
+      ...open.map(about),
+      ...prepared.map(({ gid, seconds }) => `prepared transaction ${JSON.stringify(gid)} for ${seconds} s`)
+    ]
+    const results: ReadonlyArray<Result> = [
+      judge(
+        "postgresql.transactions",
+        long.length === 0
+          ? `no transaction is open for longer than ${Duration.format(Duration.decode(age))}`
+          : `open: ${long.join("; ")}`,
+        when(
+          long.length > 0,
+          "VACUUM removes no row that was deleted since: claims get slower; a row that it locks holds up its order",
+          [
+            ...open.map(({ pid }) => `SELECT pg_terminate_backend(${pid})`),
+            ...prepared.map(({ gid }) => `ROLLBACK PREPARED '${gid.replaceAll("'", "''")}'`)
+          ].join("; ")
+        )
+      ),
+      ...(hidden!.sessions === 0 ? [] : [notChecked(
+        "postgresql.transactions",
+        `transactions in ${hidden!.sessions} sessions of other roles (GRANT pg_read_all_stats TO ${hidden!.role})`
+      )])
+    ]
+    return results
+  }
+)

@@ -1,0 +1,48 @@
+import * as Grpc from "@grpc/grpc-js"
+import type { Option } from "effect"
+import { Either } from "effect"
+import Protobuf from "protobufjs"
+
+/** Why a call was refused, for programs: `google.rpc.ErrorInfo`. */
+export interface ErrorInfo {
+  /** A constant in upper case, unique in its domain. */
+  readonly reason: string
+  /** The package of the service. */
+  readonly domain: string
+  readonly metadata: Readonly<Record<string, string>>
+}
+
+/** Source: https://github.com/googleapis/googleapis/blob/master/google/rpc/error_details.proto and status.proto beside it. */
+const { root } = Protobuf.parse(
+  `
+  syntax = "proto3";
+  message Any { string type_url = 1; bytes value = 2; }
+  message Status { int32 code = 1; string message = 2; repeated Any details = 3; }
+  message ErrorInfo { string reason = 1; string domain = 2; map<string, string> metadata = 3; }
+  `,
+  { keepCase: true }
+)
+const [Status, Info] = [root.lookupType("Status"), root.lookupType("ErrorInfo")]
+
+/** Trailer with a `google.rpc.Status`: https://grpc.io/docs/guides/error/#richer-error-model. */
+const trailer = "grpc-status-details-bin"
+const typeUrl = "type.googleapis.com/google.rpc.ErrorInfo"
+
+/** The trailers of a refused call. */
+export const trailers = (code: Grpc.status, message: string, info: ErrorInfo): Grpc.Metadata => {
+  const value = Info.encode(info).finish()
+  const metadata = new Grpc.Metadata()
+  metadata.set(trailer, Buffer.from(Status.encode({ code, message, details: [{ type_url: typeUrl, value }] }).finish()))
+  return metadata
+}
+
+/** The `ErrorInfo` in the trailers of a call; none when a server sends none, or another form. */
+export const read = (trailers: Grpc.Metadata): Option.Option<ErrorInfo> =>
+  Either.getRight(Either.try(() => {
+    const [bytes] = trailers.get(trailer)
+    const { details } = Status.toObject(Status.decode(bytes as Buffer), { defaults: true }) as {
+      readonly details: ReadonlyArray<{ readonly type_url: string; readonly value: Uint8Array }>
+    }
+    const { value } = details.find(({ type_url }) => type_url === typeUrl)!
+    return Info.toObject(Info.decode(value), { defaults: true }) as ErrorInfo
+  }))
