@@ -13,9 +13,9 @@ import * as Prepare from "./Prepare.js"
 import { kafkaOptions } from "./Services.js"
 
 /** No table and no topic names the order. */
-export class OrderUnknown extends Schema.TaggedError<OrderUnknown>()("NOT_FOUND", { says: Schema.String }) {
+export class OrderUnknown extends Schema.TaggedError<OrderUnknown>()("NOT_FOUND", { orderId: Schema.BigIntFromSelf }) {
   override get message() {
-    return this.says
+    return `order ${this.orderId} is not known`
   }
 }
 
@@ -59,8 +59,8 @@ export const command = Command.make("order", {
           waitingFor("reading the tables and the topics")
         )
       yield* print(flags.json, Telling.document(story), Telling.text(story))
-      const { says, state } = Conclusion.conclude(story)
-      if (state === "unknown") return yield* new OrderUnknown({ says: `order ${flags.orderId}: ${says}` })
+      const { state } = Conclusion.conclude(story)
+      if (state === "unknown") return yield* new OrderUnknown({ orderId: flags.orderId })
     }).pipe(Effect.provide(
       Layer.merge(Operations.Default, DeadLetterBox.Default(options(config))).pipe(
         Layer.provideMerge(Postgres.layer({ url: config.databaseUrl, maxConnections: 2 }))
