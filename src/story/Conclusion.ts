@@ -152,7 +152,9 @@ const withPayment = (story: Story, status: string): Conclusion => {
     }
     : {
       state: "complete",
-      says: "The order is complete: both events are announced. There is nothing to do.",
+      says: story.payment!.reason === "expired"
+        ? "The payment expired: no call settled it within PAYMENT_EXPIRY. Both events are announced. There is nothing to do."
+        : "The order is complete: both events are announced. There is nothing to do.",
       command: null
     }
 }

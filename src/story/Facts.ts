@@ -10,6 +10,8 @@ export interface PaymentFact {
   readonly updated_at: Date
   /** `idempotent_key` of the record that created it; null for a payment of the Go service. */
   readonly inventory_key: string | null
+  /** `expired` for a payment that PAYMENT_EXPIRY turned into FAILED; null for all others. */
+  readonly reason: string | null
 }
 
 /** An event of the order. */

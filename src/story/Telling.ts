@@ -93,6 +93,7 @@ export const text = (story: Story): string => {
     ...(payment === undefined ? ["payment    none"] : [
       `payment    CREATED ${iso(payment.created_at)}` +
       (payment.status === "CREATED" ? "" : `, ${payment.status} ${iso(payment.updated_at)}`) +
+      (payment.reason === null ? "" : ` (${payment.reason})`) +
       (payment.inventory_key === null ? "" : `, by idempotent_key ${payment.inventory_key}`)
     ]),
     ...story.events.flatMap((event) => eventLines(story, event)),
@@ -130,7 +131,8 @@ export const document = (story: Story): Record<string, unknown> => ({
     status: story.payment.status,
     created_at: story.payment.created_at,
     updated_at: story.payment.updated_at,
-    inventory_key: story.payment.inventory_key
+    inventory_key: story.payment.inventory_key,
+    reason: story.payment.reason
   },
   events: story.events.map((event) => ({
     ...event,

@@ -52,7 +52,7 @@ const announced = (n: 0 | 1): AnnouncedFact => ({
   event_id: String(4711 + n)
 })
 
-const payment = { status: "COMPLETED", created_at: at, updated_at: at, inventory_key: record.idempotent_key } as const
+const payment = { status: "COMPLETED", created_at: at, updated_at: at, inventory_key: record.idempotent_key, reason: null } as const
 
 const complete: Story = {
   orderId: 111n,
@@ -104,7 +104,8 @@ const none = { records: [], payment: undefined, events: [], announced: [] }
 
 /** An order in a state, what the conclusion says, and the command that it names. */
 const states: ReadonlyArray<readonly [Conclusion.Conclusion["state"], Partial<Story>, RegExp, string | null]> = [
-  ["complete", {}, /complete/, null],
+  ["complete", {}, /^The order is complete/, null],
+  ["complete", { payment: { ...payment, status: "FAILED", reason: "expired" } }, /^The payment expired/, null],
   [
     "created",
     { payment: { ...payment, status: "CREATED" }, events: [event(0)], announced: [announced(0)] },
@@ -248,5 +249,9 @@ trace      0af7651916cd43dd8448eb211c80319c`
     Telling.text(complete),
     `event      4712  COMPLETED, written 2026-01-02T03:04:05.000Z: DONE 2026-01-02T03:04:05.012Z, 12ms after it was written, attempts 0
            on the topic: payment/3@6  2026-01-02T03:04:05.000Z`
+  )
+  assert.include(
+    Telling.text({ ...complete, payment: { ...payment, status: "FAILED", reason: "expired" } }),
+    "FAILED 2026-01-02T03:04:05.000Z (expired), by"
   )
 })
