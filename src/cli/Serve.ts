@@ -76,23 +76,30 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Role>) {
         Effect.zipRight(Effect.ignore(DatabaseClock.measure))
       )
     )
-    const withTopics = Object.entries(Services.topicsOf(config, running)).map(([name, { role, topics }]) => {
-      const options = { topics, create: config.kafkaCreateTopics, part: health.part(name) }
-      return Effect.all([database, Prepare.topics(kafka, options)], { concurrency: "unbounded" }).pipe(
-        Effect.zipRight(Effect.all([Services.run(role, config), Prepare.keepTopics(kafka, options)], {
-          concurrency: "unbounded",
-          discard: true
+    const ofTopics = yield* Effect.forEach(
+      Object.entries(Services.topicsOf(config, running)),
+      ([name, { role, topics }]) => {
+        const options = { topics, create: config.kafkaCreateTopics, part: health.part(name) }
+        return Effect.map(Effect.cached(Prepare.topics(kafka, options)), (prepared) => ({
+          prepared,
+          run: Effect.all([database, prepared], { concurrency: "unbounded" }).pipe(
+            Effect.zipRight(Effect.all([Services.run(role, config), Prepare.keepTopics(kafka, options)], {
+              concurrency: "unbounded",
+              discard: true
+            }))
+          )
         }))
-      )
-    })
+      }
+    )
     yield* Effect.all([
       health.watch,
       Effect.scoped(Effect.flatMap(Admin.app, (api) => Services.http(config, api))),
       Effect.zipRight(database, Services.clock),
-      ...withTopics,
+      ...ofTopics.map(({ run }) => run),
+      // after the topics: a process may create the inventory topic
+      ...ofTopics.slice(0, 1).map(({ prepared }) => Effect.zipRight(prepared, Services.lag(config))),
       // after the start: its requests would delay the first records
       Effect.zipRight(database, Effect.delay(Doctor.warn(Services.doctorOptions(config, running)), "10 seconds")),
-      ...(withTopics.length > 0 ? [Services.lag(config)] : []),
       ...(running.includes("grpc") ? [Effect.zipRight(database, Services.run("grpc", config))] : [])
     ], { concurrency: "unbounded", discard: true })
   })
