@@ -224,11 +224,11 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
 
   it.effect("a closed output ends watch silently and leaves no group; a service goes on without its log", () =>
     Effect.gen(function*() {
-      const { env, topics } = yield* Saga
+      const { env, topics, world } = yield* Saga
       const before = yield* topics.groups
       const watching = Program.shell("(payments watch --from-beginning; echo ended with $? >&2) | head -1", env)
       const serving = Effect.gen(function*() {
-        const service = yield* Program.serve(["grpc"], env)
+        const service = yield* Program.serve(["grpc"], world.env)
         yield* Effect.sync(() => assert.isNotEmpty(service.stderr())).pipe(eventually("30 seconds"))
         yield* service.hangUp
         yield* service.untilReady

@@ -172,6 +172,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("EventSpa
           "id",
           "key",
           "payload",
+          "reason",
           "sight",
           "topic",
           "traceparent"

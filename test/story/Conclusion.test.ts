@@ -52,7 +52,13 @@ const announced = (n: 0 | 1): AnnouncedFact => ({
   event_id: String(4711 + n)
 })
 
-const payment = { status: "COMPLETED", created_at: at, updated_at: at, inventory_key: record.idempotent_key, reason: null } as const
+const payment = {
+  status: "COMPLETED",
+  created_at: at,
+  updated_at: at,
+  inventory_key: record.idempotent_key,
+  reason: null
+} as const
 
 const complete: Story = {
   orderId: 111n,
