@@ -100,7 +100,7 @@ export const LetterReplay = Schema.Struct({
   places: Schema.optionalWith(Schema.Array(Schema.String.pipe(Schema.pattern(/^\d{1,6}@\d{1,18}$/))), none),
   error: selection.error,
   all: off,
-  value: Schema.optional(Schema.String).annotations({ description: "A mended value, for one letter" }),
+  value: Schema.optional(Schema.String).annotations({ description: "A corrected value, for one letter" }),
   again: off,
   anyway: off
 }).annotations({ identifier: "LetterReplay" })

@@ -82,7 +82,7 @@ export const layer = HttpApiBuilder.group(Api, "dead-letters", (handlers) =>
             return yield* new BadRequest({ message: "give places, or error or all" })
           }
           if (value !== undefined && places.length !== 1) {
-            return yield* new BadRequest({ message: "a mended value needs exactly one place" })
+            return yield* new BadRequest({ message: "a corrected value needs exactly one place" })
           }
           const { count, found } = places.length > 0
             ? { count: 0, found: yield* box.at(places.map(placeOf)) }

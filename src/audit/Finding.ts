@@ -64,7 +64,7 @@ const repairs: Readonly<Record<Kind, (finding: Finding) => string>> = {
   "unknown-event": ({ orderId }) =>
     `no command: a restore lost the payment. payments order ${orderId} shows what is left`,
   "dead-letter-missing": () =>
-    "no command: the record is still on the inventory topic at this place; write it again, mended",
+    "no command: the record is still on the inventory topic at this place; correct it, and write it again",
   "resend": () => "nothing to do: readers drop repeats by idempotent_key",
   "replayed": () => "nothing to do: payments operations shows who did it, and why",
   "skipped-event": ({ eventId }) => `payments outbox replay --event ${eventId} announces it after all`,

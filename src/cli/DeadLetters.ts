@@ -218,7 +218,7 @@ const previewOf = ({ letters }: LetterPlan) =>
     ...Words.table(
       letters.slice(0, 10).map(({ effect, letter, mended, orderId }) => [
         Letters.show(letter),
-        mended ? "mended" : "as it was",
+        mended ? "corrected" : "as it was",
         orderId === undefined ? "no order" : `order ${orderId}`,
         effect
       ])
@@ -272,7 +272,7 @@ const replay = Command.make("replay", {
       })
     )
   })).pipe(
-    Command.withDescription("Write dead letters to the inventory topic again, as they were or with a mended value")
+    Command.withDescription("Write dead letters to the inventory topic again, as they were or with a corrected value")
   )
 
 /** `payments dead-letters`. */

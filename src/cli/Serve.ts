@@ -81,6 +81,7 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Role>) {
       ([name, { role, topics }]) => {
         const options = { topics, create: config.kafkaCreateTopics, part: health.part(name) }
         return Effect.map(Effect.cached(Prepare.topics(kafka, options)), (prepared) => ({
+          role,
           prepared,
           run: Effect.all([database, prepared], { concurrency: "unbounded" }).pipe(
             Effect.zipRight(Effect.all([Services.run(role, config), Prepare.keepTopics(kafka, options)], {
@@ -91,13 +92,14 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Role>) {
         }))
       }
     )
+    // a process with the consumer may create it
+    const inventoryTopic = ofTopics.find(({ role }) => role === "consumer")?.prepared ?? Effect.void
     yield* Effect.all([
       health.watch,
       Effect.scoped(Effect.flatMap(Admin.app, (api) => Services.http(config, api))),
       Effect.zipRight(database, Services.clock),
       ...ofTopics.map(({ run }) => run),
-      // after the topics: a process may create the inventory topic
-      ...ofTopics.slice(0, 1).map(({ prepared }) => Effect.zipRight(prepared, Services.lag(config))),
+      ...(ofTopics.length === 0 ? [] : [Effect.zipRight(inventoryTopic, Services.lag(config))]),
       // after the start: its requests would delay the first records
       Effect.zipRight(database, Effect.delay(Doctor.warn(Services.doctorOptions(config, running)), "10 seconds")),
       ...(running.includes("grpc") ? [Effect.zipRight(database, Services.run("grpc", config))] : [])

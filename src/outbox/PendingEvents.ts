@@ -1,6 +1,7 @@
 import { SqlClient } from "@effect/sql"
 import { Effect } from "effect"
 import * as Postgres from "../infra/postgres/Postgres.js"
+import * as Turn from "./Turn.js"
 
 /** An event of an order that its topic does not have yet. */
 export interface PendingEvent {
@@ -20,6 +21,6 @@ export const make = Effect.gen(function*() {
   return (orderId: bigint) =>
     sql<PendingEvent>`
       SELECT id, substring(payload FROM '"status":"([A-Z]+)"') AS says, status = 'DEAD' AS dead, attempts, last_error FROM event
-      WHERE order_id = ${orderId}::bigint AND status <> 'DONE' ORDER BY payload NOT LIKE '%"CREATED"%', event.id
+      WHERE order_id = ${orderId}::bigint AND status <> 'DONE' ORDER BY ${sql.literal(Turn.terminal("event"))}, event.id
     `.pipe(run)
 })

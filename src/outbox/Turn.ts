@@ -1,5 +1,8 @@
 import type { SqlClient } from "@effect/sql"
 
+/** False for the first event of an order, true for its terminal one. No other value of a body is this text. */
+export const terminal = (row: string) => `(${row}.payload NOT LIKE '%"CREATED"%')`
+
 /**
  * Whether an event waits behind another one of its order, as conditions on rows of table `event`.
  *
@@ -10,8 +13,6 @@ import type { SqlClient } from "@effect/sql"
  * order finds at most the few events of that order that are not `DONE`.
  */
 export const make = (sql: SqlClient.SqlClient) => {
-  /** False for the first event of an order, true for its terminal one. No other value of a body is this text. */
-  const terminal = (row: string) => `(${row}.payload NOT LIKE '%"CREATED"%')`
   /** No row `earlier` of the order, other than the candidate, meets the condition and is not `DONE`. */
   const none = (condition: string) => `
     NOT EXISTS (

@@ -171,7 +171,7 @@ export class DeadLetterBox extends Effect.Service<DeadLetterBox>()("payments/Dea
       }
       const [before, after] = [Letters.keyIn(letter.value), Letters.keyIn(value)]
       if (mended && before !== undefined && before !== after) {
-        return Either.left("the mended value has another idempotent_key: a repeat would not be recognised")
+        return Either.left("the corrected value has another idempotent_key: a repeat would not be recognised")
       }
       const outcome = Letters.outcome(value, accepted)
       switch (outcome._tag) {

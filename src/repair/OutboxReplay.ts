@@ -4,6 +4,7 @@ import { Array as Arr, Duration, Effect, Schedule, Schema } from "effect"
 import * as Postgres from "../infra/postgres/Postgres.js"
 import * as PostgresFault from "../infra/postgres/PostgresFault.js"
 import * as OutboxWake from "../outbox/OutboxWake.js"
+import * as Turn from "../outbox/Turn.js"
 import type { By } from "./Operations.js"
 import type { Selection } from "./OutboxEvents.js"
 import * as OutboxEvents from "./OutboxEvents.js"
@@ -64,6 +65,7 @@ export class OutboxReplay extends Effect.Service<OutboxReplay>()("payments/Outbo
   effect: Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const seconds = Duration.toSeconds(duplicateWindow)
+    const terminal = sql.literal(Turn.terminal("event"))
 
     const time = (millis: number) => sql`to_timestamp(${millis / 1000}::float8)`
 
@@ -76,7 +78,7 @@ export class OutboxReplay extends Effect.Service<OutboxReplay>()("payments/Outbo
       ])
       const rows = yield* sql<Row>`
         WITH first AS MATERIALIZED (
-          SELECT DISTINCT ON (order_id) order_id, (payload NOT LIKE '%"CREATED"%') AS terminal, id FROM event
+          SELECT DISTINCT ON (order_id) order_id, ${terminal} AS terminal, id FROM event
           WHERE status = 'DONE' AND order_id IS NOT NULL AND ${chosen}
           ORDER BY order_id, terminal, id
         )
@@ -88,8 +90,8 @@ export class OutboxReplay extends Effect.Service<OutboxReplay>()("payments/Outbo
                payment.status AS payment,
                EXISTS (SELECT FROM event AS other WHERE other.order_id = event.order_id AND other.status <> 'DONE') AS undone
         FROM first JOIN event USING (order_id) LEFT JOIN payment USING (order_id)
-        WHERE event.status = 'DONE' AND ((payload NOT LIKE '%"CREATED"%'), event.id) >= (first.terminal, first.id)
-        ORDER BY event.order_id, (payload NOT LIKE '%"CREATED"%'), event.id LIMIT ${Plans.most + 1}
+        WHERE event.status = 'DONE' AND (${terminal}, event.id) >= (first.terminal, first.id)
+        ORDER BY event.order_id, ${terminal}, event.id LIMIT ${Plans.most + 1}
       `.pipe(Postgres.run("5 minutes"))
       const orders = byOrder(rows.slice(0, Plans.most))
       // the last order may be cut
