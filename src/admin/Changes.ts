@@ -27,7 +27,8 @@ export interface Change<E> {
   readonly apply: (by: By, pacing: Pacing) => Effect.Effect<Repaired, E>
 }
 
-interface Asked {
+/** What every change asks for. */
+export interface Asked {
   readonly reason: string
   readonly operator: string
   readonly dry_run: boolean

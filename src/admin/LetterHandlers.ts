@@ -1,23 +1,10 @@
 import { HttpApiBuilder } from "@effect/platform"
 import { Effect } from "effect"
-import type { Filed } from "../repair/DeadLetterBox.js"
 import { DeadLetterBox } from "../repair/DeadLetterBox.js"
+import { documentOf as letterDocument } from "../repair/Filed.js"
 import * as Letters from "../repair/Letter.js"
 import { Api, BadRequest, NotFound } from "./Api.js"
 import { documentOf, make, unavailable } from "./Changes.js"
-
-const letterOf = ({ letter, replays }: Filed) => ({
-  partition: letter.partition,
-  offset: letter.offset,
-  at: letter.at === undefined ? null : new Date(letter.at),
-  reason: letter.reason,
-  original: letter.original,
-  value_bytes: letter.value?.length ?? null,
-  cut: letter.cut,
-  replays: replays.count,
-  replayed_at: replays.last?.at ?? null,
-  replayed_by: replays.last?.operator ?? null
-})
 
 const bytesOf = (bytes: Buffer | null) =>
   bytes === null
@@ -37,35 +24,30 @@ export const layer = HttpApiBuilder.group(Api, "dead-letters", (handlers) =>
   Effect.gen(function*() {
     const box = yield* DeadLetterBox
 
-    /** The first letters that `keep` accepts, at most `limit`. */
-    const first = (error: string | undefined, limit: number, keep: (filed: Filed) => boolean) =>
+    /** The first letters, at most `limit`, and the number of all. */
+    const first = (error: string | undefined, limit: number, open: boolean) =>
       Effect.gen(function*() {
-        const found: Array<Filed> = []
+        const letters: Array<ReturnType<typeof letterDocument>> = []
         let count = 0
-        yield* box.scan({ error, since: undefined }, (letters) =>
+        yield* box.scan({ error, since: undefined }, (found) =>
           Effect.sync(() => {
-            for (const one of letters.filter(keep)) {
+            for (const one of found) {
+              if (open && one.replays.count > 0) continue
               count++
-              if (found.length < limit) found.push(one)
+              if (letters.length < limit) letters.push(letterDocument(one))
             }
           }))
-        return { found, count } as const
+        return { count, letters }
       })
 
     return handlers
       .handle("list", ({ urlParams: { error, limit, open } }) =>
-        first(error, limit, ({ replays }) =>
-          !open || replays.count === 0).pipe(
-            Effect.mapBoth({
-              onSuccess: ({ count, found }) => documentOf({ count, letters: found.map(letterOf) }),
-              onFailure: unavailable
-            })
-          ))
+        first(error, limit, open).pipe(Effect.mapBoth({ onSuccess: documentOf, onFailure: unavailable })))
       .handle("show", ({ path }) =>
         box.at([path]).pipe(
           Effect.map(([filed]) =>
             documentOf({
-              ...letterOf(filed!),
+              ...letterDocument(filed!),
               headers: filed!.letter.headers,
               key: bytesOf(filed!.letter.key),
               value: bytesOf(filed!.letter.value)
@@ -84,20 +66,20 @@ export const layer = HttpApiBuilder.group(Api, "dead-letters", (handlers) =>
           if (value !== undefined && places.length !== 1) {
             return yield* new BadRequest({ message: "a corrected value needs exactly one place" })
           }
-          const { count, found } = places.length > 0
-            ? { count: 0, found: yield* box.at(places.map(placeOf)) }
-            : yield* first(error, mostLetters, ({ replays }) =>
-              again || replays.count === 0)
-          const plan = yield* box.plan(found, {
+          const { filed, more } = places.length > 0
+            ? { filed: yield* box.at(places.map(placeOf)), more: false }
+            : yield* box.choose({ error, again, letters: mostLetters })
+          const plan = yield* box.plan(filed, {
             again,
             anyway,
             value: value === undefined ? undefined : Buffer.from(value)
           })
           return yield* make(payload, {
             leftOut: plan.leftOut,
-            more: count > mostLetters,
+            more,
             count: plan.letters.length,
-            apply: (by, pacing) => box.replay(plan, by, pacing)
+            apply: (by, pacing) =>
+              box.replay(plan, by, pacing)
           })
         }).pipe(Effect.mapError((error) =>
           error._tag === "NoSuchLetter"

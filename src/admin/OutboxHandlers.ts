@@ -4,6 +4,7 @@ import { OutboxEvents } from "../repair/OutboxEvents.js"
 import { OutboxRepair } from "../repair/OutboxRepair.js"
 import { OutboxReplay } from "../repair/OutboxReplay.js"
 import { Api, BadRequest, NeedsConsent } from "./Api.js"
+import type { Asked } from "./Changes.js"
 import { documentOf, make, unavailable } from "./Changes.js"
 
 const selectionOf = (payload: {
@@ -12,8 +13,10 @@ const selectionOf = (payload: {
   readonly error?: string | undefined
 }) => ({ events: payload.event_ids.map(BigInt), orders: payload.order_ids.map(BigInt), error: payload.error })
 
+type RepairPayload = Parameters<typeof selectionOf>[0] & Asked & { readonly all: boolean }
+
 /** Fails unless the request selects events, or all of them and says so. */
-const selected = (payload: Parameters<typeof selectionOf>[0] & { readonly all: boolean }) =>
+const selected = (payload: RepairPayload) =>
   (payload.event_ids.length === 0 && payload.order_ids.length === 0 && payload.error === undefined) === payload.all
     ? Effect.void
     : Effect.fail(new BadRequest({ message: "give event_ids, order_ids or error, or all and none of these" }))
@@ -24,6 +27,22 @@ export const layer = HttpApiBuilder.group(Api, "outbox", (handlers) =>
     const events = yield* OutboxEvents
     const repair = yield* OutboxRepair
     const replay = yield* OutboxReplay
+    /** Answers a request that selects events and changes each by itself. */
+    const repaired = (
+      payload: RepairPayload,
+      planOf: typeof repair.planRetry,
+      change: typeof repair.retry
+    ) =>
+      Effect.gen(function*() {
+        yield* selected(payload)
+        const plan = yield* planOf(selectionOf(payload))
+        return yield* make(payload, {
+          ...plan,
+          count: plan.events.length,
+          apply: (by, pacing) => change(plan, by, pacing)
+        })
+      }).pipe(Effect.catchTag("DatabaseUnavailable", (error) => unavailable(error)))
+
     return handlers
       .handle("events", ({ urlParams: { error, limit, order_id, state } }) => {
         const selection = selectionOf({ event_ids: [], order_ids: order_id === undefined ? [] : [order_id], error })
@@ -37,26 +56,8 @@ export const layer = HttpApiBuilder.group(Api, "outbox", (handlers) =>
           total: events.blockedTotal,
           events: events.blocked({ events: [], orders: [], error: undefined }, limit)
         }).pipe(Effect.mapBoth({ onSuccess: documentOf, onFailure: unavailable })))
-      .handle("retry", ({ payload }) =>
-        Effect.gen(function*() {
-          yield* selected(payload)
-          const plan = yield* repair.planRetry(selectionOf(payload))
-          return yield* make(payload, {
-            ...plan,
-            count: plan.events.length,
-            apply: (by, pacing) => repair.retry(plan, by, pacing)
-          })
-        }).pipe(Effect.catchTag("DatabaseUnavailable", (error) => unavailable(error))))
-      .handle("skip", ({ payload }) =>
-        Effect.gen(function*() {
-          yield* selected(payload)
-          const plan = yield* repair.planSkip(selectionOf(payload))
-          return yield* make(payload, {
-            ...plan,
-            count: plan.events.length,
-            apply: (by, pacing) => repair.skip(plan, by, pacing)
-          })
-        }).pipe(Effect.catchTag("DatabaseUnavailable", (error) => unavailable(error))))
+      .handle("retry", ({ payload }) => repaired(payload, repair.planRetry, repair.retry))
+      .handle("skip", ({ payload }) => repaired(payload, repair.planSkip, repair.skip))
       .handle("replay", ({ payload }) =>
         Effect.gen(function*() {
           const { beyond_window, event_ids, order_ids, since, until } = payload

@@ -4,7 +4,7 @@ import * as AdminApi from "../admin/AdminApi.js"
 import { readSettings } from "../Config.js"
 import * as Setting from "../infra/runtime/Setting.js"
 import { ConfigProblems } from "../infra/runtime/Setting.js"
-import * as Order from "./Order.js"
+import { sources, used } from "./Sources.js"
 
 const problem = (variable: string, problem: string) =>
   new ConfigProblems({
@@ -30,6 +30,6 @@ const token = Effect.gen(function*() {
 export const app = Effect.gen(function*() {
   const admin = yield* token
   if (Option.isNone(admin)) return undefined
-  const config = yield* readSettings(...Order.used)
-  return yield* AdminApi.app(Order.options(config), admin.value)
+  const config = yield* readSettings(...used)
+  return yield* AdminApi.app(sources(config), admin.value)
 })

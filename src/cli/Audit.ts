@@ -10,7 +10,7 @@ import { option, orderNumber, time } from "./Flags.js"
 import { json, print, withSettings } from "./Output.js"
 import * as Prepare from "./Prepare.js"
 import { progressBar } from "./ProgressBar.js"
-import { kafkaOptions } from "./Services.js"
+import { sources, used } from "./Sources.js"
 
 /** The audit finished and found broken promises. */
 export class AuditNotClean extends Schema.TaggedError<AuditNotClean>()("AuditNotClean", { wrong: Schema.String }) {
@@ -26,18 +26,6 @@ const wait = option("wait", duration("1 millis"), "duration").pipe(
   Options.optional
 )
 
-const used = [
-  "databaseUrl",
-  "kafkaBrokers",
-  "kafkaClientId",
-  "kafkaGroupId",
-  "inventoryTopic",
-  "inventoryDlqTopic",
-  "paymentTopic",
-  "inventoryAcceptStatuses",
-  "outboxRetention"
-] as const
-
 /** Runs the audit with the settings of the environment, and shows its progress. */
 export const audited = (options: {
   /** Milliseconds of the epoch. */
@@ -51,13 +39,7 @@ export const audited = (options: {
       yield* Prepare.migrated
       const bar = yield* progressBar
       return yield* Audit.run({
-        kafka: kafkaOptions(config),
-        groupId: config.kafkaGroupId,
-        inventoryTopic: config.inventoryTopic,
-        dlqTopic: config.inventoryDlqTopic,
-        paymentTopic: config.paymentTopic,
-        acceptStatuses: config.inventoryAcceptStatuses,
-        retention: config.outboxRetention,
+        ...sources(config),
         since: Option.fromNullable(options.since),
         wait: Option.fromNullable(options.wait),
         order: options.order,

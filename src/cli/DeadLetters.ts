@@ -4,8 +4,10 @@ import { Clock, Effect, Either, Layer, Option } from "effect"
 import * as Postgres from "../infra/postgres/Postgres.js"
 import type { Parse } from "../infra/runtime/Setting.js"
 import { integer, text } from "../infra/runtime/Setting.js"
-import type { Filed, LetterPlan } from "../repair/DeadLetterBox.js"
+import type { LetterPlan } from "../repair/DeadLetterBox.js"
 import { DeadLetterBox } from "../repair/DeadLetterBox.js"
+import type { Filed } from "../repair/Filed.js"
+import { documentOf } from "../repair/Filed.js"
 import type { Place } from "../repair/Letter.js"
 import * as Letters from "../repair/Letter.js"
 import * as Change from "./Change.js"
@@ -62,19 +64,6 @@ const error = option("error", text, "text").pipe(
 )
 
 const dateOf = (millis: number | undefined) => millis === undefined ? undefined : new Date(millis)
-
-const documentOf = ({ letter, replays }: Filed) => ({
-  partition: letter.partition,
-  offset: letter.offset,
-  at: dateOf(letter.at) ?? null,
-  reason: letter.reason,
-  original: letter.original,
-  value_bytes: letter.value?.length ?? null,
-  cut: letter.cut,
-  replays: replays.count,
-  replayed_at: replays.last?.at ?? null,
-  replayed_by: replays.last?.operator ?? null
-})
 
 const replayed = ({ replays: { count, last } }: Filed) =>
   last === null ? "" : `replayed ${count === 1 ? "" : `${count} times, last `}${Words.iso(last.at)} by ${last.operator}`
@@ -188,30 +177,8 @@ const show = Command.make("show", {
     })
   )).pipe(Command.withDescription("Show a dead letter: reason, original position, headers, key and value"))
 
-/** Letters of a replay by reason, at the most; their values are in memory. */
-const most = { letters: 50_000, bytes: 64 * 1024 * 1024 }
-
-const chosen = Effect.fnUntraced(function*(box: DeadLetterBox, flags: {
-  readonly place: ReadonlyArray<Place>
-  readonly error: Option.Option<string>
-  readonly again: boolean
-}) {
-  if (flags.place.length > 0) return { filed: yield* box.at(flags.place), more: false }
-  const filed: Array<Filed> = []
-  let bytes = 0
-  let more = false
-  yield* box.scan({ error: Option.getOrUndefined(flags.error), since: undefined }, (letters) =>
-    Effect.sync(() => {
-      for (const one of letters) {
-        if (one.replays.count > 0 && !flags.again) continue
-        more ||= filed.length >= most.letters || bytes > most.bytes
-        if (more) return
-        bytes += one.letter.value?.length ?? 0
-        filed.push(one)
-      }
-    }))
-  return { filed, more }
-})
+/** The most letters of one replay by reason. */
+const mostLetters = 50_000
 
 const previewOf = ({ letters }: LetterPlan) =>
   [
@@ -252,7 +219,10 @@ const replay = Command.make("replay", {
     }
     yield* onBox((box, dlqTopic) =>
       Effect.gen(function*() {
-        const { filed, more } = yield* chosen(box, flags).pipe(waitingFor(`reading topic ${dlqTopic}`))
+        const { filed, more } = yield* (flags.place.length > 0
+          ? Effect.map(box.at(flags.place), (filed) => ({ filed, more: false }))
+          : box.choose({ error: Option.getOrUndefined(flags.error), again: flags.again, letters: mostLetters }))
+          .pipe(waitingFor(`reading topic ${dlqTopic}`))
         const fs = yield* FileSystem.FileSystem
         const value = Option.isSome(flags.valueFile)
           ? Buffer.from(yield* fs.readFile(flags.valueFile.value))

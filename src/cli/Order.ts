@@ -1,6 +1,5 @@
 import { Command } from "@effect/cli"
 import { Clock, Effect, Layer, Option, Schema } from "effect"
-import type { ConfigOf } from "../Config.js"
 import * as Postgres from "../infra/postgres/Postgres.js"
 import { DeadLetterBox } from "../repair/DeadLetterBox.js"
 import { Operations } from "../repair/Operations.js"
@@ -10,7 +9,7 @@ import * as Telling from "../story/Telling.js"
 import { orderId, time } from "./Flags.js"
 import { json, print, waitingFor, withSettings } from "./Output.js"
 import * as Prepare from "./Prepare.js"
-import { kafkaOptions } from "./Services.js"
+import { sources, used } from "./Sources.js"
 
 /** No table and no topic names the order. */
 export class OrderUnknown extends Schema.TaggedError<OrderUnknown>()("NOT_FOUND", { orderId: Schema.BigIntFromSelf }) {
@@ -18,30 +17,6 @@ export class OrderUnknown extends Schema.TaggedError<OrderUnknown>()("NOT_FOUND"
     return `order ${this.orderId} is not known`
   }
 }
-
-/** The settings of the stories of orders. */
-export const used = [
-  "databaseUrl",
-  "kafkaBrokers",
-  "kafkaClientId",
-  "kafkaGroupId",
-  "inventoryTopic",
-  "inventoryDlqTopic",
-  "paymentTopic",
-  "inventoryAcceptStatuses",
-  "outboxRetention"
-] as const
-
-/** Where the facts of an order are. */
-export const options = (config: ConfigOf<(typeof used)[number]>): OrderStory.StoryOptions => ({
-  kafka: kafkaOptions(config),
-  groupId: config.kafkaGroupId,
-  inventoryTopic: config.inventoryTopic,
-  dlqTopic: config.inventoryDlqTopic,
-  paymentTopic: config.paymentTopic,
-  acceptStatuses: config.inventoryAcceptStatuses,
-  retention: config.outboxRetention
-})
 
 /** `payments order`. */
 export const command = Command.make("order", {
@@ -53,7 +28,7 @@ export const command = Command.make("order", {
     Effect.gen(function*() {
       yield* Prepare.migrated
       const now = yield* Clock.currentTimeMillis
-      const { tell } = yield* OrderStory.make(options(config))
+      const { tell } = yield* OrderStory.make(sources(config))
       const story = yield* tell(flags.orderId, Option.getOrUndefined(Option.map(flags.since, (since) => since(now))))
         .pipe(
           waitingFor("reading the tables and the topics")
@@ -62,7 +37,7 @@ export const command = Command.make("order", {
       const { state } = Conclusion.conclude(story)
       if (state === "unknown") return yield* new OrderUnknown({ orderId: flags.orderId })
     }).pipe(Effect.provide(
-      Layer.merge(Operations.Default, DeadLetterBox.Default(options(config))).pipe(
+      Layer.merge(Operations.Default, DeadLetterBox.Default(sources(config))).pipe(
         Layer.provideMerge(Postgres.layer({ url: config.databaseUrl, maxConnections: 2 }))
       )
     )))).pipe(

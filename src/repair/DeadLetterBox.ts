@@ -6,6 +6,7 @@ import * as KafkaOffsets from "../infra/kafka/KafkaOffsets.js"
 import * as KafkaProducer from "../infra/kafka/KafkaProducer.js"
 import * as KafkaScan from "../infra/kafka/KafkaScan.js"
 import * as Postgres from "../infra/postgres/Postgres.js"
+import type { Filed, Replays } from "./Filed.js"
 import type { Letter, Place } from "./Letter.js"
 import * as Letters from "./Letter.js"
 import type { By } from "./Operations.js"
@@ -38,19 +39,6 @@ export interface BoxOptions {
   readonly acceptStatuses: ReadonlyArray<string>
 }
 
-/** When and how often a letter was replayed. */
-export interface Replays {
-  readonly count: number
-  /** Time and author of the last replay; null before the first. */
-  readonly last: { readonly at: Date; readonly operator: string } | null
-}
-
-/** A letter with its replays. */
-export interface Filed {
-  readonly letter: Letter
-  readonly replays: Replays
-}
-
 /** A letter that a replay writes to the inventory topic again. */
 export interface PlannedLetter extends Filed {
   readonly value: Buffer | null
@@ -74,6 +62,9 @@ export interface ReplayChoice {
   /** Also values from which the service makes no payment. */
   readonly anyway: boolean
 }
+
+/** Bytes of the values of the letters that one replay chooses, at the most: they are in memory. */
+const mostBytes = 64 * 1024 * 1024
 
 const notReplayed: Replays = { count: 0, last: null }
 
@@ -124,6 +115,30 @@ export class DeadLetterBox extends Effect.Service<DeadLetterBox>()("payments/Dea
           .filter(({ reason }) => filter.error === undefined || reason.includes(filter.error))
         return Effect.flatMap(withReplays(letters), take)
       })
+    })
+
+    /**
+     * The letters whose reason contains `error`, at most `letters` and about 64 MiB of values; with `again` also those that were
+     * replayed before. `more`: there are others. Fails like `scan`.
+     */
+    const choose = Effect.fnUntraced(function*({ again, error, letters }: {
+      readonly error: string | undefined
+      readonly again: boolean
+      readonly letters: number
+    }) {
+      const filed: Array<Filed> = []
+      let [bytes, more] = [0, false]
+      yield* scan({ error, since: undefined }, (found) =>
+        Effect.sync(() => {
+          for (const one of found) {
+            if (one.replays.count > 0 && !again) continue
+            more ||= filed.length >= letters || bytes > mostBytes
+            if (more) return
+            bytes += one.letter.value?.length ?? 0
+            filed.push(one)
+          }
+        }))
+      return { filed, more } as const
     })
 
     /** The letters at these positions. Fails with `NoSuchLetter` for the first position without one. */
@@ -276,6 +291,6 @@ export class DeadLetterBox extends Effect.Service<DeadLetterBox>()("payments/Dea
         return Plans.sum(yield* Pace.steps(letters.map(Arr.of), rate, step))
       }).pipe(Effect.scoped)
 
-    return { scan, at, plan, replay } as const
+    return { scan, choose, at, plan, replay } as const
   })
 }) {}

@@ -1,5 +1,5 @@
 import type { PaymentStatus } from "../domain/Payment.js"
-import type { Filed } from "../repair/DeadLetterBox.js"
+import type { Filed } from "../repair/Filed.js"
 import type { Operation } from "../repair/Operations.js"
 import type { State } from "../repair/OutboxEvents.js"
 

@@ -1,5 +1,5 @@
 import { assert, it } from "@effect/vitest"
-import type { Filed } from "../../src/repair/DeadLetterBox.js"
+import type { Filed } from "../../src/repair/Filed.js"
 import type { Operation } from "../../src/repair/Operations.js"
 import * as Conclusion from "../../src/story/Conclusion.js"
 import type { AnnouncedFact, EventFact, RecordFact, Searched, Story } from "../../src/story/Facts.js"
