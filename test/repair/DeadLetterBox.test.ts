@@ -76,6 +76,11 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("dead let
         value: Buffer.from(`{"idempotent_key":"${randomUUID()}","order_id":10,"status":"COMPLETED"}`)
       })
       assert.match(foreign.leftOut[0]!.reason, /another idempotent_key/)
+      const choose = (letters: number, again: boolean) =>
+        Effect.map(box.choose({ error: undefined, again, letters }), ({ filed, more }) => [filed.length, more])
+      assert.deepStrictEqual(yield* choose(10, false), [10, false])
+      assert.deepStrictEqual(yield* choose(9, false), [9, true])
+      assert.deepStrictEqual(yield* choose(100, true), [100, false])
       for (const one of open) {
         const mended = Buffer.from(one.letter.value!.toString().replace(/"(\d+)"/, "$1"))
         yield* box.replay(yield* box.plan([one], { ...asItWas, value: mended }), by(), pacing)
