@@ -1,7 +1,8 @@
 import type { HttpApp } from "@effect/platform"
 import { HttpApiBuilder, HttpServer, HttpServerError } from "@effect/platform"
-import type { Redacted, Scope } from "effect"
+import type { Scope } from "effect"
 import { Effect, Layer, Option } from "effect"
+import type { Secret } from "../infra/runtime/Secret.js"
 import { DeadLetterBox } from "../repair/DeadLetterBox.js"
 import { Operations } from "../repair/Operations.js"
 import { OutboxEvents } from "../repair/OutboxEvents.js"
@@ -52,7 +53,7 @@ const operations = HttpApiBuilder.group(
 /** The operations API as an app for the operations port: `/api/…` with the token, and `/openapi.json` without it. */
 export const app = (
   options: StoryOptions,
-  token: Redacted.Redacted
+  token: Secret
 ) =>
   Effect.gen(function*() {
     const services = Layer.mergeAll(

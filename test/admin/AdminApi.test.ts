@@ -2,6 +2,7 @@ import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
 import { Deferred, Duration, Effect, Fiber, Layer, Logger, Redacted } from "effect"
 import * as AdminApi from "../../src/admin/AdminApi.js"
+import * as Secret from "../../src/infra/runtime/Secret.js"
 import * as Http from "../../src/ops/Http.js"
 import * as Parts from "../../src/ops/Parts.js"
 import { Backlog } from "../../src/outbox/Backlog.js"
@@ -28,7 +29,7 @@ const start = (admin: boolean) =>
         paymentTopic: "not-there",
         acceptStatuses: ["COMPLETED"],
         retention: Duration.days(7)
-      }, Redacted.make(token))
+      }, Secret.constant(Redacted.make(token)))
       : undefined
     const server = yield* Http.serve({
       address: { host: "127.0.0.1", port: 0 },

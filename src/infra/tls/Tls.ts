@@ -1,0 +1,122 @@
+import { Effect, Schema } from "effect"
+import { readFileSync } from "node:fs"
+import type { SecureContextOptions } from "node:tls"
+import { createSecureContext } from "node:tls"
+
+/** Paths of PEM files, with the variables that name them, for error messages. */
+export interface TlsFiles {
+  /** The variables are `<prefix>_CA`, `<prefix>_CERT` and `<prefix>_KEY`. */
+  readonly prefix: string
+  /** Certificates of the authorities to trust. Default: the root certificates of Node. */
+  readonly ca?: string | undefined
+  /** Own certificate with its chain, and its key: both or neither. */
+  readonly cert?: string | undefined
+  readonly key?: string | undefined
+}
+
+/** A file of certificates or of a key cannot be used. A later attempt may work: files are replaced. */
+export class TlsFileUnusable extends Schema.TaggedError<TlsFileUnusable>()("TlsFileUnusable", {
+  variable: Schema.String,
+  problem: Schema.String
+}) {
+  override get message() {
+    return `${this.variable} ${this.problem}`
+  }
+}
+
+const read = (variable: string, path: string | undefined) => {
+  if (path === undefined) return undefined
+  try {
+    return readFileSync(path)
+  } catch (cause) {
+    throw new TlsFileUnusable({ variable, problem: `names a file that cannot be read: ${(cause as Error).message}` })
+  }
+}
+
+/** Throws when the options are not a certificate, a key, and a pair of both. OpenSSL's words are of no use to a reader. */
+const check = (options: SecureContextOptions, variable: string, problem: string) => {
+  try {
+    createSecureContext(options)
+  } catch {
+    throw new TlsFileUnusable({ variable, problem })
+  }
+}
+
+/**
+ * Reads the files, for the options of a TLS client or server. Files are read at each call, so that their replacement counts
+ * for the next connection.
+ */
+export const load = ({ ca, cert, key, prefix }: TlsFiles): Effect.Effect<SecureContextOptions, TlsFileUnusable> =>
+  Effect.try({
+    try: () => {
+      const trusted = read(`${prefix}_CA`, ca)
+      const own = { cert: read(`${prefix}_CERT`, cert), key: read(`${prefix}_KEY`, key) }
+      if (trusted !== undefined) {
+        check({ ca: trusted }, `${prefix}_CA`, `names ${ca}, which has no certificate in PEM`)
+        if (!trusted.includes("-----BEGIN ")) {
+          throw new TlsFileUnusable({
+            variable: `${prefix}_CA`,
+            problem: `names ${ca}, which has no certificate in PEM`
+          })
+        }
+      }
+      if (own.cert !== undefined) {
+        check({ cert: own.cert }, `${prefix}_CERT`, `names ${cert}, which has no certificate in PEM`)
+      }
+      if (own.key !== undefined) {
+        check({ key: own.key }, `${prefix}_KEY`, `names ${key}, which has no private key in PEM`)
+      }
+      if (own.cert !== undefined && own.key !== undefined) {
+        check(
+          { cert: own.cert, key: own.key },
+          `${prefix}_KEY`,
+          `names ${key}, which is not the key of the certificate in ${cert}`
+        )
+      }
+      return {
+        ...(trusted === undefined ? {} : { ca: trusted }),
+        ...(own.cert === undefined ? {} : { cert: own.cert }),
+        ...(own.key === undefined ? {} : { key: own.key })
+      }
+    },
+    catch: (cause) => {
+      if (cause instanceof TlsFileUnusable) return cause
+      throw cause
+    }
+  })
+
+const words: Readonly<Record<string, string>> = {
+  SELF_SIGNED_CERT_IN_CHAIN: "an authority that is not trusted signed the server's certificate",
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: "an authority that is not trusted signed the server's certificate",
+  UNABLE_TO_GET_ISSUER_CERT: "an authority that is not trusted signed the server's certificate",
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: "an authority that is not trusted signed the server's certificate",
+  DEPTH_ZERO_SELF_SIGNED_CERT: "the server's certificate is self-signed, and not trusted",
+  CERT_SIGNATURE_FAILURE: "an authority that is not trusted signed the server's certificate",
+  CERT_HAS_EXPIRED: "the server's certificate has expired",
+  CERT_NOT_YET_VALID: "the server's certificate is not valid yet",
+  CERT_REVOKED: "the server's certificate is revoked",
+  ERR_TLS_CERT_ALTNAME_INVALID: "the server's certificate is for another name",
+  ERR_SSL_WRONG_VERSION_NUMBER: "the server does not speak TLS at this port",
+  ERR_SSL_PACKET_LENGTH_TOO_LONG: "the server does not speak TLS at this port",
+  ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE: "the server refused the handshake: it may demand a client certificate",
+  ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: "the server demands a client certificate",
+  ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: "the server does not trust the authority of our client certificate",
+  ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: "the server refused our client certificate",
+  ERR_SSL_SSLV3_ALERT_CERTIFICATE_UNKNOWN: "the server refused our client certificate",
+  ERR_SSL_SSLV3_ALERT_CERTIFICATE_EXPIRED: "our client certificate has expired"
+}
+
+/** The meaning of a failed handshake in plain words, with Node's code; undefined for errors of another kind. */
+export const explain = (error: unknown): string | undefined => {
+  const { cert, code, host } = error as {
+    readonly code?: string
+    readonly host?: string
+    readonly cert?: { readonly subjectaltname?: string; readonly subject?: { readonly CN?: string } }
+  }
+  const meaning = code === undefined ? undefined : words[code]
+  if (meaning === undefined) return undefined
+  const names = cert?.subjectaltname ?? cert?.subject?.CN
+  return code === "ERR_TLS_CERT_ALTNAME_INVALID" && host !== undefined
+    ? `${meaning} than ${host}${names === undefined ? "" : ` (${names})`} (${code})`
+    : `${meaning} (${code})`
+}
