@@ -15,7 +15,7 @@ help:
 	@echo 'npm run prove        the proofs: crash points, faults, bad input, models'
 	@echo 'npm run chaos        random faults under load: -- --minutes 3 --seed 7'
 	@echo 'npm run bench        the benchmark: -- --help'
-	@echo 'npm run check        types'
+	@echo 'npm run check        types and Effect diagnostics'
 	@echo 'npm run lint         lint and format; npm run lint:fix corrects what it can'
 	@echo '.ci/run              every gate, the suite and the proofs'
 	@echo './payments --help    the command line'

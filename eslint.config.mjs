@@ -22,7 +22,7 @@ export default [
   { ignores: ["node_modules", "dist", ".local"] },
   {
     files: ["{src,test,bench}/**/*.ts", "*.ts"],
-    languageOptions: { parser: tsParser, parserOptions: { projectService: true } },
+    languageOptions: { parser: tsParser, parserOptions: { project: "./tsconfig.json" } },
     plugins: { "@effect": { rules: effect.rules }, "@typescript-eslint": ts },
     rules: {
       "@typescript-eslint/no-floating-promises": "error",

@@ -2,6 +2,7 @@ import { Clock, Effect, Either } from "effect"
 import type { Admin, ConfigResourceTypes } from "kafkajs"
 import type { KafkaOptions, KafkaUnavailable } from "./KafkaClient.js"
 import { attempt, client, close, reason, withAdmin } from "./KafkaClient.js"
+import { untilSettled } from "./KafkaOffsets.js"
 import * as KafkaQuorum from "./KafkaQuorum.js"
 import { clusterOf } from "./KafkaTopic.js"
 
@@ -79,7 +80,7 @@ export const describe = (options: KafkaOptions, topics: ReadonlyArray<string>, g
         ({ groups: [group] }) => ({ state: group!.state, members: group!.members.length })
       )
       return { brokers: brokers.length, topics: described, broker, group } satisfies Description
-    }))
+    })).pipe(untilSettled)
 
 /**
  * How far the clock of this host is ahead of the cluster's active controller, in milliseconds. Left: why the brokers do not

@@ -20,7 +20,9 @@ const moving = new Set([
   "GROUP_COORDINATOR_NOT_AVAILABLE",
   "NOT_COORDINATOR_FOR_GROUP",
   "NOT_LEADER_FOR_PARTITION",
-  "LEADER_NOT_AVAILABLE"
+  "LEADER_NOT_AVAILABLE",
+  // kafkajs's own words after it asked each broker several times
+  "Failed to find group coordinator"
 ])
 
 /** Repeats an effect while leaders and coordinators move, for about 5 seconds. */

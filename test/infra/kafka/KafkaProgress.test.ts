@@ -270,7 +270,8 @@ describe.concurrent("KafkaProgress", () => {
         yield* write(0, 1, () => "held")
         yield* Deferred.await(held)
         yield* write(0, 1, () => "waits")
-        yield* write(0, 20, () => "gone")
+        // more than one fetch takes, so that some are still to be fetched
+        yield* Effect.repeatN(write(0, 5, () => "gone".repeat(32 * 1024)), 3)
         yield* deleteBefore(0, 93)
         yield* write(0, 1, () => "last")
         yield* Deferred.succeed(release, undefined)
