@@ -26,7 +26,8 @@ COPY --from=build /app/dist dist
 COPY package.json ./
 COPY proto proto
 COPY sql sql
-USER node
+# the image's user node, by number: Kubernetes cannot know that a name is not root
+USER 1000:1000
 EXPOSE 8081 8082
 
 # Liveness, not readiness: some engines kill unhealthy containers, and a broker outage is no reason for that.

@@ -17,7 +17,8 @@ help:
 	@echo 'npm run bench        the benchmark: -- --help'
 	@echo 'npm run check        types and Effect diagnostics'
 	@echo 'npm run lint         lint and format; npm run lint:fix corrects what it can'
-	@echo '.ci/run              every gate, the suite and the proofs'
+	@echo 'npm run sbom         the bill of materials of what is shipped (CycloneDX)'
+	@echo '.ci/run              every gate, the suite and all but the long proofs'
 	@echo './payments --help    the command line'
 
 up:

@@ -6,12 +6,12 @@ import { BaseSequencer } from "vitest/node"
 class ProofsFirst extends BaseSequencer {
   override async sort(files: Array<TestSpecification>) {
     const sorted = await super.sort(files)
-    const isProof = ({ project }: TestSpecification) => project.name === "proof"
+    const isProof = ({ project }: TestSpecification) => project.name !== "suite"
     return [...sorted.filter(isProof), ...sorted.filter((file) => !isProof(file))]
   }
 }
 
-/** Servers of their own, for each of the two. */
+/** Servers of their own, for each project. */
 const servers = ["test/harness/Servers.ts"]
 
 export default defineConfig({
@@ -34,7 +34,17 @@ export default defineConfig({
         test: { name: "suite", globalSetup: servers, include: ["test/**/*.test.ts"], exclude: ["test/proof/**"] }
       },
       // what breaks the system at its worst moments: minutes, not seconds
-      { extends: true, test: { name: "proof", globalSetup: servers, include: ["test/proof/**/*.test.ts"] } }
+      {
+        extends: true,
+        test: {
+          name: "proof",
+          globalSetup: servers,
+          include: ["test/proof/**/*.test.ts"],
+          exclude: ["test/proof/long/**"]
+        }
+      },
+      // the same with many processes or servers: more minutes than .ci/run has
+      { extends: true, test: { name: "long", globalSetup: servers, include: ["test/proof/long/**/*.test.ts"] } }
     ]
   }
 })

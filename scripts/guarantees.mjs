@@ -39,7 +39,7 @@ The proofs break a running installation at its worst moments, under load, and ju
 
 \`\`\`sh
 npm run prove
-PROOF_BOUNDS=large npm run prove    # more states, schedules and sequences, in some minutes more
+PROOF_BOUNDS=large npm run prove    # more states, schedules, sequences and bad input, in some minutes more
 \`\`\`
 
 ## Promises

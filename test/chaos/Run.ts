@@ -1,6 +1,7 @@
 import { Clock, Console, Data, Duration, Effect, Exit } from "effect"
 import { strict as assert } from "node:assert"
 import { eventually } from "../harness/Eventually.js"
+import * as Saga from "../proof/Saga.js"
 import type { Kind } from "./Faults.js"
 import { faults } from "./Faults.js"
 import type { Ground } from "./Ground.js"
@@ -94,10 +95,8 @@ export const run = Effect.fnUntraced(function*(options: ChaosOptions) {
   const wrong = suffered.filter(({ recovery }) => recovery === undefined).map(({ kind }) => `no recovery from: ${kind}`)
   const finished = yield* Effect.exit(saga.finish(running))
   if (Exit.isFailure(finished)) wrong.push("orders were still not settled 90 s after the last fault")
-  const { clean, faults: found, stderr, verdict } = yield* saga.look(
-    ...options.delivery === "exactly-once" ? ["--exactly-once"] : []
-  )
-  if (!clean) wrong.push(...found.slice(0, 5), stderr)
+  const { faults: found, verdict } = yield* saga.look(options.delivery === "exactly-once" ? Saga.noResends : {})
+  if (!verdict.clean) wrong.push(...found.slice(0, 5), JSON.stringify(verdict))
   const unsettled = yield* saga.unsettled
   if (unsettled !== 0) wrong.push(`${unsettled} orders not settled as asked`)
   yield* Effect.forEach([...ground.instances], ground.retire, { concurrency: "unbounded", discard: true })

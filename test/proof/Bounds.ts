@@ -1,5 +1,5 @@
 /**
- * How far the proofs search. The bounds of the standard run find every broken variant of the protocol that the proofs list; `PROOF_BOUNDS=large npm run prove` searches as far as docs/exactly-once.md says, in some minutes more.
+ * How far the proofs search, and how much bad input they send. The bounds of the standard run find every broken variant of the protocol that the proofs list; `PROOF_BOUNDS=large npm run prove` searches as far as docs/exactly-once.md says, in some minutes more.
  */
 export const large = process.env["PROOF_BOUNDS"] === "large"
 

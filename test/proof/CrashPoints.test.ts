@@ -201,7 +201,7 @@ const rehearse = Effect.fnUntraced(function*(point: CrashPointName, saga: Saga.S
   const behind = yield* left(saga, from)
   const heir = yield* saga.serve(victim)
   yield* saga.more()
-  const verdict = yield* saga.judge(running, ...(noResends ? ["--no-resends"] : []))
+  const verdict = yield* saga.judge(running, { noResends })
   if (mended !== undefined) yield* mended(behind, heir, verdict)
   yield* heir.signal("SIGTERM")
   assert.strictEqual((yield* heir.ended).code, 0, heir.stderr().slice(-2_000))

@@ -56,7 +56,7 @@ describe.concurrent("P4: every event once on the topic, under load", () => {
           yield* shared(first, third)
           yield* saga.more()
         }),
-        "--no-resends"
+        Saga.noResends
       )
     }), limit)
 
@@ -79,7 +79,7 @@ describe.concurrent("P4: every event once on the topic, under load", () => {
             yield* saga.more()
             yield* shared(frozen, other)
           }),
-          "--no-resends"
+          Saga.noResends
         )
       }),
     limit
@@ -110,7 +110,7 @@ describe.concurrent("P4: every event once on the topic, under load", () => {
           assert.isAbove(batches, 0, "exactly-once sent nothing")
           assert.isBelow(batches, all, "at-least-once sent nothing")
         }),
-        "--no-resends"
+        Saga.noResends
       )
     }), limit)
 
@@ -135,7 +135,7 @@ describe.concurrent("P4: every event once on the topic, under load", () => {
             yield* saga.more()
             yield* sharedOf(16, frozen, other)
           }),
-          "--no-resends"
+          Saga.noResends
         )
       }),
     limit

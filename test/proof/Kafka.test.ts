@@ -45,7 +45,7 @@ layer(Alone.Default, options)("P1 P3 P8: a broker", (it) => {
       const { kafka, saga } = yield* Alone
       const [verdict] = yield* saga.outlives(
         Effect.acquireUseRelease(kafka.freeze, () => Effect.sleep("40 seconds"), () => kafka.thaw),
-        "--no-resends"
+        Saga.noResends
       )
       yield* nothingDead(saga, verdict.inventory.malformed)
     }), limit)
@@ -80,7 +80,7 @@ it.scopedLive(
       const { program, saga } = yield* start({ servers: { kafkaBrokers: kafka.url } })
       const { kafkaBrokers, payment } = saga.world
       const records = yield* saga.topics.follow(payment)
-      yield* saga.outlives(Effect.void, "--no-resends")
+      yield* saga.outlives(Effect.void, Saga.noResends)
       // an idle second is the fault; what was forgotten is then kept
       yield* Effect.sleep("1 second")
       yield* saga.topics.configureBroker("1", "producer.id.expiration.ms", "86400000")
@@ -114,7 +114,7 @@ layer(Together.Default, options)("P1 P7: a broker with many worlds", (it) => {
       assert.strictEqual(yield* saga.tables.count("event WHERE status <> 'WAIT' OR attempts > 0"), 0)
       yield* saga.topics.create(payment)
       yield* saga.more()
-      yield* saga.judge(running, "--no-resends")
+      yield* saga.judge(running, Saga.noResends)
     }), limit)
 
   it.scoped(
@@ -157,7 +157,7 @@ layer(Together.Default, options)("P1 P7: a broker with many worlds", (it) => {
               eventually("60 seconds")
             )
           }),
-          "--no-resends"
+          Saga.noResends
         )
       }),
     limit

@@ -35,7 +35,7 @@ export const promises: Readonly<Record<string, Promised>> = {
         "the backend is killed at COMMIT"
       ],
       ["proof/Kafka.test.ts", "instances join and leave in the middle of a batch"],
-      ["proof/Cluster.test.ts", cluster],
+      ["proof/long/Cluster.test.ts", cluster],
       ["proof/Redis.test.ts", "Redis is gone, and comes back", "Redis restarts"],
       ["inventory/Intake.test.ts", "Redis remembers keys after the commit, and none when the commit fails"],
       [
@@ -71,10 +71,10 @@ export const promises: Readonly<Record<string, Promised>> = {
       "An event is WAIT until the database records the broker's acknowledgement. The producer is idempotent: it repeats an attempt without an answer with the same sequence numbers, and sends no broker the records that it has answered for. The relay keeps the lease of sent events until they are marked; no failure of another claim ends that.",
     tests: [
       ["proof/CrashPoints.test.ts", crashes],
-      ["proof/Service.test.ts", "two instances, an hour fast and an hour slow: no lease that is alive is taken"],
+      ["proof/long/Clocks.test.ts", "two instances, an hour fast and an hour slow: no lease that is alive is taken"],
       ["proof/Kafka.test.ts", brokerCrashes],
       [
-        "proof/Cluster.test.ts",
+        "proof/long/Cluster.test.ts",
         cluster,
         "a broker loses a partition while others have not answered: their records are not sent again",
         "one broker fails all attempts: records that others took are not sent with the next batch",
@@ -102,7 +102,7 @@ export const promises: Readonly<Record<string, Promised>> = {
         "the delivery is changed on a running system, and changed back"
       ],
       [
-        "proof/ExactlyOnceFaults.test.ts",
+        "proof/long/ExactlyOnceFaults.test.ts",
         "a process dies at each crash point, and another one goes on",
         "two instances meet every fault of servers, network and instances"
       ],
@@ -152,7 +152,10 @@ export const promises: Readonly<Record<string, Promised>> = {
         "proof/Service.test.ts",
         zombie,
         lateAnswer,
-        unsent,
+        unsent
+      ],
+      [
+        "proof/long/Clocks.test.ts",
         blocked,
         "two instances, an hour fast and an hour slow: no lease that is alive is taken",
         "a lease that is dead is taken, a refusal backs off for seconds, and only what is old is pruned"
@@ -193,7 +196,7 @@ export const promises: Readonly<Record<string, Promised>> = {
       "Only a refusal of this record counts as an attempt. The relay waits for the end of an outage, however long it is.",
     tests: [
       ["proof/Kafka.test.ts", "the broker stands still for 40 s"],
-      ["proof/Cluster.test.ts", cluster],
+      ["proof/long/Cluster.test.ts", cluster],
       ["proof/CrashPoints.test.ts", crashes],
       ["proof/Service.test.ts", zombie],
       ["proof/Kafka.test.ts", brokerCrashes],

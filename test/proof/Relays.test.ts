@@ -90,7 +90,7 @@ describe.concurrent("P4 P12: relays", () => {
           assert.strictEqual(partition, partitionOf(key!, Number(String(key)) <= 16 ? 4 : 12), `order ${String(key)}`)
         }
         assert.isAbove(Math.max(...records.map(({ partition }) => partition)), 3)
-        yield* saga.audit("--no-resends")
+        yield* saga.audit(Saga.noResends)
       }),
     limit
   )

@@ -1,6 +1,10 @@
-import { Duration, Effect, Fiber, Schedule } from "effect"
+import * as NodeContext from "@effect/platform-node/NodeContext"
+import { Duration, Effect, Fiber, Option, Redacted, Schedule } from "effect"
 import { strict as assert } from "node:assert"
 import { randomUUID } from "node:crypto"
+import * as Report from "../../src/audit/Report.js"
+import * as Audit from "../../src/audit/Run.js"
+import * as Postgres from "../../src/infra/postgres/Postgres.js"
 import * as Calls from "../harness/Calls.js"
 import { eventually } from "../harness/Eventually.js"
 import * as Program from "../harness/Program.js"
@@ -14,7 +18,7 @@ export interface SagaOptions {
   /** What the services are told beside or instead of it: proxies before the servers, a shorter lease. */
   readonly env?: Program.Environment
   /**
-   * How many orders begin in a second, at the most. Default: 50, enough for batches, and few enough that an outage of
+   * How many orders begin in a second, at the most. Default: 25, enough for batches, and few enough that an outage of
    * a minute is made good in seconds, and that several worlds can be busy at the same time.
    */
   readonly ordersPerSecond?: number
@@ -27,7 +31,13 @@ const again = Schedule.spaced("20 millis")
 /** A client asks again after this. All of them together, for orders that nobody takes meanwhile, must not be the load. */
 const patience = Schedule.spaced("250 millis")
 
-/** The audit's last line. */
+/** How strictly the audit judges. */
+export type Strict = Partial<Pick<Report.Strictness, "noResends">>
+
+/** A resend is a fault. */
+export const noResends: Strict = { noResends: true }
+
+/** The audit's counts. */
 export interface Verdict {
   readonly clean: boolean
   readonly drained: boolean
@@ -44,7 +54,7 @@ export interface Verdict {
  * malformed ones, and such that are not for us), pay two orders of three and refuse the third, until they are told.
  */
 export const make = Effect.fnUntraced(function*(
-  { env = {}, ordersPerSecond = 50, servers = {} }: SagaOptions = {}
+  { env = {}, ordersPerSecond = 25, servers = {} }: SagaOptions = {}
 ) {
   const turn = Duration.seconds(ordersPerTurn / ordersPerSecond)
   const world = yield* World.make(servers)
@@ -149,7 +159,7 @@ export const make = Effect.fnUntraced(function*(
   })
 
   /** Ends when so many orders more were settled: the services are at work. */
-  const more = (count = 50) =>
+  const more = (count = 25) =>
     Effect.suspend(() => {
       const goal = settled + count
       return Effect.sync(() => assert.ok(settled >= goal, `${goal - settled} orders to go`)).pipe(
@@ -157,19 +167,34 @@ export const make = Effect.fnUntraced(function*(
       )
     })
 
-  /** What the audit says of all that ever happened in this world, once everything is drained. */
-  const look = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
-    const { code, stderr, stdout } = yield* Program.run(["audit", "--json", "--wait", "45s", ...args], world.env)
-    const lines = stdout.trimEnd().split("\n")
-    const verdict = JSON.parse(lines.at(-1) || "{}") as Verdict
-    const faults = lines.slice(0, -1).filter((line) => line.includes("\"fault\":true"))
-    return { verdict, clean: code === 0 && verdict.clean, faults, stderr } as const
-  })
+  /** The audit of all that ever happened in this world, once everything is drained. */
+  const look = Effect.fnUntraced(function*(strict: Strict = {}) {
+    const audited = yield* Audit.run({
+      kafka: { brokers: [world.kafkaBrokers], clientId: "audit" },
+      groupId: world.group,
+      inventoryTopic: world.inventory,
+      dlqTopic: world.dlq,
+      paymentTopic: world.payment,
+      acceptStatuses: ["COMPLETED"],
+      retention: Duration.days(7),
+      since: Option.none(),
+      wait: Option.some(Duration.seconds(45)),
+      examples: 5,
+      onProgress: () => Effect.void
+    }).pipe(Effect.provide([
+      Postgres.layer({ url: Redacted.make(world.databaseUrl), maxConnections: 2 }),
+      NodeContext.layer
+    ]))
+    const documents = Report.documents(audited, { noResends: false, waited: true, ...strict }, world)
+    const verdict = documents.at(-1) as unknown as Verdict
+    const faults = documents.slice(0, -1).filter(({ fault }) => fault === true).map((fault) => JSON.stringify(fault))
+    return { verdict, faults } as const
+  }, Effect.scoped)
 
   /** The same, and it must be clean. */
-  const audit = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
-    const { clean, faults, stderr, verdict } = yield* look(...args)
-    assert.ok(clean, `not clean:\n${faults.slice(0, 5).join("\n")}\n${stderr.slice(-600)}`)
+  const audit = Effect.fnUntraced(function*(strict?: Strict) {
+    const { faults, verdict } = yield* look(strict)
+    assert.ok(verdict.clean, `not clean: ${JSON.stringify(verdict)}\n${faults.slice(0, 5).join("\n")}`)
     return verdict
   })
 
@@ -187,9 +212,9 @@ export const make = Effect.fnUntraced(function*(
 
   /** Ends the load, and judges: every order is settled as it was asked, and the audit is clean. */
   const judge = Effect.fnUntraced(
-    function*(running: Effect.Effect<unknown, unknown>, ...args: ReadonlyArray<string>) {
+    function*(running: Effect.Effect<unknown, unknown>, strict?: Strict) {
       yield* finish(running)
-      const verdict = yield* audit(...args)
+      const verdict = yield* audit(strict)
       assert.strictEqual(yield* unsettled, 0, "not settled as asked")
       return verdict
     }
@@ -197,12 +222,12 @@ export const make = Effect.fnUntraced(function*(
 
   /** Load before, during and after something that happens, then the verdict. */
   const outlives = Effect.fnUntraced(
-    function*<A, E, R>(happening: Effect.Effect<A, E, R>, ...args: ReadonlyArray<string>) {
+    function*<A, E, R>(happening: Effect.Effect<A, E, R>, strict?: Strict) {
       const running = yield* load
       yield* more()
       const result = yield* happening
       yield* more()
-      return [yield* judge(running, ...args), result] as const
+      return [yield* judge(running, strict), result] as const
     },
     Effect.scoped
   )

@@ -1,34 +1,17 @@
 import { assert, describe, it, layer } from "@effect/vitest"
 import { Array as Arr, Context, Effect, Layer } from "effect"
-import { randomUUID } from "node:crypto"
 import { eventually } from "../harness/Eventually.js"
 import type * as Program from "../harness/Program.js"
 import { large } from "./Bounds.js"
 import * as Broker from "./Broker.js"
+import { env, killed, onTopic, order, overtaken, says, slowRelay } from "./Instances.js"
 import * as Saga from "./Saga.js"
-
-const env = { OUTBOX_LEASE: "2s" }
-/** A relay that takes one event at a time is behind, and always has one in hand. */
-const slowRelay = { OUTBOX_BATCH_SIZE: "1" }
-
-const preload = (name: string) => ({
-  NODE_OPTIONS: `--import=${new URL(`./preload/${name}.mjs`, import.meta.url).href}`
-})
-
-const killed = (program: Program.Services) =>
-  program.signal("SIGKILL").pipe(
-    Effect.zipRight(program.ended),
-    Effect.map(({ signal }) => assert.strictEqual(signal, "SIGKILL"))
-  )
 
 const stopped = (program: Program.Services) =>
   program.signal("SIGTERM").pipe(
     Effect.zipRight(program.ended),
     Effect.map(({ code }) => assert.strictEqual(code, 0, program.stderr().slice(-2_000)))
   )
-
-const says = (program: Program.Program, text: string) =>
-  Effect.sync(() => assert.include(program.stderr(), text)).pipe(eventually())
 
 const leases = ({ tables }: Saga.Saga) =>
   tables.query<{ readonly id: string; readonly reserved_to: string }>(
@@ -48,20 +31,6 @@ const renewed = (saga: Saga.Saga) => {
   )
 }
 
-const onTopic = ({ topics, world }: Saga.Saga) =>
-  Effect.map(topics.ends(world.payment), (ends) => ends.reduce((sum, { high }) => sum + Number(high), 0))
-
-/** Ends when the group has read all that is on the topic now: somebody else has the partitions of those that stand still. */
-const overtaken = Effect.fnUntraced(function*({ topics, world }: Saga.Saga) {
-  const ends = yield* topics.ends(world.inventory)
-  yield* topics.committed(world.group, world.inventory).pipe(
-    Effect.tap((committed) =>
-      assert.isTrue(ends.every(({ high, partition }) => committed.get(partition)! >= Number(high)), "not read yet")
-    ),
-    eventually("60 seconds")
-  )
-})
-
 /** All that a worker could change: every row with the transaction that wrote it, offsets, and what was sent. */
 const everything = (saga: Saga.Saga) =>
   Effect.all({
@@ -77,18 +46,6 @@ const everything = (saga: Saga.Saga) =>
     ),
     sent: onTopic(saga)
   })
-
-/** An order as a use case writes it. */
-const order = ({ tables, world }: Saga.Saga, orderId: number, payload?: string) =>
-  tables.query(
-    `WITH paid AS (INSERT INTO payment (order_id, status) VALUES ($2, 'CREATED'))
-     INSERT INTO event (topic, order_id, payload) VALUES ($1, $2, $3)`,
-    [
-      world.payment,
-      orderId,
-      payload ?? `{"idempotent_key":"${randomUUID()}","order_id":${orderId},"status":"CREATED"}`
-    ]
-  )
 
 const published = ({ tables }: Saga.Saga, events: number) =>
   tables.count("event WHERE status = 'DONE'").pipe(
@@ -243,110 +200,7 @@ layer(zombies, { timeout: "120 seconds", excludeTestServices: true })("P4 P5 P6 
         yield* order(saga, 2)
         yield* published(saga, 2)
         assert.strictEqual(yield* onTopic(saga), 2)
-        yield* saga.audit("--no-resends")
-      }),
-    120_000
-  )
-})
-
-describe.concurrent("P3 P6: clocks and event loops", () => {
-  it.scopedLive(
-    "an event loop that is blocked for longer than the lease and the session: another instance takes over",
-    () =>
-      Effect.gen(function*() {
-        const saga = yield* Saga.make({ env })
-        const other = yield* saga.serve()
-        const blocked = yield* saga.serve(["consumer", "relay"], {
-          ...slowRelay,
-          ...preload("BlockedLoop"),
-          BLOCK_MILLIS: "8000"
-        })
-        yield* Effect.forEach([blocked, other], (program) => program.untilReady)
-        yield* saga.outlives(Effect.gen(function*() {
-          yield* blocked.signal("SIGUSR2")
-          yield* says(blocked, "the event loop is blocked")
-          yield* overtaken(saga)
-          yield* saga.more()
-          yield* says(blocked, "the event loop is free")
-          yield* blocked.untilReady
-        }))
-      }),
-    150_000
-  )
-
-  const hour = 3_600_000
-  const clock = (shift: number, zone: string) => ({
-    ...preload("ShiftedClock"),
-    CLOCK_SHIFT_MILLIS: String(shift),
-    TZ: zone
-  })
-
-  it.scopedLive(
-    "two instances, an hour fast and an hour slow: no lease that is alive is taken",
-    () =>
-      Effect.gen(function*() {
-        const saga = yield* Saga.make({ env: { ...env, OUTBOX_LEASE: "30s" } })
-        const fast = yield* saga.serve([], { ...clock(hour, "Pacific/Auckland"), ...slowRelay })
-        const slow = yield* saga.serve([], { ...clock(-hour, "America/St_Johns"), ...slowRelay })
-        yield* Effect.forEach([fast, slow], (program) => program.untilReady)
-        const [shown] = /\d{4}-\d\d-\d\dT[\d:.]+Z/.exec(fast.stderr()) ?? []
-        assert.isAbove(Date.parse(shown!), Date.now() + hour / 2, "its clock is right")
-        yield* saga.outlives(saga.more(100), "--no-resends")
-      }),
-    150_000
-  )
-
-  it.scopedLive(
-    "a lease that is dead is taken, a refusal backs off for seconds, and only what is old is pruned",
-    () =>
-      Effect.gen(function*() {
-        const saga = yield* Saga.make({ env })
-        const first = yield* saga.serve(["relay"], { ...clock(-hour, "America/St_Johns") })
-        yield* first.untilReady
-        const { tables } = saga
-        const event = (orderId: number) =>
-          Effect.map(
-            tables.query<{ readonly status: string; readonly attempts: number; readonly pause: number }>(
-              `SELECT status, attempts, extract(epoch FROM reserved_to - clock_timestamp())::float8 AS pause
-             FROM event WHERE order_id = $1`,
-              [orderId]
-            ),
-            ([row]) => row
-          )
-        // larger than the broker takes
-        yield* order(saga, 1, `"${"x".repeat(2_000_000)}"`)
-        yield* event(1).pipe(
-          Effect.tap((row) => {
-            assert.isAtLeast(row!.attempts, 3)
-            assert.isBelow(row!.pause, 8)
-          }),
-          eventually()
-        )
-        yield* killed(first)
-        yield* tables.query("DELETE FROM event")
-        yield* tables.query("DELETE FROM payment")
-
-        // a lease of somebody who is gone, an event that is old, and one that is half an hour old
-        yield* order(saga, 2)
-        yield* tables.query(
-          "UPDATE event SET lease_token = gen_random_uuid(), reserved_to = clock_timestamp() + interval '2 seconds'"
-        )
-        const done = (orderId: number, age: string) =>
-          tables.query(
-            `INSERT INTO event (topic, order_id, payload, status, created_at, done_at)
-           VALUES ('elsewhere', $1, '', 'DONE', clock_timestamp() - $2::interval, clock_timestamp() - $2::interval)`,
-            [orderId, age]
-          )
-        yield* done(3, "90 minutes")
-        yield* done(4, "30 minutes")
-        const second = yield* saga.serve(["relay"], { ...clock(hour, "Pacific/Auckland"), OUTBOX_RETENTION: "1h" })
-        yield* second.untilReady
-        yield* Effect.gen(function*() {
-          assert.isUndefined(yield* event(3))
-          assert.strictEqual((yield* event(2))!.status, "DONE")
-        }).pipe(eventually())
-        assert.strictEqual((yield* event(4))?.status, "DONE")
-        assert.strictEqual(yield* onTopic(saga), 1)
+        yield* saga.audit(Saga.noResends)
       }),
     120_000
   )

@@ -8,10 +8,11 @@ import * as Calls from "../../harness/Calls.js"
 import * as Program from "../../harness/Program.js"
 import * as Tables from "../../harness/Tables.js"
 import * as World from "../../harness/World.js"
+import { bound } from "../Bounds.js"
 import * as Seed from "../Seed.js"
 import { each, meanwhile, tally } from "./Meanwhile.js"
 
-const requests = 10_000
+const requests = bound({ standard: 3_000, large: 10_000 })
 const connections = 500
 
 interface Request {

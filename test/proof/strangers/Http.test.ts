@@ -5,10 +5,11 @@ import * as Calls from "../../harness/Calls.js"
 import { eventually } from "../../harness/Eventually.js"
 import * as Program from "../../harness/Program.js"
 import * as World from "../../harness/World.js"
+import { bound } from "../Bounds.js"
 import * as Seed from "../Seed.js"
 import { each, meanwhile, tally } from "./Meanwhile.js"
 
-const requests = 10_000
+const requests = bound({ standard: 3_000, large: 10_000 })
 
 const bytes = fc.uint8Array({ maxLength: 200 }).map((_) => Buffer.from(_).toString("latin1"))
 const line = fc.string({ unit: "binary-ascii", maxLength: 30 })

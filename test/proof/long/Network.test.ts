@@ -1,8 +1,8 @@
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Layer } from "effect"
-import type { Kind } from "../chaos/Faults.js"
-import { faults } from "../chaos/Faults.js"
-import * as Ground from "../chaos/Ground.js"
+import type { Kind } from "../../chaos/Faults.js"
+import { faults } from "../../chaos/Faults.js"
+import * as Ground from "../../chaos/Ground.js"
 
 class Network extends Context.Tag("test/Network")<Network, Ground.Ground>() {}
 

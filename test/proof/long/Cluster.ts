@@ -1,9 +1,9 @@
 import { Effect } from "effect"
 import { Kafka, logLevel } from "kafkajs"
 import { strict as assert } from "node:assert"
-import { eventually } from "../harness/Eventually.js"
-import { freePort } from "../harness/FreePort.js"
-import * as Restartable from "../harness/Restartable.js"
+import { eventually } from "../../harness/Eventually.js"
+import { freePort } from "../../harness/FreePort.js"
+import * as Restartable from "../../harness/Restartable.js"
 
 const nodes = [1, 2, 3] as const
 /** As the local stack has it. */

@@ -1,12 +1,12 @@
 import { assert, layer } from "@effect/vitest"
 import { Context, Deferred, Effect, Either, Exit, Layer } from "effect"
 import { randomUUID } from "node:crypto"
-import * as KafkaProducer from "../../src/infra/kafka/KafkaProducer.js"
-import { eventually } from "../harness/Eventually.js"
-import * as KafkaAnswers from "../harness/KafkaAnswers.js"
-import * as Topics from "../harness/Topics.js"
+import * as KafkaProducer from "../../../src/infra/kafka/KafkaProducer.js"
+import { eventually } from "../../harness/Eventually.js"
+import * as KafkaAnswers from "../../harness/KafkaAnswers.js"
+import * as Topics from "../../harness/Topics.js"
+import * as Saga from "../Saga.js"
 import * as Cluster from "./Cluster.js"
-import * as Saga from "./Saga.js"
 
 class AtCluster extends Context.Tag("test/AtCluster")<AtCluster, Effect.Effect.Success<typeof Cluster.make>>() {}
 
@@ -62,7 +62,7 @@ layer(cluster, { timeout: "120 seconds", excludeTestServices: true })("P1 P3 P8:
                 () => Effect.interruptible(Effect.orDie(start))
               )
             }),
-            ...delivery === "exactly-once" ? ["--no-resends"] : []
+            { noResends: delivery === "exactly-once" }
           )
           yield* program.untilReady
           assert.notInclude(program.stderr(), "a bug ended the service")

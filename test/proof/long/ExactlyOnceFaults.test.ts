@@ -1,11 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { type CrashPointName, crashPoints } from "../../src/drills/CrashPoint.js"
-import type { Kind } from "../chaos/Faults.js"
-import { faults } from "../chaos/Faults.js"
-import * as Ground from "../chaos/Ground.js"
-import { eventually } from "../harness/Eventually.js"
-import * as Saga from "./Saga.js"
+import { type CrashPointName, crashPoints } from "../../../src/drills/CrashPoint.js"
+import type { Kind } from "../../chaos/Faults.js"
+import { faults } from "../../chaos/Faults.js"
+import * as Ground from "../../chaos/Ground.js"
+import { eventually } from "../../harness/Eventually.js"
+import * as Saga from "../Saga.js"
 
 const limit = 400_000
 
@@ -55,7 +55,7 @@ describe.concurrent("P4: every event once on the topic, whatever fails", () => {
       ], { concurrency: "unbounded" })
       yield* saga.serve()
       yield* saga.more()
-      yield* saga.judge(running, "--exactly-once")
+      yield* saga.judge(running, Saga.noResends)
     }), limit)
 
   it.scopedLive(
@@ -69,7 +69,7 @@ describe.concurrent("P4: every event once on the topic, whatever fails", () => {
             (kind, pick) => Effect.zipRight(faults[kind](ground, { seconds: 1, pick }), ground.saga.more(10)),
             { discard: true }
           ),
-          "--exactly-once"
+          Saga.noResends
         )
         assert.deepStrictEqual(ground.deserted, [])
       }),
