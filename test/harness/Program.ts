@@ -137,7 +137,7 @@ export const serve = Effect.fnUntraced(function*(parts: ReadonlyArray<string>, e
     readiness: Effect.map(get("/readyz"), ({ body }) => JSON.parse(body) as Readiness),
     untilReady: get("/readyz").pipe(
       Effect.filterOrDieMessage(({ status }) => status === 200, "not ready"),
-      eventually("40 seconds"),
+      eventually("90 seconds"),
       Effect.asVoid,
       Effect.raceFirst(endedTooSoon)
     ),
