@@ -51,7 +51,7 @@ it.scopedLive(
       // scans of other tests have groups too, and these end
       const groups = Effect.map(
         Client.groups(inject("kafkaBrokers")),
-        (all) => all.filter((group) => group.startsWith("payments-scan-"))
+        (all) => all.filter((group) => group.startsWith("payments-reader-scan-"))
       )
       const left = yield* groups
       yield* until(groups, (now) => !now.some((group) => left.includes(group)))

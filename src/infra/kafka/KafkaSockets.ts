@@ -28,8 +28,12 @@ const remedies: ReadonlyArray<readonly [RegExp, string]> = [
 ]
 
 /** The problem of a TLS connection in plain words, with the setting to change. `secure`: the handshake was done. */
-const tlsProblem = (error: SocketError, secure: boolean) => {
+const tlsProblem = (error: SocketError, hasCertificate: boolean, secure: boolean) => {
   const { code = "" } = error
+  // brokers in Java answer as to a bad certificate
+  if (code.includes("ALERT_BAD_CERTIFICATE") && !hasCertificate) {
+    return `it demands a client certificate (${code}): set KAFKA_TLS_CERT and KAFKA_TLS_KEY`
+  }
   const meaning = Tls.explain(error)
   if (meaning !== undefined) {
     const remedy = remedies.find(([pattern]) => pattern.test(code))?.[1]
@@ -74,7 +78,7 @@ export const make = (brokers: ReadonlyArray<string>, tls: KafkaTls | undefined):
       socket.on("close", () => open.delete(socket))
       // this listener runs before the one of kafkajs, which copies the message
       socket.on("error", (error) => {
-        const encrypted = tls === undefined ? undefined : tlsProblem(error, secure)
+        const encrypted = tls === undefined ? undefined : tlsProblem(error, tls.files.cert !== undefined, secure)
         const problem = encrypted === undefined ? problemOf(error, address) : `${address}: ${encrypted}`
         error.message = brokers.includes(address)
           ? problem
