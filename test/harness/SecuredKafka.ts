@@ -236,6 +236,9 @@ const make = Effect.gen(function*() {
         })
       ))
 
+  yield* setPassword("scramuser", "SCRAM-SHA-256", "scram-password")
+  yield* setPassword("scramuser", "SCRAM-SHA-512", "scram-password")
+
   const endpoint = yield* startEndpoint(authority.issue({ names: ["127.0.0.1"] }), "client-secret")
   const ca = file("ca.pem", authority.certificate)
   const client = authority.issue({ names: ["client"] })

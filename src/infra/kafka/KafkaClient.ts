@@ -24,7 +24,7 @@ export class KafkaUnavailable extends Schema.TaggedError<KafkaUnavailable>()("Ka
   static readonly denied = (topic: string) =>
     new KafkaUnavailable({
       cause: new Error(
-        `this user may not read topic ${topic}: let it DESCRIBE and READ the topic (TOPIC_AUTHORIZATION_FAILED)`
+        `this user may not see topic ${topic}: grant it READ or WRITE on the topic (TOPIC_AUTHORIZATION_FAILED)`
       )
     })
 
@@ -59,7 +59,7 @@ export const reason = (error: unknown): string => {
 
 /** What the caller of a failed request waits for, by the `reason` of its error. */
 export const waitsFor = (type: string): Reason =>
-  type.endsWith("_AUTHORIZATION_FAILED") || Login.isRefusal(type) ? "permission" : "kafka"
+  /_AUTHORIZATION_FAILED\)?$/.test(type) || Login.isRefusal(type) ? "permission" : "kafka"
 
 /** The sockets of each client. */
 const sockets = new WeakMap<Kafka, KafkaSockets.Sockets>()
@@ -147,13 +147,24 @@ export const withAdmin = <A, E, R>(options: KafkaOptions, use: (admin: Admin) =>
     )
   })
 
-/** The topics of `wanted` that do not exist. */
+/** Whether the brokers hide the topic from this user. */
+const isDenied = (admin: Admin, topic: string) =>
+  Effect.match(attempt(() => admin.fetchTopicMetadata({ topics: [topic] })), {
+    onSuccess: () => false,
+    onFailure: ({ cause }) => reason(cause) === "TOPIC_AUTHORIZATION_FAILED"
+  })
+
+/** The topics of `wanted` that do not exist. Fails when this user may not see one of them. */
 export const missingTopics = (options: KafkaOptions, wanted: ReadonlyArray<string>) =>
   withAdmin(options, (admin) =>
-    Effect.map(
-      attempt(() => admin.listTopics()),
-      (existing) => wanted.filter((topic) => !existing.includes(topic))
-    ))
+    Effect.gen(function*() {
+      const existing = yield* attempt(() => admin.listTopics())
+      const missing = wanted.filter((topic) => !existing.includes(topic))
+      for (const topic of missing) {
+        if (yield* isDenied(admin, topic)) return yield* KafkaUnavailable.denied(topic)
+      }
+      return missing
+    }))
 
 /** A topic to create. */
 export interface NewTopic {
