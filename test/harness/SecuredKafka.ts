@@ -3,9 +3,7 @@ import { ConfigProvider, Context, Effect, Layer } from "effect"
 import type { AclEntry } from "kafkajs"
 import { pbkdf2Sync, randomBytes } from "node:crypto"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
-import { createServer } from "node:https"
 import { createRequire } from "node:module"
-import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { kafkaOptions } from "../../src/cli/Services.js"
@@ -15,6 +13,7 @@ import { clusterOf } from "../../src/infra/kafka/KafkaTopic.js"
 import * as Authority from "../../src/local/Authority.js"
 import * as Stack from "../../src/local/Stack.js"
 import { freePort } from "./FreePort.js"
+import * as TokenEndpoint from "./TokenEndpoint.js"
 import { freshFolder } from "./World.js"
 
 interface Encoder {
@@ -71,54 +70,6 @@ const alterRequest = (user: string, mechanism: keyof typeof scram, password: str
       parse: (data: unknown) => Promise.resolve(data)
     }
   }
-}
-
-/** A JSON web token without a signature, which the brokers of the tests accept. `life`: seconds. */
-const tokenFor = (subject: string, life: number, issued = 0) => {
-  const part = (content: object) => Buffer.from(JSON.stringify(content)).toString("base64url")
-  const now = Math.floor(new Date().getTime() / 1_000) + issued
-  return `${part({ alg: "none" })}.${part({ sub: subject, iat: now, exp: now + life })}.`
-}
-
-/** A token endpoint. */
-const startEndpoint = (identity: Authority.Identity, secret: string) =>
-  Effect.acquireRelease(
-    Effect.async<{ readonly url: string; readonly state: EndpointState; readonly close: () => void }>((resume) => {
-      const state: EndpointState = { issued: 0, life: 3_600, age: 0, status: 200 }
-      const server = createServer({ cert: identity.certificate, key: identity.key }, (request, response) => {
-        const [id, given] = Buffer.from(request.headers.authorization?.slice(6) ?? "", "base64").toString().split(":")
-        const answer = (status: number, body: object) =>
-          void response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body))
-        request.resume().on("end", () => {
-          if (state.status !== 200) return answer(state.status, { error: "temporarily_unavailable" })
-          if (given !== secret) return answer(401, { error: "invalid_client", error_description: given })
-          state.issued++
-          answer(200, { access_token: tokenFor(id!, state.life, -state.age), expires_in: state.life, token_type: "Bearer" })
-        })
-      })
-      server.listen(0, "127.0.0.1", () => {
-        const { port } = server.address() as AddressInfo
-        resume(Effect.succeed({
-          url: `https://127.0.0.1:${port}/token`,
-          state,
-          close: () => {
-            server.closeAllConnections()
-            server.close()
-          }
-        }))
-      })
-    }),
-    ({ close }) => Effect.sync(close)
-  )
-
-interface EndpointState {
-  /** Number of tokens so far. */
-  issued: number
-  /** Seconds that the next tokens live. */
-  life: number
-  /** Seconds by which the next tokens are older than they say. */
-  age: number
-  status: number
 }
 
 const day = 86_400_000
@@ -239,7 +190,7 @@ const make = Effect.gen(function*() {
   yield* setPassword("scramuser", "SCRAM-SHA-256", "scram-password")
   yield* setPassword("scramuser", "SCRAM-SHA-512", "scram-password")
 
-  const endpoint = yield* startEndpoint(authority.issue({ names: ["127.0.0.1"] }), "client-secret")
+  const endpoint = yield* TokenEndpoint.make("client-secret", authority.issue({ names: ["127.0.0.1"] }))
   const ca = file("ca.pem", authority.certificate)
   const client = authority.issue({ names: ["client"] })
   return {

@@ -1,7 +1,7 @@
 import { describe } from "@effect/vitest"
 import { patch } from "../../../../src/infra/kafka/patches/Login.js"
 import type { Load } from "../../../../src/infra/kafka/patches/Patch.js"
-import { brokerError, contract, logger } from "./Library.js"
+import { contract, logger } from "./Library.js"
 
 interface Protocol {
   readonly request: { readonly apiName: string }
@@ -27,10 +27,6 @@ const login = async (load: Load, link: ReturnType<typeof connection>) => {
   const Authenticator = load("kafkajs/src/broker/saslAuthenticator") as new(
     ...parts: ReadonlyArray<unknown>
   ) => { readonly authenticate: () => Promise<void> }
-  const requests = load("kafkajs/src/protocol/requests") as {
-    readonly lookup: (versions: object) => unknown
-  }
-  void requests
   await new Authenticator(link, logger, versions, true).authenticate()
 }
 
@@ -63,18 +59,5 @@ describe("Login", () => {
         () => "",
         (error: Error) => error.message
       )
-  )
-
-  contract(
-    "a broken connection stays what it is",
-    patch,
-    { stock: "NETWORK_EXCEPTION", patched: "NETWORK_EXCEPTION" },
-    (load) =>
-      login(
-        load,
-        connection(offers(0, "PLAIN"), () => {
-          throw brokerError(load, 13)
-        })
-      ).then(() => "", (error: { type?: string; message: string }) => error.type ?? error.message)
   )
 })
