@@ -73,7 +73,7 @@ const install = (load: Load) => {
       if (why === undefined) throw error
       throw Object.assign(new Error(`${connection.broker} refuses the login: ${why}`), { retriable: false })
     }
-    connection.reauthenticationThreshold = Math.min(threshold, Number(this.sessionLifetime) / 5)
+    connection.reauthenticationThreshold = Math.min(threshold, Math.floor(Number(this.sessionLifetime) / 5))
   }
 }
 

@@ -41,7 +41,7 @@ describe("Login", () => {
     patch,
     { stock: 10_000, patched: 600 },
     async (load) => {
-      const link = connection(offers(0, "PLAIN"), () => ({ authBytes: nothing, sessionLifetimeMs: "3000" }))
+      const link = connection(offers(0, "PLAIN"), () => ({ authBytes: nothing, sessionLifetimeMs: "3004" }))
       await login(load, link)
       return link.reauthenticationThreshold
     }
