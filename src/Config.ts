@@ -1,7 +1,8 @@
-import type { Effect } from "effect"
-import { Either, Redacted } from "effect"
+import { Effect, Either, Redacted } from "effect"
 import type { CrashPointName } from "./drills/CrashPoint.js"
 import { crashPoints } from "./drills/CrashPoint.js"
+import * as KafkaSecurity from "./infra/kafka/KafkaSecurity.js"
+import * as KafkaSettings from "./infra/kafka/KafkaSettings.js"
 import * as PostgresUrl from "./infra/postgres/PostgresUrl.js"
 import type { ConfigProblems, Parse, Setting, Values } from "./infra/runtime/Setting.js"
 import {
@@ -16,6 +17,7 @@ import {
   optional,
   pairs,
   port,
+  secret,
   setting,
   showAddress,
   showDuration,
@@ -23,6 +25,7 @@ import {
   showUrl,
   text,
   token,
+  tokenUrl,
   url,
   word
 } from "./infra/runtime/Setting.js"
@@ -77,6 +80,99 @@ export const settings = {
   kafkaCreateTopics: setting("KAFKA_CREATE_TOPICS", flag, {
     about: "Create missing topics (4 partitions), at start and later. `false`: wait for them.",
     default: "true"
+  }),
+  kafkaTls: setting("KAFKA_TLS", flag, {
+    about: "Encrypt the connections to Kafka ([docs/security.md](docs/security.md#kafka)).",
+    default: "false",
+    example: "true"
+  }),
+  kafkaTlsCa: setting("KAFKA_TLS_CA", optional(text), {
+    about: "PEM file of the authorities that may sign the brokers' certificates. Empty: those that Node trusts.",
+    default: "",
+    example: "/etc/payments/kafka-ca.pem",
+    show: showOptional(String)
+  }),
+  kafkaTlsCert: setting("KAFKA_TLS_CERT", optional(text), {
+    about: "PEM file of the client certificate with its chain, for brokers that demand one.",
+    default: "",
+    example: "/etc/payments/kafka-client.pem",
+    show: showOptional(String)
+  }),
+  kafkaTlsKey: setting("KAFKA_TLS_KEY", optional(text), {
+    about: "PEM file of the key of that certificate.",
+    default: "",
+    example: "/etc/payments/kafka-client-key.pem",
+    show: showOptional(String)
+  }),
+  kafkaTlsServerName: setting("KAFKA_TLS_SERVER_NAME", optional(text), {
+    about: "Name in the certificate of every broker, where it is not the host that the client connects to.",
+    default: "",
+    example: "kafka.example.com",
+    show: showOptional(String)
+  }),
+  kafkaSaslMechanism: setting(
+    "KAFKA_SASL_MECHANISM",
+    optional(oneOf(...KafkaSecurity.passwordMechanisms, "OAUTHBEARER")),
+    {
+      about: "Login at Kafka: `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` or `OAUTHBEARER`. Empty: none.",
+      default: "",
+      example: "SCRAM-SHA-512",
+      show: showOptional(String)
+    }
+  ),
+  kafkaSaslUsername: setting("KAFKA_SASL_USERNAME", optional(text), {
+    about: "User of `PLAIN` and `SCRAM`.",
+    default: "",
+    example: "payments",
+    show: showOptional(String)
+  }),
+  kafkaSaslPassword: setting("KAFKA_SASL_PASSWORD", optional(secret), {
+    about: "Password of `PLAIN` and `SCRAM`.",
+    default: "",
+    example: "a-long-random-text",
+    show: showOptional(String)
+  }),
+  kafkaSaslPasswordFile: setting("KAFKA_SASL_PASSWORD_FILE", optional(text), {
+    about: "File with that password, read again for each connection.",
+    default: "",
+    example: "/run/secrets/kafka-sasl-password",
+    show: showOptional(String)
+  }),
+  kafkaOauthTokenUrl: setting("KAFKA_OAUTH_TOKEN_URL", optional(tokenUrl), {
+    about: "Token endpoint of `OAUTHBEARER`: `https:`, or `http:` on this host.",
+    default: "",
+    example: "https://login.example.com/oauth2/token",
+    show: showOptional(showUrl)
+  }),
+  kafkaOauthClientId: setting("KAFKA_OAUTH_CLIENT_ID", optional(text), {
+    about: "Client id at the token endpoint.",
+    default: "",
+    example: "payments",
+    show: showOptional(String)
+  }),
+  kafkaOauthClientSecret: setting("KAFKA_OAUTH_CLIENT_SECRET", optional(secret), {
+    about: "Client secret at the token endpoint.",
+    default: "",
+    example: "a-long-random-text",
+    show: showOptional(String)
+  }),
+  kafkaOauthClientSecretFile: setting("KAFKA_OAUTH_CLIENT_SECRET_FILE", optional(text), {
+    about: "File with that secret, read again for each token.",
+    default: "",
+    example: "/run/secrets/kafka-oauth-client-secret",
+    show: showOptional(String)
+  }),
+  kafkaOauthScope: setting("KAFKA_OAUTH_SCOPE", optional(text), {
+    about: "Scopes to ask for, with spaces between them. Empty: those of the endpoint.",
+    default: "",
+    example: "kafka",
+    show: showOptional(String)
+  }),
+  kafkaOauthTlsCa: setting("KAFKA_OAUTH_TLS_CA", optional(text), {
+    about: "PEM file of the authorities that may sign the token endpoint's certificate. Empty: those that Node trusts.",
+    default: "",
+    example: "/etc/payments/oauth-ca.pem",
+    show: showOptional(String)
   }),
   inventoryTopic: setting("INVENTORY_TOPIC", text, { about: "Topic that the consumer reads.", default: "inventory" }),
   inventoryDlqTopic: setting("INVENTORY_DLQ_TOPIC", text, {
@@ -220,15 +316,27 @@ export type Config = Values<Settings>
 /** The values of some settings: a function that takes these depends on no others. */
 export type ConfigOf<K extends keyof Settings> = Pick<Config, K>
 
+/** The settings of every client of Kafka. */
+export const kafkaClient = ["kafkaBrokers", "kafkaClientId", ...KafkaSettings.names] as const
+
+export type KafkaClientConfig = ConfigOf<typeof kafkaClient[number]>
+
 /**
  * Reads these settings from the environment and no others, so that a command fails only for the settings that it uses.
- * Fails with `ConfigProblems`, which lists the problems of all of them.
+ * Fails with `ConfigProblems`, which lists the problems of all of them, or else those of settings that contradict each other.
  */
-export const readSettings = <K extends keyof Settings>(...names: ReadonlyArray<K>) =>
-  load(Object.fromEntries(names.map((name): [string, Setting<any>] => [name, settings[name]]))) as Effect.Effect<
-    ConfigOf<K>,
-    ConfigProblems
-  >
+export const readSettings = <K extends keyof Settings>(
+  ...names: ReadonlyArray<K>
+): Effect.Effect<ConfigOf<K>, ConfigProblems> => {
+  const chosen = Object.fromEntries(names.map((name): [string, Setting<any>] => [name, settings[name]]))
+  const values = load(chosen) as Effect.Effect<ConfigOf<K>, ConfigProblems>
+  return Effect.tap(
+    values,
+    (config) => "kafkaTls" in config && "kafkaSaslMechanism" in config
+      ? KafkaSettings.check(config as unknown as KafkaClientConfig)
+      : Effect.void
+  )
+}
 
 /** The names of all variables of the environment. */
 // eslint-disable-next-line no-restricted-properties -- the names only; values are read as settings

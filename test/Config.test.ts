@@ -78,7 +78,10 @@ describe("Config", () => {
       }
       const padded = Object.fromEntries(all.map(({ example, name }) => [name, ` ${example}\r`]))
       const plain = Object.fromEntries(all.map(({ example, name }) => [name, example]))
-      assert.deepStrictEqual(shown(yield* load(padded)), shown(yield* load(plain)))
+      // one by one: the examples of all together contradict each other
+      for (const key of keys) {
+        assert.deepStrictEqual((yield* load(padded, [key]))[key], (yield* load(plain, [key]))[key])
+      }
     }))
 
   it.effect("a comma too many in a list is no item", () =>

@@ -1,6 +1,7 @@
 import { Args, Command, HelpDoc, Options } from "@effect/cli"
 import { FileSystem } from "@effect/platform"
 import { Clock, Effect, Either, Layer, Option } from "effect"
+import { kafkaClient } from "../Config.js"
 import * as Postgres from "../infra/postgres/Postgres.js"
 import type { Parse } from "../infra/runtime/Setting.js"
 import { integer, text } from "../infra/runtime/Setting.js"
@@ -21,8 +22,7 @@ import { kafkaOptions } from "./Services.js"
 
 const used = [
   "databaseUrl",
-  "kafkaBrokers",
-  "kafkaClientId",
+  ...kafkaClient,
   "inventoryTopic",
   "inventoryDlqTopic",
   "inventoryAcceptStatuses"

@@ -1,7 +1,7 @@
 import { Command, Options } from "@effect/cli"
 import { Effect, Either, Option, Schema } from "effect"
 import { randomUUID } from "node:crypto"
-import { readSettings } from "../Config.js"
+import { kafkaClient, readSettings } from "../Config.js"
 import * as InventoryEvent from "../domain/InventoryEvent.js"
 import type { TerminalStatus } from "../domain/Payment.js"
 import * as PaymentsClient from "../grpc/PaymentsClient.js"
@@ -21,7 +21,7 @@ export const client = Effect.flatMap(
   ({ grpcAddr, grpcUseProxy }) => PaymentsClient.make(grpcAddr, { useProxy: grpcUseProxy })
 )
 
-const usedToReserve = ["kafkaBrokers", "kafkaClientId", "inventoryTopic"] as const
+const usedToReserve = [...kafkaClient, "inventoryTopic"] as const
 
 /**
  * Writes an inventory record, as the service that reserves stock does. Its timestamp is the time of this host. Returns its
@@ -121,7 +121,7 @@ const watch = Command.make(
     json
   },
   ({ all, json }) =>
-    withSettings(["kafkaBrokers", "kafkaClientId", "paymentTopic"], (config) =>
+    withSettings([...kafkaClient, "paymentTopic"], (config) =>
       Effect.gen(function*() {
         const records = yield* KafkaTail.open({
           ...kafkaOptions(config),

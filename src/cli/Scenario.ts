@@ -2,7 +2,7 @@ import type { SqlError } from "@effect/sql"
 import { SqlClient } from "@effect/sql"
 import { Clock, Console, Effect, Schedule } from "effect"
 import { randomUUID } from "node:crypto"
-import { readSettings } from "../Config.js"
+import { kafkaClient, readSettings } from "../Config.js"
 import { OrderId } from "../domain/Payment.js"
 import * as KafkaTail from "../infra/kafka/KafkaTail.js"
 import * as Postgres from "../infra/postgres/Postgres.js"
@@ -30,7 +30,7 @@ const nextOrder = Effect.gen(function*() {
 })
 
 const play = Effect.gen(function*() {
-  const config = yield* readSettings("kafkaBrokers", "kafkaClientId", "paymentTopic")
+  const config = yield* readSettings(...kafkaClient, "paymentTopic")
   const sql = yield* SqlClient.SqlClient
   const orderId = yield* nextOrder
   const records = yield* KafkaTail.open({ ...kafkaOptions(config), topic: config.paymentTopic, from: "end" })

@@ -1,8 +1,10 @@
 import { Array as Arr, Duration, Effect, Layer, Option, Record, Redacted } from "effect"
-import type { ConfigOf, Settings } from "../Config.js"
+import type { ConfigOf, KafkaClientConfig, Settings } from "../Config.js"
+import { kafkaClient } from "../Config.js"
 import type { DoctorOptions } from "../doctor/Doctor.js"
 import * as PaymentsApi from "../grpc/PaymentsApi.js"
 import type { KafkaOptions, NewTopic } from "../infra/kafka/KafkaClient.js"
+import * as KafkaSettings from "../infra/kafka/KafkaSettings.js"
 import * as DatabaseClock from "../infra/postgres/DatabaseClock.js"
 import * as Postgres from "../infra/postgres/Postgres.js"
 import type { Rights } from "../infra/postgres/PostgresRights.js"
@@ -37,7 +39,7 @@ import { Payments } from "../payments/Payments.js"
 import { Sequences } from "../payments/Sequences.js"
 import * as Prepare from "./Prepare.js"
 
-const kafka = ["kafkaBrokers", "kafkaClientId", "kafkaCreateTopics"] as const
+const kafka = [...kafkaClient, "kafkaCreateTopics"] as const
 
 /** The settings of every part, and the additional ones of each part. */
 const used = {
@@ -92,9 +94,10 @@ export const settingsOf = (running: ReadonlyArray<Role>): ReadonlyArray<Used> =>
   ...running.flatMap((part) => used[part])
 ]
 
-export const kafkaOptions = (config: ConfigOf<"kafkaBrokers" | "kafkaClientId">): KafkaOptions => ({
+export const kafkaOptions = (config: KafkaClientConfig): KafkaOptions => ({
   brokers: config.kafkaBrokers,
-  clientId: config.kafkaClientId
+  clientId: config.kafkaClientId,
+  security: KafkaSettings.security(config)
 })
 
 /** `max.message.bytes` of the dead-letter topic: a record of the default 1 MiB fits with the added headers. */
@@ -257,7 +260,7 @@ export const http = (config: ConfigOf<"httpAddr" | "otelServiceName">, api: Http
 export const clock = supervised("database-clock", DatabaseClock.serve)
 
 /** Measures the lag of the consumer group. A process with the relay does so too, for the time without a consumer. */
-export const lag = (config: ConfigOf<"kafkaBrokers" | "kafkaClientId" | "kafkaGroupId" | "inventoryTopic">) =>
+export const lag = (config: KafkaClientConfig & ConfigOf<"kafkaGroupId" | "inventoryTopic">) =>
   supervised(
     "consumer-lag",
     (part) => Lag.serve({ ...kafkaOptions(config), groupId: config.kafkaGroupId, topic: config.inventoryTopic, part })

@@ -1,6 +1,7 @@
 import { Command, HelpDoc, Options, ValidationError } from "@effect/cli"
 import { Console, Effect, Either, Layer, Option, Schema } from "effect"
 import type { ConfigOf } from "../Config.js"
+import { kafkaClient } from "../Config.js"
 import * as Postgres from "../infra/postgres/Postgres.js"
 import { integer, oneOf } from "../infra/runtime/Setting.js"
 import { Outbox } from "../outbox/Outbox.js"
@@ -43,8 +44,7 @@ const parseCount = (text: string) => Either.map(oneOf(...ShardCount.counts.map(S
 
 const used = [
   "databaseUrl",
-  "kafkaBrokers",
-  "kafkaClientId",
+  ...kafkaClient,
   "paymentTopic",
   "outboxBatchSize",
   "outboxLease",

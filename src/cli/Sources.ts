@@ -1,12 +1,12 @@
 import type { ConfigOf } from "../Config.js"
+import { kafkaClient } from "../Config.js"
 import type { StoryOptions } from "../story/OrderStory.js"
 import { kafkaOptions } from "./Services.js"
 
 /** The settings of the commands that read tables and topics. */
 export const used = [
   "databaseUrl",
-  "kafkaBrokers",
-  "kafkaClientId",
+  ...kafkaClient,
   "kafkaGroupId",
   "inventoryTopic",
   "inventoryDlqTopic",

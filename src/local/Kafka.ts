@@ -6,7 +6,7 @@ import { java } from "./Java.js"
 import * as KafkaIdentity from "./KafkaIdentity.js"
 import * as Ports from "./Ports.js"
 import * as Process from "./Process.js"
-import type { Place } from "./Server.js"
+import type { Place, ServerTls } from "./Server.js"
 import { serve } from "./Server.js"
 
 /**
@@ -17,6 +17,23 @@ const files = { data: "data", config: "server.properties", logging: "log4j2.prop
 
 /** Java encodes file names by the locale; in the locale C it cannot open a folder with a non-ASCII name. */
 const locale = { LC_ALL: "C.UTF-8" }
+
+/** Every listener speaks TLS. PEM needs no file in the format of Java. */
+const encrypted = (place: Place, { ca, certificate, key }: ServerTls, controllerPort: number) => ({
+  "listeners": `SSL://127.0.0.1:${place.port},CONTROLLER://127.0.0.1:${controllerPort}`,
+  "listener.security.protocol.map": "SSL:SSL,CONTROLLER:SSL",
+  "advertised.listeners": `SSL://127.0.0.1:${place.port}`,
+  "inter.broker.listener.name": "SSL",
+  "ssl.client.auth": "requested",
+  "ssl.keystore.type": "PEM",
+  "ssl.keystore.certificate.chain": certificate,
+  "ssl.keystore.key": key,
+  "ssl.truststore.type": "PEM",
+  "ssl.truststore.certificates": ca
+})
+
+/** A value of a properties file: PEM has several lines. */
+const line = (value: string | number | boolean) => String(value).replaceAll("\n", "\\n")
 
 /** Properties of one node that is broker and controller; all others have Kafka's defaults. */
 const properties = (place: Place, controllerPort: number) =>
@@ -44,8 +61,9 @@ const properties = (place: Place, controllerPort: number) =>
     "group.initial.rebalance.delay.ms": 0,
     // the default is 128 MB, more than the rest of the heap in use
     "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
+    ...place.tls === undefined ? {} : encrypted(place, place.tls, controllerPort),
     ...place.properties
-  }).map(([name, value]) => `${name}=${value}\n`).join("")
+  }).map(([name, value]) => `${name}=${line(value)}\n`).join("")
 
 const logging = `rootLogger.level=INFO
 rootLogger.appenderRef.stdout.ref=STDOUT

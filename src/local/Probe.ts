@@ -1,15 +1,26 @@
 import { Effect } from "effect"
 import * as Net from "node:net"
+import * as Tls from "node:tls"
 import type { Part } from "./LocalStackError.js"
 
 /** Sends `request` and returns the verdict of `read` on the reply; false without a reply within a second. */
-const ask = (port: number, request: Buffer, read: (reply: Buffer) => boolean | undefined): Effect.Effect<boolean> =>
+const ask = (
+  port: number,
+  request: Buffer,
+  read: (reply: Buffer) => boolean | undefined,
+  encrypted = false
+): Effect.Effect<boolean> =>
   Effect.acquireUseRelease(
-    Effect.sync(() => Net.connect({ host: "127.0.0.1", port })),
+    Effect.sync(() =>
+      encrypted
+        // no secret is sent, and the server is our child
+        ? Tls.connect({ host: "127.0.0.1", port, rejectUnauthorized: false })
+        : Net.connect({ host: "127.0.0.1", port })
+    ),
     (socket) =>
       Effect.async<boolean>((resume) => {
         let reply = Buffer.alloc(0)
-        socket.on("connect", () => socket.write(request))
+        socket.on(encrypted ? "secureConnect" : "connect", () => socket.write(request))
         socket.on("data", (chunk) => {
           reply = Buffer.concat([reply, chunk])
           const answer = read(reply)
@@ -38,11 +49,12 @@ const postgresStartup = withLength(
 /** Metadata request version 1 for no topic, correlation id 1, no client id. */
 const kafkaMetadata = withLength(Buffer.from([0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 0]), 0)
 
-/** True when the server on this port of 127.0.0.1 answers in its own protocol within a second. */
-export const answers: Record<Part, (port: number) => Effect.Effect<boolean>> = {
+/** True when the server on this port of 127.0.0.1 answers in its own protocol within a second. Kafka may speak TLS. */
+export const answers: Record<Part, (port: number, encrypted?: boolean) => Effect.Effect<boolean>> = {
   postgres: (port) => ask(port, postgresStartup, (reply) => reply.toString("latin1", 0, 1) === "R"),
   redis: (port) =>
     ask(port, Buffer.from("PING\r\n"), (reply) => reply.includes("\n") ? reply.includes("+PONG") : undefined),
   // the number of brokers follows length and correlation id
-  kafka: (port) => ask(port, kafkaMetadata, (reply) => reply.length < 12 ? undefined : reply.readInt32BE(8) > 0)
+  kafka: (port, encrypted) =>
+    ask(port, kafkaMetadata, (reply) => reply.length < 12 ? undefined : reply.readInt32BE(8) > 0, encrypted)
 }

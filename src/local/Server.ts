@@ -6,6 +6,14 @@ import { LocalStackError } from "./LocalStackError.js"
 import * as Probe from "./Probe.js"
 import * as Process from "./Process.js"
 
+/** Certificate and key of a server, and the authority whose clients it knows. All PEM. */
+export interface ServerTls {
+  /** With 127.0.0.1 among its names. */
+  readonly certificate: string
+  readonly key: string
+  readonly ca: string
+}
+
 /** Options of a server. */
 export interface Place {
   /** Folder of this part. */
@@ -20,6 +28,8 @@ export interface Place {
   readonly shortLived: boolean
   /** Kafka only: additional or overriding broker properties. */
   readonly properties: Readonly<Record<string, string>>
+  /** Kafka only: the broker speaks TLS, and asks clients for a certificate without demanding one. */
+  readonly tls?: ServerTls | undefined
   readonly progress: (step: "fetching" | "starting", detail: string) => Effect.Effect<void>
   /** Called as soon as the process exists, to record it for cleaning up. */
   readonly spawned: (running: RunningPart) => Effect.Effect<void, LocalStackError>
@@ -53,7 +63,7 @@ export const serve = Effect.fnUntraced(function*(
     FileSystem.FileSystem,
     yield* FileSystem.FileSystem
   )
-  yield* Probe.answers[part](place.port).pipe(
+  yield* Probe.answers[part](place.port, place.tls !== undefined).pipe(
     Effect.repeat({ until: (answered) => answered, schedule: Schedule.spaced("25 millis") }),
     Effect.timeoutFail({
       duration: options.within,

@@ -51,7 +51,7 @@ it.scopedLive(
       // scans of other tests have groups too, and these end
       const groups = Effect.map(
         Client.groups(inject("kafkaBrokers")),
-        (all) => all.filter((group) => group.startsWith("payments-scan-"))
+        (all) => all.filter((group) => group.startsWith("payments-reader-scan-"))
       )
       const left = yield* groups
       yield* until(groups, (now) => !now.some((group) => left.includes(group)))
@@ -116,7 +116,7 @@ it.scopedLive("a topic that this user may not see is not called missing: the bro
     )
     const denied = yield* Effect.flip(KafkaOffsets.spans(kafka(), "never-seen", undefined))
     assert.strictEqual(denied._tag, "KafkaUnavailable")
-    assert.match(denied.message, /this user may not read topic never-seen: let it DESCRIBE and READ the topic/)
+    assert.match(denied.message, /this user may not see topic never-seen: grant it READ or WRITE on the topic/)
   }))
 
 it.live("a moving coordinator or leader is retried, any other error fails at once", () =>

@@ -242,7 +242,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       yield* Effect.map(
         topics.groups,
         (groups) =>
-          assert.isEmpty(groups.filter((group) => group.startsWith("payments-tail-") && !before.includes(group)))
+          assert.isEmpty(groups.filter((group) => group.startsWith("payments-reader-tail-") && !before.includes(group)))
       ).pipe(
         eventually()
       )

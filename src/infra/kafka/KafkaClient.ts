@@ -2,13 +2,18 @@ import { Duration, Effect, Fiber, Schema } from "effect"
 import type { Admin } from "kafkajs"
 import { Kafka, logLevel } from "kafkajs"
 import type { Reason } from "../runtime/Problem.js"
+import * as KafkaLogin from "./KafkaLogin.js"
+import type { KafkaSecurity } from "./KafkaSecurity.js"
 import * as KafkaSockets from "./KafkaSockets.js"
+import * as Login from "./patches/Login.js"
 import * as Patches from "./patches/Patches.js"
 
 /** How to reach the brokers. */
 export interface KafkaOptions {
   readonly brokers: ReadonlyArray<string>
   readonly clientId: string
+  /** Default: neither encrypted nor authenticated. */
+  readonly security?: KafkaSecurity | undefined
 }
 
 /** The brokers do not answer in time, or answer with an error. A later attempt may work. */
@@ -19,7 +24,7 @@ export class KafkaUnavailable extends Schema.TaggedError<KafkaUnavailable>()("Ka
   static readonly denied = (topic: string) =>
     new KafkaUnavailable({
       cause: new Error(
-        `this user may not read topic ${topic}: let it DESCRIBE and READ the topic (TOPIC_AUTHORIZATION_FAILED)`
+        `this user may not see topic ${topic}: grant it READ or WRITE on the topic (TOPIC_AUTHORIZATION_FAILED)`
       )
     })
 
@@ -29,7 +34,7 @@ export class KafkaUnavailable extends Schema.TaggedError<KafkaUnavailable>()("Ka
 
   override get message() {
     const why = reason(this.cause)
-    return why.endsWith("_AUTHORIZATION_FAILED") ? `kafka refuses us access: ${why}` : `kafka is not available: ${why}`
+    return waitsFor(why) === "permission" ? `kafka refuses us access: ${why}` : `kafka is not available: ${why}`
   }
 }
 
@@ -52,8 +57,9 @@ export const reason = (error: unknown): string => {
   return error instanceof Error ? error.message : "unknown"
 }
 
-/** What the caller of a failed request waits for, by the error type of the broker. */
-export const waitsFor = (type: string): Reason => type.endsWith("_AUTHORIZATION_FAILED") ? "permission" : "kafka"
+/** What the caller of a failed request waits for, by the `reason` of its error. */
+export const waitsFor = (type: string): Reason =>
+  /_AUTHORIZATION_FAILED\)?$/.test(type) || Login.isRefusal(type) ? "permission" : "kafka"
 
 /** The sockets of each client. */
 const sockets = new WeakMap<Kafka, KafkaSockets.Sockets>()
@@ -62,13 +68,14 @@ const sockets = new WeakMap<Kafka, KafkaSockets.Sockets>()
  * A client with short waits: the caller decides how to go on in an outage. `retries` is the number of further attempts to
  * connect. Each attempt takes the next broker of the list.
  */
-export const client = ({ brokers, clientId }: KafkaOptions, retries = 3) => {
+export const client = ({ brokers, clientId, security = {} }: KafkaOptions, retries = 3) => {
   Patches.install()
-  const opened = KafkaSockets.make(brokers)
+  const opened = KafkaSockets.make(brokers, security.tls)
   const kafka = new Kafka({
     brokers: [...brokers],
     clientId,
     socketFactory: opened.factory,
+    ...(security.sasl === undefined ? {} : { sasl: KafkaLogin.options(security.sasl) }),
     // the service logs typed errors; the library would log them again
     logLevel: logLevel.NOTHING,
     connectionTimeout: 3_000,
@@ -140,13 +147,24 @@ export const withAdmin = <A, E, R>(options: KafkaOptions, use: (admin: Admin) =>
     )
   })
 
-/** The topics of `wanted` that do not exist. */
+/** Whether the brokers hide the topic from this user. */
+const isDenied = (admin: Admin, topic: string) =>
+  Effect.match(attempt(() => admin.fetchTopicMetadata({ topics: [topic] })), {
+    onSuccess: () => false,
+    onFailure: ({ cause }) => reason(cause) === "TOPIC_AUTHORIZATION_FAILED"
+  })
+
+/** The topics of `wanted` that do not exist. Fails when this user may not see one of them. */
 export const missingTopics = (options: KafkaOptions, wanted: ReadonlyArray<string>) =>
   withAdmin(options, (admin) =>
-    Effect.map(
-      attempt(() => admin.listTopics()),
-      (existing) => wanted.filter((topic) => !existing.includes(topic))
-    ))
+    Effect.gen(function*() {
+      const existing = yield* attempt(() => admin.listTopics())
+      const missing = wanted.filter((topic) => !existing.includes(topic))
+      for (const topic of missing) {
+        if (yield* isDenied(admin, topic)) return yield* KafkaUnavailable.denied(topic)
+      }
+      return missing
+    }))
 
 /** A topic to create. */
 export interface NewTopic {

@@ -2,6 +2,9 @@ import { Deferred, Effect } from "effect"
 import type { KafkaOptions } from "./KafkaClient.js"
 import { attempt, client, close, connecting, KafkaUnavailable } from "./KafkaClient.js"
 
+/** The names of all groups that read for a person or for a check begin with this. An ACL grants them by it. */
+export const readers = "payments-reader-"
+
 /** The offset that a group reads next. */
 export interface Position {
   readonly partition: number

@@ -6,6 +6,7 @@ import { passedOver } from "./decode/KafkaParts.js"
 import type { KafkaOptions } from "./KafkaClient.js"
 import { attempt, client, close, connecting, finish, KafkaUnavailable, withAdmin } from "./KafkaClient.js"
 import type { IncomingRecord } from "./KafkaConsumer.js"
+import { readers } from "./KafkaGroupOffsets.js"
 import type { Span } from "./KafkaOffsets.js"
 import { untilSettled } from "./KafkaOffsets.js"
 
@@ -51,7 +52,7 @@ const read = <E>(
     const fork = yield* FiberSet.runtime(handlers)<never>()
     const ended = yield* Deferred.make<"all" | "quiet", KafkaUnavailable | E>()
     const kafka = client(options)
-    const consumer = yield* acquire(options, kafka, `payments-scan-${randomUUID()}`)
+    const consumer = yield* acquire(options, kafka, `${readers}scan-${randomUUID()}`)
     const finish = (how: "all" | "quiet") => Deferred.unsafeDone(ended, Effect.succeed(how))
 
     const fetches = new Map<number, number>()

@@ -1,6 +1,10 @@
+import { Effect, Either } from "effect"
 import type { ISocketFactory } from "kafkajs"
 import type { Socket } from "node:net"
-import { connect } from "node:net"
+import { connect, isIP } from "node:net"
+import * as NodeTls from "node:tls"
+import * as Tls from "../tls/Tls.js"
+import type { KafkaTls } from "./KafkaSecurity.js"
 
 /** Milliseconds. The value of kafkajs. */
 const keepAlive = 60_000
@@ -12,24 +16,70 @@ export interface Sockets {
   readonly leave: () => void
 }
 
+type SocketError = Error & { readonly code?: string }
+
+/** What to change, by the code of a failed handshake. */
+const remedies: ReadonlyArray<readonly [RegExp, string]> = [
+  [/SELF_SIGNED|UNABLE_TO|CERT_SIGNATURE/, "set KAFKA_TLS_CA to the certificate of the brokers' authority"],
+  [/^CERT_HAS_EXPIRED|^CERT_NOT_YET/, "renew the certificate of the broker, or set the clock of this host"],
+  [/ALTNAME/, "write a name of the certificate in KAFKA_BROKERS and advertised.listeners, or set KAFKA_TLS_SERVER_NAME"],
+  [/WRONG_VERSION|PACKET_LENGTH/, "use a port with TLS, or set KAFKA_TLS=false"],
+  [/ALERT/, "set KAFKA_TLS_CERT and KAFKA_TLS_KEY to a certificate that the brokers trust"]
+]
+
+/** The problem of a TLS connection in plain words, with the setting to change. `secure`: the handshake was done. */
+const tlsProblem = (error: SocketError, hasCertificate: boolean, secure: boolean) => {
+  const { code = "" } = error
+  // brokers in Java answer as to a bad certificate
+  if (code.includes("ALERT_BAD_CERTIFICATE") && !hasCertificate) {
+    return `it demands a client certificate (${code}): set KAFKA_TLS_CERT and KAFKA_TLS_KEY`
+  }
+  const meaning = Tls.explain(error)
+  if (meaning !== undefined) {
+    const remedy = remedies.find(([pattern]) => pattern.test(code))?.[1]
+    return remedy === undefined ? meaning : `${meaning}: ${remedy}`
+  }
+  return code === "ECONNRESET" && !secure
+    ? "it closed the connection during the TLS handshake: is it a port without TLS (KAFKA_TLS=false)?"
+    : undefined
+}
+
 /** The address and its problem. Node leaves both out when it has tried several addresses of a host. */
-const problemOf = ({ code, message }: Error & { readonly code?: string }, address: string) =>
+const problemOf = ({ code, message }: SocketError, address: string) =>
   message.includes(address) ? message : `${address}: ${message || code || "cannot be reached"}`
 
+const connectTls = ({ files, serverName }: KafkaTls, host: string, port: number, onConnect: () => void) => {
+  const loaded = Effect.runSync(Effect.either(Tls.load(files)))
+  if (Either.isLeft(loaded)) throw loaded.left
+  const name = serverName ?? (isIP(host) === 0 ? host : undefined)
+  return NodeTls.connect(
+    { host, port, ...loaded.right, ...(name === undefined ? {} : { servername: name }) },
+    onConnect
+  )
+}
+
 /** Makes sockets whose errors name the address, and explain an address that is not one of `brokers`. */
-export const make = (brokers: ReadonlyArray<string>): Sockets => {
+export const make = (brokers: ReadonlyArray<string>, tls: KafkaTls | undefined): Sockets => {
   const open = new Set<Socket>()
   let left = false
   return {
     factory: ({ host, onConnect, port }) => {
       if (left) throw new Error("the client was left")
       const address = `${host}:${port}`
-      const socket = connect({ host, port }, onConnect).setKeepAlive(true, keepAlive)
+      let secure = false
+      const socket = tls === undefined
+        ? connect({ host, port }, onConnect)
+        : connectTls(tls, host, port, () => {
+          secure = true
+          onConnect()
+        })
+      socket.setKeepAlive(true, keepAlive)
       open.add(socket)
       socket.on("close", () => open.delete(socket))
       // this listener runs before the one of kafkajs, which copies the message
       socket.on("error", (error) => {
-        const problem = problemOf(error, address)
+        const encrypted = tls === undefined ? undefined : tlsProblem(error, tls.files.cert !== undefined, secure)
+        const problem = encrypted === undefined ? problemOf(error, address) : `${address}: ${encrypted}`
         error.message = brokers.includes(address)
           ? problem
           : `${problem} (an address that the broker advertises: see its advertised.listeners)`

@@ -4,6 +4,7 @@ import type { KafkaOptions } from "./KafkaClient.js"
 import { attempt, finish, withAdmin } from "./KafkaClient.js"
 import * as KafkaConsumer from "./KafkaConsumer.js"
 import * as KafkaGroupOffsets from "./KafkaGroupOffsets.js"
+import { readers } from "./KafkaGroupOffsets.js"
 import type { IncomingRecord } from "./KafkaRecord.js"
 
 /** A record of the topic, with its partition. */
@@ -21,7 +22,7 @@ export interface TailOptions extends KafkaOptions {
 }
 
 /** The name of a tail's group has the time of its creation, in milliseconds of the epoch. */
-const groupName = /^payments-tail-(\d{13})-/
+const groupName = new RegExp(`^${readers}tail-(\\d{13})-`)
 
 /** Age at which a group without a member is the rest of a process that was killed. */
 const abandoned = Duration.toMillis("1 hour")
@@ -55,7 +56,7 @@ const startAtEnd = Effect.fnUntraced(function*(options: TailOptions, groupId: st
  * the consumer fails.
  */
 export const open = Effect.fn("KafkaTail.open")(function*(options: TailOptions) {
-  const groupId = `payments-tail-${yield* Clock.currentTimeMillis}-${randomUUID()}`
+  const groupId = `${readers}tail-${yield* Clock.currentTimeMillis}-${randomUUID()}`
   const records = yield* Mailbox.make<TailRecord, Effect.Effect.Error<ReturnType<typeof KafkaConsumer.consume>>>({
     capacity,
     strategy: "suspend"

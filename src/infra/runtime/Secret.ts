@@ -53,19 +53,25 @@ export interface SecretSource {
   readonly parse?: Parse<Redacted.Redacted>
 }
 
+/** The secret of `NAME` or of the file in `NAME_FILE`, without the checks of `choose`. */
+export const of = ({ file, parse = nonEmpty, value, variable }: SecretSource): Option.Option<Secret> =>
+  Option.orElse(
+    Option.map(file, (path) => fromFile(`${variable}_FILE`, path, parse)),
+    () => Option.map(value, constant)
+  )
+
 /** The secret of `NAME` or of the file in `NAME_FILE`. Fails when both are set, and when the file has no secret now. */
-export const choose = (
-  { file, parse = nonEmpty, value, variable }: SecretSource
-): Effect.Effect<Option.Option<Secret>, ConfigProblems> => {
+export const choose = (source: SecretSource): Effect.Effect<Option.Option<Secret>, ConfigProblems> => {
+  const { file, value, variable } = source
   const problems = (variable: string, problem: string, example: string) =>
     new ConfigProblems({ problems: [{ variable, problem, example }] })
   const fileVariable = `${variable}_FILE`
-  if (Option.isNone(file)) return Effect.succeed(Option.map(value, constant))
+  const secret = of(source)
+  if (Option.isNone(file) || Option.isNone(secret)) return Effect.succeed(secret)
   if (Option.isSome(value)) return problems(variable, `is set beside ${fileVariable}: set one of them`, "")
-  const secret = fromFile(fileVariable, file.value, parse)
   const example = `/run/secrets/${variable.toLowerCase().replaceAll("_", "-")}`
-  return secret.get.pipe(
+  return secret.value.get.pipe(
     Effect.mapError(({ problem }) => problems(fileVariable, problem, example)),
-    Effect.as(Option.some(secret))
+    Effect.as(secret)
   )
 }

@@ -92,6 +92,9 @@ export const text: Parse<string> = (text) => text.trim() === "" ? Either.left("i
 export const token: Parse<Redacted.Redacted> = (text) =>
   text.trim().length < 16 ? Either.left("is shorter than 16 characters") : Either.right(Redacted.make(text.trim()))
 
+/** A secret of any length. */
+export const secret: Parse<Redacted.Redacted> = (text) => Either.right(Redacted.make(text))
+
 /** A setting that may be empty: none. */
 export const optional = <A>(parse: Parse<A>): Parse<Option.Option<A>> => (text) =>
   text.trim() === "" ? Either.right(Option.none()) : Either.map(parse(text), Option.some)
@@ -112,6 +115,19 @@ export const url = (...protocols: ReadonlyArray<string>): Parse<Redacted.Redacte
   URL.canParse(text) && protocols.includes(new URL(text).protocol)
     ? Either.right(Redacted.make(text))
     : Either.left(`is not a URL that starts with ${protocols.map((protocol) => `${protocol}//`).join(" or ")}`)
+
+const loopback = /^(localhost|127(\.\d+){3}|\[::1\])$/
+
+/** URL that gets a secret: without encryption only on this host, and without a user. */
+export const tokenUrl: Parse<Redacted.Redacted> = (text) =>
+  Either.filterOrLeft(
+    url("https:", "http:")(text),
+    () => {
+      const { hostname, password, protocol, username } = new URL(text)
+      return (protocol === "https:" || loopback.test(hostname)) && username + password === ""
+    },
+    () => "is not a URL that starts with https:// and has no user"
+  )
 
 export const list: Parse<ReadonlyArray<string>> = (text) =>
   Either.liftPredicate(items(text), (items) => items.length > 0, () => "has no item")
@@ -163,7 +179,7 @@ export const word = <A extends string>(...values: ReadonlyArray<A>): Parse<A> =>
 
 export const showDuration = (duration: Duration.Duration) => Duration.format(duration)
 /** Names of URL parameters whose values are secrets. */
-const secret = /pass|pwd|secret|token|key|auth|credential/i
+const secretName = /pass|pwd|secret|token|key|auth|credential/i
 const decoded = (text: string) => Either.getOrElse(Either.try(() => decodeURIComponent(text)), () => text)
 
 /** A URL without its password and without the values of parameters with secret names. */
@@ -174,7 +190,7 @@ export const showUrl = (url: Redacted.Redacted) =>
     .replace(
       /([?&])([^=&#]*)=[^&#]*/g,
       (parameter, before: string, name: string) =>
-        secret.test(decoded(name)) ? `${before}${name}=<redacted>` : parameter
+        secretName.test(decoded(name)) ? `${before}${name}=<redacted>` : parameter
     )
 export const showOptional = <A>(show: (value: A) => string) => Option.match({ onNone: () => "", onSome: show })
 export const showAddress = ({ host, port }: Address) => `${host.includes(":") ? `[${host}]` : host}:${port}`

@@ -5,6 +5,7 @@ import type { Load, Patch } from "./Patch.js"
 interface Connection {
   readonly broker: string
   readonly socket: Socket | undefined
+  readonly sasl: object | null | undefined
   chunks: ReadonlyArray<Buffer>
   bytesBuffered: number
   bytesNeeded: number
@@ -29,8 +30,19 @@ const answerBytes = 256 * 1024 * 1024
 /** Milliseconds that a server has for its first answer, and then for an answer to a line of text. */
 const patience = { kafka: 2_500, text: 500 }
 
-/** Connections without an answer to their first request, and the first bytes that arrived on them. */
-const onTrial = new WeakMap<Connection, Buffer>()
+/**
+ * Connections without an answer to their first request, and the first bytes that arrived on them. `greeted`: the first request
+ * has its answer, and no other has.
+ */
+const onTrial = new WeakMap<Connection, Buffer | "greeted">()
+
+/** Why a server closed a connection that never worked. */
+const hungUp = ({ broker, sasl }: Connection, greeted: boolean) =>
+  !greeted
+    ? `${broker} closed the connection without an answer: is it a port for TLS (KAFKA_TLS=true)?`
+    : sasl
+    ? undefined
+    : `${broker} closed the connection at our second request: does it demand a login (KAFKA_SASL_MECHANISM)?`
 
 /** An error after which kafkajs tries the next of its brokers. */
 const connectionError = (message: string) =>
@@ -41,7 +53,7 @@ const strangers: ReadonlyArray<readonly [RegExp, string]> = [
   [/^HTTP\/|^<(!DOCTYPE|html)/i, "it is an HTTP server"],
   [/^SSH-/, "it is an SSH server"],
   [/^[-+](ERR|NOAUTH|WRONGPASS|DENIED|LOADING|OK|PONG)/, "it is Redis"],
-  [/^\x15\x03/, "it speaks TLS, and this client does not"],
+  [/^\x15\x03/, "it speaks TLS, and this client does not (KAFKA_TLS=true)"],
   [/^E\0\0/, "it is PostgreSQL"],
   [/^[^]{2}\0\0\n/, "it is MySQL"],
   [/^220[ -]/, "it is a mail or FTP server"]
@@ -117,7 +129,9 @@ const install = (load: Load) => {
 
   const processData = prototype.processData
   prototype.processData = function(data) {
-    const before = onTrial.get(this)
+    const trial = onTrial.get(this)
+    const before = trial === "greeted" ? undefined : trial
+    if (trial === "greeted") onTrial.delete(this)
     const head = before === undefined
       ? data
       : Buffer.concat([before, data.subarray(0, headBytes)]).subarray(0, headBytes)
@@ -132,7 +146,7 @@ const install = (load: Load) => {
     const requests = this.requestQueue.inflight.size
     try {
       const result = processData.call(this, data)
-      if (before !== undefined && this.requestQueue.inflight.size < requests) onTrial.delete(this)
+      if (before !== undefined && this.requestQueue.inflight.size < requests) onTrial.set(this, "greeted")
       // a whole answer, but to no request
       else if (before !== undefined && head.length > lengthBytes && this.bytesBuffered < lengthBytes) {
         return notKafka(this, describe(head))
@@ -145,12 +159,11 @@ const install = (load: Load) => {
 
   const rejectRequests = prototype.rejectRequests
   prototype.rejectRequests = function(error) {
-    rejectRequests.call(
-      this,
-      !onTrial.has(this) || error.name !== "KafkaJSConnectionClosedError"
-        ? error
-        : connectionError(`${this.broker} closed the connection without an answer: is it a port for TLS?`)
-    )
+    const trial = onTrial.get(this)
+    const why = trial === undefined || error.name !== "KafkaJSConnectionClosedError"
+      ? undefined
+      : hungUp(this, trial === "greeted")
+    rejectRequests.call(this, why === undefined ? error : connectionError(why))
   }
 }
 

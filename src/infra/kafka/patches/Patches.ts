@@ -5,6 +5,7 @@ import * as ConsumerGroupSeek from "./ConsumerGroupSeek.js"
 import * as Coordinators from "./Coordinators.js"
 import * as FetchDecoder from "./FetchDecoder.js"
 import * as IdleTimers from "./IdleTimers.js"
+import * as Login from "./Login.js"
 import type { Load, Patch } from "./Patch.js"
 import * as ProduceRequests from "./ProduceRequests.js"
 import * as RecordEncoder from "./RecordEncoder.js"
@@ -22,6 +23,7 @@ export const patches: Readonly<Record<string, Patch>> = {
   Coordinators: Coordinators.patch,
   FetchDecoder: FetchDecoder.patch,
   IdleTimers: IdleTimers.patch,
+  Login: Login.patch,
   ProduceRequests: ProduceRequests.patch,
   RecordEncoder: RecordEncoder.patch,
   RequestTimeouts: RequestTimeouts.patch,

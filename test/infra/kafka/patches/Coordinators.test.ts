@@ -1,7 +1,7 @@
 import { assert, it } from "@effect/vitest"
 import { patch } from "../../../../src/infra/kafka/patches/Coordinators.js"
 import type { Load } from "../../../../src/infra/kafka/patches/Patch.js"
-import { contract, copy } from "./Library.js"
+import { brokerError, contract, copy } from "./Library.js"
 
 interface Cluster {
   readonly findGroupCoordinatorMetadata: (wanted: object) => Promise<unknown>
@@ -45,6 +45,26 @@ contract(
       for (const type of [1, 1, 0, 1]) await find(cluster, type)
     }
     return cluster.asked()
+  }
+)
+
+contract(
+  "a user without rights learns only that there is no coordinator",
+  patch,
+  { stock: "Failed to find group coordinator", patched: "GROUP_AUTHORIZATION_FAILED" },
+  async (load) => {
+    const { cluster } = clusterOf(load)
+    Object.assign(cluster, {
+      brokerPool: {
+        // as kafkajs: a failure of the last broker is no failure
+        withBroker: (use: (_: object) => Promise<unknown>) =>
+          use({ broker: { findGroupCoordinator: () => Promise.reject(brokerError(load, 30)) } }).catch(() => null)
+      }
+    })
+    return cluster.findGroupCoordinatorMetadata({ groupId: "payments", coordinatorType: 0 }).then(
+      () => "",
+      (error: { readonly type?: string; readonly message: string }) => error.type ?? error.message
+    )
   }
 )
 
