@@ -10,6 +10,7 @@ import { Sequences } from "../payments/Sequences.js"
 import * as Admin from "./Admin.js"
 import { beginMetrics } from "./BeginMetrics.js"
 import * as Drills from "./Drills.js"
+import * as Listening from "./Listening.js"
 import * as Prepare from "./Prepare.js"
 import * as Services from "./Services.js"
 import { warnOfUnknownSettings } from "./UnknownSettings.js"
@@ -58,6 +59,7 @@ export const rolesOf = (named: ReadonlyArray<Role>) =>
 export const serve = Effect.fn(function*(named: ReadonlyArray<Role>) {
   const running = rolesOf(named)
   const config = yield* readSettings(...Services.settingsOf(running))
+  yield* Listening.check(config, running)
   yield* warnOfUnknownSettings
   yield* beginMetrics(running)
   const kafka = Services.kafkaOptions(config)

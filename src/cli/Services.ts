@@ -35,6 +35,7 @@ import * as Expiry from "../payments/Expiry.js"
 import { PaymentRepo } from "../payments/PaymentRepo.js"
 import { Payments } from "../payments/Payments.js"
 import { Sequences } from "../payments/Sequences.js"
+import * as Listening from "./Listening.js"
 import * as Prepare from "./Prepare.js"
 
 const kafka = ["kafkaBrokers", "kafkaClientId", "kafkaCreateTopics"] as const
@@ -46,6 +47,9 @@ const used = {
     "databasePoolSize",
     "migrateOnStart",
     "httpAddr",
+    "httpTlsCert",
+    "httpTlsKey",
+    "insecure",
     "shutdownTimeout",
     "paymentTopic",
     "outboxLease",
@@ -77,7 +81,19 @@ const used = {
     "outboxRetention",
     "paymentExpiry"
   ],
-  grpc: ["grpcAddr"]
+  grpc: [
+    "grpcAddr",
+    "grpcTlsCert",
+    "grpcTlsKey",
+    "grpcTlsClientCa",
+    "grpcAuth",
+    "grpcAuthCertificateNames",
+    "grpcTokensFile",
+    "grpcJwksUrl",
+    "grpcJwtIssuer",
+    "grpcJwtAudience",
+    "grpcCallsPerSecond"
+  ]
 } as const satisfies Record<Role | "every", ReadonlyArray<keyof Settings>>
 
 type Used<P extends keyof typeof used = keyof typeof used> = (typeof used)[P][number]
@@ -232,11 +248,19 @@ const outboxRelay = (config: PartConfig<"relay">, part: Part) =>
 const relayLayer = (config: ConfigOf<"outboxLease">) =>
   Layer.mergeAll(ShardOwners.Default({ lease: config.outboxLease }), ShardBatches.Default, Spreads.Default)
 
-/** True when the process cannot listen on its address: waiting does not help. */
+/** Failures of a server that waiting does not end: the process cannot listen on its address, or a file of it is unusable. */
+const final = [
+  "AddressInUse",
+  "GrpcServerError",
+  "HttpServerError",
+  "TlsFileUnusable",
+  "TokensUnusable",
+  "KeysUnusable"
+] as const
+
 const cannotListen = <E extends { readonly _tag: string }>(
   error: E
-): error is Extract<E, { readonly _tag: "AddressInUse" | "GrpcServerError" | "HttpServerError" }> =>
-  ["AddressInUse", "GrpcServerError", "HttpServerError"].includes(error._tag)
+): error is Extract<E, { readonly _tag: (typeof final)[number] }> => (final as ReadonlyArray<string>).includes(error._tag)
 
 /** Runs a service under its supervisor. It has to report `working` to its part. */
 const supervised = <E, R, F extends E = never>(
@@ -246,10 +270,14 @@ const supervised = <E, R, F extends E = never>(
 ) => Effect.flatMap(Parts.part(name), (part) => supervise(part, run(part), isFinal))
 
 /** The operations server. It answers while the roles still wait for their dependencies. */
-export const http = (config: ConfigOf<"httpAddr" | "otelServiceName">, api: Http.HttpOptions["api"]) =>
+export const http = (
+  config: ConfigOf<"httpAddr" | "httpTlsCert" | "httpTlsKey" | "otelServiceName">,
+  api: Http.HttpOptions["api"]
+) =>
   supervised(
     "http-server",
-    () => Http.serve({ address: config.httpAddr, serviceName: config.otelServiceName, api }),
+    () =>
+      Http.serve({ address: config.httpAddr, tls: Listening.httpTls(config), serviceName: config.otelServiceName, api }),
     cannotListen
   )
 
@@ -288,7 +316,14 @@ export const run = Effect.fnUntraced(function*(role: Role, config: Config) {
     case "grpc":
       return yield* supervised(
         "grpc-server",
-        () => PaymentsApi.serve({ address: showAddress(config.grpcAddr), drainLimit: drainTimeout(config) }),
+        () =>
+          Effect.scoped(Effect.flatMap(Listening.access(config), (access) =>
+            PaymentsApi.serve({
+              address: showAddress(config.grpcAddr),
+              tls: Listening.grpcTls(config),
+              access,
+              drainLimit: drainTimeout(config)
+            }))),
         cannotListen
       )
   }
