@@ -12,21 +12,26 @@ import type { TlsServerFiles } from "../infra/tls/TlsServer.js"
 import * as TlsServer from "../infra/tls/TlsServer.js"
 import type { Role } from "../ops/Parts.js"
 
-type HttpConfig = ConfigOf<"httpAddr" | "httpTlsCert" | "httpTlsKey" | "insecure">
-type GrpcConfig = ConfigOf<
-  | "grpcAddr"
-  | "grpcTlsCert"
-  | "grpcTlsKey"
-  | "grpcTlsClientCa"
-  | "grpcAuth"
-  | "grpcAuthCertificateNames"
-  | "grpcTokensFile"
-  | "grpcJwksUrl"
-  | "grpcJwtIssuer"
-  | "grpcJwtAudience"
-  | "grpcCallsPerSecond"
-  | "insecure"
->
+/** The settings of operations HTTP. */
+export const httpUsed = ["httpAddr", "httpTlsCert", "httpTlsKey", "insecure"] as const
+export type HttpConfig = ConfigOf<(typeof httpUsed)[number]>
+
+/** The settings of the gRPC server. */
+export const grpcUsed = [
+  "grpcAddr",
+  "grpcTlsCert",
+  "grpcTlsKey",
+  "grpcTlsClientCa",
+  "grpcAuth",
+  "grpcAuthCertificateNames",
+  "grpcTokensFile",
+  "grpcJwksUrl",
+  "grpcJwtIssuer",
+  "grpcJwtAudience",
+  "grpcCallsPerSecond",
+  "insecure"
+] as const
+export type GrpcConfig = ConfigOf<(typeof grpcUsed)[number]>
 
 type Problem = ConfigProblems["problems"][number]
 
@@ -92,7 +97,9 @@ const authProblems = (config: GrpcConfig): ReadonlyArray<Problem> => [
   ...needs(config).flatMap(([way, variable, given, example]): ReadonlyArray<Problem> => {
     const value: Option.Option<unknown> = given
     const wanted = config.grpcAuth === way
-    if (wanted && Option.isNone(value)) return [{ variable, problem: `is empty, and GRPC_AUTH=${way} needs it`, example }]
+    if (wanted && Option.isNone(value)) {
+      return [{ variable, problem: `is empty, and GRPC_AUTH=${way} needs it`, example }]
+    }
     if (!wanted && Option.isSome(value)) {
       return [{ variable: "GRPC_AUTH", problem: `is ${config.grpcAuth}, and ${variable} is set`, example: way }]
     }
@@ -165,8 +172,16 @@ export const check = Effect.fnUntraced(function*(config: HttpConfig & GrpcConfig
     ...together(["HTTP_TLS_KEY", config.httpTlsKey], ["HTTP_TLS_CERT", config.httpTlsCert, "/run/secrets/http.crt"]),
     ...(hasGrpc
       ? [
-        ...together(["GRPC_TLS_CERT", config.grpcTlsCert], ["GRPC_TLS_KEY", config.grpcTlsKey, "/run/secrets/grpc.key"]),
-        ...together(["GRPC_TLS_KEY", config.grpcTlsKey], ["GRPC_TLS_CERT", config.grpcTlsCert, "/run/secrets/grpc.crt"]),
+        ...together(["GRPC_TLS_CERT", config.grpcTlsCert], [
+          "GRPC_TLS_KEY",
+          config.grpcTlsKey,
+          "/run/secrets/grpc.key"
+        ]),
+        ...together(["GRPC_TLS_KEY", config.grpcTlsKey], [
+          "GRPC_TLS_CERT",
+          config.grpcTlsCert,
+          "/run/secrets/grpc.crt"
+        ]),
         ...together(["GRPC_TLS_CLIENT_CA", config.grpcTlsClientCa], [
           "GRPC_TLS_CERT",
           config.grpcTlsCert,
@@ -178,8 +193,9 @@ export const check = Effect.fnUntraced(function*(config: HttpConfig & GrpcConfig
       : []),
     ...(config.insecure ? [] : open.map(({ address, lacks, variable }) => ({
       variable,
-      problem:
-        `is ${showAddress(address)}, which other machines reach, without ${lacks}: set that, or INSECURE=true if it is meant`,
+      problem: `is ${
+        showAddress(address)
+      }, which other machines reach, without ${lacks}: set that, or INSECURE=true if it is meant`,
       example: `127.0.0.1:${address.port}`
     })))
   ]
@@ -189,8 +205,12 @@ export const check = Effect.fnUntraced(function*(config: HttpConfig & GrpcConfig
     TlsServer.load,
     { discard: true }
   )
-  yield* Effect.forEach(open, ({ address, lacks, risk, server }) =>
-    Effect.logWarning(`INSECURE=true: ${server} at ${showAddress(address)} is without ${lacks}: ${risk}`), {
-    discard: true
-  })
+  yield* Effect.forEach(
+    open,
+    ({ address, lacks, risk, server }) =>
+      Effect.logWarning(`INSECURE=true: ${server} at ${showAddress(address)} is without ${lacks}: ${risk}`),
+    {
+      discard: true
+    }
+  )
 })

@@ -90,7 +90,9 @@ const settle = (name: string, outcome: TerminalStatus, description: string) =>
 const payment = Command.make("payment", { orderId, json }, ({ json, orderId }) =>
   Effect.gen(function*() {
     const payments = yield* client
-    const { payment: { createdAt, settledBy, status, updatedAt }, pending } = yield* payments.getPaymentAndPending(orderId)
+    const { payment: { createdAt, settledBy, status, updatedAt }, pending } = yield* payments.getPaymentAndPending(
+      orderId
+    )
     const warning = standstill(orderId, pending)
     yield* print(
       json,

@@ -12,6 +12,7 @@ import { beginMetrics } from "./BeginMetrics.js"
 import * as Drills from "./Drills.js"
 import * as Listening from "./Listening.js"
 import * as Prepare from "./Prepare.js"
+import * as Servers from "./Servers.js"
 import * as Services from "./Services.js"
 import { warnOfUnknownSettings } from "./UnknownSettings.js"
 
@@ -98,7 +99,7 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Role>) {
     const inventoryTopic = ofTopics.find(({ role }) => role === "consumer")?.prepared ?? Effect.void
     yield* Effect.all([
       health.watch,
-      Effect.scoped(Effect.flatMap(Admin.app, (api) => Services.http(config, api))),
+      Effect.scoped(Effect.flatMap(Admin.app, (api) => Servers.http(config, api))),
       Effect.zipRight(database, Services.clock),
       ...ofTopics.map(({ run }) => run),
       ...(ofTopics.length === 0 ? [] : [Effect.zipRight(inventoryTopic, Services.lag(config))]),

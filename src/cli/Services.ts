@@ -1,7 +1,6 @@
 import { Array as Arr, Duration, Effect, Layer, Option, Record, Redacted } from "effect"
 import type { ConfigOf, Settings } from "../Config.js"
 import type { DoctorOptions } from "../doctor/Doctor.js"
-import * as PaymentsApi from "../grpc/PaymentsApi.js"
 import type { KafkaOptions, NewTopic } from "../infra/kafka/KafkaClient.js"
 import * as DatabaseClock from "../infra/postgres/DatabaseClock.js"
 import * as Postgres from "../infra/postgres/Postgres.js"
@@ -11,12 +10,10 @@ import { Redis } from "../infra/redis/Redis.js"
 import { beside } from "../infra/runtime/Beside.js"
 import type { Part } from "../infra/runtime/Health.js"
 import { Health } from "../infra/runtime/Health.js"
-import { showAddress } from "../infra/runtime/Setting.js"
 import { supervise } from "../infra/runtime/Supervisor.js"
 import { Dedupe } from "../inventory/Dedupe.js"
 import * as InventoryConsumer from "../inventory/InventoryConsumer.js"
 import * as Lag from "../inventory/Lag.js"
-import * as Http from "../ops/Http.js"
 import type { PartName, Role } from "../ops/Parts.js"
 import * as Parts from "../ops/Parts.js"
 import { Backlog } from "../outbox/Backlog.js"
@@ -37,6 +34,8 @@ import { Payments } from "../payments/Payments.js"
 import { Sequences } from "../payments/Sequences.js"
 import * as Listening from "./Listening.js"
 import * as Prepare from "./Prepare.js"
+import * as Servers from "./Servers.js"
+import { supervised } from "./Supervised.js"
 
 const kafka = ["kafkaBrokers", "kafkaClientId", "kafkaCreateTopics"] as const
 
@@ -46,10 +45,7 @@ const used = {
     "databaseUrl",
     "databasePoolSize",
     "migrateOnStart",
-    "httpAddr",
-    "httpTlsCert",
-    "httpTlsKey",
-    "insecure",
+    ...Listening.httpUsed,
     "shutdownTimeout",
     "paymentTopic",
     "outboxLease",
@@ -81,19 +77,7 @@ const used = {
     "outboxRetention",
     "paymentExpiry"
   ],
-  grpc: [
-    "grpcAddr",
-    "grpcTlsCert",
-    "grpcTlsKey",
-    "grpcTlsClientCa",
-    "grpcAuth",
-    "grpcAuthCertificateNames",
-    "grpcTokensFile",
-    "grpcJwksUrl",
-    "grpcJwtIssuer",
-    "grpcJwtAudience",
-    "grpcCallsPerSecond"
-  ]
+  grpc: Listening.grpcUsed
 } as const satisfies Record<Role | "every", ReadonlyArray<keyof Settings>>
 
 type Used<P extends keyof typeof used = keyof typeof used> = (typeof used)[P][number]
@@ -248,39 +232,6 @@ const outboxRelay = (config: PartConfig<"relay">, part: Part) =>
 const relayLayer = (config: ConfigOf<"outboxLease">) =>
   Layer.mergeAll(ShardOwners.Default({ lease: config.outboxLease }), ShardBatches.Default, Spreads.Default)
 
-/** Failures of a server that waiting does not end: the process cannot listen on its address, or a file of it is unusable. */
-const final = [
-  "AddressInUse",
-  "GrpcServerError",
-  "HttpServerError",
-  "TlsFileUnusable",
-  "TokensUnusable",
-  "KeysUnusable"
-] as const
-
-const cannotListen = <E extends { readonly _tag: string }>(
-  error: E
-): error is Extract<E, { readonly _tag: (typeof final)[number] }> => (final as ReadonlyArray<string>).includes(error._tag)
-
-/** Runs a service under its supervisor. It has to report `working` to its part. */
-const supervised = <E, R, F extends E = never>(
-  name: PartName,
-  run: (part: Part) => Effect.Effect<never, E, R>,
-  isFinal?: (error: E) => error is F
-) => Effect.flatMap(Parts.part(name), (part) => supervise(part, run(part), isFinal))
-
-/** The operations server. It answers while the roles still wait for their dependencies. */
-export const http = (
-  config: ConfigOf<"httpAddr" | "httpTlsCert" | "httpTlsKey" | "otelServiceName">,
-  api: Http.HttpOptions["api"]
-) =>
-  supervised(
-    "http-server",
-    () =>
-      Http.serve({ address: config.httpAddr, tls: Listening.httpTls(config), serviceName: config.otelServiceName, api }),
-    cannotListen
-  )
-
 /** Follows the database's clock, the source of record timestamps. */
 export const clock = supervised("database-clock", DatabaseClock.serve)
 
@@ -314,17 +265,6 @@ export const run = Effect.fnUntraced(function*(role: Role, config: Config) {
         paymentExpiry(config)
       ], { concurrency: "unbounded", discard: true })
     case "grpc":
-      return yield* supervised(
-        "grpc-server",
-        () =>
-          Effect.scoped(Effect.flatMap(Listening.access(config), (access) =>
-            PaymentsApi.serve({
-              address: showAddress(config.grpcAddr),
-              tls: Listening.grpcTls(config),
-              access,
-              drainLimit: drainTimeout(config)
-            }))),
-        cannotListen
-      )
+      return yield* Servers.grpc(config, drainTimeout(config))
   }
 })

@@ -64,7 +64,9 @@ const withOrder = <A, E, Request extends { readonly order_id: string }>(
 ) =>
 (request: Request, caller: string | undefined): Effect.Effect<A, E | InvalidRequest> => {
   const id = BigInt(request.order_id)
-  return isOrderId(id) ? handle(id, request, caller) : new InvalidRequest({ field: "order_id", problem: "must be 1 or more" })
+  return isOrderId(id)
+    ? handle(id, request, caller)
+    : new InvalidRequest({ field: "order_id", problem: "must be 1 or more" })
 }
 
 /** Shorter than the usual client deadline of 5 seconds, so that the client receives the reason. */

@@ -187,7 +187,9 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
     const manyStatement = (reason?: Reason) =>
       PostgresTemplate.make<
         Appended & { readonly before: string },
-        Record<"orders" | "statuses" | "payloads" | "traceparents" | "callers", string> & { readonly token: string | null }
+        Record<"orders" | "statuses" | "payloads" | "traceparents" | "callers", string> & {
+          readonly token: string | null
+        }
       >(sql, ({ callers, orders, payloads, statuses, token, traceparents }) =>
         sql`
       WITH asked AS MATERIALIZED (

@@ -2,6 +2,7 @@ import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
 import { Effect, Fiber, Layer, Logger, LogLevel, Option, Redacted } from "effect"
 import { exportJWK, generateKeyPair, SignJWT, UnsecuredJWT } from "jose"
+import type { webcrypto } from "node:crypto"
 import { randomBytes } from "node:crypto"
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import * as NodeHttp from "node:http"
@@ -59,6 +60,7 @@ const filesOf = (identity: Authority.Identity, clientCa?: string) =>
 
 const here = () => authority.issue({ names: ["127.0.0.1", "localhost"] })
 const trusting = (identity?: Authority.Identity): PaymentsClientOptions => ({
+  deadline: "20 seconds",
   tls: {
     context: {
       ca: authority.certificate,
@@ -83,10 +85,13 @@ const clientOf = (port: number, options: PaymentsClientOptions) =>
 /** The serial number of the certificate that a new connection gets. */
 const serial = (port: number) =>
   Effect.async<string>((resume) => {
-    const socket = NodeTls.connect({ port, host: "127.0.0.1", ca: authority.certificate, ALPNProtocols: ["h2"] }, () => {
-      resume(Effect.succeed(socket.getPeerCertificate().serialNumber))
-      socket.destroy()
-    }).on("error", (error) => resume(Effect.succeed(error.message)))
+    const socket = NodeTls.connect(
+      { port, host: "127.0.0.1", ca: authority.certificate, ALPNProtocols: ["h2"] },
+      () => {
+        resume(Effect.succeed(socket.getPeerCertificate().serialNumber))
+        socket.destroy()
+      }
+    ).on("error", (error) => resume(Effect.succeed(error.message)))
   })
 
 layer(live, { excludeTestServices: true })("gRPC, encrypted and authenticated", (it) => {
@@ -156,8 +161,16 @@ layer(live, { excludeTestServices: true })("gRPC, encrypted and authenticated", 
       const tokensFile = file("tokens", `# callers\n${orders.line}\n\n${reader.line}\n`)
       const capture = Logger.make(({ cause, message }) => void logged.push(String(message) + String(cause)))
       yield* Effect.gen(function*() {
-        const authenticator = yield* Tokens.make({ file: tokensFile, variable: "GRPC_TOKENS_FILE", scopes, every: "20 millis" })
-        const { client, port } = yield* Harness.start({ tls: yield* filesOf(here()), access: { authenticator } }, trusting())
+        const authenticator = yield* Tokens.make({
+          file: tokensFile,
+          variable: "GRPC_TOKENS_FILE",
+          scopes,
+          every: "20 millis"
+        })
+        const { client, port } = yield* Harness.start(
+          { tls: yield* filesOf(here()), access: { authenticator } },
+          trusting()
+        )
         const [writer, looker, liar] = yield* Effect.all([
           clientOf(port, withToken(orders.token)),
           clientOf(port, withToken(reader.token)),
@@ -165,7 +178,10 @@ layer(live, { excludeTestServices: true })("gRPC, encrypted and authenticated", 
         ])
         yield* Harness.reserve(301n)
         yield* client.getPing
-        assert.deepStrictEqual((yield* outcome(client.getPayment(301n))).slice(0, 2), ["UNAUTHENTICATED", "NO_CREDENTIAL"])
+        assert.deepStrictEqual((yield* outcome(client.getPayment(301n))).slice(0, 2), [
+          "UNAUTHENTICATED",
+          "NO_CREDENTIAL"
+        ])
         for (const call of [liar.getPayment(301n), liar.updatePaymentStatus(301n, "FAILED")]) {
           assert.deepStrictEqual((yield* outcome(call)).slice(0, 2), ["UNAUTHENTICATED", "BAD_CREDENTIAL"])
         }
@@ -182,7 +198,10 @@ layer(live, { excludeTestServices: true })("gRPC, encrypted and authenticated", 
 
         file("tokens", orders.line)
         yield* until(outcome(looker.getPayment(301n)), ([code]) => code !== "OK")
-        assert.deepStrictEqual((yield* outcome(looker.getPayment(301n))).slice(0, 2), ["UNAUTHENTICATED", "BAD_CREDENTIAL"])
+        assert.deepStrictEqual((yield* outcome(looker.getPayment(301n))).slice(0, 2), [
+          "UNAUTHENTICATED",
+          "BAD_CREDENTIAL"
+        ])
         yield* writer.getPayment(301n)
         // a file with a mistake changes nothing
         file("tokens", `${orders.token} payments:settle`)
@@ -196,9 +215,9 @@ layer(live, { excludeTestServices: true })("gRPC, encrypted and authenticated", 
   it.scoped("JWT: signature, issuer, audience, expiry, scopes, and keys that are replaced", () =>
     Effect.gen(function*() {
       const [one, two] = yield* Effect.promise(() => Promise.all([generateKeyPair("ES256"), generateKeyPair("RS256")]))
-      const keySet = (key: CryptoKey, alg: string) =>
+      const keySet = (key: webcrypto.CryptoKey, alg: string) =>
         Effect.map(Effect.promise(() => exportJWK(key)), (jwk) => JSON.stringify({ keys: [{ ...jwk, alg, kid: alg }] }))
-      const sign = (claims: object = {}, key: CryptoKey | Uint8Array = one.privateKey, alg = "ES256") =>
+      const sign = (claims: object = {}, key: webcrypto.CryptoKey | Uint8Array = one.privateKey, alg = "ES256") =>
         Effect.promise(() =>
           new SignJWT({
             iss: "https://issuer.test/",
@@ -207,7 +226,7 @@ layer(live, { excludeTestServices: true })("gRPC, encrypted and authenticated", 
             exp: Math.floor(Date.now() / 1_000) + 60,
             scope: "payments:read openid",
             ...claims
-          }).setProtectedHeader({ alg, kid: alg }).sign(key as CryptoKey)
+          }).setProtectedHeader({ alg, kid: alg }).sign(key as webcrypto.CryptoKey)
         )
       const { file } = yield* folder
       const keys = file("keys", yield* keySet(one.publicKey, "ES256"))
@@ -216,11 +235,13 @@ layer(live, { excludeTestServices: true })("gRPC, encrypted and authenticated", 
       const { port } = yield* Harness.start({ access: { authenticator } })
       yield* Harness.reserve(311n)
       const get = (token: string, at = port) =>
-        Effect.scoped(Effect.flatMap(clientOf(at, withToken(token, {})), ({ getPayment }) =>
-          Effect.match(getPayment(311n), {
-            onSuccess: () => "OK",
-            onFailure: ({ code, details }) => `${code} ${details}`
-          })))
+        Effect.scoped(
+          Effect.flatMap(clientOf(at, withToken(token, {})), ({ getPayment }) =>
+            Effect.match(getPayment(311n), {
+              onSuccess: () => "OK",
+              onFailure: ({ code, details }) => `${code} ${details}`
+            }))
+        )
       const good = yield* sign()
       assert.strictEqual(yield* get(good), "OK")
       assert.strictEqual(yield* get(yield* sign({ scope: undefined, scp: ["payments:read"] })), "OK")
@@ -279,7 +300,10 @@ layer(live, { excludeTestServices: true })("gRPC, encrypted and authenticated", 
       const dashboard = yield* as("spiffe://test/dashboard")
       const unknown = yield* as("unknown.test")
       yield* unknown.getPing
-      assert.deepStrictEqual((yield* outcome(unknown.getPayment(321n))).slice(0, 2), ["UNAUTHENTICATED", "BAD_CREDENTIAL"])
+      assert.deepStrictEqual((yield* outcome(unknown.getPayment(321n))).slice(0, 2), [
+        "UNAUTHENTICATED",
+        "BAD_CREDENTIAL"
+      ])
       assert.strictEqual((yield* outcome(dashboard.updatePaymentStatus(321n, "FAILED")))[0], "PERMISSION_DENIED")
       yield* orders.updatePaymentStatus(321n, "FAILED")
       assert.deepStrictEqual((yield* dashboard.getPayment(321n)).settledBy, Option.some("orders.test"))

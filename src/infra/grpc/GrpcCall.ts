@@ -135,21 +135,20 @@ const answer = <E, R>(
   traced: boolean,
   interruption: () => Refusal
 ): Effect.Effect<object, E | Refused, R> =>
-  Effect.suspend(() =>
-    Effect.flatMap(method.admit(call), (caller) => method.handle(call.request as never, caller))
-  ).pipe(
-    Effect.tapErrorCause((cause) =>
-      Effect.annotateLogs(
-        Option.isSome(Cause.failureOption(cause))
-          ? Effect.logDebug("call refused", cause)
-          : Cause.isInterruptedOnly(cause)
-          ? Effect.logDebug("call interrupted")
-          : Effect.logError("call failed", cause),
-        { rpc: method.name }
-      )
-    ),
-    inSpan(method, call, traced, interruption)
-  )
+  Effect.suspend(() => Effect.flatMap(method.admit(call), (caller) => method.handle(call.request as never, caller)))
+    .pipe(
+      Effect.tapErrorCause((cause) =>
+        Effect.annotateLogs(
+          Option.isSome(Cause.failureOption(cause))
+            ? Effect.logDebug("call refused", cause)
+            : Cause.isInterruptedOnly(cause)
+            ? Effect.logDebug("call interrupted")
+            : Effect.logError("call failed", cause),
+          { rpc: method.name }
+        )
+      ),
+      inSpan(method, call, traced, interruption)
+    )
 
 /** State that all calls of a server share. */
 export interface Calls<E, R> {

@@ -87,7 +87,6 @@ const callable = ({ host, port }: Address): Address => ({
   port
 })
 
-
 type Call = (
   request: unknown,
   metadata: Grpc.Metadata,

@@ -22,7 +22,8 @@ const codes: ReadonlyArray<readonly [RegExp, string]> = [
 ]
 
 /** A connection that the server has closed before the first answer, by the text of grpc-js. */
-const closed = /Failed to connect|ECONNRESET|socket hang up|disconnected before secure TLS connection|NGHTTP2_PROTOCOL_ERROR/
+const closed =
+  /Failed to connect|ECONNRESET|socket hang up|disconnected before secure TLS connection|NGHTTP2_PROTOCOL_ERROR/
 
 /**
  * The message of a failed call in plain words, where its connection failed; any other message as it is. Removes the empty note

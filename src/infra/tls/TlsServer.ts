@@ -29,7 +29,9 @@ const policy: SecureContextOptions = {
 }
 
 /** Reads the files. */
-export const load = ({ cert, clientCa, key, prefix }: TlsServerFiles): Effect.Effect<SecureContextOptions, Tls.TlsFileUnusable> =>
+export const load = (
+  { cert, clientCa, key, prefix }: TlsServerFiles
+): Effect.Effect<SecureContextOptions, Tls.TlsFileUnusable> =>
   Effect.map(
     Effect.all([
       Tls.load({ prefix, cert, key }),
@@ -47,7 +49,9 @@ const same = (one: SecureContextOptions, other: SecureContextOptions) =>
  */
 export const withFiles = <A>(
   files: TlsServerFiles,
-  start: (context: SecureContextOptions) => { readonly server: A; readonly renew: (context: SecureContextOptions) => void }
+  start: (
+    context: SecureContextOptions
+  ) => { readonly server: A; readonly renew: (context: SecureContextOptions) => void }
 ): Effect.Effect<A, Tls.TlsFileUnusable, Scope.Scope> =>
   Effect.gen(function*() {
     const first = yield* load(files)

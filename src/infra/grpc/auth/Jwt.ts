@@ -40,11 +40,16 @@ const tolerance = 5
 /** Scopes by RFC 8693 (`scope`, joined by spaces), or as some issuers have them (`scp`, a list or the same text). */
 const scopesOf = ({ scope, scp }: JWTPayload): ReadonlySet<string> =>
   new Set(
-    [scope, scp].flatMap((some) => typeof some === "string" ? some.split(" ") : Array.isArray(some) ? some.map(String) : [])
+    [scope, scp].flatMap((some) =>
+      typeof some === "string" ? some.split(" ") : Array.isArray(some) ? some.map(String) : []
+    )
   )
 
 /** What is wrong with a token, in words that have no part of it. */
-const problemOf = ({ claim, code }: { readonly code?: string; readonly claim?: string }, { audience, issuer }: JwtOptions) => {
+const problemOf = (
+  { claim, code }: { readonly code?: string; readonly claim?: string },
+  { audience, issuer }: JwtOptions
+) => {
   switch (code) {
     case "ERR_JWT_EXPIRED":
       return "the token has expired"
@@ -115,7 +120,11 @@ export const make = Effect.fnUntraced(function*(options: JwtOptions) {
     if (away !== message) yield* Effect.logWarning(`no keys from ${options.variable}: ${message}`)
     away = message
     return yield* new Refused({
-      refusal: { code: "UNAVAILABLE", reason: "KEYS_UNAVAILABLE", details: "the keys of the issuer of tokens cannot be read" }
+      refusal: {
+        code: "UNAVAILABLE",
+        reason: "KEYS_UNAVAILABLE",
+        details: "the keys of the issuer of tokens cannot be read"
+      }
     })
   })
 
@@ -139,7 +148,9 @@ export const make = Effect.fnUntraced(function*(options: JwtOptions) {
       Effect.flatMap(({ payload }) =>
         Effect.gen(function*() {
           away = undefined
-          if (!isName(payload.sub!)) return yield* badCredential("the subject of the token is not a name of 1 to 200 characters")
+          if (!isName(payload.sub!)) {
+            return yield* badCredential("the subject of the token is not a name of 1 to 200 characters")
+          }
           const caller: Caller = { name: payload.sub!, scopes: scopesOf(payload) }
           const now = yield* Clock.currentTimeMillis
           return { caller, until: Math.min((payload.exp! + tolerance) * 1_000, now + longest) }
