@@ -37,7 +37,8 @@ const hints: Readonly<Record<string, string>> = {
   MISSING_SCOPE: "ask for a credential with that scope"
 }
 
-const tagged = (error: unknown): Failure => {
+/** A typed failure, as the caller of the command sees it. */
+export const tagged = (error: unknown): Failure => {
   if (ValidationError.isValidationError(error)) return { error: "UsageError", message: docText(error.error) }
   if (error instanceof GrpcCallError) {
     const { code, message, metadata, reason } = error

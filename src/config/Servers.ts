@@ -154,7 +154,7 @@ export const servers = {
   }),
   insecure: setting("INSECURE", flag, {
     about:
-      "`true`: `GRPC_ADDR` and `HTTP_ADDR` may be reached by other machines without TLS and authentication ([docs/security.md](docs/security.md#safe-by-default)).",
+      "Other machines may reach `GRPC_ADDR` and `HTTP_ADDR` without TLS and authentication ([docs/security.md](docs/security.md#safe-by-default)).",
     default: "false"
   }),
   adminToken: setting("ADMIN_TOKEN", optional(token), {

@@ -417,9 +417,9 @@ layer(live, { excludeTestServices: true })("gRPC, encrypted and authenticated", 
         yield* client.getPing
         yield* Effect.scoped(Effect.flatMap(clientOf(port, trusting()), ({ getPing }) => getPing))
       }
-      yield* until(Effect.sync(() => sockets.size), (left) => left === 0, "10 seconds")
+      yield* until(Effect.sync(() => sockets.size), (left) => left === 0)
       yield* client.getPing
-    }), 20_000)
+    }), 60_000)
 
   it.scoped("a client cannot begin another handshake on its connection", () =>
     Effect.gen(function*() {

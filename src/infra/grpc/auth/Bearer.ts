@@ -1,6 +1,6 @@
 import type { Clock } from "effect"
 import { Effect } from "effect"
-import { createHash } from "node:crypto"
+import { hash } from "node:crypto"
 import type { Authenticator, Caller, Refused } from "./Caller.js"
 import { noCredential } from "./Caller.js"
 
@@ -11,8 +11,8 @@ export interface Verified {
   readonly until: number
 }
 
-/** SHA-256 of a token. */
-export const hashOf = (token: string) => createHash("sha256").update(token).digest()
+/** SHA-256 of a token, in hexadecimal. */
+export const hashOf = (token: string) => hash("sha256", token)
 
 /** Most verified tokens that are remembered: a few hundred bytes each. */
 const most = 10_000
@@ -33,7 +33,7 @@ export const make = (clock: Clock.Clock, verify: (token: string) => Effect.Effec
     known: ({ authorization }) => {
       const token = tokenOf(authorization)
       if (token === undefined) return undefined
-      const found = remembered.get(hashOf(token).toString("latin1"))
+      const found = remembered.get(hashOf(token))
       return found !== undefined && found.until > clock.unsafeCurrentTimeMillis() ? found.caller : undefined
     },
     verify: ({ authorization }) =>
@@ -45,7 +45,7 @@ export const make = (clock: Clock.Clock, verify: (token: string) => Effect.Effec
           // a token that was revoked during its check is not remembered
           if (before === generation) {
             if (remembered.size >= most) remembered.clear()
-            remembered.set(hashOf(token).toString("latin1"), verified)
+            remembered.set(hashOf(token), verified)
           }
           return verified.caller
         })

@@ -44,7 +44,7 @@ export const names = (scopes: ReadonlyArray<string>): Parse<ReadonlyMap<string, 
     if (at < 0 || !isName(name)) return Either.left("is not a list of name=scope+scope")
     const unknown = asked.find((scope) => !scopes.includes(scope))
     if (unknown !== undefined) {
-      return Either.left(`gives ${name} the scope ${JSON.stringify(unknown)}: the scopes are ${scopes.join(" and ")}`)
+      return Either.left(`has the scope ${JSON.stringify(unknown)} for ${name}: the scopes are ${scopes.join(" and ")}`)
     }
     if (found.has(name)) return Either.left(`has ${name} twice`)
     found.set(name, { name, scopes: new Set(asked) })

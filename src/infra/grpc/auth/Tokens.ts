@@ -51,7 +51,7 @@ const parse = (content: string, scopes: ReadonlyArray<string>): Either.Either<Re
 /** A new token of 256 random bits, with the line of the file that lets it in. The file has its hash only. */
 export const create = (name: string, scopes: ReadonlyArray<string>) => {
   const token = `pay_${randomBytes(32).toString("base64url")}`
-  return { token, line: `${name} ${scopes.join(",")} ${Bearer.hashOf(token).toString("hex")}` }
+  return { token, line: `${name} ${scopes.join(",")} ${Bearer.hashOf(token)}` }
 }
 
 export interface TokensOptions {
@@ -84,7 +84,7 @@ export const make = Effect.fnUntraced(function*({ every = "1 second", file, scop
   let { entries } = first
   /** Compares with every token, so that the time tells nothing of a hash. */
   const find = (token: string) => {
-    const hash = Bearer.hashOf(token)
+    const hash = Buffer.from(Bearer.hashOf(token), "hex")
     let found: Caller | undefined
     for (const entry of entries) if (timingSafeEqual(entry.hash, hash)) found = entry.caller
     return found
