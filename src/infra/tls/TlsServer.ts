@@ -56,13 +56,14 @@ export const withFiles = <A>(
   Effect.gen(function*() {
     const first = yield* load(files)
     const { renew, server } = start(first)
-    yield* Effect.forkScoped(Followed.follow({
+    // a server is made where nothing can be interrupted, and its end must end this fiber
+    yield* Effect.forkScoped(Effect.interruptible(Followed.follow({
       what: `the certificate of ${files.prefix}_CERT`,
       read: load(files),
       same,
       first,
       changed: renew,
       every: files.every ?? "5 seconds"
-    }))
+    })))
     return server
   })
