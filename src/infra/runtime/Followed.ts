@@ -34,5 +34,10 @@ export const follow = <A, E extends { readonly message: string }>(
   })
   const kept = ({ message }: E) =>
     ++failures === 2 ? Effect.logWarning(`${message}: ${what} stays as it was`) : Effect.void
-  return Effect.matchEffect(read, { onFailure: kept, onSuccess: replaced }).pipe(Effect.delay(every), Effect.forever)
+  return Effect.matchEffect(read, { onFailure: kept, onSuccess: replaced }).pipe(
+    Effect.delay(every),
+    Effect.forever,
+    // servers are made where nothing can be interrupted, and their end must end this too
+    Effect.interruptible
+  )
 }

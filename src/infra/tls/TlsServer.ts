@@ -56,14 +56,13 @@ export const withFiles = <A>(
   Effect.gen(function*() {
     const first = yield* load(files)
     const { renew, server } = start(first)
-    // a server is made where nothing can be interrupted, and its end must end this fiber
-    yield* Effect.forkScoped(Effect.interruptible(Followed.follow({
+    yield* Effect.forkScoped(Followed.follow({
       what: `the certificate of ${files.prefix}_CERT`,
       read: load(files),
       same,
       first,
       changed: renew,
       every: files.every ?? "5 seconds"
-    })))
+    }))
     return server
   })
