@@ -27,10 +27,12 @@ const listenersOf = (server: Grpc.Server): Listeners => {
  * The connection of a call: a `TLSSocket` with TLS. Undefined after it has closed, and where grpc-js has other private members;
  * a caller has to be refused then whose name depends on it.
  */
-export const socketOf = (call: Grpc.ServerUnaryCall<any, any>): Socket | undefined =>
-  (call as unknown as { readonly call?: { readonly stream?: ServerHttp2Stream } }).call?.stream?.session?.socket as
-    | Socket
-    | undefined
+export const socketOf = (call: Grpc.ServerUnaryCall<any, any>): Socket | undefined => {
+  const { call: inner } = call as unknown as { readonly call?: { readonly stream?: ServerHttp2Stream } }
+  const session = inner?.stream?.session
+  // the socket of a destroyed session throws at every use
+  return session === undefined || session.destroyed ? undefined : session.socket
+}
 
 /** Closes all connections and their calls. grpc-js's own `forceShutdown` finds no connection when channelz is off. */
 export const destroy = (server: Grpc.Server) => {
