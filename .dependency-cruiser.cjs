@@ -113,13 +113,26 @@ module.exports = {
       from: from("^src/audit"),
       to: { path: "^src", pathNot: "^src/(audit|infra|domain)" }
     },
+    {
+      name: "only-the-configuration-knows-its-parts",
+      severity: "error",
+      from: { path: "^src", pathNot: "^src/(Config\\.ts|config/)" },
+      to: { path: "^src/config/" }
+    },
+    {
+      name: "settings-know-no-services",
+      severity: "error",
+      from: from("^src/config/"),
+      to: { path: "^src", pathNot: "^src/(config|domain|infra)/" }
+    },
     { name: "local-stands-alone", severity: "error", from: from("^src/local"), to: { path: "^src", pathNot: "^src/local" } },
     { name: "src-never-imports-tests", severity: "error", from: from("^src"), to: { path: "^(test|bench)" } },
     foreign("kafkajs", "kafka"),
     foreign("ioredis", "redis"),
     foreign("pg", "postgres"),
     foreign("@grpc/(grpc-js|proto-loader|reflection)", "grpc"),
-    foreign("grpc-health-check", "grpc")
+    foreign("grpc-health-check", "grpc"),
+    foreign("jose", "grpc")
   ],
   options: {
     doNotFollow: { path: "node_modules" },

@@ -17,6 +17,7 @@ COPY src src
 RUN npm run build
 
 FROM base AS runtime
+# Beyond loopback the servers need TLS and authentication (docs/security.md), or INSECURE=true.
 ENV NODE_ENV=production \
     GRPC_ADDR=0.0.0.0:8081 \
     HTTP_ADDR=0.0.0.0:8082
@@ -32,7 +33,7 @@ EXPOSE 8081 8082
 
 # Liveness, not readiness: some engines kill unhealthy containers, and a broker outage is no reason for that.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
-  CMD ["node", "-e", "fetch('http://127.0.0.1:' + process.env.HTTP_ADDR.split(':').pop() + '/livez').then((_) => process.exit(_.ok ? 0 : 1), () => process.exit(1))"]
+  CMD ["node", "-e", "require(process.env.HTTP_TLS_CERT ? 'https' : 'http').get({ host: '127.0.0.1', port: process.env.HTTP_ADDR.split(':').pop(), path: '/livez', rejectUnauthorized: false }, (_) => process.exit(_.statusCode === 200 ? 0 : 1)).on('error', () => process.exit(1))"]
 
 # The exec form with node itself: a shell or npm in between would get the SIGTERM and end without waiting for the
 # program. Run it with an init (`docker run --init`): as process 1 node ignores a SIGTERM before its handlers exist.

@@ -1,13 +1,12 @@
 import { Effect, Either, Redacted } from "effect"
+import { kafka } from "./config/Kafka.js"
+import { servers } from "./config/Servers.js"
 import type { CrashPointName } from "./drills/CrashPoint.js"
 import { crashPoints } from "./drills/CrashPoint.js"
-import * as KafkaSecurity from "./infra/kafka/KafkaSecurity.js"
 import * as KafkaSettings from "./infra/kafka/KafkaSettings.js"
 import * as PostgresUrl from "./infra/postgres/PostgresUrl.js"
 import type { ConfigProblems, Parse, Setting, Values } from "./infra/runtime/Setting.js"
 import {
-  address,
-  brokers,
   duration,
   flag,
   integer,
@@ -17,15 +16,11 @@ import {
   optional,
   pairs,
   port,
-  secret,
   setting,
-  showAddress,
   showDuration,
   showOptional,
   showUrl,
   text,
-  token,
-  tokenUrl,
   url,
   word
 } from "./infra/runtime/Setting.js"
@@ -59,121 +54,7 @@ export const settings = {
     default: "7d",
     show: showDuration
   }),
-  kafkaBrokers: setting("KAFKA_BROKERS", brokers, {
-    about: "Kafka brokers, comma-separated.",
-    default: "localhost:9095",
-    example: "kafka-1:9092,kafka-2:9092"
-  }),
-  kafkaGroupId: setting("KAFKA_GROUP_ID", text, {
-    about: "Consumer group of topic `inventory`.",
-    default: "payments"
-  }),
-  kafkaSessionTimeout: setting("KAFKA_SESSION_TIMEOUT", duration("6 seconds"), {
-    about: "How long a silent consumer keeps its partitions before the group assigns them to others.",
-    default: "15s",
-    show: showDuration
-  }),
-  kafkaClientId: setting("KAFKA_CLIENT_ID", text, {
-    about: "Client id of this process at the brokers.",
-    default: "payments"
-  }),
-  kafkaCreateTopics: setting("KAFKA_CREATE_TOPICS", flag, {
-    about: "Create missing topics (4 partitions), at start and later. `false`: wait for them.",
-    default: "true"
-  }),
-  kafkaTls: setting("KAFKA_TLS", flag, {
-    about: "Encrypt the connections to Kafka ([docs/security.md](docs/security.md#kafka)).",
-    default: "false",
-    example: "true"
-  }),
-  kafkaTlsCa: setting("KAFKA_TLS_CA", optional(text), {
-    about: "PEM file of the authorities that may sign the brokers' certificates. Empty: those that Node trusts.",
-    default: "",
-    example: "/etc/payments/kafka-ca.pem",
-    show: showOptional(String)
-  }),
-  kafkaTlsCert: setting("KAFKA_TLS_CERT", optional(text), {
-    about: "PEM file of the client certificate with its chain, for brokers that demand one.",
-    default: "",
-    example: "/etc/payments/kafka-client.pem",
-    show: showOptional(String)
-  }),
-  kafkaTlsKey: setting("KAFKA_TLS_KEY", optional(text), {
-    about: "PEM file of the key of that certificate.",
-    default: "",
-    example: "/etc/payments/kafka-client-key.pem",
-    show: showOptional(String)
-  }),
-  kafkaTlsServerName: setting("KAFKA_TLS_SERVER_NAME", optional(text), {
-    about: "Name in the certificate of every broker, where it is not the host that the client connects to.",
-    default: "",
-    example: "kafka.example.com",
-    show: showOptional(String)
-  }),
-  kafkaSaslMechanism: setting(
-    "KAFKA_SASL_MECHANISM",
-    optional(oneOf(...KafkaSecurity.passwordMechanisms, "OAUTHBEARER")),
-    {
-      about: "Login at Kafka: `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` or `OAUTHBEARER`. Empty: none.",
-      default: "",
-      example: "SCRAM-SHA-512",
-      show: showOptional(String)
-    }
-  ),
-  kafkaSaslUsername: setting("KAFKA_SASL_USERNAME", optional(text), {
-    about: "User of `PLAIN` and `SCRAM`.",
-    default: "",
-    example: "payments",
-    show: showOptional(String)
-  }),
-  kafkaSaslPassword: setting("KAFKA_SASL_PASSWORD", optional(secret), {
-    about: "Password of `PLAIN` and `SCRAM`.",
-    default: "",
-    example: "a-long-random-text",
-    show: showOptional(String)
-  }),
-  kafkaSaslPasswordFile: setting("KAFKA_SASL_PASSWORD_FILE", optional(text), {
-    about: "File with that password, read again for each connection.",
-    default: "",
-    example: "/run/secrets/kafka-sasl-password",
-    show: showOptional(String)
-  }),
-  kafkaOauthTokenUrl: setting("KAFKA_OAUTH_TOKEN_URL", optional(tokenUrl), {
-    about: "Token endpoint of `OAUTHBEARER`: `https:`, or `http:` on this host.",
-    default: "",
-    example: "https://login.example.com/oauth2/token",
-    show: showOptional(showUrl)
-  }),
-  kafkaOauthClientId: setting("KAFKA_OAUTH_CLIENT_ID", optional(text), {
-    about: "Client id at the token endpoint.",
-    default: "",
-    example: "payments",
-    show: showOptional(String)
-  }),
-  kafkaOauthClientSecret: setting("KAFKA_OAUTH_CLIENT_SECRET", optional(secret), {
-    about: "Client secret at the token endpoint.",
-    default: "",
-    example: "a-long-random-text",
-    show: showOptional(String)
-  }),
-  kafkaOauthClientSecretFile: setting("KAFKA_OAUTH_CLIENT_SECRET_FILE", optional(text), {
-    about: "File with that secret, read again for each token.",
-    default: "",
-    example: "/run/secrets/kafka-oauth-client-secret",
-    show: showOptional(String)
-  }),
-  kafkaOauthScope: setting("KAFKA_OAUTH_SCOPE", optional(text), {
-    about: "Scopes to ask for, with spaces between them. Empty: those of the endpoint.",
-    default: "",
-    example: "kafka",
-    show: showOptional(String)
-  }),
-  kafkaOauthTlsCa: setting("KAFKA_OAUTH_TLS_CA", optional(text), {
-    about: "PEM file of the authorities that may sign the token endpoint's certificate. Empty: those that Node trusts.",
-    default: "",
-    example: "/etc/payments/oauth-ca.pem",
-    show: showOptional(String)
-  }),
+  ...kafka,
   inventoryTopic: setting("INVENTORY_TOPIC", text, { about: "Topic that the consumer reads.", default: "inventory" }),
   inventoryDlqTopic: setting("INVENTORY_DLQ_TOPIC", text, {
     about: "Dead-letter topic of inventory records that cannot be decoded.",
@@ -185,36 +66,7 @@ export const settings = {
     example: "COMPLETED,CREATED"
   }),
   paymentTopic: setting("PAYMENT_TOPIC", text, { about: "Topic that the relay writes.", default: "payment" }),
-  grpcAddr: setting("GRPC_ADDR", address, {
-    about: "Address of the gRPC server, for `serve` to listen on and for `pay`, `refuse` and `payment` to call.",
-    default: "127.0.0.1:8081",
-    example: "0.0.0.0:8081",
-    show: showAddress
-  }),
-  grpcUseProxy: setting("GRPC_USE_PROXY", flag, {
-    about: "Let `pay`, `refuse` and `payment` call other machines through the proxy of the environment.",
-    default: "false",
-    example: "true"
-  }),
-  httpAddr: setting("HTTP_ADDR", address, {
-    about: "Address of operations HTTP (`/livez`, `/startedz`, `/readyz`, `/readyz/<role>`, `/metrics`).",
-    default: "127.0.0.1:8082",
-    example: "0.0.0.0:8082",
-    show: showAddress
-  }),
-  adminToken: setting("ADMIN_TOKEN", optional(token), {
-    about:
-      "Token of the operations API on `HTTP_ADDR` ([docs/operations.md](docs/operations.md#the-operations-api)), at least 16 characters. Empty: the API is off.",
-    default: "",
-    example: "a-long-random-text",
-    show: showOptional(String)
-  }),
-  adminTokenFile: setting("ADMIN_TOKEN_FILE", optional(text), {
-    about: "File with that token, instead of `ADMIN_TOKEN`.",
-    default: "",
-    example: "/run/secrets/payments-admin-token",
-    show: showOptional(String)
-  }),
+  ...servers,
   migrateOnStart: setting("MIGRATE_ON_START", flag, {
     about: "Apply pending migrations at start. `false`: wait for them.",
     default: "true"
@@ -332,9 +184,10 @@ export const readSettings = <K extends keyof Settings>(
   const values = load(chosen) as Effect.Effect<ConfigOf<K>, ConfigProblems>
   return Effect.tap(
     values,
-    (config) => "kafkaTls" in config && "kafkaSaslMechanism" in config
-      ? KafkaSettings.check(config as unknown as KafkaClientConfig)
-      : Effect.void
+    (config) =>
+      "kafkaTls" in config && "kafkaSaslMechanism" in config
+        ? KafkaSettings.check(config as unknown as KafkaClientConfig)
+        : Effect.void
   )
 }
 

@@ -20,6 +20,7 @@ import * as Paths from "./cli/Paths.js"
 import * as Saga from "./cli/Saga.js"
 import * as Shards from "./cli/Shards.js"
 import * as Start from "./cli/Start.js"
+import * as Token from "./cli/Token.js"
 import * as NameLookups from "./infra/grpc/NameLookups.js"
 import * as LogLine from "./infra/runtime/LogLine.js"
 import * as StandardStreams from "./infra/runtime/StandardStreams.js"
@@ -39,6 +40,7 @@ const commands = [
   Outbox.command,
   DeadLetters.command,
   Operations.command,
+  Token.command,
   Audit.command,
   Doctor.command,
   Drills.command,

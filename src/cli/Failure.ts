@@ -31,13 +31,21 @@ const docText = (doc: HelpDoc.HelpDoc): string =>
     ? `${docText(doc.left)} ${docText(doc.right)}`
     : "").replaceAll(/\s+/g, " ").trim()
 
-const tagged = (error: unknown): Failure => {
+/** What the caller of a refused call can do. */
+const hints: Readonly<Record<string, string>> = {
+  NO_CREDENTIAL: "set GRPC_TOKEN_FILE, or GRPC_TLS_CLIENT_CERT and GRPC_TLS_CLIENT_KEY, as the server asks",
+  MISSING_SCOPE: "ask for a credential with that scope"
+}
+
+/** A typed failure, as the caller of the command sees it. */
+export const tagged = (error: unknown): Failure => {
   if (ValidationError.isValidationError(error)) return { error: "UsageError", message: docText(error.error) }
   if (error instanceof GrpcCallError) {
     const { code, message, metadata, reason } = error
+    const hint = reason === undefined ? undefined : hints[reason]
     return {
       error: code,
-      message,
+      message: hint === undefined ? message : `${message}: ${hint}`,
       ...(reason === undefined ? {} : { reason }),
       ...(metadata === undefined ? {} : { metadata })
     }
@@ -70,6 +78,11 @@ export const exitCode = ({ error }: Failure): number => {
   switch (error) {
     case "UsageError":
     case "ConfigProblems":
+    case "TlsFileUnusable":
+    case "TokensUnusable":
+    case "KeysUnusable":
+    case "SecretUnreadable":
+    case "TokenUnprotected":
     case "INVALID_ARGUMENT":
       return exitCodes.usage
     case "NOT_FOUND":
@@ -77,7 +90,11 @@ export const exitCode = ({ error }: Failure): number => {
       return exitCodes.notFound
     case "FAILED_PRECONDITION":
       return exitCodes.refused
+    case "UNAUTHENTICATED":
+    case "PERMISSION_DENIED":
+      return exitCodes.denied
     case "UNAVAILABLE":
+    case "RESOURCE_EXHAUSTED":
     case "DEADLINE_EXCEEDED":
     case "KafkaUnavailable":
     case "RedisUnavailable":

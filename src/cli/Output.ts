@@ -44,6 +44,8 @@ export const exitCodes = {
   notFound: 3,
   /** The payment already has the opposite result. */
   refused: 4,
-  /** A server did not answer; a later try may work. */
-  unavailable: 5
+  /** A server did not answer, or limits the caller; a later try may work. */
+  unavailable: 5,
+  /** The gRPC server does not know the caller, or the caller lacks a scope. */
+  denied: 6
 } as const

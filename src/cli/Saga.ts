@@ -4,22 +4,17 @@ import { randomUUID } from "node:crypto"
 import { kafkaClient, readSettings } from "../Config.js"
 import * as InventoryEvent from "../domain/InventoryEvent.js"
 import type { TerminalStatus } from "../domain/Payment.js"
-import * as PaymentsClient from "../grpc/PaymentsClient.js"
+import type * as PaymentsClient from "../grpc/PaymentsClient.js"
 import * as KafkaProducer from "../infra/kafka/KafkaProducer.js"
 import * as KafkaTail from "../infra/kafka/KafkaTail.js"
 import { text } from "../infra/runtime/Setting.js"
 import * as StandardStreams from "../infra/runtime/StandardStreams.js"
+import { client } from "./Calls.js"
 import { option, orderId } from "./Flags.js"
 import { json, print, waitingFor, withSettings } from "./Output.js"
 import { kafkaOptions } from "./Services.js"
 
 const isUuid = Schema.is(Schema.UUID)
-
-/** A gRPC client for `GRPC_ADDR`, for the life of the scope. */
-export const client = Effect.flatMap(
-  readSettings("grpcAddr", "grpcUseProxy"),
-  ({ grpcAddr, grpcUseProxy }) => PaymentsClient.make(grpcAddr, { useProxy: grpcUseProxy })
-)
 
 const usedToReserve = [...kafkaClient, "inventoryTopic"] as const
 
@@ -95,7 +90,9 @@ const settle = (name: string, outcome: TerminalStatus, description: string) =>
 const payment = Command.make("payment", { orderId, json }, ({ json, orderId }) =>
   Effect.gen(function*() {
     const payments = yield* client
-    const { payment: { createdAt, status, updatedAt }, pending } = yield* payments.getPaymentAndPending(orderId)
+    const { payment: { createdAt, settledBy, status, updatedAt }, pending } = yield* payments.getPaymentAndPending(
+      orderId
+    )
     const warning = standstill(orderId, pending)
     yield* print(
       json,
@@ -104,11 +101,13 @@ const payment = Command.make("payment", { orderId, json }, ({ json, orderId }) =
         status,
         created_at: createdAt,
         updated_at: updatedAt,
+        ...(Option.isNone(settledBy) ? {} : { settled_by: settledBy.value }),
         ...(pending.length === 0 ? {} : { pending }),
         ...(warning === undefined ? {} : { warning })
       },
       [
-        `order ${orderId} ${status}, created ${createdAt.toISOString()}, updated ${updatedAt.toISOString()}`,
+        `order ${orderId} ${status}, created ${createdAt.toISOString()}, updated ${updatedAt.toISOString()}` +
+        Option.match(settledBy, { onNone: () => "", onSome: (name) => `, settled by ${name}` }),
         ...(warning === undefined ? [] : [warning])
       ].join("\n")
     )

@@ -6,7 +6,8 @@ import { kafkaClient, readSettings } from "../Config.js"
 import { OrderId } from "../domain/Payment.js"
 import * as KafkaTail from "../infra/kafka/KafkaTail.js"
 import * as Postgres from "../infra/postgres/Postgres.js"
-import { client, writeReservation } from "./Saga.js"
+import { client } from "./Calls.js"
+import { writeReservation } from "./Saga.js"
 import { kafkaOptions } from "./Services.js"
 
 /** Repeats a query until it returns a row, for at most 30 seconds. Returns the first row. */

@@ -10,7 +10,9 @@ import { Sequences } from "../payments/Sequences.js"
 import * as Admin from "./Admin.js"
 import { beginMetrics } from "./BeginMetrics.js"
 import * as Drills from "./Drills.js"
+import * as Listening from "./Listening.js"
 import * as Prepare from "./Prepare.js"
+import * as Servers from "./Servers.js"
 import * as Services from "./Services.js"
 import { warnOfUnknownSettings } from "./UnknownSettings.js"
 
@@ -58,6 +60,7 @@ export const rolesOf = (named: ReadonlyArray<Role>) =>
 export const serve = Effect.fn(function*(named: ReadonlyArray<Role>) {
   const running = rolesOf(named)
   const config = yield* readSettings(...Services.settingsOf(running))
+  yield* Listening.check(config, running)
   yield* warnOfUnknownSettings
   yield* beginMetrics(running)
   const kafka = Services.kafkaOptions(config)
@@ -96,7 +99,7 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Role>) {
     const inventoryTopic = ofTopics.find(({ role }) => role === "consumer")?.prepared ?? Effect.void
     yield* Effect.all([
       health.watch,
-      Effect.scoped(Effect.flatMap(Admin.app, (api) => Services.http(config, api))),
+      Effect.scoped(Effect.flatMap(Admin.app, (api) => Servers.http(config, api))),
       Effect.zipRight(database, Services.clock),
       ...ofTopics.map(({ run }) => run),
       ...(ofTopics.length === 0 ? [] : [Effect.zipRight(inventoryTopic, Services.lag(config))]),

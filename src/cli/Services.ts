@@ -2,7 +2,6 @@ import { Array as Arr, Duration, Effect, Layer, Option, Record, Redacted } from 
 import type { ConfigOf, KafkaClientConfig, Settings } from "../Config.js"
 import { kafkaClient } from "../Config.js"
 import type { DoctorOptions } from "../doctor/Doctor.js"
-import * as PaymentsApi from "../grpc/PaymentsApi.js"
 import type { KafkaOptions, NewTopic } from "../infra/kafka/KafkaClient.js"
 import * as KafkaSettings from "../infra/kafka/KafkaSettings.js"
 import * as DatabaseClock from "../infra/postgres/DatabaseClock.js"
@@ -13,12 +12,10 @@ import { Redis } from "../infra/redis/Redis.js"
 import { beside } from "../infra/runtime/Beside.js"
 import type { Part } from "../infra/runtime/Health.js"
 import { Health } from "../infra/runtime/Health.js"
-import { showAddress } from "../infra/runtime/Setting.js"
 import { supervise } from "../infra/runtime/Supervisor.js"
 import { Dedupe } from "../inventory/Dedupe.js"
 import * as InventoryConsumer from "../inventory/InventoryConsumer.js"
 import * as Lag from "../inventory/Lag.js"
-import * as Http from "../ops/Http.js"
 import type { PartName, Role } from "../ops/Parts.js"
 import * as Parts from "../ops/Parts.js"
 import { Backlog } from "../outbox/Backlog.js"
@@ -37,7 +34,10 @@ import * as Expiry from "../payments/Expiry.js"
 import { PaymentRepo } from "../payments/PaymentRepo.js"
 import { Payments } from "../payments/Payments.js"
 import { Sequences } from "../payments/Sequences.js"
+import * as Listening from "./Listening.js"
 import * as Prepare from "./Prepare.js"
+import * as Servers from "./Servers.js"
+import { supervised } from "./Supervised.js"
 
 const kafka = [...kafkaClient, "kafkaCreateTopics"] as const
 
@@ -47,7 +47,7 @@ const used = {
     "databaseUrl",
     "databasePoolSize",
     "migrateOnStart",
-    "httpAddr",
+    ...Listening.httpUsed,
     "shutdownTimeout",
     "paymentTopic",
     "outboxLease",
@@ -79,7 +79,7 @@ const used = {
     "outboxRetention",
     "paymentExpiry"
   ],
-  grpc: ["grpcAddr"]
+  grpc: Listening.grpcUsed
 } as const satisfies Record<Role | "every", ReadonlyArray<keyof Settings>>
 
 type Used<P extends keyof typeof used = keyof typeof used> = (typeof used)[P][number]
@@ -235,27 +235,6 @@ const outboxRelay = (config: PartConfig<"relay">, part: Part) =>
 const relayLayer = (config: ConfigOf<"outboxLease">) =>
   Layer.mergeAll(ShardOwners.Default({ lease: config.outboxLease }), ShardBatches.Default, Spreads.Default)
 
-/** True when the process cannot listen on its address: waiting does not help. */
-const cannotListen = <E extends { readonly _tag: string }>(
-  error: E
-): error is Extract<E, { readonly _tag: "AddressInUse" | "GrpcServerError" | "HttpServerError" }> =>
-  ["AddressInUse", "GrpcServerError", "HttpServerError"].includes(error._tag)
-
-/** Runs a service under its supervisor. It has to report `working` to its part. */
-const supervised = <E, R, F extends E = never>(
-  name: PartName,
-  run: (part: Part) => Effect.Effect<never, E, R>,
-  isFinal?: (error: E) => error is F
-) => Effect.flatMap(Parts.part(name), (part) => supervise(part, run(part), isFinal))
-
-/** The operations server. It answers while the roles still wait for their dependencies. */
-export const http = (config: ConfigOf<"httpAddr" | "otelServiceName">, api: Http.HttpOptions["api"]) =>
-  supervised(
-    "http-server",
-    () => Http.serve({ address: config.httpAddr, serviceName: config.otelServiceName, api }),
-    cannotListen
-  )
-
 /** Follows the database's clock, the source of record timestamps. */
 export const clock = supervised("database-clock", DatabaseClock.serve)
 
@@ -289,10 +268,6 @@ export const run = Effect.fnUntraced(function*(role: Role, config: Config) {
         paymentExpiry(config)
       ], { concurrency: "unbounded", discard: true })
     case "grpc":
-      return yield* supervised(
-        "grpc-server",
-        () => PaymentsApi.serve({ address: showAddress(config.grpcAddr), drainLimit: drainTimeout(config) }),
-        cannotListen
-      )
+      return yield* Servers.grpc(config, drainTimeout(config))
   }
 })

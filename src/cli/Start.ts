@@ -1,6 +1,7 @@
 import { Command } from "@effect/cli"
 import { ConfigProvider, Console, Effect, Logger, LogLevel, Option, Schedule } from "effect"
 import * as Http from "node:http"
+import * as Https from "node:https"
 import { readSettings, settings } from "../Config.js"
 import type { Address } from "../infra/runtime/Setting.js"
 import { given, showAddress, showUrl } from "../infra/runtime/Setting.js"
@@ -35,10 +36,14 @@ const withAddresses = (addresses: ReadonlyArray<readonly [string, string | undef
       () => environment
     ))
 
-/** True when /readyz answers 200. Uses no shared agent, because Node's may use a proxy (`NODE_USE_ENV_PROXY`). */
-const isReady = (address: Address) =>
+/**
+ * True when /readyz answers 200. Uses no shared agent, because Node's may use a proxy (`NODE_USE_ENV_PROXY`). It asks the server
+ * of its own process, so the certificate may be for another name.
+ */
+const isReady = (address: Address, tls: boolean) =>
   Effect.async<boolean>((resume) => {
-    Http.get({ ...address, path: "/readyz", agent: false }, (response) => {
+    const { get } = tls ? Https : Http
+    get({ ...address, path: "/readyz", agent: false, rejectUnauthorized: false }, (response) => {
       response.resume()
       resume(Effect.succeed(response.statusCode === 200))
     }).on("error", () => resume(Effect.succeed(false)))
@@ -46,8 +51,12 @@ const isReady = (address: Address) =>
 
 /** Ends when the services are ready. */
 const ready = Effect.flatMap(
-  readSettings("httpAddr"),
-  ({ httpAddr }) => Effect.repeat(isReady(httpAddr), { until: (ok) => ok, schedule: Schedule.spaced("50 millis") })
+  readSettings("httpAddr", "httpTlsCert"),
+  ({ httpAddr, httpTlsCert }) =>
+    Effect.repeat(isReady(httpAddr, Option.isSome(httpTlsCert)), {
+      until: (ok) => ok,
+      schedule: Schedule.spaced("50 millis")
+    })
 )
 
 /** The addresses, ready to paste: with the well-known password of a PostgreSQL that was started here. */

@@ -18,7 +18,9 @@ export class Payment extends Schema.Class<Payment>("Payment")({
   orderId: OrderId,
   status: PaymentStatus,
   createdAt: Schema.DateFromSelf,
-  updatedAt: Schema.DateFromSelf
+  updatedAt: Schema.DateFromSelf,
+  /** Name of the caller that settled it; `expiry` when no call did. None for a caller without a name. */
+  settledBy: Schema.OptionFromSelf(Schema.String)
 }) {}
 
 /**

@@ -1,11 +1,15 @@
 import type { Duration } from "effect"
-import { Effect, Match, Schema } from "effect"
+import { Effect, Match, Option, Schema } from "effect"
 import type { OrderId, PaymentAlreadySettled, PaymentNotFound } from "../domain/Payment.js"
+import type { Scope } from "../domain/Scope.js"
 import * as CrashPoint from "../drills/CrashPoint.js"
 import * as Grpc from "../infra/grpc/Grpc.js"
-import type { Limit, Refusal } from "../infra/grpc/GrpcCall.js"
+import type { AccessOptions } from "../infra/grpc/GrpcAccess.js"
+import type { Limit } from "../infra/grpc/GrpcCall.js"
+import type { Refusal } from "../infra/grpc/GrpcRefusal.js"
 import { DatabaseUnavailable } from "../infra/postgres/Postgres.js"
 import { Health } from "../infra/runtime/Health.js"
+import type { TlsServerFiles } from "../infra/tls/TlsServer.js"
 import { Payments } from "../payments/Payments.js"
 import * as Proto from "./PaymentsProto.js"
 
@@ -56,11 +60,13 @@ const isOrderId = (id: bigint): id is OrderId => id >= 1n
 
 /** Passes a valid order to `handle`. Fails with `InvalidRequest` for an order below 1. */
 const withOrder = <A, E, Request extends { readonly order_id: string }>(
-  handle: (orderId: OrderId, request: Request) => Effect.Effect<A, E>
+  handle: (orderId: OrderId, request: Request, caller: string | undefined) => Effect.Effect<A, E>
 ) =>
-(request: Request): Effect.Effect<A, E | InvalidRequest> => {
+(request: Request, caller: string | undefined): Effect.Effect<A, E | InvalidRequest> => {
   const id = BigInt(request.order_id)
-  return isOrderId(id) ? handle(id, request) : new InvalidRequest({ field: "order_id", problem: "must be 1 or more" })
+  return isOrderId(id)
+    ? handle(id, request, caller)
+    : new InvalidRequest({ field: "order_id", problem: "must be 1 or more" })
 }
 
 /** Shorter than the usual client deadline of 5 seconds, so that the client receives the reason. */
@@ -69,9 +75,19 @@ const limit: Limit = {
   refusal: refuse(new DatabaseUnavailable({ cause: new Error("call took too long") }))
 }
 
+/** The scope of each call. GetPing is open, as health and reflection are: they tell nothing that this repository does not. */
+const scopeOf = { GetPayment: "payments:read", UpdatePaymentStatus: "payments:settle" } as const satisfies Record<
+  string,
+  Scope
+>
+
 export interface PaymentsApiOptions {
   /** `host:port`; port 0 takes a free one. */
   readonly address: string
+  /** Undefined: no TLS. */
+  readonly tls?: TlsServerFiles | undefined
+  /** Default: every caller may make every call. */
+  readonly access?: AccessOptions
   /** Time that a stop waits for running calls. Default: 5 seconds. */
   readonly drainLimit?: Duration.DurationInput
   /** Called once with the port. */
@@ -85,14 +101,14 @@ export const serve = Effect.fnUntraced(function*(options: PaymentsApiOptions) {
   const part = health.part("grpc-server")
 
   const committed = Effect.as(CrashPoint.pass("grpc-committed"), {})
-  const UpdatePaymentStatus = withOrder((orderId, { status }: Proto.PayStatus) =>
-    Effect.zipRight(payments.settle(orderId, status ? "COMPLETED" : "FAILED"), committed)
+  const UpdatePaymentStatus = withOrder((orderId, { status }: Proto.PayStatus, caller) =>
+    Effect.zipRight(payments.settle(orderId, status ? "COMPLETED" : "FAILED", caller), committed)
   )
 
   const GetPayment = withOrder((orderId, _: Proto.GetPaymentRequest) =>
     Effect.map(
       Effect.all([payments.get(orderId), payments.pending(orderId)]),
-      ([{ createdAt, status, updatedAt }, pending]): Proto.Payment => ({
+      ([{ createdAt, settledBy, status, updatedAt }, pending]): Proto.Payment => ({
         order_id: String(orderId),
         status: `PAYMENT_STATUS_${status}`,
         created_at: Proto.timestamp(createdAt),
@@ -103,7 +119,8 @@ export const serve = Effect.fnUntraced(function*(options: PaymentsApiOptions) {
           dead,
           attempts,
           last_error: last_error ?? ""
-        }))
+        })),
+        settled_by: Option.getOrElse(settledBy, () => "")
       })
     )
   )
@@ -118,6 +135,8 @@ export const serve = Effect.fnUntraced(function*(options: PaymentsApiOptions) {
     descriptorSets: Proto.descriptorSets,
     service: Proto.service,
     methods: { UpdatePaymentStatus, GetPayment, GetPing },
+    scopes: scopeOf,
+    access: options.access ?? {},
     refuse,
     limit,
     healthy: Effect.map(health.current("grpc"), ({ ready }) => ready)

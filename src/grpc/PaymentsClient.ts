@@ -1,5 +1,5 @@
-import type { Duration } from "effect"
-import { Effect } from "effect"
+import type { Duration, Redacted } from "effect"
+import { Effect, Option } from "effect"
 import type { PaymentStatus, TerminalStatus } from "../domain/Payment.js"
 import { OrderId, Payment } from "../domain/Payment.js"
 import * as GrpcClient from "../infra/grpc/GrpcClient.js"
@@ -11,6 +11,10 @@ export interface PaymentsClientOptions {
   readonly deadline?: Duration.DurationInput
   /** Allow a proxy for calls to other machines (`GrpcClient`). Default: no. */
   readonly useProxy?: boolean
+  /** Undefined: no TLS. */
+  readonly tls?: GrpcClient.ClientTls | undefined
+  /** The token of the caller. It is sent with TLS, and to loopback. */
+  readonly token?: Redacted.Redacted | undefined
 }
 
 /** An event of a payment that topic `payment` does not have yet. `dead`: it waits for an operator. */
@@ -31,7 +35,7 @@ const statuses = {
 /**
  * A client of `paymentsapi.PaymentsApi` at this address, for the life of the scope. Interruption cancels a call.
  *
- * Calls fail with `GrpcCallError`; its `code` is one of proto/payments.proto.
+ * Fails with `TokenUnprotected` instead of sending a token where others can read it. Calls fail with `GrpcCallError`; its `code` is one of proto/payments.proto.
  */
 export const make = Effect.fnUntraced(function*(address: Address, options: PaymentsClientOptions = {}) {
   const client = yield* GrpcClient.make({ ...options, address, protoFile: Proto.file, service: Proto.service })
@@ -51,7 +55,8 @@ export const make = Effect.fnUntraced(function*(address: Address, options: Payme
         orderId: OrderId.make(BigInt(payment.order_id)),
         status: statuses[payment.status],
         createdAt: Proto.date(payment.created_at),
-        updatedAt: Proto.date(payment.updated_at)
+        updatedAt: Proto.date(payment.updated_at),
+        settledBy: Option.liftPredicate(payment.settled_by, (name) => name !== "")
       }),
       pending: payment.pending.map(({ says, ...event }): PendingEvent => ({ ...event, says: statuses[says] }))
     } as const

@@ -25,6 +25,8 @@ export interface Payment {
   readonly created_at: Timestamp
   readonly updated_at: Timestamp
   readonly pending: ReadonlyArray<PendingEvent>
+  /** Empty: not settled, or by a caller without a name. */
+  readonly settled_by: string
 }
 
 export interface PendingEvent {

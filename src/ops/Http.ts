@@ -5,6 +5,7 @@ import { Effect, Metric } from "effect"
 import * as HttpServer from "../infra/http/HttpServer.js"
 import { Health } from "../infra/runtime/Health.js"
 import type { Address } from "../infra/runtime/Setting.js"
+import type { TlsServerFiles } from "../infra/tls/TlsServer.js"
 import { Backlog } from "../outbox/Backlog.js"
 import * as ProcessMetrics from "./ProcessMetrics.js"
 import * as Prometheus from "./Prometheus.js"
@@ -17,6 +18,8 @@ const requests = Metric.counter("payments_http_requests_total", {
 export interface HttpOptions {
   /** Port 0 takes a free one. */
   readonly address: Address
+  /** Undefined: no TLS. */
+  readonly tls?: TlsServerFiles | undefined
   /** Service name in the metrics. */
   readonly serviceName: string
   /** Answers `/api/…` and `/openapi.json`. Undefined: these do not exist. */

@@ -55,14 +55,25 @@ export const make = Effect.fnUntraced(function*(
 
   const find = Effect.fnUntraced(function*(orderId: OrderId) {
     const [row] = yield* sql<
-      { readonly status: PaymentStatus; readonly created_at: Date; readonly updated_at: Date }
+      {
+        readonly status: PaymentStatus
+        readonly created_at: Date
+        readonly updated_at: Date
+        readonly settled_by: string | null
+      }
     >`
-      SELECT status, created_at, updated_at FROM payment WHERE order_id = ${orderId}
+      SELECT status, created_at, updated_at, settled_by FROM payment WHERE order_id = ${orderId}
     `.pipe(run)
     return Option.map(
       Option.fromNullable(row),
-      ({ created_at, status, updated_at }) =>
-        new Payment({ orderId, status, createdAt: created_at, updatedAt: updated_at })
+      ({ created_at, settled_by, status, updated_at }) =>
+        new Payment({
+          orderId,
+          status,
+          createdAt: created_at,
+          updatedAt: updated_at,
+          settledBy: Option.fromNullable(settled_by)
+        })
     )
   }, Trace.span("PaymentRepo.find"))
 

@@ -25,6 +25,8 @@ export interface NewPayment extends NewEvent {
 export interface Settlement extends NewEvent {
   readonly orderId: OrderId
   readonly status: TerminalStatus
+  /** Name of the caller, without line breaks, at most 200 characters. Undefined: it has none. */
+  readonly settledBy?: string | undefined
 }
 
 /**
@@ -35,14 +37,15 @@ export type Before = PaymentStatus | "absent" | "locked"
 
 /** Values of the statement for one settlement. `token` is null without a relay that takes the event. */
 type OneSettlement = Pick<Settlement, "orderId" | "status" | "payload" | "traceparent"> & {
+  readonly settledBy: string | null
   readonly token: string | null
 }
 
 const batchLimit = Duration.seconds(20)
 const callLimit = Duration.seconds(4)
 
-/** Texts without line breaks (payload, traceparent) for `string_to_array`: an array of texts costs the driver many times as much. */
-const lines = (values: ReadonlyArray<string | null>) => values.join("\n")
+/** Texts without line breaks (payload, traceparent, name) for `string_to_array`: an array of texts costs the driver many times as much. */
+const lines = (values: ReadonlyArray<string | null | undefined>) => values.join("\n")
 
 /** Statements over payments. Each is one transaction: payment and event, or neither. Events are dispatched after the commit. */
 export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/PaymentRepo", {
@@ -129,13 +132,14 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
     ) =>
       PostgresTemplate.make<Appended & { readonly before: B }, OneSettlement>(
         sql,
-        ({ orderId, payload, status, token, traceparent }) =>
+        ({ orderId, payload, settledBy, status, token, traceparent }) =>
           sql`
         WITH target AS MATERIALIZED (
           -- the lock reads the status that a finished transaction left
           SELECT id, status FROM payment WHERE order_id = ${orderId} ${lock}
         ), settled AS (
-          UPDATE payment SET status = ${status}::payment_status, updated_at = clock_timestamp()
+          UPDATE payment SET status = ${status}::payment_status, updated_at = clock_timestamp(),
+            settled_by = ${settledBy}::text
           FROM target
           WHERE payment.id = target.id AND target.status = 'CREATED'
           RETURNING order_id, topic_generation
@@ -161,7 +165,11 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
       Effect.withFiberRuntime<B, DatabaseUnavailable>((fiber) => {
         const { committed, events: [settlement] } = outbox.creating(Trace.recorder(fiber), [asked])
         const lease = outbox.lease()
-        return write(statement({ ...settlement!, token: lease?.token ?? null })).pipe(
+        return write(statement({
+          ...settlement!,
+          settledBy: settlement!.settledBy ?? null,
+          token: lease?.token ?? null
+        })).pipe(
           Effect.flatMap(([row]) => Effect.as(committed(lease, row!, () => row!.before === "CREATED"), row!.before))
         )
       })
@@ -179,16 +187,19 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
     const manyStatement = (reason?: Reason) =>
       PostgresTemplate.make<
         Appended & { readonly before: string },
-        Record<"orders" | "statuses" | "payloads" | "traceparents", string> & { readonly token: string | null }
-      >(sql, ({ orders, payloads, statuses, token, traceparents }) =>
+        Record<"orders" | "statuses" | "payloads" | "traceparents" | "callers", string> & {
+          readonly token: string | null
+        }
+      >(sql, ({ callers, orders, payloads, statuses, token, traceparents }) =>
         sql`
       WITH asked AS MATERIALIZED (
         SELECT * FROM unnest(
           ${orders}::bigint[],
           ${statuses}::payment_status[],
           string_to_array(${payloads}, E'\\n'),
-          string_to_array(${traceparents}, E'\\n', '')
-        ) WITH ORDINALITY AS t (order_id, new_status, payload, traceparent, place)
+          string_to_array(${traceparents}, E'\\n', ''),
+          string_to_array(${callers}, E'\\n', '')
+        ) WITH ORDINALITY AS t (order_id, new_status, payload, traceparent, caller, place)
       ), target AS MATERIALIZED (
         -- a locked row would hold up all the others; a statement that never waits is in no deadlock
         SELECT payment.id, payment.status AS before, asked.*
@@ -196,7 +207,7 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
         ORDER BY order_id
         FOR UPDATE OF payment SKIP LOCKED
       ), settled AS (
-        UPDATE payment SET status = target.new_status, updated_at = clock_timestamp()${
+        UPDATE payment SET status = target.new_status, updated_at = clock_timestamp(), settled_by = target.caller${
           reason === undefined ? sql`` : sql`, reason = ${reason}::text`
         }
         FROM target
@@ -229,6 +240,7 @@ export class PaymentRepo extends Effect.Service<PaymentRepo>()("payments/Payment
           statuses: plain(settlements.map((_) => _.status)),
           payloads: lines(settlements.map((_) => _.payload)),
           traceparents: lines(settlements.map((_) => _.traceparent)),
+          callers: lines(settlements.map((_) => _.settledBy)),
           token: lease?.token ?? null
         })).pipe(
           Effect.flatMap(([row]) => {

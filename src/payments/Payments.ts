@@ -10,6 +10,9 @@ import { PaymentRepo } from "./PaymentRepo.js"
 import * as Reservation from "./Reservation.js"
 import * as Settlements from "./Settlements.js"
 
+/** `settledBy` of payments that no call settled. */
+export const expiry = "expiry"
+
 /** Rounds of a reservation in which the database may refuse payments that it does not have. */
 const maxRefusals = 3
 
@@ -82,12 +85,13 @@ export class Payments extends Effect.Service<Payments>()("payments/Payments", {
 
     /**
      * Settles the payment of an order: `COMPLETED` pays it, `FAILED` refuses it. The status that it has already is no failure
-     * and writes nothing. Fails with `PaymentNotFound`, `PaymentAlreadySettled` (the other status) or `DatabaseUnavailable`.
+     * and writes nothing. `settledBy` is stored with a payment that this call settles: the name of the caller, without line
+     * breaks, at most 200 characters. Fails with `PaymentNotFound`, `PaymentAlreadySettled` (the other status) or `DatabaseUnavailable`.
      */
-    const settle = (orderId: OrderId, status: TerminalStatus) =>
+    const settle = (orderId: OrderId, status: TerminalStatus, settledBy?: string) =>
       Effect.withFiberRuntime<void, PaymentNotFound | PaymentAlreadySettled | DatabaseUnavailable>((fiber) =>
         Effect.flatMap(
-          settleTogether({ status, ...newEvent(orderId, status, Trace.of(fiber)) }),
+          settleTogether({ status, settledBy, ...newEvent(orderId, status, Trace.of(fiber)) }),
           (before): Effect.Effect<void, PaymentNotFound | PaymentAlreadySettled | DatabaseUnavailable> =>
             before === "absent"
               ? new PaymentNotFound({ orderId })
@@ -110,7 +114,11 @@ export class Payments extends Effect.Service<Payments>()("payments/Payments", {
      */
     const expire = Effect.fnUntraced(function*(orders: ReadonlyArray<OrderId>) {
       const befores = yield* repo.expireAll(
-        orders.map((orderId) => ({ status: "FAILED", ...newEvent(orderId, "FAILED", Option.none()) }))
+        orders.map((orderId) => ({
+          status: "FAILED",
+          settledBy: expiry,
+          ...newEvent(orderId, "FAILED", Option.none())
+        }))
       )
       return orders.filter((_, i) => befores[i] === "CREATED")
     }, Trace.span("Payments.expire"))

@@ -12,6 +12,8 @@ export interface PaymentFact {
   readonly inventory_key: string | null
   /** `expired` for a payment that PAYMENT_EXPIRY turned into FAILED; null for all others. */
   readonly reason: string | null
+  /** Name of the caller that settled it, `expiry` when no call did; null for a caller without a name. */
+  readonly settled_by: string | null
 }
 
 /** An event of the order. */

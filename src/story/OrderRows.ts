@@ -19,7 +19,7 @@ export const make = Effect.gen(function*() {
 
   const payment = (orderId: bigint, topic: string) =>
     sql<PaymentRow>`
-      SELECT status, created_at, updated_at, inventory_key, reason,
+      SELECT status, created_at, updated_at, inventory_key, reason, settled_by,
              (SELECT partitions FROM outbox_topic
               WHERE topic = ${topic} AND generation = coalesce(payment.topic_generation, 0)) AS partitions
       FROM payment WHERE order_id = ${orderId}::bigint

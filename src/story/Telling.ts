@@ -94,6 +94,7 @@ export const text = (story: Story): string => {
       `payment    CREATED ${iso(payment.created_at)}` +
       (payment.status === "CREATED" ? "" : `, ${payment.status} ${iso(payment.updated_at)}`) +
       (payment.reason === null ? "" : ` (${payment.reason})`) +
+      (payment.settled_by === null ? "" : `, settled by ${payment.settled_by}`) +
       (payment.inventory_key === null ? "" : `, by idempotent_key ${payment.inventory_key}`)
     ]),
     ...story.events.flatMap((event) => eventLines(story, event)),
@@ -132,7 +133,8 @@ export const document = (story: Story): Record<string, unknown> => ({
     created_at: story.payment.created_at,
     updated_at: story.payment.updated_at,
     inventory_key: story.payment.inventory_key,
-    reason: story.payment.reason
+    reason: story.payment.reason,
+    settled_by: story.payment.settled_by
   },
   events: story.events.map((event) => ({
     ...event,

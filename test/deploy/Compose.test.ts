@@ -48,6 +48,11 @@ describe("compose.yml", () => {
     )
   })
 
+  it("allows plaintext between its containers, and says so", () => {
+    for (const [name, service] of ours) assert.strictEqual(service.environment?.["INSECURE"], "true", name)
+    assert.match(text("compose.yml"), /#.*\n.*#.*\n  INSECURE: "true"/)
+  })
+
   it("publishes the ports of the contract, on the loopback address", () => {
     const published = Object.fromEntries(services.map(([name, { ports }]) => [name, ports]))
     assert.deepStrictEqual(published, {

@@ -38,7 +38,10 @@ export const postgresAt = (port: number) =>
   }))
 
 /** A server on a free port, and a client of it. */
-export const start = (options: Omit<PaymentsApi.PaymentsApiOptions, "address" | "listening"> = {}) =>
+export const start = (
+  options: Omit<PaymentsApi.PaymentsApiOptions, "address" | "listening"> = {},
+  of: PaymentsClient.PaymentsClientOptions = {}
+) =>
   Effect.gen(function*() {
     const bound = yield* Deferred.make<number>()
     const server = yield* PaymentsApi.serve({
@@ -48,7 +51,7 @@ export const start = (options: Omit<PaymentsApi.PaymentsApiOptions, "address" | 
     }).pipe(Effect.forkScoped)
     const port = yield* Effect.raceFirst(Deferred.await(bound), Fiber.join(server))
     const address = `127.0.0.1:${port}`
-    return { address, client: yield* PaymentsClient.make({ host: "127.0.0.1", port }), port, server }
+    return { address, client: yield* PaymentsClient.make({ host: "127.0.0.1", port }, of), port, server }
   })
 
 /** An order whose payment is CREATED. */

@@ -1,9 +1,15 @@
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
 import { Context, Deferred, Effect, Fiber, Layer, Logger, Metric, MetricBoundaries, Ref } from "effect"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import * as Https from "node:https"
 import * as Net from "node:net"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import type { TLSSocket } from "node:tls"
 import { AddressInUse } from "../../src/infra/runtime/AddressInUse.js"
 import { Health } from "../../src/infra/runtime/Health.js"
+import * as Authority from "../../src/local/Authority.js"
 import * as Http from "../../src/ops/Http.js"
 import * as Parts from "../../src/ops/Parts.js"
 import { Backlog } from "../../src/outbox/Backlog.js"
@@ -73,6 +79,45 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
         assert.strictEqual((yield* get("/livez")).status, 200)
         const head = yield* get("/livez?verbose", "HEAD")
         assert.deepStrictEqual([head.status, head.body], [200, ""])
+      }))
+
+    it.scoped("with TLS: HTTPS only, and a renewed certificate counts for new connections", () =>
+      Effect.gen(function*() {
+        const authority = Authority.make("test authority")
+        const folder = yield* Effect.acquireRelease(
+          Effect.sync(() => mkdtempSync(join(tmpdir(), "http-tls-"))),
+          (path) => Effect.sync(() => rmSync(path, { recursive: true }))
+        )
+        const files = { prefix: "HTTP_TLS", cert: join(folder, "cert.pem"), key: join(folder, "key.pem") }
+        const issue = () => {
+          const { certificate, key } = authority.issue({ names: ["127.0.0.1"] })
+          writeFileSync(files.key, key)
+          writeFileSync(files.cert, certificate)
+        }
+        issue()
+        const bound = yield* Deferred.make<number>()
+        yield* Http.serve({
+          address: { host: "127.0.0.1", port: 0 },
+          tls: { ...files, every: "20 millis" },
+          serviceName: "payments",
+          listening: (port) => Deferred.succeed(bound, port)
+        }).pipe(Effect.forkScoped)
+        const port = yield* Deferred.await(bound)
+        const livez = Effect.async<{ readonly status: number; readonly serial: string }>((resume) => {
+          Https.get(
+            { host: "127.0.0.1", port, path: "/livez", agent: false, ca: authority.certificate },
+            (response) => {
+              const { serialNumber: serial } = (response.socket as TLSSocket).getPeerCertificate()
+              response.resume()
+              resume(Effect.succeed({ status: response.statusCode!, serial }))
+            }
+          ).on("error", (error) => resume(Effect.die(error)))
+        })
+        const before = yield* livez
+        assert.strictEqual(before.status, 200)
+        assert.isTrue(yield* Effect.isFailure(Effect.tryPromise(() => fetch(`http://127.0.0.1:${port}/livez`))))
+        issue()
+        yield* until(livez, ({ serial }) => serial !== before.serial)
       }))
 
     it.scoped("unknown paths: 404; other methods: 405, with those that are allowed", () =>

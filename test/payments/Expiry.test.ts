@@ -43,6 +43,7 @@ interface Row {
   readonly order_id: string
   readonly status: string
   readonly reason: string | null
+  readonly settled_by: string | null
   readonly events: ReadonlyArray<{ readonly payload: string; readonly reason: string | null }>
 }
 
@@ -50,7 +51,7 @@ interface Row {
 const rowsOf = (orders: ReadonlyArray<OrderId>) =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
     sql<Row>`
-      SELECT order_id, status, reason, coalesce((
+      SELECT order_id, status, reason, settled_by, coalesce((
         SELECT json_agg(json_build_object('payload', payload, 'reason', reason) ORDER BY id) FROM event
         WHERE event.order_id = payment.order_id
       ), '[]') AS events
@@ -84,8 +85,8 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("Expiry", 
       }
       const expired = yield* rowsOf(Arr.drop(old, 100))
       const keys = new Set<string>()
-      for (const { events, order_id, reason, status } of expired) {
-        assert.deepStrictEqual([status, reason, events.length], ["FAILED", "expired", 1])
+      for (const { events, order_id, reason, settled_by, status } of expired) {
+        assert.deepStrictEqual([status, reason, settled_by, events.length], ["FAILED", "expired", "expiry", 1])
         assert.strictEqual(events[0]!.reason, "expired")
         const [, key, order] =
           /^\{"idempotent_key":"([0-9a-f-]{36})","order_id":(\d+),"status":"FAILED"\}$/.exec(events[0]!.payload) ?? []

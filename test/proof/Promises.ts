@@ -318,5 +318,22 @@ export const promises: Readonly<Record<string, Promised>> = {
       ]
     ],
     breaks: "A decoder that recurses or backtracks; a bound that is checked after decoding."
+  },
+  P14: {
+    promise:
+      "Where authentication is on, nobody reads or changes a payment, an event or a dead letter without the right to; who did is recorded.",
+    kept:
+      "Each call has a scope, and is admitted before its handler runs. The name of its caller is written in the statement that settles. Operators give a name and a reason, kept in table operation.",
+    tests: [
+      [
+        "grpc/Secured.test.ts",
+        "tokens: the scopes of each call, and a token that is revoked",
+        "JWT: signature, issuer, audience, expiry, scopes, and keys that are replaced",
+        "client certificates: the names that are allowed, with their scopes",
+        "callers in one group are stored each with its payment, and a call without a name stores none"
+      ],
+      ["cli/Listening.test.ts", "another address is refused with its variable and the way out, unless INSECURE allows it"]
+    ],
+    breaks: "A call without its scope; a name that is taken from the request; a group that stores the name of one for all."
   }
 }

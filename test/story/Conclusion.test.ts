@@ -57,7 +57,8 @@ const payment = {
   created_at: at,
   updated_at: at,
   inventory_key: record.idempotent_key,
-  reason: null
+  reason: null,
+  settled_by: null
 } as const
 
 const complete: Story = {
@@ -259,5 +260,9 @@ trace      0af7651916cd43dd8448eb211c80319c`
   assert.include(
     Telling.text({ ...complete, payment: { ...payment, status: "FAILED", reason: "expired" } }),
     "FAILED 2026-01-02T03:04:05.000Z (expired), by"
+  )
+  assert.include(
+    Telling.text({ ...complete, payment: { ...payment, settled_by: "orders" } }),
+    "COMPLETED 2026-01-02T03:04:05.000Z, settled by orders, by idempotent_key"
   )
 })

@@ -4,9 +4,16 @@ import { Deferred, Duration, Effect, Fiber, FiberRef, Option, Record, Schema } f
 import { AddressInUse } from "../runtime/AddressInUse.js"
 import { runFork } from "../runtime/tuning/Fork.js"
 import { NumberMap } from "../runtime/tuning/NumberMap.js"
+import type { TlsFileUnusable } from "../tls/Tls.js"
+import type { TlsServerFiles } from "../tls/TlsServer.js"
+import type { Refused } from "./auth/Caller.js"
+import type { AccessOptions } from "./GrpcAccess.js"
+import * as GrpcAccess from "./GrpcAccess.js"
 import * as GrpcCall from "./GrpcCall.js"
+import * as GrpcCredentials from "./GrpcCredentials.js"
 import * as GrpcDefinition from "./GrpcDefinition.js"
 import * as GrpcHealth from "./GrpcHealth.js"
+import type { Refusal } from "./GrpcRefusal.js"
 import * as GrpcSessions from "./GrpcSessions.js"
 import * as GrpcStreams from "./GrpcStreams.js"
 import * as StreamReset from "./patches/StreamReset.js"
@@ -34,9 +41,17 @@ export interface ServerOptions<E, R> {
   /** Full name of the service in the proto file. */
   readonly service: string
   /** Handlers by method name. `GrpcDefinition.load` documents the shape of messages. */
-  readonly methods: Record.ReadonlyRecord<string, (request: never) => Effect.Effect<object, E, R>>
+  readonly methods: Record.ReadonlyRecord<
+    string,
+    (request: never, caller: string | undefined) => Effect.Effect<object, E, R>
+  >
+  /** Scope of each method, by name, where callers are authenticated. A method without one is open, as health and reflection are. */
+  readonly scopes: Record.ReadonlyRecord<string, string>
+  readonly access: AccessOptions
+  /** Undefined: no TLS. */
+  readonly tls?: TlsServerFiles | undefined
   /** Maps a typed failure to a gRPC status. */
-  readonly refuse: (error: E) => GrpcCall.Refusal
+  readonly refuse: (error: E) => Refusal
   readonly limit: GrpcCall.Limit
   /** True when the health service answers SERVING. */
   readonly healthy: Effect.Effect<boolean, never, R>
@@ -91,7 +106,11 @@ const stop = (
     })
   )))
 
-const bind = (server: Grpc.Server, { address, variable }: { readonly address: string; readonly variable: string }) => {
+const bind = (
+  server: Grpc.Server,
+  credentials: Grpc.ServerCredentials,
+  { address, variable }: { readonly address: string; readonly variable: string }
+) => {
   const failure = (cause: unknown) =>
     String(cause).includes("EADDRINUSE")
       ? new AddressInUse({ address, variable })
@@ -99,7 +118,7 @@ const bind = (server: Grpc.Server, { address, variable }: { readonly address: st
   return Effect.async<number, AddressInUse | GrpcServerError>((resume) =>
     server.bindAsync(
       address,
-      Grpc.ServerCredentials.createInsecure(),
+      credentials,
       (cause, port) => resume(cause === null ? Effect.succeed(port) : Effect.fail(failure(cause)))
     )
   ).pipe(Effect.catchAllDefect((cause) => Effect.fail(failure(cause))))
@@ -112,11 +131,11 @@ const bind = (server: Grpc.Server, { address, variable }: { readonly address: st
  */
 export const serve = <E, R>(
   options: ServerOptions<E, R>
-): Effect.Effect<never, AddressInUse | GrpcServerError, R> =>
+): Effect.Effect<never, AddressInUse | GrpcServerError | TlsFileUnusable, R> =>
   Effect.gen(function*() {
-    const { drainLimit = "5 seconds", limit, methods, refuse, service } = options
+    const { access, drainLimit = "5 seconds", limit, methods, refuse, scopes, service } = options
     StreamReset.install()
-    const calls = new NumberMap<Fiber.RuntimeFiber<object, E>>()
+    const calls = new NumberMap<Fiber.RuntimeFiber<object, E | Refused>>()
     // `GrpcCall` logs the failure of a call
     const fork = runFork(yield* Effect.withUnhandledErrorLogLevel(Effect.runtime<R>(), Option.none()))
     const shared: GrpcCall.Calls<E, R> = {
@@ -141,14 +160,15 @@ export const serve = <E, R>(
     const streaming = GrpcStreams.remembering(server)
     yield* Effect.addFinalizer(() => Effect.zipRight(health.stop, Effect.sync(streaming.endStreams)))
 
+    const admit = yield* GrpcAccess.make(access)
     const handlers = Record.map(methods, (handle, name) =>
-      GrpcCall.unary({ service, name, handle, refuse, limit }, shared))
+      GrpcCall.unary({ service, name, admit: admit(name, scopes[name]), handle, refuse, limit }, shared))
     server.addService(GrpcDefinition.service(definitions, service), handlers)
     health.register(streaming)
     const files = options.descriptorSets.map((set, i) => [String(i), GrpcDefinition.reflected(set)])
     new ReflectionService(Object.fromEntries(files)).addToServer(streaming)
 
-    const port = yield* bind(server, options)
+    const port = yield* bind(server, yield* GrpcCredentials.make(options.tls), options)
     GrpcSessions.numberStreams(server)
     yield* Effect.logInfo("gRPC listens").pipe(Effect.annotateLogs({ address: options.address, port }))
     if (options.listening !== undefined) {

@@ -2,25 +2,18 @@ import * as Grpc from "@grpc/grpc-js"
 import type { Clock, Fiber } from "effect"
 import { Cause, Duration, Effect, Exit, FiberId, Metric, MetricBoundaries, MetricLabel, Option } from "effect"
 import * as Trace from "../runtime/Trace.js"
+import { Refused } from "./auth/Caller.js"
+import type { Admit } from "./GrpcAccess.js"
 import * as GrpcErrorInfo from "./GrpcErrorInfo.js"
-
-/** A gRPC status code other than OK. */
-export type Code = Exclude<keyof typeof Grpc.status, "OK">
-
-/** The gRPC status of a refused call. */
-export interface Refusal {
-  readonly code: Code
-  readonly details: string
-  /** `reason` and `metadata` of the `google.rpc.ErrorInfo` that the client gets. */
-  readonly reason: string
-  readonly metadata?: Readonly<Record<string, string>>
-}
+import type { Code, Refusal } from "./GrpcRefusal.js"
 
 /** A method of a service, `<service>/<name>`, and its handler. */
 export interface Method<E, R> {
   readonly service: string
   readonly name: string
-  readonly handle: (request: never) => Effect.Effect<object, E, R>
+  readonly admit: Admit
+  /** Gets the name of the caller, where it has one. */
+  readonly handle: (request: never, caller: string | undefined) => Effect.Effect<object, E, R>
   readonly refuse: (error: E) => Refusal
   readonly limit: Limit
 }
@@ -47,6 +40,9 @@ const usual = [
   "INVALID_ARGUMENT",
   "NOT_FOUND",
   "FAILED_PRECONDITION",
+  "UNAUTHENTICATED",
+  "PERMISSION_DENIED",
+  "RESOURCE_EXHAUSTED",
   "UNAVAILABLE",
   "DEADLINE_EXCEEDED",
   "CANCELLED",
@@ -80,10 +76,10 @@ const parentOf = (metadata: Grpc.Metadata) => {
 }
 
 /** The status for a failed call; an interrupted call gets `interruption`. */
-const refusalOf = <E>(method: Method<E, any>, cause: Cause.Cause<E>, interruption: Refusal): Refusal =>
+const refusalOf = <E>(method: Method<E, any>, cause: Cause.Cause<E | Refused>, interruption: Refusal): Refusal =>
   Option.match(Cause.failureOption(cause), {
     onNone: () => Cause.isInterruptedOnly(cause) ? interruption : internal,
-    onSome: method.refuse
+    onSome: (error) => error instanceof Refused ? error.refusal : method.refuse(error)
   })
 
 /** The codes that the conventions count as errors of a server; with the others it did what it should. */
@@ -103,12 +99,12 @@ const serverErrors: ReadonlySet<string> = new Set<Code>([
  */
 const inSpan =
   <E, R>(method: Method<E, R>, call: Grpc.ServerUnaryCall<any, any>, traced: boolean, interruption: () => Refusal) =>
-  (effect: Effect.Effect<object, E, R>) => {
+  (effect: Effect.Effect<object, E | Refused, R>) => {
     const parent = parentOf(call.metadata)
     if (!traced) return parent === undefined ? effect : Effect.withParentSpan(effect, parent)
     if (parent?.sampled === false) return effect.pipe(Effect.withParentSpan(parent), Effect.withTracerEnabled(false))
     const name = `${method.service}/${method.name}`
-    const codeOf = (exit: Exit.Exit<object, E>) =>
+    const codeOf = (exit: Exit.Exit<object, E | Refused>) =>
       Exit.isSuccess(exit) ? "OK" : call.cancelled ? "CANCELLED" : refusalOf(method, exit.cause, interruption()).code
     return effect.pipe(
       Effect.onExit((exit) => {
@@ -120,7 +116,7 @@ const inSpan =
       }),
       // a refusal that the caller should get is no error of the span
       Effect.exit,
-      Effect.flatMap((exit): Effect.Effect<Exit.Exit<object, E>, E> =>
+      Effect.flatMap((exit): Effect.Effect<Exit.Exit<object, E | Refused>, E | Refused> =>
         serverErrors.has(codeOf(exit)) ? Effect.zipRight(exit, Effect.succeed(exit)) : Effect.succeed(exit)
       ),
       Effect.withSpan(name, {
@@ -138,25 +134,26 @@ const answer = <E, R>(
   call: Grpc.ServerUnaryCall<any, any>,
   traced: boolean,
   interruption: () => Refusal
-): Effect.Effect<object, E, R> =>
-  Effect.suspend(() => method.handle(call.request as never)).pipe(
-    Effect.tapErrorCause((cause) =>
-      Effect.annotateLogs(
-        Option.isSome(Cause.failureOption(cause))
-          ? Effect.logDebug("call refused", cause)
-          : Cause.isInterruptedOnly(cause)
-          ? Effect.logDebug("call interrupted")
-          : Effect.logError("call failed", cause),
-        { rpc: method.name }
-      )
-    ),
-    inSpan(method, call, traced, interruption)
-  )
+): Effect.Effect<object, E | Refused, R> =>
+  Effect.suspend(() => Effect.flatMap(method.admit(call), (caller) => method.handle(call.request as never, caller)))
+    .pipe(
+      Effect.tapErrorCause((cause) =>
+        Effect.annotateLogs(
+          Option.isSome(Cause.failureOption(cause))
+            ? Effect.logDebug("call refused", cause)
+            : Cause.isInterruptedOnly(cause)
+            ? Effect.logDebug("call interrupted")
+            : Effect.logError("call failed", cause),
+          { rpc: method.name }
+        )
+      ),
+      inSpan(method, call, traced, interruption)
+    )
 
 /** State that all calls of a server share. */
 export interface Calls<E, R> {
   readonly clock: Clock.Clock
-  readonly runFork: (effect: Effect.Effect<object, E, R>) => Fiber.RuntimeFiber<object, E>
+  readonly runFork: (effect: Effect.Effect<object, E | Refused, R>) => Fiber.RuntimeFiber<object, E | Refused>
   /** True when a collector is set. */
   readonly traced: boolean
 }
@@ -193,14 +190,14 @@ export const unary = <E, R>(
         callback(null, exit.value)
         return count("OK")
       }
-      const { code, details, metadata = {}, reason } = refusalOf(method, exit.cause, interruption)
+      const { code, details, metadata = {}, reason, retryMillis } = refusalOf(method, exit.cause, interruption)
       // a cancelled call gets no answer; the metric counts the reason of the cancellation
       const late = Number(call.getDeadline()) <= clock.unsafeCurrentTimeMillis()
       count(!call.cancelled ? code : late ? "DEADLINE_EXCEEDED" : "CANCELLED")
       callback({
         code: Grpc.status[code],
         details,
-        metadata: GrpcErrorInfo.trailers(Grpc.status[code], details, { reason, domain, metadata })
+        metadata: GrpcErrorInfo.trailers(Grpc.status[code], details, { reason, domain, metadata }, retryMillis)
       })
     })
     // grpc-js emits `cancelled` for a passed deadline too, and at the end of every call

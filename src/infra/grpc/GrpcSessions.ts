@@ -1,6 +1,7 @@
 import type * as Grpc from "@grpc/grpc-js"
 import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from "node:http2"
 import { constants } from "node:http2"
+import type { Socket } from "node:net"
 import { NumberMap } from "../runtime/tuning/NumberMap.js"
 
 /** The private state of a node:http2 session, under a symbol with the description `state`. Other Node versions may not have it. */
@@ -20,6 +21,17 @@ const listenersOf = (server: Grpc.Server): Listeners => {
   const { http2Servers } = server as unknown as { readonly http2Servers?: Listeners }
   if (http2Servers instanceof Map) return http2Servers
   throw new Error("@grpc/grpc-js is not version 1.14, which this service is written for: Server has no http2Servers")
+}
+
+/**
+ * The connection of a call: a `TLSSocket` with TLS. Undefined after it has closed, and where grpc-js has other private members;
+ * a caller has to be refused then whose name depends on it.
+ */
+export const socketOf = (call: Grpc.ServerUnaryCall<any, any>): Socket | undefined => {
+  const { call: inner } = call as unknown as { readonly call?: { readonly stream?: ServerHttp2Stream } }
+  const session = inner?.stream?.session
+  // the socket of a destroyed session throws at every use
+  return session === undefined || session.destroyed ? undefined : session.socket
 }
 
 /** Closes all connections and their calls. grpc-js's own `forceShutdown` finds no connection when channelz is off. */

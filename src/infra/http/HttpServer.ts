@@ -1,11 +1,15 @@
 import type { HttpApp } from "@effect/platform"
 import { HttpMiddleware } from "@effect/platform"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import type { Scope } from "effect"
 import { Deferred, Effect, Schema } from "effect"
 import * as Http from "node:http"
+import * as Https from "node:https"
 import { AddressInUse } from "../runtime/AddressInUse.js"
 import type { Address } from "../runtime/Setting.js"
 import { showAddress } from "../runtime/Setting.js"
+import type { TlsFileUnusable } from "../tls/Tls.js"
+import * as TlsServer from "../tls/TlsServer.js"
 
 /** The server cannot listen at the address (for another reason than a taken port), or stopped listening. */
 export class HttpServerError extends Schema.TaggedError<HttpServerError>()("HttpServerError", {
@@ -25,6 +29,8 @@ export interface ServerOptions {
   /** Environment variable that sets the address, for error messages. */
   readonly variable: string
   readonly app: HttpApp.Default
+  /** Undefined: no TLS. */
+  readonly tls?: TlsServer.TlsServerFiles | undefined
   /** Called once with the port. */
   readonly listening?: (port: number) => Effect.Effect<unknown>
 }
@@ -47,18 +53,34 @@ const stop = (server: Http.Server) =>
     Effect.ensuring(Effect.sync(() => server.closeAllConnections()))
   )
 
+/** A server of one protocol that does not listen yet. With TLS its files are followed for the life of the scope. */
+const create = (
+  handler: Http.RequestListener,
+  tls: TlsServer.TlsServerFiles | undefined
+): Effect.Effect<Http.Server, TlsFileUnusable, Scope.Scope> =>
+  tls === undefined
+    ? Effect.sync(() => Http.createServer(limits, handler))
+    : TlsServer.withFiles<Http.Server>(tls, (context) => {
+      const options = {
+        ...limits,
+        requestCert: tls.clientCa !== undefined,
+        handshakeTimeout: TlsServer.handshakeTimeout
+      }
+      const server = Https.createServer({ ...options, ...context }, handler)
+      return { server, renew: (context) => server.setSecureContext(context) }
+    })
+
 /** Serves `app` for ever. On interruption, open requests have one second to finish. Requests create no spans. */
 export const serve = (
-  { address, app, listening, variable }: ServerOptions
-): Effect.Effect<never, AddressInUse | HttpServerError> =>
+  { address, app, listening, tls, variable }: ServerOptions
+): Effect.Effect<never, AddressInUse | HttpServerError | TlsFileUnusable> =>
   Effect.gen(function*() {
     const failed = yield* Deferred.make<never, AddressInUse | HttpServerError>()
     const handler = yield* NodeHttpServer.makeHandler(app).pipe(
       HttpMiddleware.withTracerDisabledWhenEffect(() => true)
     )
     const server = yield* Effect.acquireRelease(
-      Effect.sync(() => {
-        const server = Http.createServer(limits, handler)
+      Effect.map(create(handler, tls), (server) => {
         server.maxConnections = 256
         return server
       }),
