@@ -28,6 +28,7 @@ export class KafkaUnavailable extends Schema.TaggedError<KafkaUnavailable>()("Ka
   }
 
   override get message() {
+    if (this.cause instanceof TopicMissing) return this.cause.message
     const why = reason(this.cause)
     return why.endsWith("_AUTHORIZATION_FAILED") ? `kafka refuses us access: ${why}` : `kafka is not available: ${why}`
   }
@@ -53,7 +54,13 @@ export const reason = (error: unknown): string => {
 }
 
 /** What the caller of a failed request waits for, by the error type of the broker. */
-export const waitsFor = (type: string): Reason => type.endsWith("_AUTHORIZATION_FAILED") ? "permission" : "kafka"
+export const waitsFor = (type: string): Reason =>
+  type.endsWith("_AUTHORIZATION_FAILED")
+    ? "permission"
+    // a person has to correct KAFKA_SESSION_TIMEOUT
+    : type === "INVALID_SESSION_TIMEOUT"
+    ? "operator"
+    : "kafka"
 
 /** The sockets of each client. */
 const sockets = new WeakMap<Kafka, KafkaSockets.Sockets>()
