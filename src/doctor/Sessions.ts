@@ -109,7 +109,9 @@ export const checkTransactions = Effect.fn("Sessions.checkTransactions")(
       judge(
         "postgresql.transactions",
         long.length === 0
-          ? `no transaction is open for longer than ${Duration.format(Duration.decode(age))}, or holds up others for longer ` +
+          ? `no transaction is open for longer than ${
+            Duration.format(Duration.decode(age))
+          }, or holds up others for longer ` +
             `than ${Duration.format(slow)}`
           : `open: ${long.join("; ")}`,
         when(

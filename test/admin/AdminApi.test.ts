@@ -1,3 +1,4 @@
+import { NodeContext } from "@effect/platform-node"
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
 import { Deferred, Duration, Effect, Fiber, Layer, Logger, Redacted } from "effect"
@@ -9,6 +10,7 @@ import * as KafkaTest from "../harness/KafkaTest.js"
 import * as PgTest from "../harness/PgTest.js"
 
 const services = Layer.mergeAll(
+  NodeContext.layer,
   Backlog.Default,
   Parts.layer({ running: [], rights: {} }),
   Logger.remove(Logger.defaultLogger)
@@ -16,16 +18,16 @@ const services = Layer.mergeAll(
 
 const token = "a-token-of-the-test-7f3e"
 
-const start = (admin: boolean) =>
+const start = (admin: boolean, topic = "not-there") =>
   Effect.gen(function*() {
     const bound = yield* Deferred.make<number>()
     const api = admin
       ? yield* AdminApi.app({
         kafka: KafkaTest.kafka(),
         groupId: "test",
-        inventoryTopic: "not-there",
+        inventoryTopic: topic,
         dlqTopic: "not-there",
-        paymentTopic: "not-there",
+        paymentTopic: topic,
         acceptStatuses: ["COMPLETED"],
         retention: Duration.days(7)
       }, Redacted.make(token))
@@ -115,6 +117,29 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "60 seconds", 
         const story = yield* ask("/api/orders/9007199254740993")
         assert.deepInclude(story.json, { order_id: "9007199254740993", state: "no-payment" })
         assert.strictEqual((yield* ask("/api/orders/0")).status, 400)
+      }))
+
+    it.scoped("replay of missing events announces again what the audit does not find on the topic", () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        yield* sql`TRUNCATE event, payment`
+        const id = yield* dead
+        yield* sql`UPDATE event SET status = 'DONE', done_at = clock_timestamp() - interval '1 minute', created_at = clock_timestamp() - interval '2 minutes'`
+        yield* sql`INSERT INTO payment (order_id, status) VALUES (9007199254740993, 'CREATED')`
+        const topic = yield* KafkaTest.freshTopic()
+        yield* sql`UPDATE event SET topic = ${topic}`
+        const ask = yield* start(true, topic)
+        const by = { reason: "the topic was lost", operator: "ann", missing: true }
+        assert.deepInclude((yield* ask("/api/outbox/replay", { ...by, dry_run: true })).json, {
+          planned: 1,
+          changed: 0
+        })
+        assert.deepInclude((yield* ask("/api/outbox/replay", by)).json, { planned: 1, changed: 1 })
+        const { json } = yield* ask("/api/outbox/events")
+        assert.deepInclude(json.events[0], { id, state: "due" })
+        // nothing is DONE any more
+        assert.deepInclude((yield* ask("/api/outbox/replay", by)).json, { planned: 0, changed: 0 })
+        assert.strictEqual((yield* ask("/api/outbox/replay", { ...by, missing: false })).status, 400)
       }))
 
     it.scoped("replay of events beyond the duplicate window asks apart", () =>

@@ -363,7 +363,10 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Docto
         Effect.map((results) => finds(results, "postgresql.transactions")["postgresql.transactions"]!),
         eventually("10 seconds")
       )
-      assert.match(says(found), new RegExp(`pid ${pid} of .*, 1 sessions wait for its locks.*pg_terminate_backend\\(${pid}\\)`))
+      assert.match(
+        says(found),
+        new RegExp(`pid ${pid} of .*, 1 sessions wait for its locks.*pg_terminate_backend\\(${pid}\\)`)
+      )
       const { results } = yield* examine({ ...yield* topics, DATABASE_URL: url })
       assert.include(statesOf(results, "not_checked").map(({ check }) => check), "postgresql.tables")
       assert.include(statesOf(results, "finding").map(({ check }) => check), "postgresql.transactions")
@@ -404,13 +407,16 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Docto
       assert.isAbove(statesOf(results, "ok").length, 20)
     }))
 
-  it.effect.each(roles)("the checks of the start run to their end in a process with the role %s alone", (role) =>
-    Effect.gen(function*() {
-      const env = { ...yield* topics, DATABASE_URL: yield* PgTest.DatabaseUrl }
-      const { failures, results } = yield* examine(env, Doctor.glance, [role])
-      finds(results)
-      assert.isEmpty(failures)
-    }))
+  it.effect.each(roles)(
+    "the checks of the start run to their end in a process with the role %s alone",
+    (role) =>
+      Effect.gen(function*() {
+        const env = { ...yield* topics, DATABASE_URL: yield* PgTest.DatabaseUrl }
+        const { failures, results } = yield* examine(env, Doctor.glance, [role])
+        finds(results)
+        assert.isEmpty(failures)
+      })
+  )
 
   it.effect("the start logs each finding of the cheap checks once, with consequence and remedy", () =>
     Effect.gen(function*() {

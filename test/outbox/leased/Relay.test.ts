@@ -245,28 +245,33 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       assert.strictEqual(yield* lost, lostBefore + 1)
     }))
 
-  it.scoped.each([
-    ["sent", "the mark finds that another worker took an event over"],
-    ["unsent", "the release finds it"]
-  ] as const)("a lost lease counts once, also when the process stood still and did not renew: %s, %s", ([outcome]) =>
-    Effect.gen(function*() {
-      yield* Fixtures.clear
-      const sql = yield* SqlClient.SqlClient
-      yield* Fixtures.append([1, 2])
-      const before = yield* lost
-      const relay = yield* Effect.fork(Effect.provide(
-        run({ lease: "1 hour" }),
-        publishing((events) =>
-          sql`UPDATE event SET lease_token = gen_random_uuid() WHERE id = ${events[0]!.id}`.pipe(
-            Effect.orDie,
-            Effect.as({ ...nothing, [outcome]: events })
+  it.scoped.each(
+    [
+      ["sent", "the mark finds that another worker took an event over"],
+      ["unsent", "the release finds it"]
+    ] as const
+  )(
+    "a lost lease counts once, also when the process stood still and did not renew: %s, %s",
+    ([outcome]) =>
+      Effect.gen(function*() {
+        yield* Fixtures.clear
+        const sql = yield* SqlClient.SqlClient
+        yield* Fixtures.append([1, 2])
+        const before = yield* lost
+        const relay = yield* Effect.fork(Effect.provide(
+          run({ lease: "1 hour" }),
+          publishing((events) =>
+            sql`UPDATE event SET lease_token = gen_random_uuid() WHERE id = ${events[0]!.id}`.pipe(
+              Effect.orDie,
+              Effect.as({ ...nothing, [outcome]: events })
+            )
           )
-        )
-      ))
-      yield* until(lost, (count) => count > before)
-      yield* Fiber.interrupt(relay)
-      assert.strictEqual(yield* lost, before + 1)
-    }))
+        ))
+        yield* until(lost, (count) => count > before)
+        yield* Fiber.interrupt(relay)
+        assert.strictEqual(yield* lost, before + 1)
+      })
+  )
 
   it.scoped("keeps its lease until the events that it sent are marked, also when the mark is slow", () =>
     Effect.gen(function*() {
