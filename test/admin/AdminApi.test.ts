@@ -146,7 +146,7 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "60 seconds", 
       Effect.gen(function*() {
         const ask = yield* start(true)
         const sql = yield* SqlClient.SqlClient
-        yield* sql`TRUNCATE event`
+        yield* sql`TRUNCATE event, payment`
         yield* dead
         yield* sql`UPDATE event SET status = 'DONE', done_at = clock_timestamp() - interval '16 minutes'`
         yield* sql`INSERT INTO payment (order_id, status) VALUES (9007199254740993, 'CREATED')`

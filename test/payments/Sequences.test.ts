@@ -227,10 +227,9 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
         yield* until(said("INFO no longer waiting for an operator"), (n) => n > 0)
         const [begin, ...more] = logged()
         assert.match(begin!, new RegExp(`^WARN waiting for an operator: .*${why}`))
-        assert.deepStrictEqual(more.map((_) => _.slice(0, 30)), [
-          "WARN sequence payment_id_seq is",
-          "INFO no longer waiting for an "
-        ])
+        assert.lengthOf(more, 2)
+        assert.match(more[0]!, /^WARN sequence \w+_id_seq is \d+ ids behind/)
+        assert.match(more[1]!, /^INFO no longer waiting for an operator/)
 
         yield* run("SELECT setval('event_id_seq', 9223372036854775807)")
         assert.include(yield* failure(settle(order)), "sequence event_id_seq has no ids left for table event")
