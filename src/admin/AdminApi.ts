@@ -2,6 +2,7 @@ import type { HttpApp } from "@effect/platform"
 import { HttpApiBuilder, HttpServer, HttpServerError } from "@effect/platform"
 import type { Scope } from "effect"
 import { Effect, Layer, Option } from "effect"
+import type { Sources } from "../audit/Sources.js"
 import type { Secret } from "../infra/runtime/Secret.js"
 import { DeadLetterBox } from "../repair/DeadLetterBox.js"
 import { Operations } from "../repair/Operations.js"
@@ -9,7 +10,6 @@ import { OutboxEvents } from "../repair/OutboxEvents.js"
 import { OutboxRepair } from "../repair/OutboxRepair.js"
 import { OutboxReplay } from "../repair/OutboxReplay.js"
 import * as Conclusion from "../story/Conclusion.js"
-import type { StoryOptions } from "../story/OrderStory.js"
 import * as OrderStory from "../story/OrderStory.js"
 import * as Telling from "../story/Telling.js"
 import * as AdminToken from "./AdminToken.js"
@@ -18,7 +18,7 @@ import { documentOf, unavailable } from "./Changes.js"
 import * as LetterHandlers from "./LetterHandlers.js"
 import * as OutboxHandlers from "./OutboxHandlers.js"
 
-const orders = (options: StoryOptions) =>
+const orders = (options: Sources) =>
   HttpApiBuilder.group(
     Api,
     "orders",
@@ -52,7 +52,7 @@ const operations = HttpApiBuilder.group(
 
 /** The operations API as an app for the operations port: `/api/…` with the token, and `/openapi.json` without it. */
 export const app = (
-  options: StoryOptions,
+  options: Sources,
   token: Secret
 ) =>
   Effect.gen(function*() {
@@ -64,7 +64,7 @@ export const app = (
       DeadLetterBox.Default(options)
     )
     const api = HttpApiBuilder.api(Api).pipe(
-      Layer.provide(Layer.mergeAll(orders(options), OutboxHandlers.layer, LetterHandlers.layer, operations)),
+      Layer.provide(Layer.mergeAll(orders(options), OutboxHandlers.layer(options), LetterHandlers.layer, operations)),
       Layer.provide(services),
       Layer.provide(AdminToken.layer(token))
     )

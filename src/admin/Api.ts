@@ -92,6 +92,9 @@ export const Replay = Schema.Struct({
   order_ids: selection.order_ids,
   since: Schema.optional(moment),
   until: Schema.optional(moment),
+  missing: off.annotations({
+    description: "Events that the audit does not find on the topic; reads both topics and the tables"
+  }),
   beyond_window: off.annotations({ description: "Also events that Orders does not recognise as repeats any more" })
 }).annotations({ identifier: "Replay" })
 

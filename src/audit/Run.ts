@@ -1,24 +1,17 @@
 import type { Duration } from "effect"
 import { Effect, Option } from "effect"
-import type { KafkaOptions } from "../infra/kafka/KafkaClient.js"
 import * as KafkaOffsets from "../infra/kafka/KafkaOffsets.js"
 import { judge } from "./Audit.js"
 import * as Drain from "./Drain.js"
 import type { Horizon } from "./Facts.js"
 import * as FactStore from "./FactStore.js"
+import type { Sources } from "./Sources.js"
 import * as Tables from "./Tables.js"
 import type { Tallied } from "./Tally.js"
 import * as Tally from "./Tally.js"
 import * as Topics from "./Topics.js"
 
-export interface AuditOptions {
-  readonly kafka: KafkaOptions
-  readonly groupId: string
-  readonly inventoryTopic: string
-  readonly dlqTopic: string
-  readonly paymentTopic: string
-  readonly acceptStatuses: ReadonlyArray<string>
-  readonly retention: Duration.Duration
+export interface AuditOptions extends Sources {
   /** Milliseconds of the epoch; earlier records are not read. */
   readonly since: Option.Option<number>
   /** Audits this order alone. */
@@ -170,3 +163,9 @@ export const run = Effect.fn("Audit.run")(function*(options: AuditOptions) {
     bytes: store.bytes()
   } satisfies Audited
 }, Effect.scoped)
+
+/** Ids of events that are `DONE` and not on the payment topic. */
+export const notOnTopic = ({ found }: Audited): ReadonlyArray<number> =>
+  found.flatMap(({ examples, kind }) =>
+    kind === "not-on-topic" ? examples.flatMap(({ eventId }) => eventId === undefined ? [] : [eventId]) : []
+  )

@@ -7,7 +7,6 @@ import type { Parse } from "../infra/runtime/Setting.js"
 import { integer, text } from "../infra/runtime/Setting.js"
 import type { LetterPlan } from "../repair/DeadLetterBox.js"
 import { DeadLetterBox } from "../repair/DeadLetterBox.js"
-import type { Filed } from "../repair/Filed.js"
 import { documentOf } from "../repair/Filed.js"
 import type { Place } from "../repair/Letter.js"
 import * as Letters from "../repair/Letter.js"
@@ -63,10 +62,13 @@ const error = option("error", text, "text").pipe(
   Options.optional
 )
 
-const dateOf = (millis: number | undefined) => millis === undefined ? undefined : new Date(millis)
+/** What a list keeps of a letter: its value may be a megabyte. */
+type Listed = ReturnType<typeof documentOf>
 
-const replayed = ({ replays: { count, last } }: Filed) =>
-  last === null ? "" : `replayed ${count === 1 ? "" : `${count} times, last `}${Words.iso(last.at)} by ${last.operator}`
+const replayed = ({ replayed_at, replayed_by, replays }: Listed) =>
+  replayed_at === null
+    ? ""
+    : `replayed ${replays === 1 ? "" : `${replays} times, last `}${Words.iso(replayed_at)} by ${replayed_by}`
 
 const list = Command.make("list", {
   error,
@@ -81,7 +83,7 @@ const list = Command.make("list", {
   onBox((box, dlqTopic) =>
     Effect.gen(function*() {
       const now = yield* Clock.currentTimeMillis
-      const shown: Array<Filed> = []
+      const shown: Array<Listed> = []
       const reasons = new Map<string, { count: number; open: number }>()
       let all = 0
       yield* box.scan({
@@ -97,7 +99,7 @@ const list = Command.make("list", {
               count: known.count + 1,
               open: known.open + (one.replays.count === 0 ? 1 : 0)
             })
-            if (shown.length < flags.limit) shown.push(one)
+            if (shown.length < flags.limit) shown.push(documentOf(one))
           }
         })).pipe(waitingFor(`reading topic ${dlqTopic}`))
       const groups = Array.from(reasons, ([reason, counts]) => ({ reason, ...counts })).sort((a, b) =>
@@ -105,18 +107,18 @@ const list = Command.make("list", {
       )
       if (flags.json) {
         yield* Effect.forEach(groups, (group) => print(true, group, ""), { discard: true })
-        return yield* Effect.forEach(shown, (one) => print(true, documentOf(one), ""), { discard: true })
+        return yield* Effect.forEach(shown, (one) => print(true, one, ""), { discard: true })
       }
-      shown.sort((a, b) => (a.letter.at ?? 0) - (b.letter.at ?? 0))
+      shown.sort((a, b) => (a.at?.getTime() ?? 0) - (b.at?.getTime() ?? 0))
       const lines = all === 0 ? [`no dead letters on topic ${dlqTopic}`] : [
         ...Words.table(groups.map(({ count, open, reason }) => [String(count), `${open} not replayed`, reason])),
         "",
         ...Words.table(shown.map((one) => [
-          Letters.show(one.letter),
-          Words.iso(dateOf(one.letter.at)),
-          one.letter.original,
-          one.letter.reason,
-          ...(one.letter.cut.length === 0 ? [""] : [`cut: ${one.letter.cut.join(",")}`]),
+          Letters.show(one),
+          Words.iso(one.at ?? undefined),
+          one.original,
+          one.reason,
+          ...(one.cut.length === 0 ? [""] : [`cut: ${one.cut.join(",")}`]),
           replayed(one)
         ])),
         ...(all > shown.length ? [`and ${all - shown.length} more (--limit)`] : []),
@@ -152,23 +154,24 @@ const show = Command.make("show", {
     Effect.gen(function*() {
       const [filed] = yield* box.at([place]).pipe(waitingFor(`reading topic ${dlqTopic}`))
       const { letter } = filed!
+      const listed = documentOf(filed!)
       const encoded = (bytes: Buffer | null) =>
         bytes === null ? null : (hex ? undefined : Letters.textOf(bytes)) ?? bytes.toString("hex")
       yield* print(
         json,
         {
-          ...documentOf(filed!),
+          ...listed,
           headers: letter.headers,
           key: encoded(letter.key),
           value: encoded(letter.value),
           value_is_text: letter.value !== null && !hex && Letters.textOf(letter.value) !== undefined
         },
         [
-          `letter    ${dlqTopic}/${Letters.show(letter)}, written ${Words.iso(dateOf(letter.at))}`,
+          `letter    ${dlqTopic}/${Letters.show(letter)}, written ${Words.iso(listed.at ?? undefined)}`,
           `reason    ${letter.reason}`,
           `original  ${letter.original}`,
           ...(letter.cut.length === 0 ? [] : [`cut       ${letter.cut.join(", ")}: this is not the whole record`]),
-          ...(filed!.replays.count === 0 ? [] : [`replays   ${replayed(filed!)}`]),
+          ...(listed.replays === 0 ? [] : [`replays   ${replayed(listed)}`]),
           ...Object.entries(letter.headers).map(([name, value]) => `header    ${name}: ${JSON.stringify(value)}`),
           `key       ${bytesOf(letter.key, hex)}`,
           `value     ${bytesOf(letter.value, hex)}`

@@ -1,11 +1,13 @@
 import { Command, Options } from "@effect/cli"
 import { Clock, Effect, Layer, Option } from "effect"
+import { notOnTopic } from "../audit/Run.js"
 import * as Postgres from "../infra/postgres/Postgres.js"
 import { integer, oneOf, text } from "../infra/runtime/Setting.js"
 import * as Events from "../repair/OutboxEvents.js"
 import * as Repair from "../repair/OutboxRepair.js"
 import * as Replay from "../repair/OutboxReplay.js"
 import type { Plan } from "../repair/Plan.js"
+import * as Plans from "../repair/Plan.js"
 import * as Audit from "./Audit.js"
 import * as Change from "./Change.js"
 import { UsageError } from "./Failure.js"
@@ -173,13 +175,10 @@ const beyondWindow = (old: number, accepted: boolean) =>
     accepted
   }
 
-/** Events that the audit calls `not-on-topic`. */
+/** Events that the audit misses on the topic. More than one repair takes, so that the plan knows of the rest. */
 const missing = Effect.map(
-  Audit.audited({ since: undefined, order: undefined, examples: 100_000 }),
-  ({ found }) =>
-    found.flatMap(({ examples, kind }) =>
-      kind === "not-on-topic" ? examples.flatMap(({ eventId }) => eventId === undefined ? [] : [eventId]) : []
-    )
+  Audit.audited({ since: undefined, order: undefined, examples: Plans.most + 1 }),
+  notOnTopic
 )
 
 const replay = Command.make("replay", {

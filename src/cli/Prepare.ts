@@ -91,6 +91,8 @@ export interface TopicsOptions {
   readonly create: boolean
   /** Gets whether all topics exist. */
   readonly part: Part
+  /** A part whose work begins when the topics exist: until then it gets why they do not. */
+  readonly follower?: Part
 }
 
 /** Looks once whether all topics exist, and creates missing ones. Fails when some are missing, and when no broker answers. */
@@ -111,7 +113,11 @@ const look = Effect.fnUntraced(
 
 /** Ends when all topics exist. */
 export const topics = Effect.fn("Prepare.topics")(function*(kafka: KafkaOptions, options: TopicsOptions) {
-  const created = yield* look(kafka, options).pipe(Effect.retry(retries), Effect.orDie)
+  const created = yield* look(kafka, options).pipe(
+    Effect.tapError((error) => Effect.sync(() => options.follower?.failed(problemOf(error, "kafka")))),
+    Effect.retry(retries),
+    Effect.orDie
+  )
   if (created.length > 0) yield* Effect.logInfo(`topics created: ${created.join(", ")}`)
 })
 

@@ -82,7 +82,12 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Role>) {
     const ofTopics = yield* Effect.forEach(
       Object.entries(Services.topicsOf(config, running)),
       ([name, { role, topics }]) => {
-        const options = { topics, create: config.kafkaCreateTopics, part: health.part(name) }
+        const options = {
+          topics,
+          create: config.kafkaCreateTopics,
+          part: health.part(name),
+          ...(role === "consumer" ? { follower: health.part("consumer-lag") } : {})
+        }
         return Effect.map(Effect.cached(Prepare.topics(kafka, options)), (prepared) => ({
           role,
           prepared,

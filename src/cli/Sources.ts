@@ -1,6 +1,6 @@
+import type { Sources } from "../audit/Sources.js"
 import type { ConfigOf } from "../Config.js"
 import { kafkaClient } from "../Config.js"
-import type { StoryOptions } from "../story/OrderStory.js"
 import { kafkaOptions } from "./Services.js"
 
 /** The settings of the commands that read tables and topics. */
@@ -16,7 +16,7 @@ export const used = [
 ] as const
 
 /** Brokers, topics, group, accepted statuses and retention, for the story of an order and for the audit. */
-export const sources = (config: ConfigOf<(typeof used)[number]>): StoryOptions => ({
+export const sources = (config: ConfigOf<(typeof used)[number]>): Sources => ({
   kafka: kafkaOptions(config),
   groupId: config.kafkaGroupId,
   inventoryTopic: config.inventoryTopic,

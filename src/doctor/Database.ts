@@ -232,6 +232,11 @@ export const orNotChecked =
   (check: string) => <R>(look: Effect.Effect<ReadonlyArray<Result>, Postgres.DatabaseUnavailable, R>) =>
     Effect.catchIf(look, ({ refused }) => refused, ({ message }) => Effect.succeed([notChecked(check, message)]))
 
+/** Results of checks of tables, also when another transaction has locked a table: the server itself has answered. */
+export const orNotAnswered =
+  (check: string) => <R>(look: Effect.Effect<ReadonlyArray<Result>, Postgres.DatabaseUnavailable, R>) =>
+    Effect.catchAll(look, ({ message }) => Effect.succeed([notChecked(check, message)]))
+
 const ofMigrations = (migrations: Migrations.MigrationOptions) =>
   Effect.map(Migrations.pending(migrations), (pending) => [judge(
     "postgresql.migrations",

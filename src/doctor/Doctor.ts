@@ -106,7 +106,7 @@ export const examine = Effect.fn("Doctor.examine")(function*(options: DoctorOpti
         Database.checkServer,
         connections(options),
         Database.orNotChecked("postgresql.transactions")(Sessions.checkTransactions()),
-        Database.checkTables(options),
+        Database.orNotAnswered("postgresql.tables")(Database.checkTables(options)),
         Effect.map(DatabaseClock.measure, (ahead) => [Clocks.check("postgresql", Either.right(ahead))])
       ]),
       (results) => results.flat()

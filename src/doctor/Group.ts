@@ -19,14 +19,14 @@ export interface GroupAsked {
 /** Checks the time-outs of the group and of transactions against the limits of the brokers. */
 const ofBroker = ({ config, consumes, relays }: GroupAsked, settings: ReadonlyMap<string, string>) => {
   const number = (name: string) => Number(settings.get(name))
-  const session = Duration.toMillis(config.kafkaSessionTimeout)
   const [least, most] = [number("group.min.session.timeout.ms"), number("group.max.session.timeout.ms")]
   const kept = number("offsets.retention.minutes") * 60_000
   const lease = Duration.toMillis(config.outboxLease)
   const longest = number("transaction.max.timeout.ms")
   const exactlyOnce = config.outboxDelivery === "exactly-once"
-  const results: ReadonlyArray<Result | false> = [
-    consumes && judge(
+  const ofSession = () => {
+    const session = Duration.toMillis(config.kafkaSessionTimeout)
+    return judge(
       "group.session",
       `KAFKA_SESSION_TIMEOUT is ${millis(session)}; the brokers take ${millis(least)} to ${millis(most)}`,
       when(
@@ -34,7 +34,11 @@ const ofBroker = ({ config, consumes, relays }: GroupAsked, settings: ReadonlyMa
         "the brokers refuse the consumer (INVALID_SESSION_TIMEOUT), and no inventory record is read",
         `set KAFKA_SESSION_TIMEOUT between ${millis(least)} and ${millis(most)}`
       )
-    ),
+    )
+  }
+  const results: ReadonlyArray<Result | false> = [
+    // a process without a consumer has no KAFKA_SESSION_TIMEOUT
+    consumes && ofSession(),
     (consumes || exactlyOnce) && judge(
       "group.offsets_retention",
       `offsets.retention.minutes is ${kept / 60_000} (${millis(kept)})`,

@@ -13,6 +13,8 @@ const beside = 1
 
 /** The longest transaction of the service takes 30 s. */
 const tooOld = Duration.minutes(5)
+/** A transaction of this age that holds up others makes calls slow. The service's own end sooner. */
+const slow = Duration.seconds(1)
 
 interface Connections {
   readonly max: number
@@ -63,20 +65,30 @@ interface Open {
   readonly role: string
   readonly state: string
   readonly seconds: number
+  /** Sessions that wait for its locks now. */
+  readonly waiting: number
 }
 
-const about = ({ pid, role, seconds, state }: Open) => `pid ${pid} of ${role} (${state}) for ${seconds} s`
+const about = ({ pid, role, seconds, state, waiting }: Open) =>
+  `pid ${pid} of ${role} (${state}) for ${seconds} s${waiting === 0 ? "" : `, ${waiting} sessions wait for its locks`}`
 
-/** Checks for transactions of this age that hold up VACUUM, and perhaps an order. */
+/** Checks for transactions of this age, and for those whose locks hold up other sessions now. */
 export const checkTransactions = Effect.fn("Sessions.checkTransactions")(
   function*(age: Duration.DurationInput = tooOld) {
     const sql = yield* SqlClient.SqlClient
     const seconds = Duration.toSeconds(age)
     const open = yield* sql<Open>`
-    SELECT pid, usename AS role, state, extract(epoch FROM clock_timestamp() - xact_start)::int AS seconds
-    FROM pg_stat_activity
+    WITH blocking AS MATERIALIZED (
+      SELECT blocker, count(*)::int AS waiting
+      FROM pg_stat_activity AS waiter, unnest(pg_blocking_pids(waiter.pid)) AS blocker
+      WHERE waiter.datname = current_database() AND waiter.wait_event_type = 'Lock' GROUP BY blocker
+    )
+    SELECT pid, usename AS role, state, extract(epoch FROM clock_timestamp() - xact_start)::int AS seconds,
+           coalesce(waiting, 0) AS waiting
+    FROM pg_stat_activity LEFT JOIN blocking ON blocker = pid
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
-      AND xact_start < clock_timestamp() - make_interval(secs => ${seconds})
+      AND xact_start < clock_timestamp() - make_interval(secs =>
+        CASE WHEN waiting > 0 THEN ${Duration.toSeconds(slow)}::float8 ELSE ${seconds}::float8 END)
     ORDER BY xact_start LIMIT 10
   `.pipe(Postgres.run(limit))
     const prepared = yield* sql<{ readonly gid: string; readonly seconds: number }>`
@@ -97,11 +109,14 @@ export const checkTransactions = Effect.fn("Sessions.checkTransactions")(
       judge(
         "postgresql.transactions",
         long.length === 0
-          ? `no transaction is open for longer than ${Duration.format(Duration.decode(age))}`
+          ? `no transaction is open for longer than ${
+            Duration.format(Duration.decode(age))
+          }, or holds up others for longer ` +
+            `than ${Duration.format(slow)}`
           : `open: ${long.join("; ")}`,
         when(
           long.length > 0,
-          "VACUUM removes no row that was deleted since: claims get slower; a row that it locks holds up its order",
+          "statements wait for its locks, and orders with them; VACUUM removes no row that was deleted since: claims get slower",
           [
             ...open.map(({ pid }) => `SELECT pg_terminate_backend(${pid})`),
             ...prepared.map(({ gid }) => `ROLLBACK PREPARED '${gid.replaceAll("'", "''")}'`)

@@ -23,7 +23,7 @@ const parts = {
   "inventory-topics": { roles: ["consumer"], reasons: kafka },
   "inventory-consumer": {
     roles: ["consumer"],
-    reasons: [...kafka, "postgres", "dead_letter_topic", "group", "transaction", "restart", "no_progress"]
+    reasons: [...kafka, "postgres", "dead_letter_topic", "group", "transaction", "operator", "restart", "no_progress"]
   },
   "consumer-lag": { roles: ["consumer", "relay"], required: false, reasons: kafka },
   "redis": { roles: ["consumer"], required: false, reasons: ["redis"] },

@@ -1,7 +1,8 @@
 import { SqlClient } from "@effect/sql"
-import { Duration, Effect, Metric } from "effect"
+import { Duration, Effect, Metric, Schedule } from "effect"
 import * as Postgres from "../infra/postgres/Postgres.js"
 import type { Part } from "../infra/runtime/Health.js"
+import { problemOf } from "../infra/runtime/Problem.js"
 
 const pruned = Metric.counter("payments_events_pruned_total", {
   description: "DONE events deleted after their retention",
@@ -55,6 +56,8 @@ export const serve = (options: PrunerOptions) =>
     while (cursor !== null) cursor = (yield* prune(options.retention, cursor)).next
     options.part.working()
   }).pipe(
+    Effect.tapError((error) => Effect.sync(() => options.part.failed(problemOf(error, "postgres")))),
+    Effect.retry(Schedule.spaced("1 second")),
     Effect.zipRight(Effect.sleep(options.interval ?? "1 minute")),
     Effect.forever
   )

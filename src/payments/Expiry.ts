@@ -1,8 +1,9 @@
 import { SqlClient } from "@effect/sql"
-import { Clock, Duration, Effect, Metric } from "effect"
+import { Clock, Duration, Effect, Metric, Schedule } from "effect"
 import { OrderId } from "../domain/Payment.js"
 import * as Postgres from "../infra/postgres/Postgres.js"
 import type { Part } from "../infra/runtime/Health.js"
+import { problemOf } from "../infra/runtime/Problem.js"
 import { Payments } from "./Payments.js"
 import { Sequences } from "./Sequences.js"
 
@@ -110,12 +111,14 @@ export const make = (after: Duration.DurationInput) =>
     })
   })
 
-/** Repeats a round of `make` for ever, and reports each to the part. */
-export const serve = <E, R>(
+/** Repeats a round of `make` for ever, after a failure within a second, and reports each to the part. */
+export const serve = <E extends { readonly message: string }, R>(
   round: Effect.Effect<void, E, R>,
-  part: Pick<Part, "working">
+  part: Pick<Part, "failed" | "working">
 ): Effect.Effect<never, E, R> =>
   Effect.forever(round.pipe(
+    Effect.tapError((error) => Effect.sync(() => part.failed(problemOf(error, "postgres")))),
+    Effect.retry(Schedule.spaced("1 second")),
     Effect.zipRight(Effect.sync(part.working)),
     Effect.zipRight(Effect.sleep(interval))
   ))

@@ -98,31 +98,23 @@ export class Sequences extends Effect.Service<Sequences>()("payments/Sequences",
       return true
     })
 
-    /** Logs a lasting problem when it begins, when its reason changes, and when it is over. */
-    const report = Effect.fnUntraced(function*(table: Table, problem: IdsStuck | undefined) {
-      const before = stuck.get(table)
-      if (problem === undefined) {
-        stuck.delete(table)
-        if (before !== undefined) yield* Effect.logInfo(`table ${table} has new ids again`)
-      } else {
-        stuck.set(table, { problem, at: yield* monotonic })
-        if (before?.problem.message !== problem.message) yield* Effect.logError(problem.message)
-      }
-    })
-
     /** A statement has just given new ids to rows of the table. */
-    const recovered = (table: Table) => Effect.suspend(() => stuck.has(table) ? report(table, undefined) : Effect.void)
+    const recovered = (table: Table) => Effect.sync(() => void stuck.delete(table))
 
     /**
      * Sets the sequence of a table past its rows when it is behind. Returns whether it was. Fails with the reason where it
-     * cannot, and logs that once.
+     * cannot; `health` fails with it until it can, and the part `postgres` logs that.
      */
     const repair = (table: Table): Effect.Effect<boolean, IdsStuck | Postgres.DatabaseUnavailable> =>
       Effect.gen(function*() {
         const failed = stuck.get(table)
         if (failed !== undefined && (yield* monotonic) - failed.at < pauseMillis) return yield* failed.problem
-        const wasBehind = yield* Effect.tapErrorTag(setForward(table), "IdsStuck", (problem) => report(table, problem))
-        yield* report(table, undefined)
+        const wasBehind = yield* Effect.tapErrorTag(
+          setForward(table),
+          "IdsStuck",
+          (problem) => Effect.map(monotonic, (at) => void stuck.set(table, { problem, at }))
+        )
+        stuck.delete(table)
         return wasBehind
       }).pipe(one.withPermits(1))
 

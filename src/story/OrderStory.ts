@@ -1,8 +1,5 @@
-import type { Duration } from "effect"
-import { Clock, Effect } from "effect"
-import { Duration as Durations } from "effect"
-import { Option } from "effect"
-import type { KafkaOptions } from "../infra/kafka/KafkaClient.js"
+import { Clock, Duration, Effect, Option } from "effect"
+import type { Sources } from "../audit/Sources.js"
 import * as KafkaOffsets from "../infra/kafka/KafkaOffsets.js"
 import { DeadLetterBox } from "../repair/DeadLetterBox.js"
 import type { Filed } from "../repair/Filed.js"
@@ -12,16 +9,6 @@ import type { Decision, EventFact, PaymentFact, RecordFact, Searched, Story } fr
 import type { Found } from "./OrderRecords.js"
 import * as OrderRecords from "./OrderRecords.js"
 import * as OrderRows from "./OrderRows.js"
-
-export interface StoryOptions {
-  readonly kafka: KafkaOptions
-  readonly groupId: string
-  readonly inventoryTopic: string
-  readonly dlqTopic: string
-  readonly paymentTopic: string
-  readonly acceptStatuses: ReadonlyArray<string>
-  readonly retention: Duration.Duration
-}
 
 /** The committed offsets; undefined when they cannot be read. */
 type Committed = ReadonlyMap<number, number> | undefined
@@ -78,13 +65,13 @@ const timesOf = ({ created_at, status, updated_at }: PaymentFact) =>
  * Tells the story of an order from the tables and the topics. Nothing is stored for it: records are found by time and
  * partition.
  */
-export const make = Effect.fnUntraced(function*(options: StoryOptions) {
+export const make = Effect.fnUntraced(function*(options: Sources) {
   const rows = yield* OrderRows.make
   const box = yield* DeadLetterBox
   const operations = yield* Operations
   const { inventoryTopic, kafka, paymentTopic } = options
   const accepted = new Set(options.acceptStatuses)
-  const retention = Durations.toMillis(options.retention)
+  const retention = Duration.toMillis(options.retention)
 
   const eventsOf = Effect.fnUntraced(function*(orderId: bigint, payment: PaymentFact | undefined, now: number) {
     const times = payment === undefined ? [] : timesOf(payment)

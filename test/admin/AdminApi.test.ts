@@ -1,3 +1,4 @@
+import { NodeContext } from "@effect/platform-node"
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
 import { Deferred, Duration, Effect, Fiber, Layer, Logger, Redacted } from "effect"
@@ -10,6 +11,7 @@ import * as KafkaTest from "../harness/KafkaTest.js"
 import * as PgTest from "../harness/PgTest.js"
 
 const services = Layer.mergeAll(
+  NodeContext.layer,
   Backlog.Default,
   Parts.layer({ running: [], rights: {} }),
   Logger.remove(Logger.defaultLogger)
@@ -17,16 +19,16 @@ const services = Layer.mergeAll(
 
 const token = "a-token-of-the-test-7f3e"
 
-const start = (admin: boolean) =>
+const start = (admin: boolean, topic = "not-there") =>
   Effect.gen(function*() {
     const bound = yield* Deferred.make<number>()
     const api = admin
       ? yield* AdminApi.app({
         kafka: KafkaTest.kafka(),
         groupId: "test",
-        inventoryTopic: "not-there",
+        inventoryTopic: topic,
         dlqTopic: "not-there",
-        paymentTopic: "not-there",
+        paymentTopic: topic,
         acceptStatuses: ["COMPLETED"],
         retention: Duration.days(7)
       }, Secret.constant(Redacted.make(token)))
@@ -118,11 +120,41 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "60 seconds", 
         assert.strictEqual((yield* ask("/api/orders/0")).status, 400)
       }))
 
+    it.scoped("replay of missing events announces again what the audit does not find on the topic", () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        yield* sql`TRUNCATE event, payment`
+        const id = yield* dead
+        yield* sql`UPDATE event SET status = 'DONE', done_at = clock_timestamp() - interval '1 minute', created_at = clock_timestamp() - interval '2 minutes'`
+        yield* sql`INSERT INTO payment (order_id, status) VALUES (9007199254740993, 'CREATED')`
+        const topic = yield* KafkaTest.freshTopic()
+        yield* sql`UPDATE event SET topic = ${topic}`
+        // another event, which is not of this topic
+        yield* sql`
+          INSERT INTO event (topic, order_id, payload, status, done_at, created_at)
+          SELECT 'another', 5, replace(payload, '9007199254740993', '5'), 'DONE', done_at, created_at FROM event
+        `
+        yield* sql`INSERT INTO payment (order_id, status) VALUES (5, 'CREATED')`
+        const ask = yield* start(true, topic)
+        const by = { reason: "the topic was lost", operator: "ann", missing: true }
+        assert.deepInclude((yield* ask("/api/outbox/replay", { ...by, dry_run: true })).json, {
+          planned: 1,
+          changed: 0
+        })
+        const replayed = yield* ask("/api/outbox/replay", by)
+        assert.deepInclude(replayed.json, { planned: 1, changed: 1 }, JSON.stringify(replayed.json))
+        const { json } = yield* ask("/api/outbox/events")
+        assert.deepInclude(json.events[0], { id, state: "due" })
+        // the other one is not missing
+        assert.deepInclude((yield* ask("/api/outbox/replay", by)).json, { planned: 0, changed: 0 })
+        assert.strictEqual((yield* ask("/api/outbox/replay", { ...by, missing: false })).status, 400)
+      }))
+
     it.scoped("replay of events beyond the duplicate window asks apart", () =>
       Effect.gen(function*() {
         const ask = yield* start(true)
         const sql = yield* SqlClient.SqlClient
-        yield* sql`TRUNCATE event`
+        yield* sql`TRUNCATE event, payment`
         yield* dead
         yield* sql`UPDATE event SET status = 'DONE', done_at = clock_timestamp() - interval '16 minutes'`
         yield* sql`INSERT INTO payment (order_id, status) VALUES (9007199254740993, 'CREATED')`

@@ -23,6 +23,7 @@ import * as RedisDescription from "../../src/infra/redis/RedisDescription.js"
 import type { Role } from "../../src/ops/Parts.js"
 import { roles } from "../../src/ops/Parts.js"
 import { Sequences } from "../../src/payments/Sequences.js"
+import { eventually } from "../harness/Eventually.js"
 import * as KafkaTest from "../harness/KafkaTest.js"
 import * as PgTest from "../harness/PgTest.js"
 import * as Restartable from "../harness/Restartable.js"
@@ -343,6 +344,37 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Docto
       yield* Fiber.join(holder)
     }))
 
+  it.scoped("a transaction that locks a table is a finding at once, while checks of the table wait for it", () =>
+    Effect.gen(function*() {
+      const url = yield* PgTest.DatabaseUrl
+      const sql = yield* SqlClient.SqlClient
+      const begun = yield* Deferred.make<number>()
+      const end = yield* Deferred.make<void>()
+      const holder = yield* sql<{ readonly pid: number }>`SELECT pg_backend_pid() AS pid`.pipe(
+        Effect.zipLeft(sql`LOCK TABLE payment, event`),
+        Effect.flatMap(([row]) => Deferred.succeed(begun, row!.pid)),
+        Effect.zipRight(Deferred.await(end)),
+        sql.withTransaction,
+        Effect.forkScoped
+      )
+      const pid = yield* Deferred.await(begun)
+      const waiter = yield* sql`SELECT FROM payment LIMIT 1`.pipe(Effect.forkScoped)
+      const found = yield* Sessions.checkTransactions().pipe(
+        Effect.map((results) => finds(results, "postgresql.transactions")["postgresql.transactions"]!),
+        eventually("10 seconds")
+      )
+      assert.match(
+        says(found),
+        new RegExp(`pid ${pid} of .*, 1 sessions wait for its locks.*pg_terminate_backend\\(${pid}\\)`)
+      )
+      const { results } = yield* examine({ ...yield* topics, DATABASE_URL: url })
+      assert.include(statesOf(results, "not_checked").map(({ check }) => check), "postgresql.tables")
+      assert.include(statesOf(results, "finding").map(({ check }) => check), "postgresql.transactions")
+      yield* Deferred.succeed(end, undefined)
+      yield* Fiber.join(holder)
+      yield* Fiber.join(waiter)
+    }))
+
   it.effect("the clocks of all three servers are compared with ours", () =>
     Effect.gen(function*() {
       const env = { ...yield* topics, DATABASE_URL: yield* PgTest.DatabaseUrl }
@@ -374,6 +406,17 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Docto
       assert.match(away!.found, /ECONNREFUSED/)
       assert.isAbove(statesOf(results, "ok").length, 20)
     }))
+
+  it.effect.each(roles)(
+    "the checks of the start run to their end in a process with the role %s alone",
+    (role) =>
+      Effect.gen(function*() {
+        const env = { ...yield* topics, DATABASE_URL: yield* PgTest.DatabaseUrl }
+        const { failures, results } = yield* examine(env, Doctor.glance, [role])
+        finds(results)
+        assert.isEmpty(failures)
+      })
+  )
 
   it.effect("the start logs each finding of the cheap checks once, with consequence and remedy", () =>
     Effect.gen(function*() {

@@ -1,16 +1,16 @@
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
 import type { Scope } from "effect"
-import { Array as Arr, Effect, Layer, Redacted } from "effect"
+import { Array as Arr, Effect, Layer, Logger, Redacted } from "effect"
 import * as Kafka from "../../src/infra/kafka/KafkaClient.js"
 import type { Database } from "../../src/infra/postgres/Postgres.js"
 import type { Part } from "../../src/infra/runtime/Health.js"
 import { make as makeHealth } from "../../src/infra/runtime/Health.js"
 import * as KafkaPublisher from "../../src/outbox/leased/KafkaPublisher.js"
 import * as Relay from "../../src/outbox/leased/Relay.js"
-import type { Outbox } from "../../src/outbox/Outbox.js"
+import { Outbox } from "../../src/outbox/Outbox.js"
 import type { OutboxWake } from "../../src/outbox/OutboxWake.js"
-import type { Refusals } from "../../src/outbox/Refusals.js"
+import { Refusals } from "../../src/outbox/Refusals.js"
 import type { ShardBatches } from "../../src/outbox/sharded/ShardBatches.js"
 import type { ShardOwners } from "../../src/outbox/sharded/ShardOwners.js"
 import type { Spreads } from "../../src/outbox/Spreads.js"
@@ -74,7 +74,52 @@ const noAttempt = Effect.gen(function*() {
   assert.isEmpty(yield* sql`SELECT FROM event WHERE attempts > 0`)
 })
 
+const count = 507
+
+/** Lines of the log, with their fields. */
+const annotated = () => {
+  const lines: Array<{ readonly message: string; readonly fields: Readonly<Record<string, any>> }> = []
+  const logger = Logger.make(({ annotations, logLevel, message }) => {
+    if (logLevel.label === "DEBUG") return
+    lines.push({ message: [message].flat().join(" "), fields: Object.fromEntries(annotations) })
+  })
+  return [lines, Logger.replace(Logger.defaultLogger, logger)] as const
+}
+
 layer(ShardFixtures.TestLayer, { timeout: "60 seconds", excludeTestServices: true })("faults of brokers", (it) => {
+  it.scoped(`a broker refuses ${count} events: all are dead after their attempts, and one log line counts them`, () =>
+    Effect.gen(function*() {
+      yield* ShardFixtures.fresh
+      const topic = yield* KafkaTest.freshTopic({ "max.message.bytes": "150" })
+      yield* Fixtures.append(Arr.range(1, count), { topic })
+      const [lines, logger] = annotated()
+      yield* Effect.gen(function*() {
+        yield* Effect.forkScoped(relays["at-least-once"]!(topic, Fixtures.part()))
+        yield* until(ShardFixtures.count("DEAD"), (n) => n === count)
+      }).pipe(
+        Effect.scoped,
+        Effect.provide(
+          Layer.fresh(Refusals.Default).pipe(
+            Layer.merge(Outbox.Default({ ...Fixtures.options, maxAttempts: 1 })),
+            Layer.provideMerge(logger)
+          )
+        )
+      )
+      const about = lines.filter(({ fields }) => fields["count"] !== undefined)
+      assert.deepStrictEqual(lines, about)
+      // a second one only where the broker took longer than the 5 s in which a line gathers
+      assert.isAtMost(lines.length, 2)
+      assert.strictEqual(lines.reduce((sum, { fields }) => sum + fields["count"], 0), count)
+      for (const { fields, message } of lines) {
+        assert.match(message, /^\d+ events are dead: their orders wait for an operator$/)
+        assert.lengthOf(fields["examples"], 3)
+        for (const example of fields["examples"]) {
+          assert.deepStrictEqual(Object.keys(example), ["event_id", "order_id", "reason"])
+          assert.match(example.reason, /MESSAGE_TOO_LARGE/)
+        }
+      }
+    }))
+
   for (const [delivery, relay] of Object.entries(relays)) {
     it.scoped(`${delivery}: the database's clock is two hours ahead of the brokers': records go without a time`, () =>
       Effect.gen(function*() {

@@ -1,8 +1,9 @@
 import { SqlClient } from "@effect/sql"
-import { assert, layer } from "@effect/vitest"
-import { Array as Arr, Deferred, Effect, Either, Fiber, Layer, Metric, Option } from "effect"
+import { assert, it, layer } from "@effect/vitest"
+import { Array as Arr, Deferred, Effect, Either, Fiber, Layer, Metric, Option, TestClock } from "effect"
 import { OrderId } from "../../src/domain/Payment.js"
 import { PostgresPool } from "../../src/infra/postgres/PostgresStatement.js"
+import type { Problem } from "../../src/infra/runtime/Problem.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
 import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import { ShardBatches } from "../../src/outbox/sharded/ShardBatches.js"
@@ -240,3 +241,19 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("Expiry", 
       assert.deepInclude((yield* rowsOf([other!]))[0], { status: "FAILED" })
     }))
 })
+
+it.effect("a round that fails is made again within a second, and the part says why meanwhile", () =>
+  Effect.gen(function*() {
+    const said: Array<string> = []
+    const part = {
+      failed: ({ reason, why }: Problem) => void said.push(`${reason}: ${why}`),
+      working: () => void said.push("working")
+    }
+    let away = true
+    const round = Effect.suspend(() => away ? Effect.fail(new Error("away")) : Effect.void)
+    yield* Effect.fork(Expiry.serve(round, part))
+    yield* TestClock.adjust("100 millis")
+    away = false
+    yield* TestClock.adjust("1 second")
+    assert.deepStrictEqual(said, ["postgres: away", "working"])
+  }))

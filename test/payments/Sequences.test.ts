@@ -12,6 +12,7 @@ import { OutboxWake } from "../../src/outbox/OutboxWake.js"
 import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
 import { Payments } from "../../src/payments/Payments.js"
 import { Sequences } from "../../src/payments/Sequences.js"
+import { until } from "../harness/Eventually.js"
 import * as PgTest from "../harness/PgTest.js"
 
 /** What was logged since the last look. */
@@ -206,21 +207,29 @@ layer(Layer.provideMerge(services, PgTest.layer), { timeout: "60 seconds", exclu
         yield* run("ALTER SEQUENCE payment_id_seq INCREMENT 1 MINVALUE 1 NO MAXVALUE START 1 RESTART")
       }))
 
-    it.effect("used up: no endless retry, the reason in errors, readiness and the log, over when the cause is", () =>
+    it.scoped("used up: no endless retry, the reason in errors, readiness and one log line, over when the cause is", () =>
       Effect.gen(function*() {
         yield* anew
+        yield* Effect.forkScoped(Effect.flatMap(Health, (health) => health.watch))
+        const said = (text: string) =>
+          Effect.map(Effect.sync(() => lines.filter((line) => line.includes(text))), (_) => _.length)
         yield* rows(100)
         const [order, other] = orders(2) as [OrderId, OrderId]
         yield* run("ALTER SEQUENCE payment_id_seq MAXVALUE 100 RESTART WITH 100")
         const why = "sequence payment_id_seq has no ids left for table payment"
         assert.include(yield* failure(reserve([order])), why)
         assert.include(yield* failure(reserve([order])), why)
-        assert.include(yield* ready, why)
-        assert.lengthOf(logged(), 1)
+        yield* until(ready, (reason) => reason.includes(why))
+        yield* until(said(why), (n) => n > 0)
         yield* run("ALTER SEQUENCE payment_id_seq NO MAXVALUE")
         yield* soon(reserve([order]))
         yield* readyAgain
-        assert.deepStrictEqual(logged().map((_) => _.slice(0, 4)), ["WARN", "INFO"])
+        yield* until(said("INFO no longer waiting for an operator"), (n) => n > 0)
+        const [begin, ...more] = logged()
+        assert.match(begin!, new RegExp(`^WARN waiting for an operator: .*${why}`))
+        assert.lengthOf(more, 2)
+        assert.match(more[0]!, /^WARN sequence \w+_id_seq is \d+ ids behind/)
+        assert.match(more[1]!, /^INFO no longer waiting for an operator/)
 
         yield* run("SELECT setval('event_id_seq', 9223372036854775807)")
         assert.include(yield* failure(settle(order)), "sequence event_id_seq has no ids left for table event")

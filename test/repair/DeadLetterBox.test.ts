@@ -1,7 +1,9 @@
 import { assert, layer } from "@effect/vitest"
 import { Array as Arr, Context, Effect, Layer } from "effect"
+import { CompressionTypes } from "kafkajs"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
+import * as Kafka from "../../src/infra/kafka/KafkaClient.js"
 import { DeadLetterBox } from "../../src/repair/DeadLetterBox.js"
 import type { Filed } from "../../src/repair/Filed.js"
 import { replayedFrom } from "../../src/repair/Letter.js"
@@ -36,6 +38,40 @@ const all = Effect.gen(function*() {
 const key = (i: number) => `00000000-0000-4000-8000-${String(i).padStart(12, "0")}`
 
 layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("dead letters", (it) => {
+  it.scoped("one replay chooses no more than about 64 MiB of values, and says that there are more", () =>
+    Effect.gen(function*() {
+      const { inventory } = yield* Names
+      const dlq = yield* KafkaTest.freshTopic()
+      const value = Buffer.alloc(1024 * 1024, "x")
+      // compressed, or the test would write 70 MB
+      const producer = yield* Effect.acquireRelease(
+        Effect.promise(async () => {
+          const producer = Kafka.client(KafkaTest.kafka()).producer()
+          await producer.connect()
+          return producer
+        }),
+        (producer) => Effect.promise(() => producer.disconnect())
+      )
+      const send = Effect.promise(() =>
+        producer.send({
+          topic: dlq,
+          compression: CompressionTypes.GZIP,
+          messages: Arr.makeBy(7, () => ({ value, partition: 0 }))
+        })
+      )
+      yield* Effect.replicateEffect(send, 10)
+      const { filed, more } = yield* Effect.flatMap(
+        DeadLetterBox,
+        (box) => box.choose({ error: undefined, again: false, letters: 1_000 })
+      ).pipe(Effect.provide(DeadLetterBox.Default({
+        kafka: KafkaTest.kafka(),
+        dlqTopic: dlq,
+        inventoryTopic: inventory,
+        acceptStatuses: ["COMPLETED"]
+      })))
+      assert.deepStrictEqual([filed.length, more], [65, true])
+    }))
+
   it.scoped("a hundred replayed with ten mended: each once, also twice at once, with their keys and headers", () =>
     Effect.gen(function*() {
       const { dlq, inventory } = yield* Names

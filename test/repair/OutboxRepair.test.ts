@@ -11,7 +11,8 @@ import { Operations } from "../../src/repair/Operations.js"
 import { everything, OutboxEvents } from "../../src/repair/OutboxEvents.js"
 import { OutboxRepair } from "../../src/repair/OutboxRepair.js"
 import { OutboxReplay } from "../../src/repair/OutboxReplay.js"
-import { eventually } from "../harness/Eventually.js"
+import { eventually, until } from "../harness/Eventually.js"
+import * as KafkaTest from "../harness/KafkaTest.js"
 import * as Fixtures from "../outbox/Fixtures.js"
 import * as Shards from "../outbox/sharded/ShardFixtures.js"
 
@@ -86,6 +87,41 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("repair o
       assert.deepStrictEqual(blocked.map((_) => [_.id, _.behind]), [[created[0], 1], [created[1], 0], [created[2], 0]])
       assert.deepStrictEqual(yield* events.blockedTotal, { dead: 3, behind: 1 })
       assert.deepStrictEqual((yield* events.list(one([1]), "behind", 1)).map(({ id }) => id), [behind])
+    }))
+
+  it.scoped("beside a running exactly-once relay: retried and replayed events are on the topic, skipped ones are not", () =>
+    Effect.gen(function*() {
+      yield* clear
+      yield* Shards.fresh
+      const topic = yield* KafkaTest.freshTopic()
+      const [repair, replay] = [yield* OutboxRepair, yield* OutboxReplay]
+      const orders = Arr.range(1, 30)
+      yield* paid(orders, "CREATED")
+      const ids = yield* Fixtures.append(orders, { topic })
+      const behind = yield* Fixtures.append([2, 3, 4], { topic, status: "COMPLETED" })
+      yield* mark(ids.slice(0, 4), "DEAD")
+      const bodies = new Map((yield* rows).map(({ id, payload }) => [id, payload]))
+      yield* Effect.forkScoped(Shards.serve(topic))
+      yield* until(Shards.count("DONE"), (n) => n === 26)
+
+      const retried = yield* repair.planRetry(one([1, 2]))
+      assert.deepInclude(yield* repair.retry(retried, by(), pacing), { changed: 2 })
+      const skipped = yield* repair.planSkip(one([3]))
+      assert.deepInclude(yield* repair.skip(skipped, by(), pacing), { changed: 1 })
+      // the CREATED of 1, 2 and 3, and the COMPLETED of 2 and 3; order 4 still waits behind its dead event
+      yield* until(Shards.count("DONE"), (n) => n === 31)
+      const again = yield* replay.plan(done([1, 2, 30]))
+      assert.lengthOf(again.events, 4)
+      assert.deepInclude(yield* replay.replay(again, by(), pacing), { changed: 4 })
+      yield* until(Shards.count("DONE"), (n) => n === 31)
+
+      const found = yield* Shards.records(topic)
+      const times = (id: string) => found.filter((record) => record.id === id).length
+      assert.deepStrictEqual(ids.map(times), [2, 2, 0, 0, ...Arr.replicate(1, 25), 2])
+      assert.deepStrictEqual(behind.map(times), [2, 1, 0])
+      for (const { id, value } of found) assert.strictEqual(value, bodies.get(id))
+      const ofTwo = found.filter(({ key }) => key === "2").map(({ id }) => id)
+      assert.deepStrictEqual(ofTwo, [ids[1], behind[0], ids[1], behind[0]])
     }))
 
   it.effect("retry: twice at once changes each dead event once, keeps its body, and both deliveries take it", () =>

@@ -3,6 +3,7 @@ import { assert, layer } from "@effect/vitest"
 import { Context, Duration, Effect, Layer } from "effect"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
+import type { Sources } from "../../src/audit/Sources.js"
 import { DeadLetterBox } from "../../src/repair/DeadLetterBox.js"
 import { Operations } from "../../src/repair/Operations.js"
 import * as Conclusion from "../../src/story/Conclusion.js"
@@ -12,12 +13,12 @@ import * as KafkaTest from "../harness/KafkaTest.js"
 import * as PgTest from "../harness/PgTest.js"
 import * as Topics from "../harness/Topics.js"
 
-class Options extends Context.Tag("test/Options")<Options, OrderStory.StoryOptions>() {}
+class Options extends Context.Tag("test/Options")<Options, Sources>() {}
 
 const TestLayer = Layer.unwrapScoped(Effect.gen(function*() {
   const fresh = KafkaTest.freshTopic()
   const [inventoryTopic, dlqTopic, paymentTopic] = yield* Effect.all([fresh, fresh, fresh], { concurrency: 3 })
-  const options: OrderStory.StoryOptions = {
+  const options: Sources = {
     kafka: KafkaTest.kafka(),
     groupId: `test-${randomUUID()}`,
     inventoryTopic,

@@ -33,6 +33,7 @@ export class KafkaUnavailable extends Schema.TaggedError<KafkaUnavailable>()("Ka
   }
 
   override get message() {
+    if (this.cause instanceof TopicMissing) return this.cause.message
     const why = reason(this.cause)
     return waitsFor(why) === "permission" ? `kafka refuses us access: ${why}` : `kafka is not available: ${why}`
   }
@@ -59,7 +60,12 @@ export const reason = (error: unknown): string => {
 
 /** What the caller of a failed request waits for, by the `reason` of its error. */
 export const waitsFor = (type: string): Reason =>
-  /_AUTHORIZATION_FAILED\)?$/.test(type) || Login.isRefusal(type) ? "permission" : "kafka"
+  /_AUTHORIZATION_FAILED\)?$/.test(type) || Login.isRefusal(type)
+    ? "permission"
+    // a person has to correct KAFKA_SESSION_TIMEOUT
+    : type === "INVALID_SESSION_TIMEOUT"
+    ? "operator"
+    : "kafka"
 
 /** The sockets of each client. */
 const sockets = new WeakMap<Kafka, KafkaSockets.Sockets>()

@@ -1,5 +1,5 @@
 import { SqlClient } from "@effect/sql"
-import { Clock, Effect, Metric } from "effect"
+import { Clock, Duration, Effect, Metric } from "effect"
 import * as RecordTime from "../kafka/RecordTime.js"
 import type { Part } from "../runtime/Health.js"
 import { problemOf } from "../runtime/Problem.js"
@@ -11,6 +11,9 @@ const offset = Metric.gauge("payments_clock_offset_seconds", {
 
 /** Difference of the two clocks, in milliseconds, above which the service warns. */
 const tolerance = 5_000
+
+/** Pauses between two measurements: after a success, and after a failure. */
+const [lookEvery, again] = [Duration.seconds(10), Duration.seconds(1)]
 
 /** Milliseconds that an answer may take: a slower one is too inexact. */
 const slow = 2_000
@@ -31,7 +34,7 @@ export const measure = Effect.gen(function*() {
 })
 
 /**
- * Follows the database's clock for ever, every ten seconds. Logs once when the clock of this host is wrong, and once when it
+ * Follows the database's clock for ever, every ten seconds, and every second while it cannot be read. Logs once when the clock of this host is wrong, and once when it
  * is right again. Reports to `part` whether it could read that clock.
  */
 export const serve = (part: Part) =>
@@ -40,18 +43,25 @@ export const serve = (part: Part) =>
     const look = Effect.flatMap(measure, (ahead) => {
       part.working()
       const wrong = Math.abs(ahead) > tolerance
-      if (wrong === warned) return Effect.void
+      if (wrong === warned) return Effect.succeed(lookEvery)
       warned = wrong
       const seconds = Math.round(Math.abs(ahead) / 1_000)
-      return wrong
-        ? Effect.logWarning(
-          `the clock of this host is ${seconds} s ${ahead > 0 ? "ahead of" : "behind"} the database's: records are ` +
-            "written with the database's time; set the clock (NTP)"
-        )
-        : Effect.logInfo("the clock of this host agrees with the database's again")
+      return Effect.as(
+        wrong
+          ? Effect.logWarning(
+            `the clock of this host is ${seconds} s ${ahead > 0 ? "ahead of" : "behind"} the database's: records are ` +
+              "written with the database's time; set the clock (NTP)"
+          )
+          : Effect.logInfo("the clock of this host agrees with the database's again"),
+        lookEvery
+      )
     }).pipe(
       // the last measurement stays valid: the monotonic clock continues from it
-      Effect.catchTag("DatabaseUnavailable", (error) => Effect.sync(() => part.failed(problemOf(error, "postgres"))))
+      Effect.catchTag("DatabaseUnavailable", (error) =>
+        Effect.sync(() => {
+          part.failed(problemOf(error, "postgres"))
+          return again
+        }))
     )
-    return Effect.forever(Effect.zipRight(look, Effect.sleep("10 seconds")))
+    return Effect.forever(Effect.flatMap(look, Effect.sleep))
   })

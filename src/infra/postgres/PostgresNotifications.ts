@@ -44,8 +44,8 @@ const listenOnce = (url: Redacted.Redacted, channel: string, onNotification: Eff
 /**
  * Calls `onNotification` for each notification of the channel, for ever, on its own connection.
  *
- * Reports to `part` whether it listens. A lost connection is replaced after 250 ms to 5 s. Notifications in between are lost, so they may only shorten a wait: the
- * tables are the source of truth.
+ * Reports to `part` whether it listens. A lost connection is replaced after 250 ms to 1 s. Notifications in between are lost, so they
+ * may only shorten a wait: the tables are the source of truth.
  */
 export const listen = (
   url: Redacted.Redacted,
@@ -55,6 +55,6 @@ export const listen = (
 ): Effect.Effect<never> =>
   listenOnce(url, channel, onNotification, part).pipe(
     Effect.tapError((error) => Effect.sync(() => part.failed(problemOf(error, "postgres")))),
-    Effect.retry(Schedule.exponential("250 millis").pipe(Schedule.union(Schedule.spaced("5 seconds")))),
+    Effect.retry(Schedule.exponential("250 millis").pipe(Schedule.union(Schedule.spaced("1 second")))),
     Effect.orDie
   )

@@ -49,10 +49,6 @@ export const keeper = Effect.fnUntraced(function*(
     // events that were marked meanwhile have no lease any more, and no other worker took them
     if (!ours && one.recording) return
     one.until = ours ? asked + length : 0n
-    if (!ours && leases.has(one)) {
-      yield* Metric.increment(lost)
-      yield* Effect.logWarning("another worker took over events of this claim")
-    }
   }, (effect, one) =>
     effect.pipe(
       // the lease runs on, and ends in time while the database stays away
@@ -77,14 +73,15 @@ export const keeper = Effect.fnUntraced(function*(
 
   /**
    * Runs `use` with the lease of a claim, and keeps it while `record` writes the result: with a slow mark, another worker would
-   * send the events again. `since` (nanoseconds) was read before the claim's statement was sent. The database counts from a
+   * send the events again. `record` returns whether the claim still had its events. A process that stood still sees the loss
+   * only there: it records before it renews. `since` (nanoseconds) was read before the claim's statement was sent. The database counts from a
    * later moment, so the lease ends here before it ends there, whatever the wall clocks say.
    */
-  const hold = <A, B, E, R, R2>(
+  const hold = <A, E, R, R2>(
     claim: Claim,
     since: bigint,
     use: (lease: Lease) => Effect.Effect<A, E, R>,
-    record: (result: A) => Effect.Effect<B, E, R2>
+    record: (result: A) => Effect.Effect<boolean, E, R2>
   ) =>
     Effect.suspend(() => {
       const one: Kept = { claim, until: since + length, renewing: false, recording: false }
@@ -95,6 +92,7 @@ export const keeper = Effect.fnUntraced(function*(
           one.recording = true
           return record(result)
         }),
+        Effect.flatMap((ours) => ours && one.until > 0n ? Effect.void : Metric.increment(lost)),
         Effect.ensuring(Effect.sync(() => leases.delete(one)))
       )
     })

@@ -15,9 +15,12 @@ const missingTopicDelay = Duration.seconds(5)
 const pauses = Schedule.exponential("50 millis").pipe(Schedule.union(Schedule.spaced("250 millis")))
 
 /** Repeats a statement until the database answers: its token fences it, however late it is. */
-const untilAnswered = <A, R>(effect: Effect.Effect<A, DatabaseUnavailable, R>) =>
+const untilAnswered = <A, R>(effect: Effect.Effect<A, DatabaseUnavailable, R>, onFailure?: () => void) =>
   effect.pipe(
-    Effect.tapError((error) => Effect.logDebug("cannot record the result of a claim yet", error)),
+    Effect.tapError((error) => {
+      onFailure?.()
+      return Effect.logDebug("cannot record the result of a claim yet", error)
+    }),
     retry<DatabaseUnavailable>(pauses)
   )
 
@@ -34,16 +37,21 @@ const dropped = (events: Published["sent"], why: string) =>
 
 /**
  * Records the result of a claim in the outbox, and repeats that while the database is away. The lease of undecided events runs
- * on. Unsent events are due at once when the relay is `stopping`, else after a pause.
+ * on. Unsent events are due at once when the relay is `stopping`, else after a pause. Returns false when another worker has
+ * taken events over.
  */
 export const record = Effect.fnUntraced(function*(claim: Claim, published: Published, stopping: boolean) {
   const outbox = yield* Outbox
   const refusals = yield* Refusals
+  let ours = true
+  let failed = false
   if (published.sent.length > 0) {
     yield* CrashPoint.pass("relay-sent")
-    const waited = yield* untilAnswered(outbox.markDone(claim, published.sent))
+    const waited = yield* untilAnswered(outbox.markDone(claim, published.sent), () => (failed = true))
     RelayMetrics.done(waited)
     if (waited.length < published.sent.length) {
+      // a failed attempt may have marked them
+      ours = failed
       yield* dropped(
         published.sent,
         "they were sent; another worker took some over, or a statement whose answer was lost marked them"
@@ -57,6 +65,7 @@ export const record = Effect.fnUntraced(function*(claim: Claim, published: Publi
   if (published.unsent.length > 0) {
     const released = yield* untilAnswered(outbox.release(claim, published.unsent, stopping ? 0 : missingTopicDelay))
     if (released < published.unsent.length) {
+      ours = false
       yield* dropped(published.unsent, "they were not sent, and another worker took some of them over")
     }
     yield* Metric.incrementBy(RelayMetrics.retriedAs.unsent, published.unsent.length)
@@ -67,4 +76,5 @@ export const record = Effect.fnUntraced(function*(claim: Claim, published: Publi
     published.undecided,
     "the broker has not answered; another worker sends them when their lease has ended"
   )
+  return ours
 }, Trace.span("PublishResults.record"))

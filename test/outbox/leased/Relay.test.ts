@@ -1,10 +1,11 @@
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
-import { Array as Arr, Deferred, Effect, Fiber, Layer, Queue, Redacted } from "effect"
+import { Array as Arr, Deferred, Effect, Fiber, Layer, Metric, Queue, Redacted } from "effect"
 import { DatabaseUnavailable } from "../../../src/infra/postgres/Postgres.js"
 import type { Published } from "../../../src/outbox/leased/EventPublisher.js"
 import { EventPublisher } from "../../../src/outbox/leased/EventPublisher.js"
 import * as KafkaPublisher from "../../../src/outbox/leased/KafkaPublisher.js"
+import * as Lease from "../../../src/outbox/leased/Lease.js"
 import * as Relay from "../../../src/outbox/leased/Relay.js"
 import { Outbox } from "../../../src/outbox/Outbox.js"
 import type { OutboxEvent } from "../../../src/outbox/OutboxEvent.js"
@@ -50,6 +51,8 @@ const leased = Effect.flatMap(SqlClient.SqlClient, (sql) =>
     sql<{ readonly n: number }>`SELECT count(*)::int AS n FROM event WHERE lease_token IS NOT NULL`,
     ([row]) => row!.n
   ))
+
+const lost = Effect.map(Metric.value(Lease.metrics[0]!), ({ count }) => count)
 
 layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", (it) => {
   it.scoped("publishes the exact body under the order's key, with headers, the orders' events in their order", () =>
@@ -217,6 +220,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       const sql = yield* SqlClient.SqlClient
       const [id] = yield* Fixtures.append([1])
       const looked = yield* Deferred.make<() => boolean>()
+      const lostBefore = yield* lost
       const release = yield* Deferred.make<void>()
       const relay = yield* Effect.forkScoped(Effect.provide(
         run({ lease: "1 second" }),
@@ -238,7 +242,36 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       yield* Deferred.succeed(release, undefined)
       yield* Fiber.interrupt(relay)
       assert.strictEqual((yield* Fixtures.statusOf(id!)).status, "WAIT", "it marked what was not its own")
+      assert.strictEqual(yield* lost, lostBefore + 1)
     }))
+
+  it.scoped.each(
+    [
+      ["sent", "the mark finds that another worker took an event over"],
+      ["unsent", "the release finds it"]
+    ] as const
+  )(
+    "a lost lease counts once, also when the process stood still and did not renew: %s, %s",
+    ([outcome]) =>
+      Effect.gen(function*() {
+        yield* Fixtures.clear
+        const sql = yield* SqlClient.SqlClient
+        yield* Fixtures.append([1, 2])
+        const before = yield* lost
+        const relay = yield* Effect.fork(Effect.provide(
+          run({ lease: "1 hour" }),
+          publishing((events) =>
+            sql`UPDATE event SET lease_token = gen_random_uuid() WHERE id = ${events[0]!.id}`.pipe(
+              Effect.orDie,
+              Effect.as({ ...nothing, [outcome]: events })
+            )
+          )
+        ))
+        yield* until(lost, (count) => count > before)
+        yield* Fiber.interrupt(relay)
+        assert.strictEqual(yield* lost, before + 1)
+      })
+  )
 
   it.scoped("keeps its lease until the events that it sent are marked, also when the mark is slow", () =>
     Effect.gen(function*() {
