@@ -2,10 +2,10 @@ import { Args, Command } from "@effect/cli"
 import { Effect, Layer, Schema } from "effect"
 import * as Doctor from "../doctor/Doctor.js"
 import * as Report from "../doctor/Report.js"
-import * as Postgres from "../infra/postgres/Postgres.js"
 import type { Role } from "../ops/Parts.js"
 import { roles } from "../ops/Parts.js"
 import { Sequences } from "../payments/Sequences.js"
+import * as Database from "./Database.js"
 import { json, print, waitingFor, withSettings } from "./Output.js"
 import { rolesOf } from "./Serve.js"
 import type { Config } from "./Services.js"
@@ -21,7 +21,7 @@ export class DoctorFindings extends Schema.TaggedError<DoctorFindings>()("Doctor
 }
 
 const doctor = Effect.fn("cli.doctor")(function*(config: Config, running: ReadonlyArray<Role>, asJson: boolean) {
-  const diagnosis = yield* Doctor.examine(Services.doctorOptions(config, running)).pipe(
+  const diagnosis = yield* Effect.flatMap(Services.doctorOptions(config, running), Doctor.examine).pipe(
     waitingFor("asking the servers")
   )
   yield* asJson
@@ -46,7 +46,7 @@ export const command = Command.make("doctor", {
     Effect.provide(
       doctor(config as Config, running, json),
       Sequences.Default.pipe(
-        Layer.provideMerge(Postgres.layer({ url: (config as Config).databaseUrl, maxConnections: 2 }))
+        Layer.provideMerge(Database.layer(config as Config, 2))
       )
     ))
 }).pipe(

@@ -1,10 +1,11 @@
 import type { ConfigOf } from "../Config.js"
 import type { StoryOptions } from "../story/OrderStory.js"
+import * as Database from "./Database.js"
 import { kafkaOptions } from "./Services.js"
 
 /** The settings of the commands that read tables and topics. */
 export const used = [
-  "databaseUrl",
+  ...Database.used,
   "kafkaBrokers",
   "kafkaClientId",
   "kafkaGroupId",

@@ -1,6 +1,6 @@
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
-import { Array as Arr, Effect, Layer, Option, Redacted } from "effect"
+import { Array as Arr, Effect, Layer, Option } from "effect"
 import { randomUUID } from "node:crypto"
 import { OrderId } from "../../src/domain/Payment.js"
 import * as KafkaOffsets from "../../src/infra/kafka/KafkaOffsets.js"
@@ -17,7 +17,6 @@ import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
 import { Payments } from "../../src/payments/Payments.js"
 import { until } from "../harness/Eventually.js"
 import * as KafkaTest from "../harness/KafkaTest.js"
-import * as PgTest from "../harness/PgTest.js"
 import * as Fixtures from "./Fixtures.js"
 
 const services = Layer.mergeAll(
@@ -133,7 +132,6 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("the seque
         batchSize: 7,
         lease: "30 seconds",
         pollInterval: "20 millis",
-        notifications: Redacted.make(yield* PgTest.DatabaseUrl),
         drainTimeout: "10 seconds",
         part: Fixtures.part(),
         listener: Fixtures.part()
@@ -153,7 +151,6 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("the seque
         batchSize: 7,
         lease: "60 seconds",
         pollInterval: "20 millis",
-        notifications: Redacted.make(yield* PgTest.DatabaseUrl),
         drainTimeout: "10 seconds",
         part: Fixtures.part(),
         listener: Fixtures.part()

@@ -1,5 +1,5 @@
 import { SqlClient } from "@effect/sql"
-import { Array as Arr, Duration, Effect, Layer, Option, Redacted, Schedule } from "effect"
+import { Array as Arr, Duration, Effect, Layer, Option, Schedule } from "effect"
 import { strict as assert } from "node:assert"
 import { randomUUID } from "node:crypto"
 import * as Kafka from "../../../src/infra/kafka/KafkaClient.js"
@@ -11,7 +11,6 @@ import { ShardOwners } from "../../../src/outbox/sharded/ShardOwners.js"
 import * as ShardRelay from "../../../src/outbox/sharded/ShardRelay.js"
 import * as ShardTakeover from "../../../src/outbox/sharded/ShardTakeover.js"
 import * as KafkaTest from "../../harness/KafkaTest.js"
-import * as PgTest from "../../harness/PgTest.js"
 import * as Fixtures from "../Fixtures.js"
 
 /** Longer than a test: no lease ends by itself. */
@@ -40,16 +39,14 @@ export const shardOptions = (topic: string): ShardTakeover.ShardOptions => ({
 })
 
 export const serve = (topic: string, options: Partial<ShardRelay.ShardRelayOptions> = {}) =>
-  Effect.flatMap(PgTest.DatabaseUrl, (url) =>
-    ShardRelay.serve({
-      ...shardOptions(topic),
-      pollInterval: "20 millis",
-      notifications: Redacted.make(url),
-      drainTimeout: "10 seconds",
-      part: Fixtures.part(),
-      listener: Fixtures.part(),
-      ...options
-    }))
+  ShardRelay.serve({
+    ...shardOptions(topic),
+    pollInterval: "20 millis",
+    drainTimeout: "10 seconds",
+    part: Fixtures.part(),
+    listener: Fixtures.part(),
+    ...options
+  })
 
 export const count = (status: string) =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
