@@ -29,7 +29,10 @@ const withLength = (body: Buffer, counted: number) => {
   return Buffer.concat([length, body])
 }
 
-/** Protocol 3.0 start-up of user payments. The reply `R` asks for the password: the server accepts connections. */
+/**
+ * Protocol 3.0 start-up of user payments. The reply `R` asks for the password, and an error 28000 for TLS: the server accepts
+ * connections.
+ */
 const postgresStartup = withLength(
   Buffer.from("\0\x03\0\0user\0payments\0database\0payments\0\0", "latin1"),
   4
@@ -40,9 +43,17 @@ const kafkaMetadata = withLength(Buffer.from([0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff
 
 /** True when the server on this port of 127.0.0.1 answers in its own protocol within a second. */
 export const answers: Record<Part, (port: number) => Effect.Effect<boolean>> = {
-  postgres: (port) => ask(port, postgresStartup, (reply) => reply.toString("latin1", 0, 1) === "R"),
+  postgres: (port) => ask(port, postgresStartup, (reply) => {
+      const text = reply.toString("latin1")
+      return text.startsWith("R") || (text.startsWith("E") && text.includes("\0C28000\0"))
+    }),
   redis: (port) =>
-    ask(port, Buffer.from("PING\r\n"), (reply) => reply.includes("\n") ? reply.includes("+PONG") : undefined),
+    ask(
+      port,
+      Buffer.from("PING\r\n"),
+      // a server with TLS answers a TLS alert
+      (reply) => reply[0] === 0x15 ? true : reply.includes("\n") ? reply.includes("+PONG") : undefined
+    ),
   // the number of brokers follows length and correlation id
   kafka: (port) => ask(port, kafkaMetadata, (reply) => reply.length < 12 ? undefined : reply.readInt32BE(8) > 0)
 }

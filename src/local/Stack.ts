@@ -8,7 +8,7 @@ import { fromPlatform, Part } from "./LocalStackError.js"
 import * as Ports from "./Ports.js"
 import * as Postgres from "./Postgres.js"
 import * as Redis from "./Redis.js"
-import type { RunningPart } from "./Server.js"
+import type { RunningPart, ServerTls } from "./Server.js"
 
 export { LocalStackError } from "./LocalStackError.js"
 
@@ -35,6 +35,8 @@ export interface StackOptions {
   readonly shortLived?: boolean
   /** For tests: additional or overriding broker properties. */
   readonly kafkaProperties?: Readonly<Record<string, string>>
+  /** PostgreSQL and Redis take encrypted connections alone. */
+  readonly tls?: ServerTls
   readonly onProgress?: (progress: Progress) => Effect.Effect<void>
 }
 
@@ -70,8 +72,8 @@ const launchPart = Effect.fnUntraced(
     })
     yield* fs.makeDirectory(folder, { recursive: true })
     yield* fs.writeFileString(log, "")
-    const { cache, kafkaProperties: properties = {}, throwaway = false, shortLived = throwaway } = options
-    const place = { folder, cache, log, port, throwaway, shortLived, properties, progress, spawned }
+    const { cache, kafkaProperties: properties = {}, throwaway = false, shortLived = throwaway, tls } = options
+    const place = { folder, cache, log, port, throwaway, shortLived, properties, tls, progress, spawned }
     const server = yield* starts[part](place)
     yield* progress("ready", server.running.url)
     return server

@@ -23,7 +23,7 @@ const services = Layer.mergeAll(
   Layer.provideMerge(Sequences.Default),
   Layer.provideMerge(Outbox.Default({ topic: "payment", lease: "30 seconds", maxAttempts: 10 })),
   Layer.provideMerge(OutboxWake.layerLocal),
-  Layer.provideMerge(PgTest.layer)
+  Layer.provideMerge(PgTest.layerService)
 )
 
 let last = 9007199254740993n
@@ -57,7 +57,9 @@ const rowsOf = (orders: ReadonlyArray<OrderId>) =>
       FROM payment WHERE order_id = ANY(${orders}::bigint[]) ORDER BY order_id
     `)
 
-const empty = Effect.flatMap(SqlClient.SqlClient, (sql) => sql`TRUNCATE payment, event`)
+const empty = PgTest.asAdministrator(
+  Effect.flatMap(SqlClient.SqlClient, (sql) => sql`TRUNCATE payment, event`)
+)
 
 const counted = Effect.map(Metric.snapshot, (pairs) => {
   const pair = pairs.find(({ metricKey }) => metricKey.name === "payments_expired_total")

@@ -11,6 +11,7 @@ import { ShardOwners } from "../../../src/outbox/sharded/ShardOwners.js"
 import * as ShardRelay from "../../../src/outbox/sharded/ShardRelay.js"
 import * as ShardTakeover from "../../../src/outbox/sharded/ShardTakeover.js"
 import * as KafkaTest from "../../harness/KafkaTest.js"
+import * as PgTest from "../../harness/PgTest.js"
 import * as Fixtures from "../Fixtures.js"
 
 /** Longer than a test: no lease ends by itself. */
@@ -22,14 +23,14 @@ export const TestLayer = Layer.merge(ShardOwners.Default({ lease }), ShardBatche
 )
 
 /** Empties the outbox, and makes eight shards whose names the brokers do not know. */
-export const fresh = Effect.gen(function*() {
+export const fresh = PgTest.asAdministrator(Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   yield* Fixtures.clear
   yield* sql`DELETE FROM outbox_relay`
   const run = randomUUID()
   yield* sql`DELETE FROM outbox_shard`
   yield* sql`INSERT INTO outbox_shard (shard, name) SELECT n, ${run} || '-' || n FROM generate_series(0, 7) AS n`
-})
+}))
 
 export const shardOptions = (topic: string): ShardTakeover.ShardOptions => ({
   kafka: KafkaTest.kafka(),
