@@ -76,8 +76,11 @@ describe("Config", () => {
       for (const empty of ["", " ", "\t\r\n"]) {
         assert.deepStrictEqual(shown(yield* load(Object.fromEntries(all.map(({ name }) => [name, empty])))), unset)
       }
-      const padded = Object.fromEntries(all.map(({ example, name }) => [name, ` ${example}\r`]))
-      const plain = Object.fromEntries(all.map(({ example, name }) => [name, example]))
+      // a variable and the one of its file exclude each other
+      const files = new Set(all.flatMap(({ file }) => file ?? []))
+      const own = all.filter(({ name }) => !files.has(name))
+      const padded = Object.fromEntries(own.map(({ example, name }) => [name, ` ${example}\r`]))
+      const plain = Object.fromEntries(own.map(({ example, name }) => [name, example]))
       assert.deepStrictEqual(shown(yield* load(padded)), shown(yield* load(plain)))
     }))
 

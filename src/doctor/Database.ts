@@ -254,11 +254,16 @@ export const checkTables = Effect.fn("Database.checkTables")(function*({ migrati
     })
   )
   const rightsFound = PostgresRights.check(rights, role).pipe(
-    refusal("postgresql.rights", `${role === undefined ? "the role" : `role ${role}`} has the rights that the service needs`, {
-      consequence: "the process does not start, or waits",
-      remedy: "run sql/roles.sql or the GRANT as the owner of the tables, or set another role in DATABASE_URL; a role that only " +
-        "reads checks another with --role"
-    })
+    refusal(
+      "postgresql.rights",
+      `${role === undefined ? "the role" : `role ${role}`} has the rights that the service needs`,
+      {
+        consequence: "the process does not start, or waits",
+        remedy:
+          "run sql/roles.sql or the GRANT as the owner of the tables, or set another role in DATABASE_URL; a role that only " +
+          "reads checks another with --role"
+      }
+    )
   )
   const indexes = Effect.map(readIndexes, ([indexes, [shards]]) => ofIndexes(indexes, shards!.shards))
   const migrated = yield* orNotChecked("postgresql.migrations")(ofMigrations(migrations))

@@ -17,6 +17,7 @@ import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
 import { Payments } from "../../src/payments/Payments.js"
 import { until } from "../harness/Eventually.js"
 import * as KafkaTest from "../harness/KafkaTest.js"
+import * as PgTest from "../harness/PgTest.js"
 import * as Fixtures from "./Fixtures.js"
 
 const services = Layer.mergeAll(
@@ -173,7 +174,9 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("the seque
       yield* Fixtures.clear
       const sql = yield* SqlClient.SqlClient
       yield* sql`UPDATE outbox_shard SET owner = NULL, leased_to = NULL, batch = 0, done = 0`
-      yield* sql`DELETE FROM outbox_shard WHERE shard <> 0`
+      yield* PgTest.asAdministrator(
+        Effect.flatMap(SqlClient.SqlClient, (sql) => sql`DELETE FROM outbox_shard WHERE shard <> 0`)
+      )
       const batches = yield* ShardBatches
       const [owned] = yield* (yield* ShardOwners).acquire(1)
       const claim = Effect.map(batches.claim(owned!, 10), Option.getOrThrow)

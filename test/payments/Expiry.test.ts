@@ -226,11 +226,14 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("Expiry", 
       yield* yield* Expiry.make("1 hour")
       assert.deepInclude((yield* rowsOf([low!]))[0], { status: "FAILED" })
 
-      yield* sql`ALTER TABLE payment ALTER COLUMN id DROP IDENTITY`
-      yield* sql`
-        ALTER TABLE payment ALTER COLUMN id TYPE uuid USING 'f0000000-0000-4000-8000-000000000000'::uuid, DROP CONSTRAINT payment_pkey
-      `
-      yield* sql`ALTER TABLE payment ALTER COLUMN id SET DEFAULT gen_random_uuid()` // connections that have not prepared statements for the other type
+      yield* PgTest.asAdministrator(Effect.flatMap(SqlClient.SqlClient, (sql) =>
+        Effect.all([
+          sql`ALTER TABLE payment ALTER COLUMN id DROP IDENTITY`,
+          sql`
+            ALTER TABLE payment ALTER COLUMN id TYPE uuid USING 'f0000000-0000-4000-8000-000000000000'::uuid, DROP CONSTRAINT payment_pkey
+          `,
+          sql`ALTER TABLE payment ALTER COLUMN id SET DEFAULT gen_random_uuid()`
+        ]))) // connections that have not prepared statements for the other type
       ;(yield* PostgresPool).renew()
       const anywhere = yield* Expiry.make("1 hour")
       yield* anywhere

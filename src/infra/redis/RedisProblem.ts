@@ -51,8 +51,11 @@ const unanswered = (error: unknown, message: string, encrypted: boolean) => {
   if (/^Protocol error, got "\\u0015"/.test(message)) {
     return "the server speaks TLS at this port: write rediss:// in REDIS_URL"
   }
-  return encrypted && message.includes("ETIMEDOUT")
-    ? `${message} (a server without TLS at the port of REDIS_URL does not answer either)`
+  if (encrypted && message.includes("ETIMEDOUT")) {
+    return `${message} (a server without TLS at the port of REDIS_URL does not answer either)`
+  }
+  return !encrypted && /ECONNRESET|Connection is closed/.test(message)
+    ? `${message} (a server with TLS at this port closes connections too: then write rediss:// in REDIS_URL)`
     : message
 }
 

@@ -105,6 +105,8 @@ const words: Readonly<Record<string, string>> = {
   ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE: "the server refused the handshake: it may demand a client certificate",
   ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: "the server demands a client certificate",
   ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: "the server does not trust the authority of our client certificate",
+  // an authority of the same name with another key
+  ERR_SSL_TLSV1_ALERT_DECRYPT_ERROR: "the server does not trust the authority of our client certificate",
   ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: "the server refused our client certificate",
   ERR_SSL_SSLV3_ALERT_CERTIFICATE_UNKNOWN: "the server refused our client certificate",
   ERR_SSL_SSLV3_ALERT_CERTIFICATE_EXPIRED: "our client certificate has expired"

@@ -38,9 +38,9 @@ const make = Effect.gen(function*() {
   yield* write("ca.crt", authority.certificate)
   yield* admin("ALTER SYSTEM SET ssl_ca_file = 'ca.crt'")
   yield* admin("ALTER SYSTEM SET ssl = on")
-  yield* use({ certificate, key })
   yield* admin("CREATE ROLE known LOGIN")
   yield* write("pg_hba.conf", "hostssl all known all cert\nhost all all all scram-sha-256")
+  yield* use({ certificate, key })
   const server = {
     port,
     url: `postgres://payments:payments@localhost:${port}/payments`,
@@ -111,9 +111,15 @@ layer(ground, { excludeTestServices: true, timeout: "120 seconds" })("A connecti
       assert.isTrue((yield* seen(`${named}&sslmode=verify-full&sslrootcert=${rootCert}`)).tls)
 
       assert.match(yield* refusal(`${byAddress}?sslmode=verify-full&sslrootcert=${rootCert}`), /127\.0\.0\.1/)
-      assert.match(yield* refusal(`${url}?sslmode=verify-full`), /authority that is not trusted.*: set sslrootcert in DATABASE_URL/)
+      assert.match(
+        yield* refusal(`${url}?sslmode=verify-full`),
+        /authority that is not trusted.*: set sslrootcert in DATABASE_URL/
+      )
       assert.match(yield* refusal(`${url}?sslmode=require&sslrootcert=${stranger}`), /set sslrootcert/)
-      assert.match(yield* refusal(`${url}?sslmode=verify-ca&sslrootcert=${rootCert}.not`), /sslrootcert names a file that cannot be read: ENOENT/)
+      assert.match(
+        yield* refusal(`${url}?sslmode=verify-ca&sslrootcert=${rootCert}.not`),
+        /sslrootcert names a file that cannot be read: ENOENT/
+      )
       assert.match(
         yield* refusal(url.replace(":payments@", ":hunter2@")),
         /^the database refuses: .*"payments" \(SQLSTATE 28P01\): check user and password in DATABASE_URL$/
@@ -127,7 +133,8 @@ layer(ground, { excludeTestServices: true, timeout: "120 seconds" })("A connecti
     Effect.gen(function*() {
       const { authority, folder, port, rootCert, url, use } = yield* Server
       const fs = yield* FileSystem.FileSystem
-      const file = (name: string, text: string) => Effect.as(fs.writeFileString(`${folder}/${name}`, text), `${folder}/${name}`)
+      const file = (name: string, text: string) =>
+        Effect.as(fs.writeFileString(`${folder}/${name}`, text), `${folder}/${name}`)
       const files = Effect.fnUntraced(function*(name: string, { certificate, key }: Authority.Identity) {
         return `&sslcert=${yield* file(`${name}.crt`, certificate)}&sslkey=${yield* file(`${name}.key`, key)}`
       })
@@ -149,7 +156,10 @@ layer(ground, { excludeTestServices: true, timeout: "120 seconds" })("A connecti
       const expired = authority.issue({ names: ["known"], until: new Date(new Date().getTime() - 60_000) })
       assert.match(yield* refusal(known + (yield* files("expired", expired))), /our client certificate has expired/)
       const torn = { certificate: own.certificate, key: authority.issue({ names: ["known"] }).key }
-      assert.match(yield* refusal(known + (yield* files("torn", torn))), /sslkey names .* is not the key of the certificate/)
+      assert.match(
+        yield* refusal(known + (yield* files("torn", torn))),
+        /sslkey names .* is not the key of the certificate/
+      )
       assert.match(
         yield* refusal(`${url}?sslmode=verify-full&sslrootcert=${yield* file("no.crt", "nothing")}`),
         /sslrootcert names .*, which has no certificate in PEM/
@@ -168,7 +178,10 @@ layer(ground, { excludeTestServices: true, timeout: "120 seconds" })("A connecti
       yield* eventually("10 seconds")(seen(full))
       const plain = new URL(inject("databaseUrl"))
       plain.search = "?sslmode=require"
-      assert.match(yield* refusal(plain.href), /does not support TLS, which sslmode in DATABASE_URL requires: turn ssl on/)
+      assert.match(
+        yield* refusal(plain.href),
+        /does not support TLS, which sslmode in DATABASE_URL requires: turn ssl on/
+      )
       assert.notEqual(plain.port, String(port))
     }))
 
