@@ -116,10 +116,20 @@ describe("the roles of sql/roles.sql", () => {
         const orders = [7_001n, 7_002n]
         yield* Effect.forEach(
           orders,
-          (orderId) => service(Saga.writeReservation({ orderId: OrderId.make(orderId), idempotentKey: randomUUID(), status: "COMPLETED" }))
+          (orderId) =>
+            service(
+              Saga.writeReservation({
+                orderId: OrderId.make(orderId),
+                idempotentKey: randomUUID(),
+                status: "COMPLETED"
+              })
+            )
         )
         const { updatePaymentStatus } = yield* service(Saga.client)
-        yield* updatePaymentStatus(OrderId.make(orders[0]!), "COMPLETED").pipe(eventually("30 seconds"), Effect.raceFirst(running))
+        yield* updatePaymentStatus(OrderId.make(orders[0]!), "COMPLETED").pipe(
+          eventually("30 seconds"),
+          Effect.raceFirst(running)
+        )
         yield* updatePaymentStatus(OrderId.make(orders[1]!), "FAILED").pipe(eventually("10 seconds"))
         const done = tables.count("event WHERE status = 'DONE'")
         yield* Effect.flatMap(done, (n) => Effect.sync(() => assert.strictEqual(n, 4))).pipe(eventually("20 seconds"))

@@ -210,7 +210,14 @@ describe("Redis", () => {
       // some have an advice behind them
       assert.isTrue(reason.startsWith(`${code} it is so`))
     }
-    for (const message of ["MOVED 3999 127.0.0.1:6381", "ASK 3999 127.0.0.1:6381", "CROSSSLOT Keys in request", "CLUSTERDOWN no"]) {
+    for (
+      const message of [
+        "MOVED 3999 127.0.0.1:6381",
+        "ASK 3999 127.0.0.1:6381",
+        "CROSSSLOT Keys in request",
+        "CLUSTERDOWN no"
+      ]
+    ) {
       assert.match(reply(message).reason, /^[A-Z]+: REDIS_URL points to a cluster node/)
     }
     assert.deepStrictEqual(

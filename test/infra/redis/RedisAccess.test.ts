@@ -54,115 +54,138 @@ const reports = (server: Server, why: RegExp) =>
   Effect.scoped(Effect.flatMap(said(server), ({ says }) => says((last) => assert.match(String(last), why))))
 
 describe("access to Redis", () => {
-  it.scopedLive("TLS, certificates and users: what works, and the setting to change for what does not", () =>
-    Effect.gen(function*() {
-      const authority = Authority.make("authority")
-      const { certificate, key } = authority.issue({ names: ["localhost", "127.0.0.1"] })
-      const { parts, redisUrl } = yield* World.server("redis", 0, {
-        tls: { certificate, key, authority: authority.certificate }
-      })
-      const path = yield* folder
-      const file = (name: string, text: string) => {
-        writeFileSync(join(path, name), text)
-        return join(path, name)
-      }
-      const ca = file("ca.pem", authority.certificate)
-      const tls = { prefix: "REDIS_TLS", ca }
-      const secure = `rediss://localhost:${parts.redis!.port}`
-      assert.strictEqual(redisUrl, secure.replace("localhost", "127.0.0.1"))
-      const admin = yield* connection(redisUrl!, { tls: { ca: authority.certificate } })
-      const command = (name: string, ...args: ReadonlyArray<string>) => Effect.promise(() => admin.call(name, ...args))
-      const at = (url: string, more: Partial<Server> = {}): Server => ({ url: Redacted.make(url), tls, ...more })
+  it.scopedLive(
+    "TLS, certificates and users: what works, and the setting to change for what does not",
+    () =>
+      Effect.gen(function*() {
+        const authority = Authority.make("authority")
+        const { certificate, key } = authority.issue({ names: ["localhost", "127.0.0.1"] })
+        const { parts, redisUrl } = yield* World.server("redis", 0, {
+          tls: { certificate, key, authority: authority.certificate }
+        })
+        const path = yield* folder
+        const file = (name: string, text: string) => {
+          writeFileSync(join(path, name), text)
+          return join(path, name)
+        }
+        const ca = file("ca.pem", authority.certificate)
+        const tls = { prefix: "REDIS_TLS", ca }
+        const secure = `rediss://localhost:${parts.redis!.port}`
+        assert.strictEqual(redisUrl, secure.replace("localhost", "127.0.0.1"))
+        const admin = yield* connection(redisUrl!, { tls: { ca: authority.certificate } })
+        const command = (name: string, ...args: ReadonlyArray<string>) =>
+          Effect.promise(() => admin.call(name, ...args))
+        const at = (url: string, more: Partial<Server> = {}): Server => ({ url: Redacted.make(url), tls, ...more })
 
-      yield* Effect.flatMap(said(at(secure)), ({ works }) => works)
-      yield* reports({ url: Redacted.make(secure) }, /authority that is not trusted.*: set REDIS_TLS_CA to the file/)
-      yield* reports(
-        at(secure, { tls: { prefix: "REDIS_TLS", ca: file("stranger.pem", Authority.make("authority").certificate) } }),
-        /: set REDIS_TLS_CA/
-      )
-      yield* reports(
-        at(secure.replace("localhost", "[::1]")),
-        /for another name than ::1.*: write a name of the certificate as host in REDIS_URL/
-      )
-      // the wrong kind of port
-      yield* reports({ url: Redacted.make(secure.replace("rediss", "redis")) }, /write rediss:/)
-      yield* reports(
-        at(inject("redisUrl").replace("redis:", "rediss:")),
-        /does not speak TLS at this port.*: write redis:|server without TLS at the port of REDIS_URL/
-      )
+        yield* Effect.flatMap(said(at(secure)), ({ works }) => works)
+        yield* reports({ url: Redacted.make(secure) }, /authority that is not trusted.*: set REDIS_TLS_CA to the file/)
+        yield* reports(
+          at(secure, {
+            tls: { prefix: "REDIS_TLS", ca: file("stranger.pem", Authority.make("authority").certificate) }
+          }),
+          /: set REDIS_TLS_CA/
+        )
+        yield* reports(
+          at(secure.replace("localhost", "[::1]")),
+          /for another name than ::1.*: write a name of the certificate as host in REDIS_URL/
+        )
+        // the wrong kind of port
+        yield* reports({ url: Redacted.make(secure.replace("rediss", "redis")) }, /write rediss:/)
+        yield* reports(
+          at(inject("redisUrl").replace("redis:", "rediss:")),
+          /does not speak TLS at this port.*: write redis:|server without TLS at the port of REDIS_URL/
+        )
 
-      // the least user, and a password that changes
-      const password = file("password", "one\n")
-      yield* command("ACL", "SETUSER", "payments", "on", ">one", "resetkeys", "~payments:inventory:*", "-@all", "+mget")
-      const secret = Option.getOrThrow(
-        yield* Secret.choose({ variable: "REDIS_PASSWORD", value: Option.none(), file: Option.some(password) })
-      )
-      const least = yield* said(at(secure.replace("//", "//payments@"), { password: secret }))
-      yield* least.says((last) => assert.match(String(last), /^NOPERM .*: allow the user in REDIS_URL ~payments:inventory/))
-      yield* command("ACL", "SETUSER", "payments", "+eval", "+set")
-      yield* least.works
-      yield* least.remember
-      yield* command("ACL", "SETUSER", "payments", "<one", ">two")
-      writeFileSync(password, "two\n")
-      yield* command("CLIENT", "KILL", "USER", "payments")
-      yield* least.remember.pipe(eventually("10 seconds"))
-      yield* reports(
-        at(secure.replace("//", "//payments:wrong@")),
-        /^WRONGPASS .*: check the user in REDIS_URL, and the password in REDIS_URL, REDIS_PASSWORD/
-      )
+        // the least user, and a password that changes
+        const password = file("password", "one\n")
+        yield* command(
+          "ACL",
+          "SETUSER",
+          "payments",
+          "on",
+          ">one",
+          "resetkeys",
+          "~payments:inventory:*",
+          "-@all",
+          "+mget"
+        )
+        const secret = Option.getOrThrow(
+          yield* Secret.choose({ variable: "REDIS_PASSWORD", value: Option.none(), file: Option.some(password) })
+        )
+        const least = yield* said(at(secure.replace("//", "//payments@"), { password: secret }))
+        yield* least.says((last) =>
+          assert.match(String(last), /^NOPERM .*: allow the user in REDIS_URL ~payments:inventory/)
+        )
+        yield* command("ACL", "SETUSER", "payments", "+eval", "+set")
+        yield* least.works
+        yield* least.remember
+        yield* command("ACL", "SETUSER", "payments", "<one", ">two")
+        writeFileSync(password, "two\n")
+        yield* command("CLIENT", "KILL", "USER", "payments")
+        yield* least.remember.pipe(eventually("10 seconds"))
+        yield* reports(
+          at(secure.replace("//", "//payments:wrong@")),
+          /^WRONGPASS .*: check the user in REDIS_URL, and the password in REDIS_URL, REDIS_PASSWORD/
+        )
 
-      // a client certificate
-      yield* command("CONFIG", "SET", "tls-auth-clients", "yes")
-      yield* reports(at(secure), /demands a client certificate.*: set REDIS_TLS_CERT and REDIS_TLS_KEY/)
-      const client = authority.issue({ names: ["client"] })
-      const mutual = {
-        ...tls,
-        cert: file("client.pem", client.certificate),
-        key: file("client.key", client.key)
-      }
-      yield* Effect.flatMap(said(at(secure, { tls: mutual })), ({ works }) => works)
-      assert.isTrue(Either.isRight(yield* RedisDescription.describe(at(secure, { tls: mutual }))))
+        // a client certificate
+        yield* command("CONFIG", "SET", "tls-auth-clients", "yes")
+        yield* reports(at(secure), /demands a client certificate.*: set REDIS_TLS_CERT and REDIS_TLS_KEY/)
+        const client = authority.issue({ names: ["client"] })
+        const mutual = {
+          ...tls,
+          cert: file("client.pem", client.certificate),
+          key: file("client.key", client.key)
+        }
+        yield* Effect.flatMap(said(at(secure, { tls: mutual })), ({ works }) => works)
+        assert.isTrue(Either.isRight(yield* RedisDescription.describe(at(secure, { tls: mutual }))))
 
-      // a server that demands a password of everybody
-      yield* command("CONFIG", "SET", "requirepass", "secret-word")
-      yield* reports(at(secure, { tls: mutual }), /^NOAUTH .*: set REDIS_PASSWORD_FILE/)
-    }), 60_000)
+        // a server that demands a password of everybody
+        yield* command("CONFIG", "SET", "requirepass", "secret-word")
+        yield* reports(at(secure, { tls: mutual }), /^NOAUTH .*: set REDIS_PASSWORD_FILE/)
+      }),
+    60_000
+  )
 
-  it.scopedLive("a node of a cluster is refused with its name, at the start and by the doctor", () =>
-    Effect.gen(function*() {
-      const { parts } = yield* World.server("redis", 0)
-      const path = yield* folder
-      const port = yield* freePort
-      yield* Effect.acquireRelease(
-        Effect.sync(() =>
-          spawn(readlinkSync(`/proc/${parts.redis!.pid}/exe`), [
-            "--port",
-            String(port),
-            "--cluster-enabled",
-            "yes",
-            "--dir",
-            path,
-            "--save",
-            ""
-          ], { stdio: "ignore" })
-        ),
-        (server) => Effect.sync(() => server.kill("SIGKILL"))
-      )
-      const url = `redis://127.0.0.1:${port}`
-      const admin = yield* connection(url)
-      yield* Effect.tryPromise(() => admin.ping()).pipe(eventually("10 seconds"))
-      const refused = /^(CLUSTERDOWN|CROSSSLOT): REDIS_URL points to a cluster node/
-      yield* reports({ url: Redacted.make(url) }, refused)
-      yield* Effect.promise(() => admin.call("CLUSTER", "ADDSLOTS", ...Array.from({ length: 16_384 }, (_, i) => i)))
-      yield* Effect.promise(() => admin.cluster("INFO")).pipe(
-        Effect.tap((info) => Effect.sync(() => assert.include(String(info), "cluster_state:ok"))),
-        eventually("10 seconds")
-      )
-      const { changes, says } = yield* said({ url: Redacted.make(url) })
-      yield* says((last) => assert.match(String(last), /^CROSSSLOT: REDIS_URL points to a cluster node/))
-      assert.notInclude(changes, undefined)
-      const described = Either.getOrThrow(yield* RedisDescription.describe({ url: Redacted.make(url) }))
-      const [role] = RedisServer.check(described)
-      assert.match(String(role?.fault?.remedy), /Redis without cluster mode/)
-    }), 60_000)
+  it.scopedLive(
+    "a node of a cluster is refused with its name, at the start and by the doctor",
+    () =>
+      Effect.gen(function*() {
+        const { parts } = yield* World.server("redis", 0)
+        const path = yield* folder
+        const port = yield* freePort
+        yield* Effect.acquireRelease(
+          Effect.sync(() =>
+            spawn(readlinkSync(`/proc/${parts.redis!.pid}/exe`), [
+              "--port",
+              String(port),
+              "--cluster-enabled",
+              "yes",
+              "--dir",
+              path,
+              "--save",
+              ""
+            ], { stdio: "ignore" })
+          ),
+          (server) => Effect.sync(() => server.kill("SIGKILL"))
+        )
+        const url = `redis://127.0.0.1:${port}`
+        const admin = yield* connection(url)
+        yield* Effect.tryPromise(() => admin.ping()).pipe(eventually("10 seconds"))
+        const refused = /^(CLUSTERDOWN|CROSSSLOT): REDIS_URL points to a cluster node/
+        yield* reports({ url: Redacted.make(url) }, refused)
+        yield* Effect.promise(() => admin.call("CLUSTER", "ADDSLOTS", ...Array.from({ length: 16_384 }, (_, i) => i)))
+        yield* Effect.promise(() => admin.cluster("INFO")).pipe(
+          Effect.tap((info) => Effect.sync(() => assert.include(String(info), "cluster_state:ok"))),
+          eventually("10 seconds")
+        )
+        const { changes, says } = yield* said({ url: Redacted.make(url) })
+        yield* says((last) => assert.match(String(last), /^CROSSSLOT: REDIS_URL points to a cluster node/))
+        assert.notInclude(changes, undefined)
+        const described = Either.getOrThrow(yield* RedisDescription.describe({ url: Redacted.make(url) }))
+        const [role] = RedisServer.check(described)
+        assert.match(String(role?.fault?.remedy), /Redis without cluster mode/)
+      }),
+    60_000
+  )
 })
