@@ -16,6 +16,7 @@ import {
   optional,
   pairs,
   port,
+  secret,
   setting,
   showDuration,
   showOptional,
@@ -38,7 +39,31 @@ export const settings = {
   databaseUrl: setting("DATABASE_URL", PostgresUrl.setting, {
     about: "PostgreSQL URL (system of record), in the forms of libpq ([docs/postgresql.md](docs/postgresql.md)).",
     default: "postgres://payments:payments@localhost:54321/payments",
+    file: "DATABASE_URL_FILE",
     show: PostgresUrl.show
+  }),
+  databaseUrlFile: setting("DATABASE_URL_FILE", optional(text), {
+    about: "File with that URL, instead of `DATABASE_URL`. Each new connection takes its password from the file again.",
+    default: "",
+    example: "/run/secrets/database-url",
+    show: showOptional(String)
+  }),
+  databasePassword: setting("DATABASE_PASSWORD", optional(secret), {
+    about: "Password for PostgreSQL, when the URL has none ([docs/security.md](docs/security.md#postgresql)).",
+    default: "",
+    show: showOptional(String)
+  }),
+  databasePasswordFile: setting("DATABASE_PASSWORD_FILE", optional(text), {
+    about: "File with that password. Each new connection reads it again.",
+    default: "",
+    example: "/run/secrets/database-password",
+    show: showOptional(String)
+  }),
+  databasePasswordCommand: setting("DATABASE_PASSWORD_COMMAND", optional(text), {
+    about: "Shell command that prints that password. It runs for each new connection, for 10 seconds at most.",
+    default: "",
+    example: "aws rds generate-db-auth-token --hostname db --port 5432 --username payments_service",
+    show: showOptional(() => "<a command>")
   }),
   databasePoolSize: setting("DATABASE_POOL_SIZE", integer(2, 500), {
     about: "Maximum number of PostgreSQL connections of one process.",
@@ -47,7 +72,44 @@ export const settings = {
   redisUrl: setting("REDIS_URL", url("redis:", "rediss:"), {
     about: "Redis URL (cache of handled records).",
     default: "redis://localhost:6379",
+    file: "REDIS_URL_FILE",
     show: showUrl
+  }),
+  redisUrlFile: setting("REDIS_URL_FILE", optional(text), {
+    about: "File with that URL, instead of `REDIS_URL`. Each new connection takes its password from the file again.",
+    default: "",
+    example: "/run/secrets/redis-url",
+    show: showOptional(String)
+  }),
+  redisPassword: setting("REDIS_PASSWORD", optional(secret), {
+    about: "Password for Redis, when the URL has none ([docs/security.md](docs/security.md#redis)).",
+    default: "",
+    show: showOptional(String)
+  }),
+  redisPasswordFile: setting("REDIS_PASSWORD_FILE", optional(text), {
+    about: "File with that password. Each new connection reads it again.",
+    default: "",
+    example: "/run/secrets/redis-password",
+    show: showOptional(String)
+  }),
+  redisTlsCa: setting("REDIS_TLS_CA", optional(text), {
+    about:
+      "Certificates of the authorities that may sign the certificate of Redis, PEM. Empty: those that Node trusts.",
+    default: "",
+    example: "/etc/payments/redis-ca.pem",
+    show: showOptional(String)
+  }),
+  redisTlsCert: setting("REDIS_TLS_CERT", optional(text), {
+    about: "Client certificate for Redis, PEM.",
+    default: "",
+    example: "/etc/payments/redis-client.pem",
+    show: showOptional(String)
+  }),
+  redisTlsKey: setting("REDIS_TLS_KEY", optional(text), {
+    about: "Key of that certificate, PEM.",
+    default: "",
+    example: "/etc/payments/redis-client.key",
+    show: showOptional(String)
   }),
   dedupeTtl: setting("DEDUPE_TTL", duration("1 second"), {
     about: "How long Redis remembers a handled `idempotent_key`.",

@@ -4,8 +4,8 @@ import { Clock, Effect, Option, Schema } from "effect"
 import * as Report from "../audit/Report.js"
 import * as Audit from "../audit/Run.js"
 import type { ConfigOf } from "../Config.js"
-import * as Postgres from "../infra/postgres/Postgres.js"
 import { duration, integer } from "../infra/runtime/Setting.js"
+import * as Database from "./Database.js"
 import { option, orderNumber, time } from "./Flags.js"
 import { json, print, withSettings } from "./Output.js"
 import * as Prepare from "./Prepare.js"
@@ -46,7 +46,7 @@ export const audited = (options: {
         examples: options.examples,
         onProgress: bar.draw
       }).pipe(Effect.ensuring(bar.clear))
-    }).pipe(Effect.provide(Postgres.layer({ url: config.databaseUrl, maxConnections: 2 }))))
+    }).pipe(Effect.provide(Database.layer(config, 2))))
 
 const audit = Effect.fn("cli.audit")(function*(config: ConfigOf<"inventoryTopic" | "paymentTopic">, flags: {
   readonly since: Option.Option<(now: number) => number>

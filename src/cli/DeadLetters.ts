@@ -2,7 +2,6 @@ import { Args, Command, HelpDoc, Options } from "@effect/cli"
 import { FileSystem } from "@effect/platform"
 import { Clock, Effect, Either, Layer, Option } from "effect"
 import { kafkaClient } from "../Config.js"
-import * as Postgres from "../infra/postgres/Postgres.js"
 import type { Parse } from "../infra/runtime/Setting.js"
 import { integer, text } from "../infra/runtime/Setting.js"
 import type { LetterPlan } from "../repair/DeadLetterBox.js"
@@ -11,6 +10,7 @@ import { documentOf } from "../repair/Filed.js"
 import type { Place } from "../repair/Letter.js"
 import * as Letters from "../repair/Letter.js"
 import * as Change from "./Change.js"
+import * as Database from "./Database.js"
 import * as Editor from "./Editor.js"
 import { UsageError } from "./Failure.js"
 import { option, time } from "./Flags.js"
@@ -20,7 +20,7 @@ import * as Words from "./RepairWords.js"
 import { kafkaOptions } from "./Services.js"
 
 const used = [
-  "databaseUrl",
+  ...Database.used,
   ...kafkaClient,
   "inventoryTopic",
   "inventoryDlqTopic",
@@ -39,7 +39,7 @@ const onBox = <A, E, R>(work: (box: DeadLetterBox, dlqTopic: string) => Effect.E
         dlqTopic: config.inventoryDlqTopic,
         inventoryTopic: config.inventoryTopic,
         acceptStatuses: config.inventoryAcceptStatuses
-      }).pipe(Layer.provideMerge(Postgres.layer({ url: config.databaseUrl, maxConnections: 2 })))
+      }).pipe(Layer.provideMerge(Database.layer(config, 2)))
     )))
 
 /** Parses `3@1234`, or with the topic before it: `inventory.dlq/3@1234`. */

@@ -1,11 +1,13 @@
-import { Args, Command } from "@effect/cli"
-import { Effect, Layer, Schema } from "effect"
+import { Args, Command, Options } from "@effect/cli"
+import { Effect, Layer, Option, Schema } from "effect"
 import * as Doctor from "../doctor/Doctor.js"
 import * as Report from "../doctor/Report.js"
-import * as Postgres from "../infra/postgres/Postgres.js"
+import { text } from "../infra/runtime/Setting.js"
 import type { Role } from "../ops/Parts.js"
 import { roles } from "../ops/Parts.js"
 import { Sequences } from "../payments/Sequences.js"
+import * as Database from "./Database.js"
+import { option } from "./Flags.js"
 import { json, print, waitingFor, withSettings } from "./Output.js"
 import { rolesOf } from "./Serve.js"
 import type { Config } from "./Services.js"
@@ -20,8 +22,14 @@ export class DoctorFindings extends Schema.TaggedError<DoctorFindings>()("Doctor
   }
 }
 
-const doctor = Effect.fn("cli.doctor")(function*(config: Config, running: ReadonlyArray<Role>, asJson: boolean) {
-  const diagnosis = yield* Doctor.examine(Services.doctorOptions(config, running)).pipe(
+const doctor = Effect.fn("cli.doctor")(function*(
+  config: Config,
+  running: ReadonlyArray<Role>,
+  role: string | undefined,
+  asJson: boolean
+) {
+  const options = yield* Services.doctorOptions(config, running)
+  const diagnosis = yield* Doctor.examine({ ...options, role }).pipe(
     waitingFor("asking the servers")
   )
   yield* asJson
@@ -39,14 +47,18 @@ export const command = Command.make("doctor", {
     Args.withDescription("Parts to check for: consumer, relay, grpc; all by default"),
     Args.repeated
   ),
+  role: option("role", text, "role").pipe(
+    Options.withDescription("Check the rights of this role of PostgreSQL; by default that of DATABASE_URL"),
+    Options.optional
+  ),
   json
-}, ({ json, parts }) => {
+}, ({ json, parts, role }) => {
   const running = rolesOf(parts)
   return withSettings(Services.settingsOf(running), (config) =>
     Effect.provide(
-      doctor(config as Config, running, json),
+      doctor(config as Config, running, Option.getOrUndefined(role), json),
       Sequences.Default.pipe(
-        Layer.provideMerge(Postgres.layer({ url: (config as Config).databaseUrl, maxConnections: 2 }))
+        Layer.provideMerge(Database.layer(config as Config, 2))
       )
     ))
 }).pipe(

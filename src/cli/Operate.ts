@@ -3,9 +3,9 @@ import { Console, Effect } from "effect"
 import type { Config } from "../Config.js"
 import { readSettings, settings } from "../Config.js"
 import * as Migrations from "../infra/postgres/Migrations.js"
-import * as Postgres from "../infra/postgres/Postgres.js"
 import type { Setting } from "../infra/runtime/Setting.js"
 import { roles } from "../ops/Parts.js"
+import * as Database from "./Database.js"
 import { json, print, waitingFor, withSettings } from "./Output.js"
 import * as Prepare from "./Prepare.js"
 import { rolesOf, serve as runServices } from "./Serve.js"
@@ -24,10 +24,10 @@ const migrate = Command.make(
   "migrate",
   { json },
   ({ json }) =>
-    withSettings(["databaseUrl"], ({ databaseUrl }) =>
+    withSettings(Database.used, (config) =>
       Effect.gen(function*() {
         const applied = yield* Migrations.migrate(Prepare.migrations).pipe(
-          Effect.provide(Postgres.layer({ url: databaseUrl, maxConnections: 2 })),
+          Effect.provide(Database.layer(config, 2)),
           waitingFor("applying migrations, or waiting for another process that applies them")
         )
         const names = applied.map(([, name]) => name)

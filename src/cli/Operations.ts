@@ -1,8 +1,8 @@
 import { Command, Options } from "@effect/cli"
 import { Effect, Layer } from "effect"
-import * as Postgres from "../infra/postgres/Postgres.js"
 import { integer } from "../infra/runtime/Setting.js"
 import { Operations } from "../repair/Operations.js"
+import * as Database from "./Database.js"
 import { option, orderNumber } from "./Flags.js"
 import { json, print, withSettings } from "./Output.js"
 import * as Prepare from "./Prepare.js"
@@ -17,7 +17,7 @@ export const command = Command.make("operations", {
   ),
   json
 }, ({ json, limit, order }) =>
-  withSettings(["databaseUrl"], ({ databaseUrl }) =>
+  withSettings(Database.used, (config) =>
     Effect.gen(function*() {
       yield* Prepare.migrated
       const { last } = yield* Operations
@@ -36,5 +36,5 @@ export const command = Command.make("operations", {
         ])).join("\n")
       )
     }).pipe(Effect.provide(
-      Layer.provideMerge(Operations.Default, Postgres.layer({ url: databaseUrl, maxConnections: 1 }))
+      Layer.provideMerge(Operations.Default, Database.layer(config, 1))
     )))).pipe(Command.withDescription("Show what operators changed: when, who, what and why, newest first"))

@@ -1,11 +1,11 @@
 import { Command } from "@effect/cli"
 import { Clock, Effect, Layer, Option, Schema } from "effect"
-import * as Postgres from "../infra/postgres/Postgres.js"
 import { DeadLetterBox } from "../repair/DeadLetterBox.js"
 import { Operations } from "../repair/Operations.js"
 import * as Conclusion from "../story/Conclusion.js"
 import * as OrderStory from "../story/OrderStory.js"
 import * as Telling from "../story/Telling.js"
+import * as Database from "./Database.js"
 import { orderId, time } from "./Flags.js"
 import { json, print, waitingFor, withSettings } from "./Output.js"
 import * as Prepare from "./Prepare.js"
@@ -38,7 +38,7 @@ export const command = Command.make("order", {
       if (state === "unknown") return yield* new OrderUnknown({ orderId: flags.orderId })
     }).pipe(Effect.provide(
       Layer.merge(Operations.Default, DeadLetterBox.Default(sources(config))).pipe(
-        Layer.provideMerge(Postgres.layer({ url: config.databaseUrl, maxConnections: 2 }))
+        Layer.provideMerge(Database.layer(config, 2))
       )
     )))).pipe(
     Command.withDescription(

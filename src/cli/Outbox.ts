@@ -1,7 +1,6 @@
 import { Command, Options } from "@effect/cli"
 import { Clock, Effect, Layer, Option } from "effect"
 import { notOnTopic } from "../audit/Run.js"
-import * as Postgres from "../infra/postgres/Postgres.js"
 import { integer, oneOf, text } from "../infra/runtime/Setting.js"
 import * as Events from "../repair/OutboxEvents.js"
 import * as Repair from "../repair/OutboxRepair.js"
@@ -10,6 +9,7 @@ import type { Plan } from "../repair/Plan.js"
 import * as Plans from "../repair/Plan.js"
 import * as Audit from "./Audit.js"
 import * as Change from "./Change.js"
+import * as Database from "./Database.js"
 import { UsageError } from "./Failure.js"
 import { option, orderNumber, repeated, time } from "./Flags.js"
 import { json, print, waitingFor, withSettings } from "./Output.js"
@@ -20,9 +20,9 @@ const services = Layer.mergeAll(Events.OutboxEvents.Default, Repair.OutboxRepair
 
 /** Runs a command on the database. Fails with `NotMigrated` when the tables are older than the program. */
 const onDatabase = <A, E, R>(work: Effect.Effect<A, E, R>) =>
-  withSettings(["databaseUrl"], ({ databaseUrl }) =>
+  withSettings(Database.used, (config) =>
     Effect.zipRight(Prepare.migrated, work).pipe(
-      Effect.provide(Layer.provideMerge(services, Postgres.layer({ url: databaseUrl, maxConnections: 2 })))
+      Effect.provide(Layer.provideMerge(services, Database.layer(config, 2)))
     ))
 
 const selectors = {

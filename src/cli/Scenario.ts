@@ -5,8 +5,8 @@ import { randomUUID } from "node:crypto"
 import { kafkaClient, readSettings } from "../Config.js"
 import { OrderId } from "../domain/Payment.js"
 import * as KafkaTail from "../infra/kafka/KafkaTail.js"
-import * as Postgres from "../infra/postgres/Postgres.js"
 import { client } from "./Calls.js"
+import * as Database from "./Database.js"
 import { writeReservation } from "./Saga.js"
 import { kafkaOptions } from "./Services.js"
 
@@ -74,6 +74,6 @@ const play = Effect.gen(function*() {
  * connections close with the scope. Returns the order.
  */
 export const run = Effect.gen(function*() {
-  const { databaseUrl } = yield* readSettings("databaseUrl")
-  return yield* Effect.provide(play, Postgres.layer({ url: databaseUrl, maxConnections: 1 }))
+  const config = yield* readSettings(...Database.used)
+  return yield* Effect.provide(play, Database.layer(config, 1))
 })

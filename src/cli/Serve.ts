@@ -12,6 +12,7 @@ import { beginMetrics } from "./BeginMetrics.js"
 import * as Drills from "./Drills.js"
 import * as Listening from "./Listening.js"
 import * as Prepare from "./Prepare.js"
+import { rightsOf } from "./Rights.js"
 import * as Servers from "./Servers.js"
 import * as Services from "./Services.js"
 import { warnOfUnknownSettings } from "./UnknownSettings.js"
@@ -64,6 +65,7 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Role>) {
   yield* warnOfUnknownSettings
   yield* beginMetrics(running)
   const kafka = Services.kafkaOptions(config)
+  const doctor = yield* Services.doctorOptions(config, running)
 
   const work = Effect.gen(function*() {
     const health = yield* Health
@@ -71,7 +73,7 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Role>) {
     const database = yield* Effect.cached(
       Prepare.database({
         migrate: config.migrateOnStart,
-        rights: Services.rightsOf(config, running),
+        rights: rightsOf(config, running),
         part: health.part("migrations")
       }).pipe(
         Effect.zipRight(sequences.prepare),
@@ -109,7 +111,7 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Role>) {
       ...ofTopics.map(({ run }) => run),
       ...(ofTopics.length === 0 ? [] : [Effect.zipRight(inventoryTopic, Services.lag(config))]),
       // after the start: its requests would delay the first records
-      Effect.zipRight(database, Effect.delay(Doctor.warn(Services.doctorOptions(config, running)), "10 seconds")),
+      Effect.zipRight(database, Effect.delay(Doctor.warn(doctor), "10 seconds")),
       ...(running.includes("grpc") ? [Effect.zipRight(database, Services.run("grpc", config))] : [])
     ], { concurrency: "unbounded", discard: true })
   })

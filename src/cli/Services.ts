@@ -1,17 +1,16 @@
-import { Array as Arr, Duration, Effect, Layer, Option, Record, Redacted } from "effect"
+import { Duration, Effect, Layer, Option, Redacted } from "effect"
 import type { ConfigOf, KafkaClientConfig, Settings } from "../Config.js"
 import { kafkaClient } from "../Config.js"
 import type { DoctorOptions } from "../doctor/Doctor.js"
 import type { KafkaOptions, NewTopic } from "../infra/kafka/KafkaClient.js"
 import * as KafkaSettings from "../infra/kafka/KafkaSettings.js"
 import * as DatabaseClock from "../infra/postgres/DatabaseClock.js"
-import * as Postgres from "../infra/postgres/Postgres.js"
-import type { Rights } from "../infra/postgres/PostgresRights.js"
 import * as PostgresUrl from "../infra/postgres/PostgresUrl.js"
 import { Redis } from "../infra/redis/Redis.js"
 import { beside } from "../infra/runtime/Beside.js"
 import type { Part } from "../infra/runtime/Health.js"
 import { Health } from "../infra/runtime/Health.js"
+import type { ConfigProblems } from "../infra/runtime/Setting.js"
 import { supervise } from "../infra/runtime/Supervisor.js"
 import { Dedupe } from "../inventory/Dedupe.js"
 import * as InventoryConsumer from "../inventory/InventoryConsumer.js"
@@ -34,8 +33,11 @@ import * as Expiry from "../payments/Expiry.js"
 import { PaymentRepo } from "../payments/PaymentRepo.js"
 import { Payments } from "../payments/Payments.js"
 import { Sequences } from "../payments/Sequences.js"
+import * as Cache from "./Cache.js"
+import * as Database from "./Database.js"
 import * as Listening from "./Listening.js"
 import * as Prepare from "./Prepare.js"
+import { rightsOf } from "./Rights.js"
 import * as Servers from "./Servers.js"
 import { supervised } from "./Supervised.js"
 
@@ -44,7 +46,7 @@ const kafka = [...kafkaClient, "kafkaCreateTopics"] as const
 /** The settings of every part, and the additional ones of each part. */
 const used = {
   every: [
-    "databaseUrl",
+    ...Database.used,
     "databasePoolSize",
     "migrateOnStart",
     ...Listening.httpUsed,
@@ -66,7 +68,7 @@ const used = {
     "inventoryTopic",
     "inventoryDlqTopic",
     "inventoryAcceptStatuses",
-    "redisUrl",
+    ...Cache.used,
     "dedupeTtl"
   ],
   relay: [
@@ -121,28 +123,6 @@ export const topicsOf = (config: Config, running: ReadonlyArray<Role>) => ({
     : {})
 } satisfies Partial<Record<PartName, { readonly role: Role; readonly topics: ReadonlyArray<NewTopic> }>>)
 
-/** The permissions that each part needs, including the leases that it writes for the relay of its process. */
-const rights: Readonly<Record<Role, Rights>> = {
-  consumer: { payment: ["SELECT", "INSERT"], event: ["SELECT", "INSERT", "UPDATE"], outbox_topic: ["SELECT"] },
-  relay: {
-    event: ["SELECT", "UPDATE", "DELETE"],
-    outbox_shard: ["SELECT", "UPDATE"],
-    outbox_relay: ["SELECT", "INSERT", "UPDATE", "DELETE"],
-    outbox_topic: ["SELECT", "INSERT", "UPDATE"]
-  },
-  grpc: { payment: ["SELECT", "UPDATE"], event: ["SELECT", "INSERT", "UPDATE"], outbox_topic: ["SELECT"] }
-}
-
-/** The union of the permissions of these parts. The relay also settles payments when they expire. */
-export const rightsOf = (config: ConfigOf<"paymentExpiry">, running: ReadonlyArray<Role>): Rights =>
-  [
-    ...running.map((part) => rights[part]),
-    ...(running.includes("relay") && Option.isSome(config.paymentExpiry) ? [rights.grpc] : [])
-  ].reduce<Rights>(
-    (all, more) => Record.union(all, more, (some, others) => Arr.union(some, others)),
-    {}
-  )
-
 /** Addresses of the servers without secrets, for the log. */
 const addressesOf = (config: Config, running: ReadonlyArray<Role>) => ({
   postgres: PostgresUrl.places(config.databaseUrl),
@@ -164,30 +144,36 @@ export const layer = (config: Config, running: ReadonlyArray<Role>) => {
     Layer.provideMerge(Sequences.Default),
     Layer.provideMerge(outbox),
     Layer.provideMerge(has("relay") ? OutboxWake.layerLocal : OutboxWake.layerNotify),
-    Layer.provideMerge(Postgres.layer({ url: config.databaseUrl, maxConnections: config.databasePoolSize }))
+    Layer.provideMerge(Database.layer(config, config.databasePoolSize))
   )
 }
 
 /** The share of SHUTDOWN_TIMEOUT in which a part finishes its work; the rest is for closing connections. */
 export const drainTimeout = (config: ConfigOf<"shutdownTimeout">) => Duration.times(config.shutdownTimeout, 0.7)
 
-/** What the doctor checks for these parts. */
-export const doctorOptions = (config: Config, running: ReadonlyArray<Role>): DoctorOptions => ({
-  config,
-  kafka: kafkaOptions(config),
-  topics: Object.values(topicsOf(config, running)).flatMap(({ topics }) => topics.map(({ topic }) => topic)),
-  consumes: running.includes("consumer"),
-  relays: running.includes("relay"),
-  drainTime: drainTimeout(config),
-  migrations: Prepare.migrations,
-  rights: rightsOf(config, running)
+/** What the doctor checks for these parts. Fails when settings of a server contradict each other. */
+export const doctorOptions = Effect.fnUntraced(function*(
+  config: Config,
+  running: ReadonlyArray<Role>
+): Effect.fn.Return<DoctorOptions, ConfigProblems> {
+  return {
+    config,
+    kafka: kafkaOptions(config),
+    topics: Object.values(topicsOf(config, running)).flatMap(({ topics }) => topics.map(({ topic }) => topic)),
+    consumes: running.includes("consumer"),
+    redis: running.includes("consumer") ? yield* Cache.server(config) : undefined,
+    relays: running.includes("relay"),
+    drainTime: drainTimeout(config),
+    migrations: Prepare.migrations,
+    rights: rightsOf(config, running)
+  }
 })
 
 const inventoryConsumer = (config: PartConfig<"consumer">, part: Part) =>
   Effect.gen(function*() {
     const cache = yield* Parts.part("redis")
     const redis = Redis.layer({
-      url: config.redisUrl,
+      ...yield* Cache.server(config),
       onChange: (why) => Effect.sync(() => why === undefined ? cache.working() : cache.failed({ reason: "redis", why }))
     })
     return yield* InventoryConsumer.serve({
@@ -214,7 +200,6 @@ const outboxRelay = (config: PartConfig<"relay">, part: Part) =>
     }
     const common = {
       pollInterval: config.outboxPollInterval,
-      notifications: config.databaseUrl,
       drainTimeout: drainTimeout(config),
       part,
       listener: yield* Parts.part("outbox-listener")

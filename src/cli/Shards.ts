@@ -2,13 +2,13 @@ import { Command, HelpDoc, Options, ValidationError } from "@effect/cli"
 import { Console, Effect, Either, Layer, Option, Schema } from "effect"
 import type { ConfigOf } from "../Config.js"
 import { kafkaClient } from "../Config.js"
-import * as Postgres from "../infra/postgres/Postgres.js"
 import { integer, oneOf } from "../infra/runtime/Setting.js"
 import { Outbox } from "../outbox/Outbox.js"
 import { OutboxWake } from "../outbox/OutboxWake.js"
 import { ShardBatches } from "../outbox/sharded/ShardBatches.js"
 import * as ShardCount from "../outbox/sharded/ShardCount.js"
 import { ShardOwners } from "../outbox/sharded/ShardOwners.js"
+import * as Database from "./Database.js"
 import { option } from "./Flags.js"
 import { json, print, withSettings } from "./Output.js"
 import { kafkaOptions } from "./Services.js"
@@ -43,7 +43,7 @@ const decide = Effect.fn("cli.decideShard")(function*(shard: number, sent: boole
 const parseCount = (text: string) => Either.map(oneOf(...ShardCount.counts.map(String))(text), Number)
 
 const used = [
-  "databaseUrl",
+  ...Database.used,
   ...kafkaClient,
   "paymentTopic",
   "outboxBatchSize",
@@ -111,7 +111,7 @@ export const command = Command.make("shards", {
         Layer.merge(ShardBatches.Default, ShardOwners.Default({ lease: config.outboxLease })).pipe(
           Layer.provideMerge(outbox),
           Layer.provide(OutboxWake.layerNotify),
-          Layer.provideMerge(Postgres.layer({ url: config.databaseUrl, maxConnections: 4 }))
+          Layer.provideMerge(Database.layer(config, 4))
         )
       )
     })

@@ -1,11 +1,12 @@
 import type { Sources } from "../audit/Sources.js"
 import type { ConfigOf } from "../Config.js"
 import { kafkaClient } from "../Config.js"
+import * as Database from "./Database.js"
 import { kafkaOptions } from "./Services.js"
 
 /** The settings of the commands that read tables and topics. */
 export const used = [
-  "databaseUrl",
+  ...Database.used,
   ...kafkaClient,
   "kafkaGroupId",
   "inventoryTopic",

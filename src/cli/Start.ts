@@ -21,8 +21,8 @@ const missingParts = Effect.gen(function*() {
     Object.entries(variables),
     ([part, variable]) =>
       Effect.map(
-        Effect.orDie(given(variable)),
-        (url) => [part as Part, Option.isSome(url)] as const
+        Effect.orDie(Effect.all([given(variable), given(`${variable}_FILE`)])),
+        (given) => [part as Part, given.some(Option.isSome)] as const
       )
   )
   return named.flatMap(([part, isNamed]) => isNamed ? [] : [part])

@@ -225,6 +225,8 @@ export const checkServer = Effect.gen(function*() {
 export interface TablesAsked {
   readonly migrations: Migrations.MigrationOptions
   readonly rights: Rights
+  /** The role that needs these rights. Default: the role of `DATABASE_URL`. */
+  readonly role?: string | undefined
 }
 
 /** Results of a check, also when the role may not read what it needs: then it is not checked. */
@@ -249,18 +251,24 @@ const ofMigrations = (migrations: Migrations.MigrationOptions) =>
   )])
 
 /** Checks of the tables. Changes nothing. */
-export const checkTables = Effect.fn("Database.checkTables")(function*({ migrations, rights }: TablesAsked) {
+export const checkTables = Effect.fn("Database.checkTables")(function*({ migrations, rights, role }: TablesAsked) {
   const pooler = PostgresPooler.check.pipe(
     refusal("postgresql.pooler", "each connection has a session of its own", {
       consequence: "prepared statements and settings of sessions get lost: the process does not start",
       remedy: "use a pooler in session mode, or the address of the server"
     })
   )
-  const rightsFound = PostgresRights.check(rights).pipe(
-    refusal("postgresql.rights", "the role has the rights that the service needs", {
-      consequence: "the process does not start, or waits",
-      remedy: "run the GRANT as the owner of the tables, or set another role in DATABASE_URL"
-    })
+  const rightsFound = PostgresRights.check(rights, role).pipe(
+    refusal(
+      "postgresql.rights",
+      `${role === undefined ? "the role" : `role ${role}`} has the rights that the service needs`,
+      {
+        consequence: "the process does not start, or waits",
+        remedy:
+          "run sql/roles.sql or the GRANT as the owner of the tables, or set another role in DATABASE_URL; a role that only " +
+          "reads checks another with --role"
+      }
+    )
   )
   const indexes = Effect.map(readIndexes, ([indexes, [shards]]) => ofIndexes(indexes, shards!.shards))
   const migrated = yield* orNotChecked("postgresql.migrations")(ofMigrations(migrations))

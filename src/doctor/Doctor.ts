@@ -1,9 +1,10 @@
-import type { Duration, Redacted } from "effect"
+import type { Duration } from "effect"
 import { Effect, Either, Option } from "effect"
 import type { ConfigOf } from "../Config.js"
 import type { KafkaOptions } from "../infra/kafka/KafkaClient.js"
 import * as KafkaDescription from "../infra/kafka/KafkaDescription.js"
 import * as DatabaseClock from "../infra/postgres/DatabaseClock.js"
+import type { RedisServer as Server } from "../infra/redis/RedisAccess.js"
 import * as RedisDescription from "../infra/redis/RedisDescription.js"
 import * as Clocks from "./Clocks.js"
 import * as Database from "./Database.js"
@@ -22,12 +23,14 @@ export interface DoctorOptions extends Database.TablesAsked {
     & Times.TimesConfig
     & TopicsAsked["config"]
     & GroupAsked["config"]
-    & ConfigOf<"databasePoolSize" | "redisUrl">
+    & ConfigOf<"databasePoolSize">
   readonly kafka: KafkaOptions
   /** The topics that the parts use. */
   readonly topics: ReadonlyArray<string>
   /** A consumer of topic `inventory` is among the parts. */
   readonly consumes: boolean
+  /** Redis of the consumer. */
+  readonly redis: Server | undefined
   /** A relay is among the parts. */
   readonly relays: boolean
   /** The part of SHUTDOWN_TIMEOUT in which work may finish. */
@@ -50,7 +53,7 @@ export interface Diagnosis {
 const kafkaFacts = ({ config, consumes, kafka, topics }: DoctorOptions) =>
   KafkaDescription.describe(kafka, topics, consumes ? config.kafkaGroupId : undefined)
 
-const redisFacts = (url: Redacted.Redacted) => RedisDescription.describe(url)
+const redisFacts = (server: Server) => RedisDescription.describe(server)
 
 /** The results of a server; a failure is the result that its checks were not made. */
 const ofServer = <E extends Failure, R>(place: Place, look: Effect.Effect<ReadonlyArray<Result>, E, R>) =>
@@ -69,8 +72,8 @@ const ofKafka = (options: DoctorOptions, spread: Option.Option<number>) =>
     ...Group.check(options, description)
   ])
 
-const ofRedis = (options: DoctorOptions, withClock: boolean) =>
-  Effect.map(redisFacts(options.config.redisUrl), (description) =>
+const ofRedis = (server: Server, withClock: boolean) =>
+  Effect.map(redisFacts(server), (description) =>
     Either.match(description, {
       onLeft: (why) => [at("redis").notChecked("redis.info", why)],
       onRight: (description) => [
@@ -126,7 +129,7 @@ export const examine = Effect.fn("Doctor.examine")(function*(options: DoctorOpti
   const all = yield* Effect.all([
     database,
     ...(usesKafka(options) ? [kafka] : []),
-    ...(options.consumes ? [ofServer("redis", ofRedis(options, true))] : [])
+    ...(options.redis === undefined ? [] : [ofServer("redis", ofRedis(options.redis, true))])
   ], { concurrency: "unbounded" })
   return together([times(options), ...all])
 })
@@ -147,7 +150,7 @@ export const glance = Effect.fn("Doctor.glance")(function*(options: DoctorOption
     ...(usesKafka(options)
       ? [Effect.flatMap(spreadOf(options), (spread) => ofServer("kafka", ofKafka(options, spread)))]
       : []),
-    ...(options.consumes ? [ofServer("redis", ofRedis(options, false))] : [])
+    ...(options.redis === undefined ? [] : [ofServer("redis", ofRedis(options.redis, false))])
   ])
   return together([times(options), ...all])
 })

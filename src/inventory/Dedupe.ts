@@ -59,8 +59,9 @@ export class Dedupe extends Context.Tag("payments/Dedupe")<Dedupe, {
           yield* redis.send((redis) => redis.eval(setAll, keys.length, ...keys, ttlMillis, ...orders))
         }, Trace.span("Dedupe.remember"))
 
+        // two keys of different slots, which a node of a cluster refuses
         yield* redis.judgeBy((redis) =>
-          Promise.all([redis.mget(name("probe")), redis.eval(setAll, 1, name("probe"), 1_000, "")])
+          Promise.all([redis.mget(name("probe"), name("probe-2")), redis.eval(setAll, 1, name("probe"), 1_000, "")])
         )
 
         return { lookup, remember }

@@ -19,7 +19,7 @@ const files = { data: "data", config: "server.properties", logging: "log4j2.prop
 const locale = { LC_ALL: "C.UTF-8" }
 
 /** Every listener speaks TLS. PEM needs no file in the format of Java. */
-const encrypted = (place: Place, { ca, certificate, key }: ServerTls, controllerPort: number) => ({
+const encrypted = (place: Place, { authority, certificate, key }: ServerTls, controllerPort: number) => ({
   "listeners": `SSL://127.0.0.1:${place.port},CONTROLLER://127.0.0.1:${controllerPort}`,
   "listener.security.protocol.map": "SSL:SSL,CONTROLLER:SSL",
   "advertised.listeners": `SSL://127.0.0.1:${place.port}`,
@@ -29,7 +29,7 @@ const encrypted = (place: Place, { ca, certificate, key }: ServerTls, controller
   "ssl.keystore.certificate.chain": certificate,
   "ssl.keystore.key": key,
   "ssl.truststore.type": "PEM",
-  "ssl.truststore.certificates": ca
+  "ssl.truststore.certificates": authority
 })
 
 /** A value of a properties file: PEM has several lines. */

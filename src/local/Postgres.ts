@@ -9,7 +9,7 @@ import type { User } from "./Privileges.js"
 import { runAs, unprivileged } from "./Privileges.js"
 import * as Process from "./Process.js"
 import type { Place } from "./Server.js"
-import { serve } from "./Server.js"
+import { serve, tlsFiles } from "./Server.js"
 
 /** Variables for initdb, whose shell expands `$name` in paths: each name in the path expands to itself. */
 const literally = (path: string) =>
@@ -102,6 +102,21 @@ export const start = Effect.fnUntraced(function*(place: Place) {
     // the default of 128 MB suits small machines; unused buffers take no memory
     "shared_buffers=512MB"
   ]
+  const files = place.tls === undefined ? undefined : yield* tlsFiles(place, place.tls, user)
+  if (files !== undefined) {
+    const hba = path.join(place.folder, "tls", "pg_hba.conf")
+    yield* fs.writeFileString(hba, "hostssl all all all scram-sha-256\n")
+    settings.push(
+      "ssl=on",
+      `ssl_cert_file=${files.certificate}`,
+      `ssl_key_file=${files.key}`,
+      `ssl_ca_file=${files.authority}`,
+      `hba_file=${hba}`
+    )
+  }
+  const encrypted = files === undefined
+    ? ""
+    : `?sslmode=verify-full&sslrootcert=${encodeURIComponent(files.authority)}`
   return yield* serve(place, {
     part: "postgres",
     prefix,
@@ -115,7 +130,7 @@ export const start = Effect.fnUntraced(function*(place: Place) {
     ],
     log: place.log
   }, {
-    url: `postgres://payments:payments@127.0.0.1:${place.port}/payments`,
+    url: `postgres://payments:payments@127.0.0.1:${place.port}/payments${encrypted}`,
     // immediate, or fast shutdown
     stop: place.throwaway ? "SIGQUIT" : "SIGINT",
     within: "30 seconds"

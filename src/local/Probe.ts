@@ -40,7 +40,10 @@ const withLength = (body: Buffer, counted: number) => {
   return Buffer.concat([length, body])
 }
 
-/** Protocol 3.0 start-up of user payments. The reply `R` asks for the password: the server accepts connections. */
+/**
+ * Protocol 3.0 start-up of user payments. The reply `R` asks for the password, and an error 28000 for TLS: the server accepts
+ * connections.
+ */
 const postgresStartup = withLength(
   Buffer.from("\0\x03\0\0user\0payments\0database\0payments\0\0", "latin1"),
   4
@@ -49,11 +52,32 @@ const postgresStartup = withLength(
 /** Metadata request version 1 for no topic, correlation id 1, no client id. */
 const kafkaMetadata = withLength(Buffer.from([0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 0]), 0)
 
+/** True when a server finishes a TLS handshake on this port within a second, with any certificate. */
+const speaksTls = (port: number): Effect.Effect<boolean> =>
+  Effect.acquireUseRelease(
+    Effect.sync(() => Tls.connect({ host: "127.0.0.1", port, rejectUnauthorized: false })),
+    (socket) =>
+      Effect.async<boolean>((resume) => {
+        socket.on("secureConnect", () => resume(Effect.succeed(true)))
+        socket.on("error", () => resume(Effect.succeed(false)))
+        socket.on("close", () => resume(Effect.succeed(false)))
+      }),
+    (socket) => Effect.sync(() => socket.destroy())
+  ).pipe(
+    Effect.timeoutTo({ duration: "1 second", onSuccess: (answer) => answer, onTimeout: () => false })
+  )
+
 /** True when the server on this port of 127.0.0.1 answers in its own protocol within a second. Kafka may speak TLS. */
 export const answers: Record<Part, (port: number, encrypted?: boolean) => Effect.Effect<boolean>> = {
-  postgres: (port) => ask(port, postgresStartup, (reply) => reply.toString("latin1", 0, 1) === "R"),
+  postgres: (port) =>
+    ask(port, postgresStartup, (reply) => {
+      const text = reply.toString("latin1")
+      return text.startsWith("R") || (text.startsWith("E") && text.includes("\0C28000\0"))
+    }),
   redis: (port) =>
-    ask(port, Buffer.from("PING\r\n"), (reply) => reply.includes("\n") ? reply.includes("+PONG") : undefined),
+    ask(port, Buffer.from("PING\r\n"), (reply) => reply.includes("\n") ? reply.includes("+PONG") : undefined).pipe(
+      Effect.flatMap((answered) => answered ? Effect.succeed(true) : speaksTls(port))
+    ),
   // the number of brokers follows length and correlation id
   kafka: (port, encrypted) =>
     ask(port, kafkaMetadata, (reply) => reply.length < 12 ? undefined : reply.readInt32BE(8) > 0, encrypted)

@@ -1,11 +1,11 @@
 import { Command, FileSystem, Path } from "@effect/platform"
-import { Clock, Effect } from "effect"
+import { Clock, Effect, Option } from "effect"
 import * as Fetch from "./Fetch.js"
 import { LocalStackError } from "./LocalStackError.js"
 import { loopback } from "./Ports.js"
 import * as Process from "./Process.js"
 import type { Place } from "./Server.js"
-import { serve } from "./Server.js"
+import { serve, tlsFiles } from "./Server.js"
 
 /** The builds in the Maven artifact, preferred ones first. The 32-bit build is static and runs without OpenSSL 3. */
 const builds: Record<string, ReadonlyArray<string>> = {
@@ -56,8 +56,16 @@ export const start = Effect.fnUntraced(function*(place: Place) {
   const data = path.join(place.folder, "data")
   yield* fs.makeDirectory(data, { recursive: true })
   const { program, version } = yield* locate(place)
+  const files = place.tls === undefined ? undefined : yield* tlsFiles(place, place.tls, Option.none())
   const settings: ReadonlyArray<readonly [string, ...ReadonlyArray<string>]> = [
-    ["port", String(place.port)],
+    ["port", files === undefined ? String(place.port) : "0"],
+    ...(files === undefined ? [] : [
+      ["tls-port", String(place.port)],
+      ["tls-cert-file", files.certificate],
+      ["tls-key-file", files.key],
+      ["tls-ca-cert-file", files.authority],
+      ["tls-auth-clients", "optional"]
+    ] as const),
     ["bind", ...loopback()],
     ["protected-mode", "yes"],
     ["dir", data],
@@ -73,7 +81,7 @@ export const start = Effect.fnUntraced(function*(place: Place) {
     ],
     log: place.log
   }, {
-    url: `redis://127.0.0.1:${place.port}`,
+    url: `${files === undefined ? "redis" : "rediss"}://127.0.0.1:${place.port}`,
     stop: place.throwaway ? "SIGKILL" : "SIGTERM",
     within: "30 seconds"
   })

@@ -1,17 +1,17 @@
-import { type CommandExecutor, FileSystem } from "@effect/platform"
+import { type CommandExecutor, FileSystem, Path } from "@effect/platform"
 import type { Duration } from "effect"
-import { Effect, Schedule } from "effect"
+import { Effect, Option, Schedule } from "effect"
 import type { Part } from "./LocalStackError.js"
 import { LocalStackError } from "./LocalStackError.js"
+import type { User } from "./Privileges.js"
 import * as Probe from "./Probe.js"
 import * as Process from "./Process.js"
 
-/** Certificate and key of a server, and the authority whose clients it knows. All PEM. */
+/** Certificate of a server for 127.0.0.1, its key, and the authority that clients trust and that signs theirs: all PEM. */
 export interface ServerTls {
-  /** With 127.0.0.1 among its names. */
   readonly certificate: string
   readonly key: string
-  readonly ca: string
+  readonly authority: string
 }
 
 /** Options of a server. */
@@ -24,12 +24,12 @@ export interface Place {
   readonly cache: string
   readonly port: number
   readonly throwaway: boolean
+  /** The server takes encrypted connections alone, and asks clients for a certificate without demanding one. */
+  readonly tls?: ServerTls | undefined
   /** Kafka only: the broker runs for seconds or minutes. */
   readonly shortLived: boolean
   /** Kafka only: additional or overriding broker properties. */
   readonly properties: Readonly<Record<string, string>>
-  /** Kafka only: the broker speaks TLS, and asks clients for a certificate without demanding one. */
-  readonly tls?: ServerTls | undefined
   readonly progress: (step: "fetching" | "starting", detail: string) => Effect.Effect<void>
   /** Called as soon as the process exists, to record it for cleaning up. */
   readonly spawned: (running: RunningPart) => Effect.Effect<void, LocalStackError>
@@ -43,6 +43,25 @@ export interface RunningPart {
   readonly url: string
   readonly log: string
 }
+
+/** Writes the files of TLS into the folder of the server, for its user alone. Returns their paths. */
+export const tlsFiles = Effect.fnUntraced(function*(place: Place, tls: ServerTls, user: Option.Option<User>) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const folder = path.join(place.folder, "tls")
+  const files = {
+    certificate: path.join(folder, "certificate.pem"),
+    key: path.join(folder, "key.pem"),
+    authority: path.join(folder, "authority.pem")
+  }
+  yield* fs.makeDirectory(folder, { recursive: true })
+  for (const name of ["certificate", "key", "authority"] as const) {
+    yield* fs.remove(files[name], { force: true })
+    yield* fs.writeFileString(files[name], tls[name], { mode: name === "key" ? 0o600 : 0o644 })
+    if (Option.isSome(user)) yield* fs.chown(files[name], user.value.uid, user.value.gid)
+  }
+  return files
+})
 
 /** Starts a server and waits up to `within` for its answer. The server ends with the scope; `ended` fails if it ends before. */
 export const serve = Effect.fnUntraced(function*(

@@ -35,8 +35,8 @@ export interface StackOptions {
   readonly shortLived?: boolean
   /** For tests: additional or overriding broker properties. */
   readonly kafkaProperties?: Readonly<Record<string, string>>
-  /** Kafka speaks TLS. Default: no encryption. */
-  readonly kafkaTls?: ServerTls
+  /** The servers speak TLS; PostgreSQL and Redis take encrypted connections alone. Default: no encryption. */
+  readonly tls?: ServerTls
   readonly onProgress?: (progress: Progress) => Effect.Effect<void>
 }
 
@@ -72,8 +72,7 @@ const launchPart = Effect.fnUntraced(
     })
     yield* fs.makeDirectory(folder, { recursive: true })
     yield* fs.writeFileString(log, "")
-    const { cache, kafkaProperties: properties = {}, kafkaTls: tls, throwaway = false, shortLived = throwaway } =
-      options
+    const { cache, kafkaProperties: properties = {}, throwaway = false, shortLived = throwaway, tls } = options
     const place = { folder, cache, log, port, throwaway, shortLived, properties, tls, progress, spawned }
     const server = yield* starts[part](place)
     yield* progress("ready", server.running.url)

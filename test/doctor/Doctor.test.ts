@@ -38,7 +38,7 @@ const examine = Effect.fnUntraced(function*(
     readSettings(...Services.settingsOf(parts)),
     ConfigProvider.fromMap(new Map(Object.entries({ ...world(), ...env })))
   )) as Config
-  return yield* how(Services.doctorOptions(config, parts)).pipe(
+  return yield* Effect.flatMap(Services.doctorOptions(config, parts), how).pipe(
     Effect.provide(Layer.mergeAll(
       Layer.provideMerge(Sequences.Default, Postgres.layer({ url: config.databaseUrl, maxConnections: 2 })),
       NodeContext.layer
@@ -212,7 +212,7 @@ layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Docto
         (redis) => Effect.sync(() => redis.disconnect())
       )
       const command = (name: string, ...args: ReadonlyArray<string>) => Effect.promise(() => redis.call(name, ...args))
-      const look = (at = url) => RedisDescription.describe(Redacted.make(at))
+      const look = (at = url) => RedisDescription.describe({ url: Redacted.make(at) })
       const check = Effect.map(look(), (description) => RedisServer.check(Either.getOrThrow(description)))
       finds(yield* check)
       yield* command("CONFIG", "SET", "maxmemory", "100mb")

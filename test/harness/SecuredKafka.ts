@@ -120,7 +120,7 @@ const make = Effect.gen(function*() {
     ports: { postgres: 0, redis: 0, kafka: ports.tls },
     parts: ["kafka"],
     throwaway: true,
-    kafkaTls: { ...server, ca: authority.certificate },
+    tls: { ...server, authority: authority.certificate },
     kafkaProperties: {
       "controller.quorum.voters": `1@${at(controller)}`,
       "listeners": [...addresses, `CONTROLLER://${at(controller)}`].join(),

@@ -60,12 +60,13 @@ export const make = Effect.fnUntraced(function*(given: Partial<Servers> = {}) {
 export const freshFolder = Effect.sync(() => `.local/e2e-${randomUUID().slice(0, 8)}`)
 
 /** Runs one separate server for the life of the scope, and deletes its data at the end. */
-export const server = Effect.fnUntraced(function*(part: Part, port: number) {
+export const server = Effect.fnUntraced(function*(part: Part, port: number, options: Partial<Stack.StackOptions> = {}) {
   return yield* Stack.start({
     folder: yield* freshFolder,
     cache: ".local/cache",
     ports: { postgres: 0, redis: 0, kafka: 0, [part]: port },
     parts: [part],
-    throwaway: true
+    throwaway: true,
+    ...options
   })
 }, Effect.provide(NodeContext.layer))

@@ -1,13 +1,16 @@
 import { Command, FileSystem } from "@effect/platform"
 import * as NodeContext from "@effect/platform-node/NodeContext"
+import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
-import { Deferred, Effect, Exit, Option, Scope } from "effect"
+import { Deferred, Effect, Exit, Option, Redacted, Scope } from "effect"
 import { Redis } from "ioredis"
 import { Kafka, logLevel } from "kafkajs"
 import type { AddressInfo } from "node:net"
 import { createServer } from "node:net"
 import { fileURLToPath } from "node:url"
 import { Client } from "pg"
+import * as Postgres from "../../src/infra/postgres/Postgres.js"
+import * as Authority from "../../src/local/Authority.js"
 import * as Holder from "../../src/local/Holder.js"
 import * as Identity from "../../src/local/Identity.js"
 import * as Stack from "../../src/local/Stack.js"
@@ -79,6 +82,33 @@ const sendAndFetch = Effect.fnUntraced(function*(brokers: string) {
 }, Effect.scoped)
 
 layer(NodeContext.layer, { excludeTestServices: true })("local stack", (it) => {
+  it.scoped("with a certificate, PostgreSQL and Redis take encrypted connections alone", () =>
+    Effect.gen(function*() {
+      const authority = Authority.make("authority")
+      const { certificate, key } = authority.issue({ names: ["127.0.0.1"] })
+      const folder = yield* freshFolder
+      const { databaseUrl, redisUrl } = yield* Stack.start({
+        folder,
+        cache,
+        ports,
+        parts: ["postgres", "redis"],
+        throwaway: true,
+        tls: { certificate, key, authority: authority.certificate }
+      })
+      const encrypted = Effect.flatMap(
+        SqlClient.SqlClient,
+        (sql) => Postgres.run("5 seconds")(sql`SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()`)
+      )
+      const on = (url: string) =>
+        Effect.provide(encrypted, Postgres.layer({ url: Redacted.make(url), maxConnections: 1 }))
+      assert.match(databaseUrl!, /sslmode=verify-full&sslrootcert=/)
+      assert.deepStrictEqual(yield* on(databaseUrl!), [{ ssl: true }])
+      assert.match((yield* Effect.flip(on(databaseUrl!.replace(/\?.*/, "?sslmode=disable")))).message, /28000/)
+      assert.match(redisUrl!, /^rediss:/)
+      const { parts } = yield* Holder.status(folder)
+      assert.deepStrictEqual(parts.map(({ answering }) => answering), [true, true])
+    }), 60_000)
+
   it.scoped("all three servers answer, and a throwaway stack leaves nothing behind", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem

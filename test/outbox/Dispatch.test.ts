@@ -1,6 +1,6 @@
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
-import { Clock, Deferred, Effect, Fiber, Layer, Option, Queue, Redacted } from "effect"
+import { Clock, Deferred, Effect, Fiber, Layer, Option, Queue } from "effect"
 import { randomUUID } from "node:crypto"
 import { OrderId } from "../../src/domain/Payment.js"
 import * as Dispatch from "../../src/outbox/Dispatch.js"
@@ -14,7 +14,6 @@ import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
 import { Payments } from "../../src/payments/Payments.js"
 import { until } from "../harness/Eventually.js"
 import * as Locks from "../harness/Locks.js"
-import * as PgTest from "../harness/PgTest.js"
 import * as Fixtures from "./Fixtures.js"
 
 const services = Payments.Default.pipe(Layer.provide(PaymentRepo.Default), Layer.provideMerge(Fixtures.layer))
@@ -76,12 +75,10 @@ const nothing: Published = { sent: [], unsent: [], undecided: [], refused: [] }
 const relay = (publish: Publish, options: Partial<Relay.RelayOptions> = {}) =>
   Effect.gen(function*() {
     const idle = yield* Deferred.make<void>()
-    const url = yield* PgTest.DatabaseUrl
     const fiber = yield* Relay.serve({
       batchSize: 500,
       lease: "30 seconds",
       pollInterval: "1 hour",
-      notifications: Redacted.make(url),
       drainTimeout: "10 seconds",
       part: Fixtures.partThat(() => Deferred.unsafeDone(idle, Effect.void)),
       listener: Fixtures.part(),

@@ -16,7 +16,6 @@ import { Payments } from "../../src/payments/Payments.js"
 import * as Collector from "../harness/Collector.js"
 import { until } from "../harness/Eventually.js"
 import * as KafkaTest from "../harness/KafkaTest.js"
-import * as PgTest from "../harness/PgTest.js"
 import * as Fixtures from "./Fixtures.js"
 import { claimed, expire, fresh, serve, TestLayer } from "./sharded/ShardFixtures.js"
 
@@ -42,16 +41,14 @@ const unanswered = Layer.succeed(EventPublisher, {
   })
 })
 
-const relay = Effect.flatMap(PgTest.DatabaseUrl, (url) =>
-  Relay.serve({
-    batchSize: 500,
-    lease: "30 seconds",
-    pollInterval: "20 millis",
-    notifications: Redacted.make(url),
-    drainTimeout: "10 seconds",
-    part: Fixtures.part(),
-    listener: Fixtures.part()
-  }))
+const relay = Relay.serve({
+  batchSize: 500,
+  lease: "30 seconds",
+  pollInterval: "20 millis",
+  drainTimeout: "10 seconds",
+  part: Fixtures.part(),
+  listener: Fixtures.part()
+})
 
 const rows = Effect.flatMap(
   SqlClient.SqlClient,

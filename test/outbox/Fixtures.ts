@@ -30,16 +30,16 @@ const spread = { partitions: 4 }
 
 export const record = (event: OutboxEvent) => EventRecord.make(event, spread)
 
-/** A database of its own, and an outbox over it. */
+/** A database of its own, and an outbox over it with the rights of the service. */
 export const layer = Outbox.Default(options).pipe(
   Layer.provideMerge(Refusals.Default),
   Layer.provideMerge(OutboxWake.layerLocal),
   Layer.provideMerge(Layer.succeed(Spreads, Spreads.make({ of: () => spread, watch: () => Effect.never }))),
-  Layer.provideMerge(PgTest.layer)
+  Layer.provideMerge(PgTest.layerService)
 )
 
 /** Empties the outbox. */
-export const clear = Effect.flatMap(SqlClient.SqlClient, (sql) => sql`TRUNCATE event`)
+export const clear = PgTest.asAdministrator(Effect.flatMap(SqlClient.SqlClient, (sql) => sql`TRUNCATE event`))
 
 const keys = { next: 0 }
 

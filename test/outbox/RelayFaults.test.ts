@@ -1,7 +1,7 @@
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
 import type { Scope } from "effect"
-import { Array as Arr, Effect, Layer, Logger, Redacted } from "effect"
+import { Array as Arr, Effect, Layer, Logger } from "effect"
 import * as Kafka from "../../src/infra/kafka/KafkaClient.js"
 import type { Database } from "../../src/infra/postgres/Postgres.js"
 import type { Part } from "../../src/infra/runtime/Health.js"
@@ -17,7 +17,6 @@ import type { Spreads } from "../../src/outbox/Spreads.js"
 import { until } from "../harness/Eventually.js"
 import * as KafkaAnswers from "../harness/KafkaAnswers.js"
 import * as KafkaTest from "../harness/KafkaTest.js"
-import * as PgTest from "../harness/PgTest.js"
 import * as Fixtures from "./Fixtures.js"
 import * as ShardFixtures from "./sharded/ShardFixtures.js"
 
@@ -25,7 +24,6 @@ type Needs =
   | Database
   | Outbox
   | OutboxWake
-  | PgTest.DatabaseUrl
   | Refusals
   | Scope.Scope
   | ShardBatches
@@ -35,16 +33,14 @@ type Needs =
 /** The two relays. Each has to pass every test here. */
 const relays: Readonly<Record<string, (topic: string, part: Part) => Effect.Effect<never, unknown, Needs>>> = {
   "at-least-once": (_, part) =>
-    Effect.flatMap(PgTest.DatabaseUrl, (url) =>
-      Relay.serve({
-        batchSize: 500,
-        lease: "30 seconds",
-        pollInterval: "20 millis",
-        notifications: Redacted.make(url),
-        drainTimeout: "10 seconds",
-        part,
-        listener: Fixtures.part()
-      })).pipe(Effect.provide(Layer.suspend(() => KafkaPublisher.layer(KafkaTest.kafka())))),
+    Relay.serve({
+      batchSize: 500,
+      lease: "30 seconds",
+      pollInterval: "20 millis",
+      drainTimeout: "10 seconds",
+      part,
+      listener: Fixtures.part()
+    }).pipe(Effect.provide(Layer.suspend(() => KafkaPublisher.layer(KafkaTest.kafka())))),
   "exactly-once": (topic, part) => ShardFixtures.serve(topic, { part })
 }
 

@@ -1,6 +1,6 @@
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
-import { Array as Arr, Effect, Layer, Option, Redacted } from "effect"
+import { Array as Arr, Effect, Layer, Option } from "effect"
 import { randomUUID } from "node:crypto"
 import { OrderId } from "../../src/domain/Payment.js"
 import * as KafkaOffsets from "../../src/infra/kafka/KafkaOffsets.js"
@@ -133,7 +133,6 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("the seque
         batchSize: 7,
         lease: "30 seconds",
         pollInterval: "20 millis",
-        notifications: Redacted.make(yield* PgTest.DatabaseUrl),
         drainTimeout: "10 seconds",
         part: Fixtures.part(),
         listener: Fixtures.part()
@@ -153,7 +152,6 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("the seque
         batchSize: 7,
         lease: "60 seconds",
         pollInterval: "20 millis",
-        notifications: Redacted.make(yield* PgTest.DatabaseUrl),
         drainTimeout: "10 seconds",
         part: Fixtures.part(),
         listener: Fixtures.part()
@@ -176,7 +174,9 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("the seque
       yield* Fixtures.clear
       const sql = yield* SqlClient.SqlClient
       yield* sql`UPDATE outbox_shard SET owner = NULL, leased_to = NULL, batch = 0, done = 0`
-      yield* sql`DELETE FROM outbox_shard WHERE shard <> 0`
+      yield* PgTest.asAdministrator(
+        Effect.flatMap(SqlClient.SqlClient, (sql) => sql`DELETE FROM outbox_shard WHERE shard <> 0`)
+      )
       const batches = yield* ShardBatches
       const [owned] = yield* (yield* ShardOwners).acquire(1)
       const claim = Effect.map(batches.claim(owned!, 10), Option.getOrThrow)

@@ -24,7 +24,7 @@ const services = Layer.mergeAll(
   Layer.provideMerge(Sequences.Default),
   Layer.provideMerge(Outbox.Default({ topic: "payment", lease: "30 seconds", maxAttempts: 10 })),
   Layer.provideMerge(OutboxWake.layerLocal),
-  Layer.provideMerge(PgTest.layer)
+  Layer.provideMerge(PgTest.layerService)
 )
 
 let last = 9007199254740993n
@@ -59,7 +59,9 @@ const rowsOf = (orders: ReadonlyArray<OrderId>) =>
       FROM payment WHERE order_id = ANY(${orders}::bigint[]) ORDER BY order_id
     `)
 
-const empty = Effect.flatMap(SqlClient.SqlClient, (sql) => sql`TRUNCATE payment, event`)
+const empty = PgTest.asAdministrator(
+  Effect.flatMap(SqlClient.SqlClient, (sql) => sql`TRUNCATE payment, event`)
+)
 
 const counted = Effect.map(Metric.snapshot, (pairs) => {
   const pair = pairs.find(({ metricKey }) => metricKey.name === "payments_expired_total")
@@ -226,11 +228,14 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("Expiry", 
       yield* yield* Expiry.make("1 hour")
       assert.deepInclude((yield* rowsOf([low!]))[0], { status: "FAILED" })
 
-      yield* sql`ALTER TABLE payment ALTER COLUMN id DROP IDENTITY`
-      yield* sql`
-        ALTER TABLE payment ALTER COLUMN id TYPE uuid USING 'f0000000-0000-4000-8000-000000000000'::uuid, DROP CONSTRAINT payment_pkey
-      `
-      yield* sql`ALTER TABLE payment ALTER COLUMN id SET DEFAULT gen_random_uuid()` // connections that have not prepared statements for the other type
+      yield* PgTest.asAdministrator(Effect.flatMap(SqlClient.SqlClient, (sql) =>
+        Effect.all([
+          sql`ALTER TABLE payment ALTER COLUMN id DROP IDENTITY`,
+          sql`
+            ALTER TABLE payment ALTER COLUMN id TYPE uuid USING 'f0000000-0000-4000-8000-000000000000'::uuid, DROP CONSTRAINT payment_pkey
+          `,
+          sql`ALTER TABLE payment ALTER COLUMN id SET DEFAULT gen_random_uuid()`
+        ]))) // connections that have not prepared statements for the other type
       ;(yield* PostgresPool).renew()
       const anywhere = yield* Expiry.make("1 hour")
       yield* anywhere

@@ -106,7 +106,7 @@ const answer = (payments: Payments, order: OrderId, outcome: TerminalStatus) =>
     )
   )
 
-layer(PgTest.layer, { timeout: "60 seconds", excludeTestServices: true })("Settlements", (it) => {
+layer(PgTest.layerService, { timeout: "60 seconds", excludeTestServices: true })("Settlements", (it) => {
   it.scoped("calls that wait together are one statement, and each gets its own answer", () =>
     Effect.gen(function*() {
       const { occupy, open, payments, sent } = yield* gated

@@ -1,8 +1,9 @@
 import type { SqlError, Statement } from "@effect/sql"
 import { SqlClient } from "@effect/sql"
 import { PgClient } from "@effect/sql-pg"
-import { Duration, Effect, Exit, FiberId, Layer, Redacted, Runtime, Schedule, Schema } from "effect"
+import { Duration, Effect, Either, Exit, FiberId, Layer, Redacted, Runtime, Schedule, Schema } from "effect"
 import { retry } from "../runtime/Retry.js"
+import type { Secret } from "../runtime/Secret.js"
 import * as PostgresFault from "./PostgresFault.js"
 import { Pool } from "./PostgresPool.js"
 import * as PostgresStatement from "./PostgresStatement.js"
@@ -38,14 +39,24 @@ export class DatabaseUnavailable extends Schema.TaggedError<DatabaseUnavailable>
 export interface PostgresOptions {
   /** In the form of `PostgresUrl.parse`. */
   readonly url: Redacted.Redacted
+  /** Password of each new connection, instead of the one in the URL. */
+  readonly password?: Secret | undefined
   readonly maxConnections: number
   /** Longest wait of a statement for a connection. Default: `connect_timeout` of the URL, or 2 seconds. */
   readonly connectTimeoutMillis?: number
 }
 
+/** The password as a promise. It rejects with `SecretUnreadable` itself. */
+const passwordNow = async (runtime: Runtime.Runtime<never>, { get }: Secret) => {
+  const password = await Runtime.runPromise(runtime)(Effect.either(get))
+  if (Either.isLeft(password)) throw password.left
+  return Redacted.value(password.right)
+}
+
 const acquirePool = (options: PostgresOptions) =>
   Effect.gen(function*() {
-    const fork = Runtime.runFork(yield* Effect.runtime<never>())
+    const runtime = yield* Effect.runtime<never>()
+    const { password } = options
     const target = yield* Effect.catchAll(
       PostgresUrl.parse(Redacted.value(options.url)),
       (problem) => Effect.dieMessage(`the URL of the database ${problem}`)
@@ -56,9 +67,10 @@ const acquirePool = (options: PostgresOptions) =>
           target,
           applicationName: "payments",
           connectTimeoutMillis: options.connectTimeoutMillis ?? 2_000,
+          password: password && (() => passwordNow(runtime, password)),
           max: options.maxConnections,
           onCrowded: (connections, refusal) =>
-            fork(Effect.logWarning(
+            Runtime.runFork(runtime)(Effect.logWarning(
               `the database gives this process ${connections} of ${options.maxConnections} connections; statements wait for a free one: ` +
                 PostgresFault.explain(refusal)
             ))

@@ -1,4 +1,5 @@
 import * as Pg from "pg"
+import * as PostgresAdvice from "./PostgresAdvice.js"
 import * as PostgresFault from "./PostgresFault.js"
 import { PostgresRefusal } from "./PostgresFault.js"
 import * as PostgresInternals from "./PostgresInternals.js"
@@ -136,7 +137,7 @@ export class ServiceClient extends PreparingClient {
       if (error !== null && error !== undefined) {
         if (error.message === withoutTls) plain.add(attempt.host.host)
         const refused = error.message === withoutTls && !encryptions[this.#options.target.tls.mode].includes(false)
-        return end(refused ? new PostgresRefusal("the server does not support TLS, which sslmode requires") : error)
+        return end(refused ? new PostgresRefusal(PostgresAdvice.noTls) : error)
       }
       if (this.#options.target.channelBinding === "require" && !this.#boundToChannel) {
         return end(new PostgresRefusal("the server asked for no password, so channel_binding=require cannot be met"))
@@ -160,6 +161,19 @@ export class ServiceClient extends PreparingClient {
         this.connect((error) => error === undefined ? resolve(this) : reject(error))
       )
     }
+    const { password } = this.#options
+    if (password === undefined) return this.#connectWith(callback)
+    // before the first attempt: a server gives a connection that says nothing only little time
+    password().then(
+      (text) => {
+        Object.assign(this, { password: text })
+        this.#connectWith(callback)
+      },
+      callback
+    )
+  }
+
+  #connectWith(callback: Callback) {
     const { connectTimeoutMillis, target } = this.#options
     const attempts = attemptsOf(target, plain)
     const until = performance.now() + connectTimeoutMillis
@@ -187,7 +201,7 @@ export class ServiceClient extends PreparingClient {
           return end()
         }
         const { host, port } = attempt.host
-        const failure = error ?? unsuited(attempt.wants)
+        const failure = error === undefined ? unsuited(attempt.wants) : PostgresAdvice.advise(error, this.#options)
         const line = `${host}:${port} ${PostgresFault.explain(failure)}`
         if (!failures.includes(line)) failures.push(line)
         const then = following(attempts, index, error)

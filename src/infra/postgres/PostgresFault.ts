@@ -1,4 +1,5 @@
 import * as Pg from "pg"
+import * as Tls from "../tls/Tls.js"
 import { isOutdated } from "./PostgresPrepared.js"
 
 /**
@@ -74,9 +75,9 @@ export const stateOf = (cause: unknown): string | undefined =>
 
 /** True for an untrusted certificate or an invalid PEM file, by the codes of OpenSSL and Node. */
 const isUntrusted = (cause: unknown) =>
-  cause instanceof Error && "code" in cause && typeof cause.code === "string" &&
-  /^(CERT_|CRL_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_(GET|VERIFY|DECRYPT|DECODE)|HOSTNAME_MISMATCH|ERR_TLS_CERT|ERR_OSSL_|INVALID_(CA|PURPOSE)|ERR_SSL_TLSV1)/
-    .test(cause.code)
+  cause instanceof Error && "code" in cause && typeof cause.code === "string" && (Tls.faultOf(cause) !== undefined ||
+    /^(CERT_|CRL_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_(GET|VERIFY|DECRYPT|DECODE)|HOSTNAME_MISMATCH|ERR_TLS_CERT|ERR_OSSL_|INVALID_(CA|PURPOSE)|ERR_SSL_TLSV1)/
+      .test(cause.code))
 
 /** Classifies an error by its code, because texts are in the server's language. */
 export const of = (cause: unknown): Fault => {
@@ -87,18 +88,23 @@ export const of = (cause: unknown): Fault => {
   return byState[state] ?? byState[state.slice(0, 2)] ?? "away"
 }
 
-/** Role of the connection, added to its errors, because the server's text may not name it. */
-export interface WithRole {
+/** What a connection adds to its errors. */
+export interface Annotations {
+  /** Its role, because the server's text may not name it. */
   readonly role?: string
+  /** What an operator can change. */
+  readonly advice?: string
 }
 
-/** Text for operators: the server's message, the role and the SQLSTATE. */
+/** Text for operators: the server's message, the role, the SQLSTATE and the advice. */
 export const explain = (cause: unknown): string => {
   const error = cause instanceof Error ? cause : new Error(String(cause))
+  const { advice, code, role } = error as Annotations & { readonly code?: string }
   // an AggregateError of all addresses of a name has a code and no message
-  const words = error.message || ("code" in error ? String(error.code) : error.name)
-  if (!(error instanceof Pg.DatabaseError)) return words
-  const { code, role } = error as WithRole & { readonly code?: string }
-  const details = [...(role === undefined ? [] : [`role ${role}`]), ...(code === undefined ? [] : [`SQLSTATE ${code}`])]
-  return details.length === 0 ? words : `${words} (${details.join(", ")})`
+  const words = Tls.explain(error) ?? (error.message || (code === undefined ? error.name : String(code)))
+  const details = error instanceof Pg.DatabaseError
+    ? [...(role === undefined ? [] : [`role ${role}`]), ...(code === undefined ? [] : [`SQLSTATE ${code}`])]
+    : []
+  const problem = details.length === 0 ? words : `${words} (${details.join(", ")})`
+  return advice === undefined ? problem : `${problem}: ${advice}`
 }

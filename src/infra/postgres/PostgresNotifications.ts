@@ -1,18 +1,18 @@
-import { Effect, Either, Exit, Redacted, Runtime, Schedule } from "effect"
+import { Effect, Exit, Runtime, Schedule } from "effect"
 import * as Pg from "pg"
 import type { Part } from "../runtime/Health.js"
 import { problemOf } from "../runtime/Problem.js"
 import { DatabaseUnavailable } from "./Postgres.js"
 import { ServiceClient } from "./PostgresConnection.js"
-import * as PostgresUrl from "./PostgresUrl.js"
+import { PostgresPool } from "./PostgresStatement.js"
 
-const connect = (url: Redacted.Redacted) =>
+/** A connection to the server of the pool, with its password and certificates. */
+const connect = Effect.flatMap(PostgresPool, ({ service }) =>
   Effect.acquireRelease(
     Effect.tryPromise({
       try: async () => {
-        const target = Either.getOrThrow(PostgresUrl.parse(Redacted.value(url)))
         const client = new ServiceClient({
-          service: { target, applicationName: "payments-listen", connectTimeoutMillis: 3_000 }
+          service: { ...service, applicationName: "payments-listen", connectTimeoutMillis: 3_000 }
         })
         // `end` follows an error; without a listener the error would end the process
         client.on("error", () => {})
@@ -22,11 +22,11 @@ const connect = (url: Redacted.Redacted) =>
       catch: (cause) => new DatabaseUnavailable({ cause })
     }),
     (client) => Effect.promise(() => client.end()).pipe(Effect.interruptible, Effect.timeoutOption("1 second"))
-  )
+  ))
 
-const listenOnce = (url: Redacted.Redacted, channel: string, onNotification: Effect.Effect<void>, part: Part) =>
+const listenOnce = (channel: string, onNotification: Effect.Effect<void>, part: Part) =>
   Effect.gen(function*() {
-    const client = yield* connect(url)
+    const client = yield* connect
     const fork = Runtime.runFork(yield* Effect.runtime<never>())
     return yield* Effect.async<never, DatabaseUnavailable>((resume) => {
       const lost = (cause: unknown) => resume(Effect.fail(new DatabaseUnavailable({ cause })))
@@ -48,12 +48,11 @@ const listenOnce = (url: Redacted.Redacted, channel: string, onNotification: Eff
  * may only shorten a wait: the tables are the source of truth.
  */
 export const listen = (
-  url: Redacted.Redacted,
   channel: string,
   onNotification: Effect.Effect<void>,
   part: Part
-): Effect.Effect<never> =>
-  listenOnce(url, channel, onNotification, part).pipe(
+): Effect.Effect<never, never, PostgresPool> =>
+  listenOnce(channel, onNotification, part).pipe(
     Effect.tapError((error) => Effect.sync(() => part.failed(problemOf(error, "postgres")))),
     Effect.retry(Schedule.exponential("250 millis").pipe(Schedule.union(Schedule.spaced("1 second")))),
     Effect.orDie

@@ -1,4 +1,5 @@
 import * as Pg from "pg"
+import { SecretUnreadable } from "../runtime/Secret.js"
 import type { ServiceClient } from "./PostgresConnection.js"
 import { ServiceClient as Client } from "./PostgresConnection.js"
 import * as PostgresFault from "./PostgresFault.js"
@@ -21,10 +22,15 @@ export interface PoolOptions extends Omit<ConnectionOptions, "onReadOnly"> {
 const isRefusedForRoom = (error: Error, hasOthers: boolean) =>
   (hasOthers ? /^(53|08P01|08004)/ : /^53/).test(PostgresFault.stateOf(error) ?? "")
 
+/** True for a refusal of this password or certificate: while both are being replaced, the open connections go on. */
+const isRefusedAnew = (error: Error) => PostgresFault.of(error) === "refused" || error instanceof SecretUnreadable
+
 /** Milliseconds between attempts to grow the pool again, and between renewals of read-only connections. */
 const period = 1_000
 /** Milliseconds until the next attempt when the pool has no connection at all. */
 const pause = 100
+/** Longest wait for a password, in milliseconds: a command may ask another service for it. */
+const passwordMillis = 25_000
 
 /** Closes a connection that is released while a statement runs: the next user would queue behind the statement. */
 const closeIfBusy = (_: unknown, client: Pg.PoolClient) => {
@@ -48,6 +54,8 @@ export class Pool extends Pg.Pool {
   #growing: NodeJS.Timeout | undefined
   /** Time (`performance.now()`) of the last renewal: older connections are not given out. */
   #renewed = 0
+  /** Of each connection. */
+  readonly service: ConnectionOptions
 
   constructor({ max, onCrowded, ...options }: PoolOptions) {
     PostgresInternals.check()
@@ -64,9 +72,10 @@ export class Pool extends Pg.Pool {
       Client,
       max,
       // a little later than the client's own limit, whose error has the reason
-      connectionTimeoutMillis: timeout + 100,
+      connectionTimeoutMillis: timeout + 100 + (options.password === undefined ? 0 : passwordMillis),
       maxLifetimeSeconds: 60
     } as object)
+    this.service = service
     this.#full = max
     this.#onCrowded = onCrowded
     this.#timeout = timeout
@@ -104,7 +113,8 @@ export class Pool extends Pg.Pool {
         release(true)
         return this.#take(callback, first)
       }
-      const refused = error !== undefined && isRefusedForRoom(error, this.#connected > 0)
+      const others = this.#connected > 0
+      const refused = error !== undefined && (isRefusedForRoom(error, others) || (others && isRefusedAnew(error)))
       if (refused) this.#shrink(error)
       const asked = first ?? (refused ? { refusal: error, until: performance.now() + this.#timeout } : undefined)
       if (!refused || this.ending || performance.now() >= asked!.until) {

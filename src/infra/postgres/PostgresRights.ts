@@ -27,13 +27,18 @@ const describe = (role: string, missing: ReadonlyArray<Missing>) => {
 }
 
 /**
- * Checks that the role has these rights. Fails with a `DatabaseUnavailable` that is `refused`: it names all missing rights and
+ * Checks that a role has these rights; by default the role of the connections. Fails with a `DatabaseUnavailable` that is `refused`: it names all missing rights and
  * the statements that grant them.
  */
-export const check = (rights: Rights) => {
+export const check = (rights: Rights, role?: string) => {
   const needs = Object.entries(rights).flatMap(([table, all]) => all.map((right) => [table, right] as const))
   return Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
+    const of = sql`coalesce(${role ?? null}::name, current_user)`
+    const [known] = yield* sql`SELECT FROM pg_roles WHERE rolname = ${of}`.pipe(Postgres.run("2 seconds"))
+    if (known === undefined) {
+      return yield* new Postgres.DatabaseUnavailable({ cause: new PostgresRefusal(`there is no role ${role}`) })
+    }
     const missing = yield* sql<Missing>`
       WITH need AS MATERIALIZED (
         SELECT name, "right", to_regclass(name) AS found
@@ -41,14 +46,14 @@ export const check = (rights: Rights) => {
       needs.map(([, right]) => right)
     }::text[]) AS t (name, "right")
       )
-      SELECT current_user AS role, name, "right" FROM need WHERE NOT has_table_privilege(found, "right")
-      UNION ALL SELECT DISTINCT current_user, name, 'table' FROM need WHERE found IS NULL
-      UNION ALL SELECT DISTINCT current_user, name, 'rows' FROM need WHERE row_security_active(found)
+      SELECT ${of} AS role, name, "right" FROM need WHERE NOT has_table_privilege(${of}, found, "right")
+      UNION ALL SELECT DISTINCT ${of}, name, 'table' FROM need WHERE found IS NULL
+      UNION ALL SELECT DISTINCT ${of}, name, 'rows' FROM need WHERE row_security_active(found) AND ${of} = current_user
       UNION ALL
       -- a column default reads its sequence; an identity column needs no right on its sequence
-      SELECT current_user, sequence, 'USAGE' FROM need
+      SELECT ${of}, sequence, 'USAGE' FROM need
       JOIN pg_attribute ON attrelid = found AND attname = 'id' AND attidentity = '', pg_get_serial_sequence(name, 'id') AS sequence
-      WHERE "right" = 'INSERT' AND NOT has_sequence_privilege(sequence, 'USAGE')
+      WHERE "right" = 'INSERT' AND NOT has_sequence_privilege(${of}, sequence, 'USAGE')
     `.pipe(Postgres.run("2 seconds"))
     if (missing.length === 0) return
     const reasons = Object.values(Arr.groupBy(missing, ({ name }) => name)).map((of) => describe(of[0].role, of))

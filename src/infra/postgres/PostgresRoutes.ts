@@ -9,8 +9,10 @@ export interface ConnectionOptions {
   readonly target: Target
   /** Default for URLs without `application_name`. */
   readonly applicationName: string
-  /** Time limit for all hosts together. */
+  /** Time limit for all hosts together, without the password. */
   readonly connectTimeoutMillis: number
+  /** Gives each new connection its password, instead of the one in the URL. */
+  readonly password?: (() => Promise<string>) | undefined
   /** Called when a statement fails because its transaction is read-only. */
   readonly onReadOnly?: () => void
 }

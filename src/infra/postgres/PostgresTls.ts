@@ -2,16 +2,30 @@ import { readFileSync } from "node:fs"
 import { isIP } from "node:net"
 import type * as NodeTls from "node:tls"
 import type * as Pg from "pg"
+import * as TlsFiles from "../tls/Tls.js"
 import { PostgresRefusal } from "./PostgresFault.js"
 import type { Target, Tls } from "./PostgresUrl.js"
 import type { Host } from "./PostgresUrlParts.js"
 
-const file = (parameter: string, path: string | undefined) => {
-  if (path === undefined) return undefined
+/** Reads files of PEM. They are read for each connection, so that a renewed certificate needs no restart. */
+const files = ({ cert, crl, key, keyPassword, rootCert }: Tls) => {
   try {
-    return readFileSync(path)
+    return {
+      ...TlsFiles.loadNow({
+        prefix: "",
+        names: { ca: "sslrootcert", cert: "sslcert", key: "sslkey" },
+        ca: rootCert === "system" ? undefined : rootCert,
+        cert,
+        key,
+        passphrase: keyPassword
+      }),
+      ...(crl === undefined ? {} : { crl: readFileSync(crl) })
+    }
   } catch (cause) {
-    throw new PostgresRefusal(`${parameter} cannot be read: ${(cause as Error).message}`)
+    const problem = cause instanceof TlsFiles.TlsFileUnusable
+      ? cause.message
+      : `sslcrl names a file that cannot be read: ${(cause as Error).message}`
+    throw new PostgresRefusal(`${problem} (DATABASE_URL)`)
   }
 }
 
@@ -19,18 +33,12 @@ const file = (parameter: string, path: string | undefined) => {
 export const options = (tls: Tls, { address, host }: Host): NodeTls.ConnectionOptions => {
   const verifies = tls.mode === "verify-full" || tls.mode === "verify-ca" ||
     (tls.rootCert !== undefined && tls.mode === "require")
-  const [cert, key, crl] = [file("sslcert", tls.cert), file("sslkey", tls.key), file("sslcrl", tls.crl)]
-  const ca = tls.rootCert === "system" ? undefined : file("sslrootcert", tls.rootCert)
   return {
     rejectUnauthorized: verifies,
     ...(verifies && tls.mode !== "verify-full" ? { checkServerIdentity: () => undefined } : {}),
     // verifies the name, not the address of `hostaddr`
     ...(address === undefined ? {} : { host, ...(isIP(host) === 0 ? { servername: host } : {}) }),
-    ...(ca === undefined ? {} : { ca }),
-    ...(crl === undefined ? {} : { crl }),
-    ...(cert === undefined ? {} : { cert }),
-    ...(key === undefined ? {} : { key }),
-    ...(tls.keyPassword === undefined ? {} : { passphrase: tls.keyPassword }),
+    ...files(tls),
     ...(tls.minVersion === undefined ? {} : { minVersion: tls.minVersion as NodeTls.SecureVersion }),
     ...(tls.maxVersion === undefined ? {} : { maxVersion: tls.maxVersion as NodeTls.SecureVersion })
   }
@@ -57,5 +65,8 @@ export const demandBinding = (connection: Pg.Connection, onBound: () => void) =>
 /** Gives pg the password of the URL. Refuses when the URL has none. */
 export const password = ({ password }: Target) => () => {
   if (password) return password
-  throw new PostgresRefusal("the server asks for a password, but the URL has none")
+  throw new PostgresRefusal(
+    "the server asks for a password, but the URL has none: set DATABASE_PASSWORD_FILE, DATABASE_PASSWORD_COMMAND or " +
+      "DATABASE_PASSWORD"
+  )
 }

@@ -1,6 +1,8 @@
-import { Context, Duration, Effect, Layer, Metric, Redacted, Runtime, Schema } from "effect"
+import { Context, Duration, Effect, Layer, Metric, Runtime, Schema } from "effect"
 import type { Redis as Client } from "ioredis"
 import * as Signal from "../runtime/Signal.js"
+import type { RedisServer } from "./RedisAccess.js"
+import { encrypted } from "./RedisAccess.js"
 import type { Problem } from "./RedisProblem.js"
 import { problemOf } from "./RedisProblem.js"
 import * as RedisQuiet from "./RedisQuiet.js"
@@ -14,8 +16,7 @@ export class RedisUnavailable extends Schema.TaggedError<RedisUnavailable>()("Re
   }
 }
 
-export interface RedisOptions {
-  readonly url: Redacted.Redacted
+export interface RedisOptions extends RedisServer {
   /** Called when Redis becomes unavailable, with the reason, and with undefined when it is available again. */
   readonly onChange?: (problem: string | undefined) => Effect.Effect<void>
 }
@@ -53,6 +54,7 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
         const now = () => clock.unsafeCurrentTimeMillis()
         /** Reason of the outage; undefined when Redis is available, null before the first probe. */
         let problem: Problem | undefined | null = null
+        const explained = (error: unknown) => problemOf(error, encrypted(options))
         let probe: Command<unknown> = (redis) => redis.ping()
         /** Notified when a probe is due. */
         const due = Signal.make()
@@ -79,12 +81,12 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
         })
 
         const unused = yield* Effect.once(
-          Effect.logWarning("redis requires no password: the password in REDIS_URL is not used")
+          Effect.logWarning("redis requires no password: the password of the settings is not used")
         )
 
         const redis = yield* Effect.acquireRelease(
           Effect.sync(() => {
-            const client = RedisQuiet.make(Redacted.value(options.url), {
+            const client = RedisQuiet.make(options, {
               enableOfflineQueue: false,
               maxRetriesPerRequest: 0,
               connectTimeout: 2_000,
@@ -93,7 +95,7 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
               socketTimeout: 2_000,
               retryStrategy: (times) => Math.min(times * 100, 2_000)
             }, () => runSync(unused))
-            client.on("error", (error) => runSync(away(problemOf(error)))).on("ready", due.notify)
+            client.on("error", (error) => runSync(away(explained(error)))).on("ready", due.notify)
             // the `error` event reports a failure, and ioredis tries again
             client.connect().catch(() => {})
             return client
@@ -103,7 +105,7 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
 
         const failed = (error: unknown) =>
           Effect.suspend(() => {
-            const found = problemOf(error)
+            const found = explained(error)
             if (found.elsewhere) redis.disconnect(true)
             // not the error of ioredis, which contains the command and its arguments
             return Effect.zipRight(away(found), new RedisUnavailable({ cause: new Error(found.reason) }))

@@ -1,5 +1,7 @@
-import { Clock, Effect, Either, Redacted } from "effect"
+import { Clock, Effect, Either } from "effect"
 import { RedisUnavailable } from "./Redis.js"
+import type { RedisServer } from "./RedisAccess.js"
+import { encrypted } from "./RedisAccess.js"
 import { problemOf } from "./RedisProblem.js"
 import * as RedisQuiet from "./RedisQuiet.js"
 
@@ -31,12 +33,12 @@ const fields = (info: string) =>
  * Reads what INFO and TIME say. Left: why this user may not read it. Fails with `RedisUnavailable`; its cause has the reason,
  * without a command and an argument.
  */
-export const describe = (url: Redacted.Redacted): Effect.Effect<Either.Either<Description, string>, RedisUnavailable> =>
+export const describe = (server: RedisServer): Effect.Effect<Either.Either<Description, string>, RedisUnavailable> =>
   Effect.gen(function*() {
     let failure: unknown
     const redis = yield* Effect.acquireRelease(
       Effect.sync(() => {
-        const redis = RedisQuiet.make(Redacted.value(url), {
+        const redis = RedisQuiet.make(server, {
           maxRetriesPerRequest: 0,
           enableOfflineQueue: false,
           connectTimeout: 2_000,
@@ -51,7 +53,7 @@ export const describe = (url: Redacted.Redacted): Effect.Effect<Either.Either<De
       (redis) => Effect.sync(() => redis.disconnect())
     )
     const ask = <A>(f: () => Promise<A>) =>
-      Effect.mapError(Effect.tryPromise(f), ({ error }) => problemOf(failure ?? error))
+      Effect.mapError(Effect.tryPromise(f), ({ error }) => problemOf(failure ?? error, encrypted(server)))
     yield* ask(() => redis.connect())
     const asked = yield* Clock.currentTimeMillis
     const [seconds, micros] = yield* ask(() => redis.time())

@@ -1,3 +1,5 @@
+import * as Tls from "../tls/Tls.js"
+
 /** Reason of a failed Redis command or connection. */
 export interface Problem {
   /** Error code, the first word of the server's answer; empty without an answer. */
@@ -14,8 +16,23 @@ export interface Problem {
  */
 const failover = new Set(["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS"])
 
-const ofCluster = new Set(["MOVED", "ASK", "CROSSSLOT"])
+const ofCluster = new Set(["MOVED", "ASK", "CROSSSLOT", "CLUSTERDOWN"])
 const clusterHint = "REDIS_URL points to a cluster node; this service needs a Redis without cluster mode"
+
+/** What an operator can change, by error code. */
+const advice: Readonly<Record<string, string>> = {
+  WRONGPASS: "check the user in REDIS_URL, and the password in REDIS_URL, REDIS_PASSWORD or REDIS_PASSWORD_FILE",
+  NOAUTH: "set REDIS_PASSWORD_FILE or REDIS_PASSWORD, or write the password into REDIS_URL",
+  NOPERM: "allow the user in REDIS_URL ~payments:inventory:* +mget +eval +set"
+}
+
+const ofTls: Readonly<Record<Tls.Fault, string>> = {
+  authority: "set REDIS_TLS_CA to the file of its authority",
+  validity: "renew it at the server, or set the clock of this host",
+  name: "write a name of the certificate as host in REDIS_URL",
+  plaintext: "write redis:// in REDIS_URL, or the port for TLS",
+  "client certificate": "set REDIS_TLS_CERT and REDIS_TLS_KEY"
+}
 
 /** Before version 7, the error of a command in a script is inside another error. */
 const inScript = /@user_script: ?\d+: -?([A-Z]+ [^]*)$/
@@ -26,16 +43,40 @@ const messageOf = (error: unknown) => {
   return error.message || ("code" in error ? String(error.code) : error.name)
 }
 
-/** Classifies an error of ioredis or of the connection. */
-export const problemOf = (error: unknown): Problem => {
-  const message = messageOf(error)
-  if (!(error instanceof Error) || error.name !== "ReplyError") return { code: "", reason: message, elsewhere: false }
+/** The reason of an error that is no answer of the server. */
+const unanswered = (error: unknown, message: string, encrypted: boolean) => {
+  const fault = Tls.faultOf(error)
+  if (fault !== undefined) return `${Tls.explain(error)}: ${ofTls[fault]}`
+  // the first byte of a TLS alert, in place of an answer
+  if (/^Protocol error, got "\\u0015"/.test(message)) {
+    return "the server speaks TLS at this port: write rediss:// in REDIS_URL"
+  }
+  if (encrypted && message.includes("ETIMEDOUT")) {
+    return `${message} (a server without TLS at the port of REDIS_URL does not answer either)`
+  }
+  return !encrypted && /ECONNRESET|Connection is closed/.test(message)
+    ? `${message} (a server with TLS at this port closes connections too: then write rediss:// in REDIS_URL)`
+    : message
+}
+
+/** Classifies an error of ioredis or of the connection. `encrypted`: the connection uses TLS. */
+export const problemOf = (error: unknown, encrypted = false): Problem => {
+  const text = messageOf(error)
+  // the first command of a connection fails under this name
+  const message = text.replace(/^Ready check failed: /, "")
+  if (!(error instanceof Error) || (error.name !== "ReplyError" && message === text)) {
+    return { code: "", reason: unanswered(error, message, encrypted), elsewhere: false }
+  }
   // the answer to an unknown command quotes its arguments
   const answer = (inScript.exec(message)?.[1] ?? message).replace(/, with args beginning with:[^]*$/, "").trim()
   const code = /^[A-Z]+/.exec(answer)?.[0] ?? "ERR"
   return {
     code,
-    reason: ofCluster.has(code) ? `${answer.split(" ")[0]}: ${clusterHint}` : answer,
+    reason: ofCluster.has(code)
+      ? `${code}: ${clusterHint}`
+      : advice[code] === undefined
+      ? answer
+      : `${answer.replace(/\.$/, "")}: ${advice[code]}`,
     elsewhere: failover.has(code)
   }
 }

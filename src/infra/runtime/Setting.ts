@@ -1,4 +1,5 @@
 import { Config, ConfigError, Duration, Effect, Either, Option, Redacted, Schema } from "effect"
+import { readFileSync } from "node:fs"
 
 /** An environment variable: name, meaning, default and parser. */
 export interface Setting<A> {
@@ -8,6 +9,8 @@ export interface Setting<A> {
   readonly example: string
   /** Right is the value. Left is the problem of the text, e.g. `is empty`. */
   readonly parse: Parse<A>
+  /** Variable that names a file with the text, instead of this variable. */
+  readonly file?: string
   /** The value for operators, without secrets. */
   readonly show: (value: A) => string
 }
@@ -39,6 +42,7 @@ export const setting = <A>(
     readonly about: string
     readonly default: string
     readonly example?: string
+    readonly file?: string
     readonly show?: (value: A) => string
   }
 ): Setting<A> => ({ name, parse, example: options.default, show: String, ...options })
@@ -57,12 +61,22 @@ export const given = (name: string): Config.Config<Option.Option<string>> =>
     (text) => Option.liftPredicate(text.trim(), (trimmed) => trimmed !== "")
   )
 
-const read = <A>({ default: fallback, name, parse }: Setting<A>) =>
-  Config.mapOrFail(given(name), (text) =>
-    Either.mapLeft(
-      parse(Option.getOrElse(text, () => fallback)),
-      (problem) => ConfigError.InvalidData([name], problem)
-    ))
+const readSetting = <A>({ default: fallback, file, name, parse }: Setting<A>) => {
+  const own = (text: string) => Either.mapLeft(parse(text), (problem) => ConfigError.InvalidData([name], problem))
+  if (file === undefined) return Config.mapOrFail(given(name), (text) => own(Option.getOrElse(text, () => fallback)))
+  const ofFile = (path: string) =>
+    Either.try({ try: () => readFileSync(path, "utf8").trim(), catch: (cause) => cause as Error }).pipe(
+      Either.mapLeft(({ message }) => `names a file that cannot be read: ${message}`),
+      Either.flatMap((text) => Either.mapLeft(parse(text), (problem) => `names ${path}, whose content ${problem}`)),
+      Either.mapLeft((problem) => ConfigError.InvalidData([file], problem))
+    )
+  return Config.mapOrFail(Config.zip(given(name), given(file)), ([text, path]) => {
+    if (Option.isNone(path)) return own(Option.getOrElse(text, () => fallback))
+    return Option.isNone(text)
+      ? ofFile(path.value)
+      : Either.left(ConfigError.InvalidData([name], `is set beside ${file}: set one of them`))
+  })
+}
 
 const flatten = (
   error: ConfigError.ConfigError
@@ -74,7 +88,7 @@ const flatten = (
 /** Reads these settings and no other variable. Fails with all problems together. */
 export const load = <S extends Record<string, Setting<any>>>(settings: S): Effect.Effect<Values<S>, ConfigProblems> =>
   (Config.all(
-    Object.fromEntries(Object.entries(settings).map(([key, setting]) => [key, read(setting)]))
+    Object.fromEntries(Object.entries(settings).map(([key, setting]) => [key, readSetting(setting)]))
   ) as Config.Config<
     Values<S>
   >).pipe(
@@ -92,8 +106,9 @@ export const text: Parse<string> = (text) => text.trim() === "" ? Either.left("i
 export const token: Parse<Redacted.Redacted> = (text) =>
   text.trim().length < 16 ? Either.left("is shorter than 16 characters") : Either.right(Redacted.make(text.trim()))
 
-/** A secret of any length. */
-export const secret: Parse<Redacted.Redacted> = (text) => Either.right(Redacted.make(text))
+/** A secret of any form. */
+export const secret: Parse<Redacted.Redacted> = (text) =>
+  text.trim() === "" ? Either.left("is empty") : Either.right(Redacted.make(text.trim()))
 
 /** A setting that may be empty: none. */
 export const optional = <A>(parse: Parse<A>): Parse<Option.Option<A>> => (text) =>

@@ -5,13 +5,16 @@ import { createSecureContext } from "node:tls"
 
 /** Paths of PEM files, with the variables that name them, for error messages. */
 export interface TlsFiles {
-  /** The variables are `<prefix>_CA`, `<prefix>_CERT` and `<prefix>_KEY`. */
+  /** The variables are `<prefix>_CA`, `<prefix>_CERT` and `<prefix>_KEY`; or `names`, where others name the files. */
   readonly prefix: string
+  readonly names?: { readonly ca: string; readonly cert: string; readonly key: string }
   /** Certificates of the authorities to trust. Default: the root certificates of Node. */
   readonly ca?: string | undefined
   /** Own certificate with its chain, and its key: both or neither. */
   readonly cert?: string | undefined
   readonly key?: string | undefined
+  /** Of the key, when it is encrypted. */
+  readonly passphrase?: string | undefined
 }
 
 /** A file of certificates or of a key cannot be used. A later attempt may work: files are replaced. */
@@ -46,44 +49,45 @@ const check = (options: SecureContextOptions, variable: string, problem: string)
  * Reads the files, for the options of a TLS client or server. Files are read at each call, so that their replacement counts
  * for the next connection.
  */
-export const load = ({ ca, cert, key, prefix }: TlsFiles): Effect.Effect<SecureContextOptions, TlsFileUnusable> =>
+export const load = (files: TlsFiles): Effect.Effect<SecureContextOptions, TlsFileUnusable> =>
   Effect.try({
-    try: () => {
-      const trusted = read(`${prefix}_CA`, ca)
-      const own = { cert: read(`${prefix}_CERT`, cert), key: read(`${prefix}_KEY`, key) }
-      if (trusted !== undefined) {
-        check({ ca: trusted }, `${prefix}_CA`, `names ${ca}, which has no certificate in PEM`)
-        if (!trusted.includes("-----BEGIN ")) {
-          throw new TlsFileUnusable({
-            variable: `${prefix}_CA`,
-            problem: `names ${ca}, which has no certificate in PEM`
-          })
-        }
-      }
-      if (own.cert !== undefined) {
-        check({ cert: own.cert }, `${prefix}_CERT`, `names ${cert}, which has no certificate in PEM`)
-      }
-      if (own.key !== undefined) {
-        check({ key: own.key }, `${prefix}_KEY`, `names ${key}, which has no private key in PEM`)
-      }
-      if (own.cert !== undefined && own.key !== undefined) {
-        check(
-          { cert: own.cert, key: own.key },
-          `${prefix}_KEY`,
-          `names ${key}, which is not the key of the certificate in ${cert}`
-        )
-      }
-      return {
-        ...(trusted === undefined ? {} : { ca: trusted }),
-        ...(own.cert === undefined ? {} : { cert: own.cert }),
-        ...(own.key === undefined ? {} : { key: own.key })
-      }
-    },
+    try: () => loadNow(files),
     catch: (cause) => {
       if (cause instanceof TlsFileUnusable) return cause
       throw cause
     }
   })
+
+/** `load` for callers that are no effects. Throws `TlsFileUnusable`. */
+export const loadNow = ({ ca, cert, key, names, passphrase, prefix }: TlsFiles): SecureContextOptions => {
+  const variable = names ?? { ca: `${prefix}_CA`, cert: `${prefix}_CERT`, key: `${prefix}_KEY` }
+  const trusted = read(variable.ca, ca)
+  const own = { cert: read(variable.cert, cert), key: read(variable.key, key) }
+  const secret = passphrase === undefined ? {} : { passphrase }
+  if (trusted !== undefined) {
+    const problem = `names ${ca}, which has no certificate in PEM`
+    check({ ca: trusted }, variable.ca, problem)
+    if (!trusted.includes("-----BEGIN ")) throw new TlsFileUnusable({ variable: variable.ca, problem })
+  }
+  if (own.cert !== undefined) {
+    check({ cert: own.cert }, variable.cert, `names ${cert}, which has no certificate in PEM`)
+  }
+  if (own.key !== undefined) {
+    check({ key: own.key, ...secret }, variable.key, `names ${key}, which has no private key in PEM`)
+  }
+  if (own.cert !== undefined && own.key !== undefined) {
+    check(
+      { cert: own.cert, key: own.key, ...secret },
+      variable.key,
+      `names ${key}, which is not the key of the certificate in ${cert}`
+    )
+  }
+  return {
+    ...(trusted === undefined ? {} : { ca: trusted }),
+    ...(own.cert === undefined ? {} : { cert: own.cert }),
+    ...(own.key === undefined ? {} : { key: own.key, ...secret })
+  }
+}
 
 const words: Readonly<Record<string, string>> = {
   SELF_SIGNED_CERT_IN_CHAIN: "an authority that is not trusted signed the server's certificate",
@@ -101,9 +105,24 @@ const words: Readonly<Record<string, string>> = {
   ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE: "the server refused the handshake: it may demand a client certificate",
   ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: "the server demands a client certificate",
   ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: "the server does not trust the authority of our client certificate",
+  // an authority of the same name with another key
+  ERR_SSL_TLSV1_ALERT_DECRYPT_ERROR: "the server does not trust the authority of our client certificate",
   ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: "the server refused our client certificate",
   ERR_SSL_SSLV3_ALERT_CERTIFICATE_UNKNOWN: "the server refused our client certificate",
   ERR_SSL_SSLV3_ALERT_CERTIFICATE_EXPIRED: "our client certificate has expired"
+}
+
+/** What is wrong in a failed handshake: the subject of the advice to an operator. */
+export type Fault = "authority" | "validity" | "name" | "plaintext" | "client certificate"
+
+/** The fault of a failed handshake; undefined for errors of another kind. */
+export const faultOf = (error: unknown): Fault | undefined => {
+  const { code = "" } = error as { readonly code?: string }
+  if (!Object.hasOwn(words, code)) return undefined
+  if (code === "ERR_TLS_CERT_ALTNAME_INVALID") return "name"
+  if (/^CERT_(HAS_EXPIRED|NOT_YET_VALID|REVOKED)$/.test(code)) return "validity"
+  if (/^ERR_SSL_(WRONG_VERSION|PACKET_LENGTH)/.test(code)) return "plaintext"
+  return code.startsWith("ERR_SSL_") ? "client certificate" : "authority"
 }
 
 /** The meaning of a failed handshake in plain words, with Node's code; undefined for errors of another kind. */

@@ -1,4 +1,4 @@
-import type { Duration, Redacted } from "effect"
+import type { Duration } from "effect"
 import { Array as Arr, Clock, Effect } from "effect"
 import * as CrashPoint from "../../drills/CrashPoint.js"
 import * as Notifications from "../../infra/postgres/PostgresNotifications.js"
@@ -21,8 +21,6 @@ export interface RelayOptions {
   readonly batchSize: number
   readonly lease: Duration.DurationInput
   readonly pollInterval: Duration.DurationInput
-  /** Database whose notifications wake this relay: processes without a relay send them. */
-  readonly notifications: Redacted.Redacted
   /** How long a stop waits for the claim in hand. */
   readonly drainTimeout: Duration.DurationInput
   /** Gets what the relay does and waits for. */
@@ -172,7 +170,7 @@ export const serve = Effect.fnUntraced(function*(options: RelayOptions) {
   })
   return yield* beside(Effect.zipRight(main, Effect.never), [
     shared.leases.keep,
-    Notifications.listen(options.notifications, OutboxWake.channel, wake, options.listener),
+    Notifications.listen(OutboxWake.channel, wake, options.listener),
     Effect.forever(Effect.zipRight(Effect.sleep(options.pollInterval), wake))
   ])
 }, Effect.scoped)

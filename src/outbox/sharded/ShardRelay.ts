@@ -1,4 +1,3 @@
-import type { Redacted } from "effect"
 import { Duration, Effect } from "effect"
 import * as Notifications from "../../infra/postgres/PostgresNotifications.js"
 import { beside } from "../../infra/runtime/Beside.js"
@@ -16,8 +15,6 @@ export interface ShardRelayOptions extends ShardOptions, KeepingOptions {
   readonly part: Part
   /** Gets whether this process listens for notifications. */
   readonly listener: Part
-  /** Database whose notifications wake this relay: processes without a relay send them. */
-  readonly notifications: Redacted.Redacted
   /** How long a stop waits for the batches in hand. */
   readonly drainTimeout: Duration.DurationInput
 }
@@ -51,6 +48,6 @@ export const serve = Effect.fnUntraced(function*(options: ShardRelayOptions) {
   // sharing ends with `work`, keeping only after `stop`: a draining worker keeps its shard
   return yield* beside(Effect.ensuring(Effect.zipRight(work, Effect.never), stop), [
     keeping.keep,
-    Notifications.listen(options.notifications, OutboxWake.channel, wake, listener)
+    Notifications.listen(OutboxWake.channel, wake, listener)
   ])
 }, Effect.scoped)

@@ -2,10 +2,13 @@ import { FileSystem } from "@effect/platform"
 import * as NodeContext from "@effect/platform-node/NodeContext"
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
-import { Context, Effect, Layer, Redacted, Schedule } from "effect"
+import { Context, Effect, Layer, Option, Redacted, Schedule } from "effect"
+import { inject } from "vitest"
 import * as Postgres from "../../../src/infra/postgres/Postgres.js"
 import * as PostgresPooler from "../../../src/infra/postgres/PostgresPooler.js"
+import * as Secret from "../../../src/infra/runtime/Secret.js"
 import * as Authority from "../../../src/local/Authority.js"
+import { eventually } from "../../harness/Eventually.js"
 import { freePort } from "../../harness/FreePort.js"
 import * as NoOptions from "../../harness/NoOptions.js"
 import * as World from "../../harness/World.js"
@@ -25,12 +28,29 @@ const make = Effect.gen(function*() {
   yield* fs.writeFileString(rootCert, authority.certificate)
   yield* fs.writeFileString(stranger, Authority.make("authority").certificate)
   // the server must own the files, so it writes them
-  for (const [name, text] of [["server.crt", certificate], ["server.key", key.trim()]] as const) {
-    yield* admin(`COPY (SELECT unnest(string_to_array('${text}', E'\\n'))) TO PROGRAM 'umask 077; cat > ${name}'`)
-  }
+  const write = (name: string, text: string) =>
+    admin(
+      `COPY (SELECT unnest(string_to_array('${text.trim()}', E'\\n'))) TO PROGRAM 'umask 077; cat > ${name}.new; mv ${name}.new ${name}'`
+    )
+  const reload = admin("SELECT pg_reload_conf()")
+  const use = (identity: Authority.Identity) =>
+    Effect.all([write("server.key", identity.key), write("server.crt", identity.certificate), reload])
+  yield* write("ca.crt", authority.certificate)
+  yield* admin("ALTER SYSTEM SET ssl_ca_file = 'ca.crt'")
   yield* admin("ALTER SYSTEM SET ssl = on")
-  yield* admin("SELECT pg_reload_conf()")
-  const server = { port, url: `postgres://payments:payments@localhost:${port}/payments`, rootCert, stranger, admin }
+  yield* admin("CREATE ROLE known LOGIN")
+  yield* write("pg_hba.conf", "hostssl all known all cert\nhost all all all scram-sha-256")
+  yield* use({ certificate, key })
+  const server = {
+    port,
+    url: `postgres://payments:payments@localhost:${port}/payments`,
+    rootCert,
+    stranger,
+    admin,
+    authority,
+    folder,
+    use
+  }
   yield* seen(`${server.url}?sslmode=require`).pipe(
     Effect.retry(Schedule.intersect(Schedule.spaced("20 millis"), Schedule.recurs(200)))
   )
@@ -91,16 +111,139 @@ layer(ground, { excludeTestServices: true, timeout: "120 seconds" })("A connecti
       assert.isTrue((yield* seen(`${named}&sslmode=verify-full&sslrootcert=${rootCert}`)).tls)
 
       assert.match(yield* refusal(`${byAddress}?sslmode=verify-full&sslrootcert=${rootCert}`), /127\.0\.0\.1/)
-      assert.match(yield* refusal(`${url}?sslmode=verify-full`), /unable to verify|self.signed/)
-      assert.match(yield* refusal(`${url}?sslmode=require&sslrootcert=${stranger}`), /certificate/)
-      assert.match(yield* refusal(`${url}?sslmode=verify-ca&sslrootcert=${rootCert}.not`), /sslrootcert cannot be read/)
+      assert.match(
+        yield* refusal(`${url}?sslmode=verify-full`),
+        /authority that is not trusted.*: set sslrootcert in DATABASE_URL/
+      )
+      assert.match(yield* refusal(`${url}?sslmode=require&sslrootcert=${stranger}`), /set sslrootcert/)
+      assert.match(
+        yield* refusal(`${url}?sslmode=verify-ca&sslrootcert=${rootCert}.not`),
+        /sslrootcert names a file that cannot be read: ENOENT/
+      )
       assert.match(
         yield* refusal(url.replace(":payments@", ":hunter2@")),
-        /^the database refuses: .*"payments" \(SQLSTATE 28P01\)$/
+        /^the database refuses: .*"payments" \(SQLSTATE 28P01\): check user and password in DATABASE_URL$/
       )
-      assert.match(yield* refusal(url.replace(":payments@", "@")), /URL has none/)
+      assert.match(yield* refusal(url.replace(":payments@", "@")), /URL has none: set DATABASE_PASSWORD_FILE/)
       assert.match(yield* refusal(`${url}x`), /"paymentsx" does not exist \(SQLSTATE 3D000\)/)
       assert.deepStrictEqual(warnings, [])
+    }))
+
+  it.scoped("says what to change when server or client are not known", () =>
+    Effect.gen(function*() {
+      const { authority, folder, port, rootCert, url, use } = yield* Server
+      const fs = yield* FileSystem.FileSystem
+      const file = (name: string, text: string) =>
+        Effect.as(fs.writeFileString(`${folder}/${name}`, text), `${folder}/${name}`)
+      const files = Effect.fnUntraced(function*(name: string, { certificate, key }: Authority.Identity) {
+        return `&sslcert=${yield* file(`${name}.crt`, certificate)}&sslkey=${yield* file(`${name}.key`, key)}`
+      })
+      const full = `${url}?sslmode=verify-full&sslrootcert=${rootCert}`
+      const known = full.replace("payments:payments@", "known@")
+      const own = authority.issue({ names: ["known"] })
+
+      // client certificates
+      assert.isTrue((yield* seen(known + (yield* files("known", own)))).tls)
+      assert.match(
+        yield* refusal(known),
+        /SQLSTATE 28000\): check pg_hba.conf of the server for this user: .*\(sslcert and sslkey\)/
+      )
+      assert.match(yield* refusal(known + (yield* files("other", authority.issue({ names: ["other"] })))), /28000/)
+      assert.match(
+        yield* refusal(known + (yield* files("stranger", Authority.make("authority").issue({ names: ["known"] })))),
+        /does not trust the authority of our client certificate .*: check sslcert and sslkey in DATABASE_URL/
+      )
+      const expired = authority.issue({ names: ["known"], until: new Date(new Date().getTime() - 60_000) })
+      assert.match(yield* refusal(known + (yield* files("expired", expired))), /our client certificate has expired/)
+      const torn = { certificate: own.certificate, key: authority.issue({ names: ["known"] }).key }
+      assert.match(
+        yield* refusal(known + (yield* files("torn", torn))),
+        /sslkey names .* is not the key of the certificate/
+      )
+      assert.match(
+        yield* refusal(`${url}?sslmode=verify-full&sslrootcert=${yield* file("no.crt", "nothing")}`),
+        /sslrootcert names .*, which has no certificate in PEM/
+      )
+
+      // the server
+      assert.match(
+        yield* refusal(full.replace("localhost", "127.0.0.1")),
+        /for another name than 127.0.0.1 .*: write a name of the certificate as host in DATABASE_URL; hostaddr/
+      )
+      yield* use(authority.issue({ names: ["localhost"], until: new Date(new Date().getTime() - 60_000) }))
+      yield* eventually("10 seconds")(Effect.gen(function*() {
+        assert.match(yield* refusal(full), /certificate has expired .*: renew it at the server/)
+      }))
+      yield* use(authority.issue({ names: ["localhost"] }))
+      yield* eventually("10 seconds")(seen(full))
+      const plain = new URL(inject("databaseUrl"))
+      plain.search = "?sslmode=require"
+      assert.match(
+        yield* refusal(plain.href),
+        /does not support TLS, which sslmode in DATABASE_URL requires: turn ssl on/
+      )
+      assert.notEqual(plain.port, String(port))
+    }))
+
+  it.scoped("a password and certificates are replaced under load: calls go on", () =>
+    Effect.gen(function*() {
+      const { admin, authority, folder, rootCert, url, use } = yield* Server
+      const fs = yield* FileSystem.FileSystem
+      const path = `${folder}/password`
+      const set = Effect.fnUntraced(function*(password: string) {
+        yield* admin(`ALTER ROLE rotated PASSWORD '${password}'`)
+      })
+      yield* admin("CREATE ROLE rotated LOGIN")
+      yield* set("one")
+      yield* fs.writeFileString(path, "one\n")
+      const secret = Option.getOrThrow(
+        yield* Secret.choose({ variable: "DATABASE_PASSWORD", value: Option.none(), file: Option.some(path) })
+      )
+      const load = Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const serials = new Set<string>()
+        const failures: Array<string> = []
+        let answers = 0
+        const call = Effect.gen(function*() {
+          const [row] = yield* sql<{ readonly pid: number }>`SELECT pg_backend_pid() AS pid, pg_sleep(0.002)`.pipe(
+            Postgres.run("5 seconds")
+          )
+          serials.add(String(row!.pid))
+          answers++
+        }).pipe(Effect.catchAll(({ message }) => Effect.sync(() => void failures.push(message))))
+        const caller = Effect.forever(Effect.zipRight(call, Effect.sleep("1 millis")))
+        yield* Effect.forkScoped(caller)
+        const more = Effect.suspend(() => {
+          const enough = answers + 40
+          return Effect.sync(() => assert.isAbove(answers, enough)).pipe(eventually("10 seconds"))
+        })
+        yield* more
+        // the password is new, and the file is old: new connections are refused, and calls share the open one
+        yield* set("two")
+        yield* Effect.forkScoped(Effect.all([caller, caller, caller], { concurrency: "unbounded" }))
+        yield* more
+        yield* fs.writeFileString(path, "two\n")
+        // another certificate of the same authority, for new connections
+        yield* use(authority.issue({ names: ["localhost", "renewed"] }))
+        yield* more
+        assert.deepStrictEqual(failures, [])
+        const before = new Set(serials)
+        yield* admin("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'rotated'")
+        yield* Effect.sync(() => assert.isAbove(Array.from(serials).filter((pid) => !before.has(pid)).length, 0)).pipe(
+          eventually("10 seconds")
+        )
+        yield* more
+        // calls that the server ended, and none that it refused
+        for (const failure of failures) assert.match(failure, /57P01|terminated|Connection/)
+        assert.isAtMost(failures.length, 4)
+      })
+      const parameters = `?sslmode=verify-full&sslrootcert=${rootCert}`
+      yield* load.pipe(Effect.provide(Postgres.layer({
+        url: Redacted.make(url.replace("payments:payments@", "rotated@") + parameters),
+        password: secret,
+        maxConnections: 4,
+        connectTimeoutMillis: 8_000
+      })))
     }))
 
   it.scoped("finds the suitable host among several, also after a change", () =>

@@ -1,6 +1,6 @@
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
-import { Array as Arr, Deferred, Effect, Fiber, Layer, Metric, Queue, Redacted } from "effect"
+import { Array as Arr, Deferred, Effect, Fiber, Layer, Metric, Queue } from "effect"
 import { DatabaseUnavailable } from "../../../src/infra/postgres/Postgres.js"
 import type { Published } from "../../../src/outbox/leased/EventPublisher.js"
 import { EventPublisher } from "../../../src/outbox/leased/EventPublisher.js"
@@ -12,7 +12,6 @@ import type { OutboxEvent } from "../../../src/outbox/OutboxEvent.js"
 import { OutboxWake } from "../../../src/outbox/OutboxWake.js"
 import { until } from "../../harness/Eventually.js"
 import * as KafkaTest from "../../harness/KafkaTest.js"
-import * as PgTest from "../../harness/PgTest.js"
 import * as Fixtures from "../Fixtures.js"
 
 const TestLayer = Layer.merge(Fixtures.layer, OutboxWake.layerLocal)
@@ -27,17 +26,15 @@ const publishing = (
 const nothing: Published = { sent: [], unsent: [], undecided: [], refused: [] }
 
 const run = (options: Partial<Relay.RelayOptions> = {}) =>
-  Effect.flatMap(PgTest.DatabaseUrl, (url) =>
-    Relay.serve({
-      batchSize: 500,
-      lease: "30 seconds",
-      pollInterval: "20 millis",
-      notifications: Redacted.make(url),
-      drainTimeout: "10 seconds",
-      part: Fixtures.part(),
-      listener: Fixtures.part(),
-      ...options
-    }))
+  Relay.serve({
+    batchSize: 500,
+    lease: "30 seconds",
+    pollInterval: "20 millis",
+    drainTimeout: "10 seconds",
+    part: Fixtures.part(),
+    listener: Fixtures.part(),
+    ...options
+  })
 
 const count = (status: string) =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>

@@ -1,5 +1,5 @@
 import { SqlClient } from "@effect/sql"
-import { Array as Arr, Duration, Effect, Layer, Option, Redacted, Schedule } from "effect"
+import { Array as Arr, Duration, Effect, Layer, Option, Schedule } from "effect"
 import { strict as assert } from "node:assert"
 import { randomUUID } from "node:crypto"
 import * as Kafka from "../../../src/infra/kafka/KafkaClient.js"
@@ -23,14 +23,14 @@ export const TestLayer = Layer.merge(ShardOwners.Default({ lease }), ShardBatche
 )
 
 /** Empties the outbox, and makes eight shards whose names the brokers do not know. */
-export const fresh = Effect.gen(function*() {
+export const fresh = PgTest.asAdministrator(Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   yield* Fixtures.clear
   yield* sql`DELETE FROM outbox_relay`
   const run = randomUUID()
   yield* sql`DELETE FROM outbox_shard`
   yield* sql`INSERT INTO outbox_shard (shard, name) SELECT n, ${run} || '-' || n FROM generate_series(0, 7) AS n`
-})
+}))
 
 export const shardOptions = (topic: string): ShardTakeover.ShardOptions => ({
   kafka: KafkaTest.kafka(),
@@ -40,16 +40,14 @@ export const shardOptions = (topic: string): ShardTakeover.ShardOptions => ({
 })
 
 export const serve = (topic: string, options: Partial<ShardRelay.ShardRelayOptions> = {}) =>
-  Effect.flatMap(PgTest.DatabaseUrl, (url) =>
-    ShardRelay.serve({
-      ...shardOptions(topic),
-      pollInterval: "20 millis",
-      notifications: Redacted.make(url),
-      drainTimeout: "10 seconds",
-      part: Fixtures.part(),
-      listener: Fixtures.part(),
-      ...options
-    }))
+  ShardRelay.serve({
+    ...shardOptions(topic),
+    pollInterval: "20 millis",
+    drainTimeout: "10 seconds",
+    part: Fixtures.part(),
+    listener: Fixtures.part(),
+    ...options
+  })
 
 export const count = (status: string) =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>

@@ -1,6 +1,6 @@
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
-import { Array as Arr, Cause, Clock, Effect, Exit, Fiber, Option, Redacted, Scope } from "effect"
+import { Array as Arr, Cause, Clock, Effect, Exit, Fiber, Option, Scope } from "effect"
 import * as KafkaPublisher from "../../../src/outbox/leased/KafkaPublisher.js"
 import * as Relay from "../../../src/outbox/leased/Relay.js"
 import { Outbox } from "../../../src/outbox/Outbox.js"
@@ -11,7 +11,6 @@ import * as ShardSharing from "../../../src/outbox/sharded/ShardSharing.js"
 import { until } from "../../harness/Eventually.js"
 import * as KafkaAnswers from "../../harness/KafkaAnswers.js"
 import * as KafkaTest from "../../harness/KafkaTest.js"
-import * as PgTest from "../../harness/PgTest.js"
 import * as Fixtures from "../Fixtures.js"
 import {
   claimed,
@@ -182,14 +181,12 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       yield* transactions.send(second.events.map(Fixtures.record), second.number)
       yield* Fixtures.append(yield* ordersOf(0, 5), { topic, status: "COMPLETED" })
 
-      const url = yield* PgTest.DatabaseUrl
       const relay = yield* Effect.forkScoped(
         Effect.raceFirst(
           Relay.serve({
             batchSize: 500,
             lease,
             pollInterval: "20 millis",
-            notifications: Redacted.make(url),
             drainTimeout: "10 seconds",
             part: Fixtures.part(),
             listener: Fixtures.part()

@@ -1,0 +1,191 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Either, Layer, Option, Redacted } from "effect"
+import { Redis as Client } from "ioredis"
+import { spawn } from "node:child_process"
+import { mkdtempSync, readlinkSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { inject } from "vitest"
+import * as RedisServer from "../../../src/doctor/RedisServer.js"
+import { OrderId } from "../../../src/domain/Payment.js"
+import { Redis } from "../../../src/infra/redis/Redis.js"
+import type { RedisServer as Server } from "../../../src/infra/redis/RedisAccess.js"
+import * as RedisDescription from "../../../src/infra/redis/RedisDescription.js"
+import * as Secret from "../../../src/infra/runtime/Secret.js"
+import { Dedupe } from "../../../src/inventory/Dedupe.js"
+import * as Authority from "../../../src/local/Authority.js"
+import { eventually } from "../../harness/Eventually.js"
+import { freePort } from "../../harness/FreePort.js"
+import * as World from "../../harness/World.js"
+
+const folder = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync(join(tmpdir(), "redis-access-"))),
+  (path) => Effect.sync(() => rmSync(path, { recursive: true }))
+)
+
+const connection = (url: string, options = {}) =>
+  Effect.acquireRelease(
+    Effect.sync(() => new Client(url, options).on("error", () => {})),
+    (client) => Effect.sync(() => client.disconnect())
+  )
+
+/** What the client reports about this server: the reason of the outage, undefined when it works. */
+const said = (server: Server) =>
+  Effect.gen(function*() {
+    const changes: Array<string | undefined> = []
+    const redis = Redis.layer({ ...server, onChange: (why) => Effect.sync(() => void changes.push(why)) })
+    const context = yield* Layer.build(Layer.provide(Dedupe.layer({ ttl: "1 hour" }), redis))
+    const { remember } = yield* Effect.provide(Dedupe, context)
+    const says = (check: (last: string | undefined) => void) =>
+      Effect.sync(() => {
+        assert.isNotEmpty(changes)
+        check(changes.at(-1))
+      }).pipe(eventually("10 seconds"))
+    return {
+      says,
+      works: says((last) => assert.isUndefined(last)),
+      remember: remember([{ idempotentKey: "1", orderId: OrderId.make(7n) }]),
+      changes
+    }
+  })
+
+/** Asserts what a client of this server reports. */
+const reports = (server: Server, why: RegExp) =>
+  Effect.scoped(Effect.flatMap(said(server), ({ says }) => says((last) => assert.match(String(last), why))))
+
+describe("access to Redis", () => {
+  it.scopedLive(
+    "TLS, certificates and users: what works, and the setting to change for what does not",
+    () =>
+      Effect.gen(function*() {
+        const authority = Authority.make("authority")
+        const { certificate, key } = authority.issue({ names: ["localhost", "127.0.0.1"] })
+        const { parts, redisUrl } = yield* World.server("redis", 0, {
+          tls: { certificate, key, authority: authority.certificate }
+        })
+        const path = yield* folder
+        const file = (name: string, text: string) => {
+          writeFileSync(join(path, name), text)
+          return join(path, name)
+        }
+        const ca = file("ca.pem", authority.certificate)
+        const tls = { prefix: "REDIS_TLS", ca }
+        const secure = `rediss://localhost:${parts.redis!.port}`
+        assert.strictEqual(redisUrl, secure.replace("localhost", "127.0.0.1"))
+        const admin = yield* connection(redisUrl!, { tls: { ca: authority.certificate } })
+        const command = (name: string, ...args: ReadonlyArray<string>) =>
+          Effect.promise(() => admin.call(name, ...args))
+        const at = (url: string, more: Partial<Server> = {}): Server => ({ url: Redacted.make(url), tls, ...more })
+
+        yield* Effect.flatMap(said(at(secure)), ({ works }) => works)
+        yield* reports({ url: Redacted.make(secure) }, /authority that is not trusted.*: set REDIS_TLS_CA to the file/)
+        yield* reports(
+          at(secure, {
+            tls: { prefix: "REDIS_TLS", ca: file("stranger.pem", Authority.make("authority").certificate) }
+          }),
+          /: set REDIS_TLS_CA/
+        )
+        yield* reports(
+          at(secure.replace("localhost", "[::1]")),
+          /for another name than ::1.*: write a name of the certificate as host in REDIS_URL/
+        )
+        // the wrong kind of port
+        yield* reports({ url: Redacted.make(secure.replace("rediss", "redis")) }, /write rediss:/)
+        yield* reports(
+          at(inject("redisUrl").replace("redis:", "rediss:")),
+          /does not speak TLS at this port.*: write redis:|server without TLS at the port of REDIS_URL/
+        )
+
+        // the least user, and a password that changes
+        const password = file("password", "one\n")
+        yield* command(
+          "ACL",
+          "SETUSER",
+          "payments",
+          "on",
+          ">one",
+          "resetkeys",
+          "~payments:inventory:*",
+          "-@all",
+          "+mget"
+        )
+        const secret = Option.getOrThrow(
+          yield* Secret.choose({ variable: "REDIS_PASSWORD", value: Option.none(), file: Option.some(password) })
+        )
+        const least = yield* said(at(secure.replace("//", "//payments@"), { password: secret }))
+        yield* least.says((last) =>
+          assert.match(String(last), /^NOPERM .*: allow the user in REDIS_URL ~payments:inventory/)
+        )
+        yield* command("ACL", "SETUSER", "payments", "+eval", "+set")
+        yield* least.works
+        yield* least.remember
+        yield* command("ACL", "SETUSER", "payments", "<one", ">two")
+        writeFileSync(password, "two\n")
+        yield* command("CLIENT", "KILL", "USER", "payments")
+        yield* least.remember.pipe(eventually("10 seconds"))
+        yield* reports(
+          at(secure.replace("//", "//payments:wrong@")),
+          /^WRONGPASS .*: check the user in REDIS_URL, and the password in REDIS_URL, REDIS_PASSWORD/
+        )
+
+        // a client certificate
+        yield* command("CONFIG", "SET", "tls-auth-clients", "yes")
+        yield* reports(at(secure), /demands a client certificate.*: set REDIS_TLS_CERT and REDIS_TLS_KEY/)
+        const client = authority.issue({ names: ["client"] })
+        const mutual = {
+          ...tls,
+          cert: file("client.pem", client.certificate),
+          key: file("client.key", client.key)
+        }
+        yield* Effect.flatMap(said(at(secure, { tls: mutual })), ({ works }) => works)
+        assert.isTrue(Either.isRight(yield* RedisDescription.describe(at(secure, { tls: mutual }))))
+
+        // a server that demands a password of everybody
+        yield* command("CONFIG", "SET", "requirepass", "secret-word")
+        yield* reports(at(secure, { tls: mutual }), /^NOAUTH .*: set REDIS_PASSWORD_FILE/)
+      }),
+    60_000
+  )
+
+  it.scopedLive(
+    "a node of a cluster is refused with its name, at the start and by the doctor",
+    () =>
+      Effect.gen(function*() {
+        const { parts } = yield* World.server("redis", 0)
+        const path = yield* folder
+        const port = yield* freePort
+        yield* Effect.acquireRelease(
+          Effect.sync(() =>
+            spawn(readlinkSync(`/proc/${parts.redis!.pid}/exe`), [
+              "--port",
+              String(port),
+              "--cluster-enabled",
+              "yes",
+              "--dir",
+              path,
+              "--save",
+              ""
+            ], { stdio: "ignore" })
+          ),
+          (server) => Effect.sync(() => server.kill("SIGKILL"))
+        )
+        const url = `redis://127.0.0.1:${port}`
+        const admin = yield* connection(url)
+        yield* Effect.tryPromise(() => admin.ping()).pipe(eventually("10 seconds"))
+        const refused = /^(CLUSTERDOWN|CROSSSLOT): REDIS_URL points to a cluster node/
+        yield* reports({ url: Redacted.make(url) }, refused)
+        yield* Effect.promise(() => admin.call("CLUSTER", "ADDSLOTS", ...Array.from({ length: 16_384 }, (_, i) => i)))
+        yield* Effect.promise(() => admin.cluster("INFO")).pipe(
+          Effect.tap((info) => Effect.sync(() => assert.include(String(info), "cluster_state:ok"))),
+          eventually("10 seconds")
+        )
+        const { changes, says } = yield* said({ url: Redacted.make(url) })
+        yield* says((last) => assert.match(String(last), /^CROSSSLOT: REDIS_URL points to a cluster node/))
+        assert.notInclude(changes, undefined)
+        const described = Either.getOrThrow(yield* RedisDescription.describe({ url: Redacted.make(url) }))
+        const [role] = RedisServer.check(described)
+        assert.match(String(role?.fault?.remedy), /Redis without cluster mode/)
+      }),
+    60_000
+  )
+})
