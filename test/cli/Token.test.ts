@@ -32,7 +32,12 @@ describe("payments token create", () => {
   it.effect("refuses an unknown scope and a name of two words", () =>
     Effect.gen(function*() {
       for (
-        const args of [["--name", "orders", "--scopes", "payments:all"], ["--name", "two words", "--scopes", "payments:read"]]
+        const args of [["--name", "orders", "--scopes", "payments:all"], [
+          "--name",
+          "two words",
+          "--scopes",
+          "payments:read"
+        ]]
       ) {
         assert.isTrue(yield* Effect.isFailure(run("create", ...args)))
       }

@@ -329,8 +329,12 @@ export const promises: Readonly<Record<string, Promised>> = {
         "client certificates: the names that are allowed, with their scopes",
         "callers in one group are stored each with its payment, and a call without a name stores none"
       ],
-      ["cli/Listening.test.ts", "another address is refused with its variable and the way out, unless INSECURE allows it"]
+      [
+        "cli/Listening.test.ts",
+        "another address is refused with its variable and the way out, unless INSECURE allows it"
+      ]
     ],
-    breaks: "A call without its scope; a name that is taken from the request; a group that stores the name of one for all."
+    breaks:
+      "A call without its scope; a name that is taken from the request; a group that stores the name of one for all."
   }
 }
