@@ -1,4 +1,4 @@
-import { Clock, Effect, Schema } from "effect"
+import { Clock, Data, Effect, Schema } from "effect"
 import type { JWTPayload, JWTVerifyGetKey } from "jose"
 import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
@@ -16,6 +16,11 @@ export class KeysUnusable extends Schema.TaggedError<KeysUnusable>()("KeysUnusab
     return `${this.variable} ${this.problem}`
   }
 }
+
+/** The error of `jose` about a token, or about the keys. */
+class NotVerified extends Data.TaggedError("NotVerified")<{
+  readonly cause: Error & { readonly code?: string; readonly claim?: string }
+}> {}
 
 export interface JwtOptions {
   /** JSON Web Key Set of the issuer: `https:`, `http:` or `file:`. */
@@ -139,11 +144,11 @@ export const make = Effect.fnUntraced(function*(options: JwtOptions) {
           clockTolerance: tolerance,
           currentDate: new Date(clock.unsafeCurrentTimeMillis())
         }),
-      catch: (error) => error as Error & { readonly code?: string; readonly claim?: string }
+      catch: (cause) => new NotVerified({ cause: cause as NotVerified["cause"] })
     }).pipe(
-      Effect.catchAll((error) => {
-        const problem = problemOf(error, options)
-        return problem === undefined ? keysAway(error) : Effect.fail(badCredential(problem))
+      Effect.catchAll(({ cause }) => {
+        const problem = problemOf(cause, options)
+        return problem === undefined ? keysAway(cause) : Effect.fail(badCredential(problem))
       }),
       Effect.flatMap(({ payload }) =>
         Effect.gen(function*() {
