@@ -332,9 +332,10 @@ export const readSettings = <K extends keyof Settings>(
   const values = load(chosen) as Effect.Effect<ConfigOf<K>, ConfigProblems>
   return Effect.tap(
     values,
-    (config) => "kafkaTls" in config && "kafkaSaslMechanism" in config
-      ? KafkaSettings.check(config as unknown as KafkaClientConfig)
-      : Effect.void
+    (config) =>
+      "kafkaTls" in config && "kafkaSaslMechanism" in config
+        ? KafkaSettings.check(config as unknown as KafkaClientConfig)
+        : Effect.void
   )
 }
 

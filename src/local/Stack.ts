@@ -72,7 +72,8 @@ const launchPart = Effect.fnUntraced(
     })
     yield* fs.makeDirectory(folder, { recursive: true })
     yield* fs.writeFileString(log, "")
-    const { cache, kafkaProperties: properties = {}, kafkaTls: tls, throwaway = false, shortLived = throwaway } = options
+    const { cache, kafkaProperties: properties = {}, kafkaTls: tls, throwaway = false, shortLived = throwaway } =
+      options
     const place = { folder, cache, log, port, throwaway, shortLived, properties, tls, progress, spawned }
     const server = yield* starts[part](place)
     yield* progress("ready", server.running.url)

@@ -135,7 +135,10 @@ const make = Effect.gen(function*() {
       "listener.name.expired.ssl.keystore.certificate.chain": expired.certificate,
       "listener.name.expired.ssl.keystore.key": expired.key,
       "listener.name.login.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
-      "listener.name.login.plain.sasl.jaas.config": module("plain.PlainLoginModule", " user_plainuser=\"plain-password\""),
+      "listener.name.login.plain.sasl.jaas.config": module(
+        "plain.PlainLoginModule",
+        " user_plainuser=\"plain-password\""
+      ),
       "listener.name.login.scram-sha-256.sasl.jaas.config": module("scram.ScramLoginModule"),
       "listener.name.login.scram-sha-512.sasl.jaas.config": module("scram.ScramLoginModule"),
       "listener.name.login.oauthbearer.sasl.jaas.config": module(
@@ -216,7 +219,9 @@ const make = Effect.gen(function*() {
 })
 
 /** A broker with a listener for each way to connect, and ACLs. One for all tests of a file. */
-export class SecuredKafka extends Context.Tag("test/SecuredKafka")<SecuredKafka, Effect.Effect.Success<typeof make>>() {}
+export class SecuredKafka
+  extends Context.Tag("test/SecuredKafka")<SecuredKafka, Effect.Effect.Success<typeof make>>()
+{}
 
 export const layer = Layer.scoped(SecuredKafka, make)
 

@@ -51,9 +51,11 @@ const byPassword = async (
       failure = error
       throw error
     })
-  await withPassword[mechanism]!(account)({ ...connection, saslAuthenticate }).authenticate().catch((error: unknown) => {
-    throw failure ?? error
-  })
+  await withPassword[mechanism]!(account)({ ...connection, saslAuthenticate }).authenticate().catch(
+    (error: unknown) => {
+      throw failure ?? error
+    }
+  )
 }
 
 const answerOf = {

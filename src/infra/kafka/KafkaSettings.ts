@@ -166,7 +166,12 @@ const tokenOf = (values: Values, url: string, clientId: string, secret: Secret.S
   const account = [
     url,
     clientId,
-    ...[Option.map(kafkaOauthClientSecret, Redacted.value), kafkaOauthClientSecretFile, kafkaOauthScope, kafkaOauthTlsCa]
+    ...[
+      Option.map(kafkaOauthClientSecret, Redacted.value),
+      kafkaOauthClientSecretFile,
+      kafkaOauthScope,
+      kafkaOauthTlsCa
+    ]
       .map(Option.getOrNull)
   ]
   const key = JSON.stringify(account)

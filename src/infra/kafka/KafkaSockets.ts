@@ -22,7 +22,10 @@ type SocketError = Error & { readonly code?: string }
 const remedies: ReadonlyArray<readonly [RegExp, string]> = [
   [/SELF_SIGNED|UNABLE_TO|CERT_SIGNATURE/, "set KAFKA_TLS_CA to the certificate of the brokers' authority"],
   [/^CERT_HAS_EXPIRED|^CERT_NOT_YET/, "renew the certificate of the broker, or set the clock of this host"],
-  [/ALTNAME/, "write a name of the certificate in KAFKA_BROKERS and advertised.listeners, or set KAFKA_TLS_SERVER_NAME"],
+  [
+    /ALTNAME/,
+    "write a name of the certificate in KAFKA_BROKERS and advertised.listeners, or set KAFKA_TLS_SERVER_NAME"
+  ],
   [/WRONG_VERSION|PACKET_LENGTH/, "use a port with TLS, or set KAFKA_TLS=false"],
   [/ALERT/, "set KAFKA_TLS_CERT and KAFKA_TLS_KEY to a certificate that the brokers trust"]
 ]

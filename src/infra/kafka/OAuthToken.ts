@@ -129,8 +129,10 @@ export const make = (endpoint: Endpoint): OAuthToken => {
       const held = current
       if (held === undefined || now >= held.endsAt) return yield* renew
       if (now < held.renewAt) return held.token
-      return yield* Effect.catchAll(renew, (error) =>
-        Effect.as(Effect.logWarning("the Kafka token is not renewed yet", error), held.token))
+      return yield* Effect.catchAll(
+        renew,
+        (error) => Effect.as(Effect.logWarning("the Kafka token is not renewed yet", error), held.token)
+      )
     })),
     forget: Effect.sync(() => void (current = undefined))
   }

@@ -25,7 +25,12 @@ type Variables = Record<string, string>
 const make = Effect.fnUntraced(function*(delivery: "at-least-once" | "exactly-once") {
   const secured = yield* SecuredKafka
   const id = randomUUID()
-  const names = { inventory: `inventory-${id}`, dlq: `inventory.dlq-${id}`, payment: `payment-${id}`, group: `group-${id}` }
+  const names = {
+    inventory: `inventory-${id}`,
+    dlq: `inventory.dlq-${id}`,
+    payment: `payment-${id}`,
+    group: `group-${id}`
+  }
   yield* Kafka.createTopics(secured.admin, [names.inventory, names.dlq, names.payment].map((topic) => ({ topic })))
   const account = Effect.fnUntraced(function*(role: string, grants: ReadonlyArray<Grant>) {
     const user = `${role}-${id}`
@@ -76,51 +81,63 @@ const ofReader = (names: Effect.Effect.Success<ReturnType<typeof make>>["names"]
 ]
 
 const send = (options: Kafka.KafkaOptions, topic: string, values: ReadonlyArray<string>) =>
-  Effect.scoped(Effect.flatMap(KafkaProducer.make(options), (producer) =>
-    producer.send(values.map((value) => ({ topic, key: null, value: Buffer.from(value) })), () => true)))
+  Effect.scoped(
+    Effect.flatMap(KafkaProducer.make(options), (producer) =>
+      producer.send(values.map((value) => ({ topic, key: null, value: Buffer.from(value) })), () => true))
+  )
 
-layer(Layer.mergeAll(broker, NodeContext.layer, Logger.remove(Logger.defaultLogger)), { excludeTestServices: true, timeout: "100 seconds" })(
+layer(Layer.mergeAll(broker, NodeContext.layer, Logger.remove(Logger.defaultLogger)), {
+  excludeTestServices: true,
+  timeout: "100 seconds"
+})(
   "KafkaRights",
   (it) => {
-    it.scoped.each(["at-least-once", "exactly-once"] as const)("%s runs with the least rights", (delivery) =>
-      Effect.gen(function*() {
-        const { account, names, others, secured } = yield* make(delivery)
-        const service = yield* account("service", [
-          ...ofService(names),
-          ...delivery === "exactly-once" ? ofTransactions(names) : []
-        ])
-        const [payments, letters] = yield* Effect.forEach([names.payment, names.dlq], (topic) =>
-          KafkaTail.open({ ...secured.admin, topic, from: "beginning" }))
-        yield* Effect.forkScoped(serve([]).pipe(environment({ ...others, ...service })))
-        const event = { idempotent_key: randomUUID(), order_id: 7, status: "COMPLETED" }
-        yield* send(secured.admin, names.inventory, [JSON.stringify(event), "no JSON"])
-        assert.match(String((yield* payments!.take).value), /"order_id":7,"status":"CREATED"/)
-        assert.strictEqual(String((yield* letters!.take).value), "no JSON")
-
-        if (delivery === "exactly-once") return
-        const reader = { ...others, ...yield* account("reader", ofReader(names)) }
-        const report = yield* audited({ since: undefined, order: undefined, examples: 1, wait: Duration.seconds(20) }).pipe(
-          environment(reader)
-        )
-        assert.isDefined(report)
-        const config = yield* readSettings("databaseUrl", ...used).pipe(environment(reader))
-        const { records } = yield* Effect.flatMap(OrderStory.make(sources(config)), ({ tell }) => tell(7n, undefined)).pipe(
-          Effect.provide(
-            Layer.merge(Operations.Default, DeadLetterBox.Default(sources(config))).pipe(
-              Layer.provideMerge(Postgres.layer({ url: Redacted.make(others["DATABASE_URL"]!), maxConnections: 2 }))
-            )
+    it.scoped.each(["at-least-once", "exactly-once"] as const)(
+      "%s runs with the least rights",
+      (delivery) =>
+        Effect.gen(function*() {
+          const { account, names, others, secured } = yield* make(delivery)
+          const service = yield* account("service", [
+            ...ofService(names),
+            ...delivery === "exactly-once" ? ofTransactions(names) : []
+          ])
+          const [payments, letters] = yield* Effect.forEach(
+            [names.payment, names.dlq],
+            (topic) => KafkaTail.open({ ...secured.admin, topic, from: "beginning" })
           )
-        )
-        assert.isNotEmpty(records)
-        const options = yield* optionsOf(Object.fromEntries(
-          Object.entries(reader).filter(([name]) => name !== "KAFKA_GROUP_ID" && name.startsWith("KAFKA"))
-        ))
-        const watch = yield* KafkaTail.open({ ...options, topic: names.payment, from: "beginning" })
-        assert.include(String((yield* watch.take).value), `"order_id":7`)
-        // no topic that it may write
-        const refusal = yield* Effect.flip(send(options, names.payment, ["forged"]))
-        assert.match(refusal.message, /^kafka refuses us access: CLUSTER_AUTHORIZATION_FAILED$/)
-      }))
+          yield* Effect.forkScoped(serve([]).pipe(environment({ ...others, ...service })))
+          const event = { idempotent_key: randomUUID(), order_id: 7, status: "COMPLETED" }
+          yield* send(secured.admin, names.inventory, [JSON.stringify(event), "no JSON"])
+          assert.match(String((yield* payments!.take).value), /"order_id":7,"status":"CREATED"/)
+          assert.strictEqual(String((yield* letters!.take).value), "no JSON")
+
+          if (delivery === "exactly-once") return
+          const reader = { ...others, ...yield* account("reader", ofReader(names)) }
+          const report = yield* audited({ since: undefined, order: undefined, examples: 1, wait: Duration.seconds(20) })
+            .pipe(
+              environment(reader)
+            )
+          assert.isDefined(report)
+          const config = yield* readSettings("databaseUrl", ...used).pipe(environment(reader))
+          const { records } = yield* Effect.flatMap(OrderStory.make(sources(config)), ({ tell }) => tell(7n, undefined))
+            .pipe(
+              Effect.provide(
+                Layer.merge(Operations.Default, DeadLetterBox.Default(sources(config))).pipe(
+                  Layer.provideMerge(Postgres.layer({ url: Redacted.make(others["DATABASE_URL"]!), maxConnections: 2 }))
+                )
+              )
+            )
+          assert.isNotEmpty(records)
+          const options = yield* optionsOf(Object.fromEntries(
+            Object.entries(reader).filter(([name]) => name !== "KAFKA_GROUP_ID" && name.startsWith("KAFKA"))
+          ))
+          const watch = yield* KafkaTail.open({ ...options, topic: names.payment, from: "beginning" })
+          assert.include(String((yield* watch.take).value), `"order_id":7`)
+          // no topic that it may write
+          const refusal = yield* Effect.flip(send(options, names.payment, ["forged"]))
+          assert.match(refusal.message, /^kafka refuses us access: CLUSTER_AUTHORIZATION_FAILED$/)
+        })
+    )
 
     it.scoped.each(
       [

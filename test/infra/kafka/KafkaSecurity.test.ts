@@ -15,7 +15,9 @@ interface Connection {
 type Method = (this: Connection) => Promise<unknown>
 
 const require = createRequire(import.meta.url)
-const authenticator = require("kafkajs/src/broker/saslAuthenticator") as { readonly prototype: { authenticate: Method } }
+const authenticator = require("kafkajs/src/broker/saslAuthenticator") as {
+  readonly prototype: { authenticate: Method }
+}
 const connection = require("kafkajs/src/network/connection") as { readonly prototype: { connect: Method } }
 
 type Secured = SecuredKafka["Type"]
@@ -64,20 +66,62 @@ const right: Record<string, (_: Secured) => Variables> = {
 }
 
 const refused: Record<string, readonly [(_: Secured) => Variables, RegExp]> = {
-  "no TLS at a port for TLS": [(_) => ({ KAFKA_BROKERS: _.tls }), /: \S+ answered, but not as Kafka: it speaks TLS, and this client does not \(KAFKA_TLS=true\)$/],
-  "TLS at a port without TLS": [(_) => ({ KAFKA_BROKERS: _.plain, ...tls(_) }), /: 127\.0\.0\.1:\d+: it closed the connection during the TLS handshake: is it a port without TLS \(KAFKA_TLS=false\)\?$/],
-  "an unknown authority": [(_) => ({ KAFKA_BROKERS: _.tls, KAFKA_TLS: "true", KAFKA_TLS_CA: _.strangerCa }), /: 127\.0\.0\.1:\d+: an authority that is not trusted signed .*: set KAFKA_TLS_CA to the certificate of the brokers' authority$/],
-  "only the authorities of Node": [(_) => ({ KAFKA_BROKERS: _.tls, KAFKA_TLS: "true" }), /: 127\.0\.0\.1:\d+: an authority that is not trusted signed .*: set KAFKA_TLS_CA to/],
-  "an expired certificate": [(_) => ({ KAFKA_BROKERS: _.expired, ...tls(_) }), /: 127\.0\.0\.1:\d+: the server's certificate has expired .*: renew the certificate of the broker/],
-  "a host that is not in the certificate": [(_) => ({ KAFKA_BROKERS: _.host(_.tls), ...tls(_) }), /: localhost:\d+: the server's certificate is for another name than localhost .*KAFKA_TLS_SERVER_NAME$/],
-  "another server name": [(_) => ({ KAFKA_BROKERS: _.tls, ...tls(_), KAFKA_TLS_SERVER_NAME: "other.test" }), /: 127\.0\.0\.1:\d+: the server's certificate is for another name than other.test .*KAFKA_TLS_SERVER_NAME$/],
-  "no client certificate": [(_) => ({ KAFKA_BROKERS: _.mutual, ...tls(_) }), /: 127\.0\.0\.1:\d+: it demands a client certificate .*: set KAFKA_TLS_CERT and KAFKA_TLS_KEY$/],
-  "an expired client certificate": [(_) => ({ KAFKA_BROKERS: _.mutual, ...tls(_), ..._.expiredClient }), /: 127\.0\.0\.1:\d+: the server refused our client certificate .*: set KAFKA_TLS_CERT and KAFKA_TLS_KEY to/],
-  "a foreign client certificate": [(_) => ({ KAFKA_BROKERS: _.mutual, ...tls(_), ..._.strangerClient }), /: 127\.0\.0\.1:\d+: the server refused our client certificate .*: set KAFKA_TLS_CERT and KAFKA_TLS_KEY to/],
-  "no login": [(_) => ({ KAFKA_BROKERS: _.login, ...tls(_) }), /: 127\.0\.0\.1:\d+ closed the connection at our second request: does it demand a login \(KAFKA_SASL_MECHANISM\)\?$/],
-  "a login where none is wanted": [(_) => ({ KAFKA_BROKERS: _.tls, ...tls(_), ...plain("plain-password") }), /access: 127\.0\.0\.1:\d+ refuses the login: this port takes no login: .*unset KAFKA_SASL_MECHANISM$/],
-  "a mechanism that is not offered": [(_) => ({ KAFKA_BROKERS: _.plainLogin, ...plain("plain-password") }), /access: 127\.0\.0\.1:\d+ refuses the login: KAFKA_SASL_MECHANISM is PLAIN, and this port offers SCRAM-SHA-512$/],
-  "a wrong password (PLAIN)": [(_) => ({ KAFKA_BROKERS: _.login, ...tls(_), ...plain("wrong") }), /access: 127\.0\.0\.1:\d+ refuses the login: .* \(PLAIN\): check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD$/],
+  "no TLS at a port for TLS": [
+    (_) => ({ KAFKA_BROKERS: _.tls }),
+    /: \S+ answered, but not as Kafka: it speaks TLS, and this client does not \(KAFKA_TLS=true\)$/
+  ],
+  "TLS at a port without TLS": [
+    (_) => ({ KAFKA_BROKERS: _.plain, ...tls(_) }),
+    /: 127\.0\.0\.1:\d+: it closed the connection during the TLS handshake: is it a port without TLS \(KAFKA_TLS=false\)\?$/
+  ],
+  "an unknown authority": [
+    (_) => ({ KAFKA_BROKERS: _.tls, KAFKA_TLS: "true", KAFKA_TLS_CA: _.strangerCa }),
+    /: 127\.0\.0\.1:\d+: an authority that is not trusted signed .*: set KAFKA_TLS_CA to the certificate of the brokers' authority$/
+  ],
+  "only the authorities of Node": [
+    (_) => ({ KAFKA_BROKERS: _.tls, KAFKA_TLS: "true" }),
+    /: 127\.0\.0\.1:\d+: an authority that is not trusted signed .*: set KAFKA_TLS_CA to/
+  ],
+  "an expired certificate": [
+    (_) => ({ KAFKA_BROKERS: _.expired, ...tls(_) }),
+    /: 127\.0\.0\.1:\d+: the server's certificate has expired .*: renew the certificate of the broker/
+  ],
+  "a host that is not in the certificate": [
+    (_) => ({ KAFKA_BROKERS: _.host(_.tls), ...tls(_) }),
+    /: localhost:\d+: the server's certificate is for another name than localhost .*KAFKA_TLS_SERVER_NAME$/
+  ],
+  "another server name": [
+    (_) => ({ KAFKA_BROKERS: _.tls, ...tls(_), KAFKA_TLS_SERVER_NAME: "other.test" }),
+    /: 127\.0\.0\.1:\d+: the server's certificate is for another name than other.test .*KAFKA_TLS_SERVER_NAME$/
+  ],
+  "no client certificate": [
+    (_) => ({ KAFKA_BROKERS: _.mutual, ...tls(_) }),
+    /: 127\.0\.0\.1:\d+: it demands a client certificate .*: set KAFKA_TLS_CERT and KAFKA_TLS_KEY$/
+  ],
+  "an expired client certificate": [
+    (_) => ({ KAFKA_BROKERS: _.mutual, ...tls(_), ..._.expiredClient }),
+    /: 127\.0\.0\.1:\d+: the server refused our client certificate .*: set KAFKA_TLS_CERT and KAFKA_TLS_KEY to/
+  ],
+  "a foreign client certificate": [
+    (_) => ({ KAFKA_BROKERS: _.mutual, ...tls(_), ..._.strangerClient }),
+    /: 127\.0\.0\.1:\d+: the server refused our client certificate .*: set KAFKA_TLS_CERT and KAFKA_TLS_KEY to/
+  ],
+  "no login": [
+    (_) => ({ KAFKA_BROKERS: _.login, ...tls(_) }),
+    /: 127\.0\.0\.1:\d+ closed the connection at our second request: does it demand a login \(KAFKA_SASL_MECHANISM\)\?$/
+  ],
+  "a login where none is wanted": [
+    (_) => ({ KAFKA_BROKERS: _.tls, ...tls(_), ...plain("plain-password") }),
+    /access: 127\.0\.0\.1:\d+ refuses the login: this port takes no login: .*unset KAFKA_SASL_MECHANISM$/
+  ],
+  "a mechanism that is not offered": [
+    (_) => ({ KAFKA_BROKERS: _.plainLogin, ...plain("plain-password") }),
+    /access: 127\.0\.0\.1:\d+ refuses the login: KAFKA_SASL_MECHANISM is PLAIN, and this port offers SCRAM-SHA-512$/
+  ],
+  "a wrong password (PLAIN)": [
+    (_) => ({ KAFKA_BROKERS: _.login, ...tls(_), ...plain("wrong") }),
+    /access: 127\.0\.0\.1:\d+ refuses the login: .* \(PLAIN\): check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD$/
+  ],
   "a wrong password (SCRAM)": [
     (_) => ({ KAFKA_BROKERS: _.login, ...tls(_), ...scram("SCRAM-SHA-256", "wrong") }),
     /access: 127\.0\.0\.1:\d+ refuses the login: .* \(SCRAM-SHA-256\): check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD$/
@@ -172,7 +216,11 @@ layer(broker, { excludeTestServices: true, timeout: "100 seconds" })("KafkaSecur
     Effect.gen(function*() {
       const secured = yield* SecuredKafka
       const { state } = secured.endpoint
-      const variables = { KAFKA_BROKERS: secured.login, ...tls(secured), ...token(secured, { KAFKA_OAUTH_SCOPE: "old" }) }
+      const variables = {
+        KAFKA_BROKERS: secured.login,
+        ...tls(secured),
+        ...token(secured, { KAFKA_OAUTH_SCOPE: "old" })
+      }
       state.age = 7_200
       const error = yield* Effect.ensuring(Effect.flip(connected(variables)), Effect.sync(() => void (state.age = 0)))
       assert.match(
@@ -190,7 +238,11 @@ layer(broker, { excludeTestServices: true, timeout: "100 seconds" })("KafkaSecur
       state.life = 4
       yield* Effect.addFinalizer(() => Effect.sync(() => void (state.life = 3_600)))
       const before = state.issued
-      const variables = { KAFKA_BROKERS: secured.login, ...tls(secured), ...token(secured, { KAFKA_OAUTH_SCOPE: "short" }) }
+      const variables = {
+        KAFKA_BROKERS: secured.login,
+        ...tls(secured),
+        ...token(secured, { KAFKA_OAUTH_SCOPE: "short" })
+      }
       const { pass } = yield* traffic(variables)
       assert.strictEqual(state.issued - before, 1, "all connections share one token")
       const { counts } = yield* counted

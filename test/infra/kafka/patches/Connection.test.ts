@@ -52,8 +52,16 @@ const kinds: ReadonlyArray<readonly [string, (socket: Socket) => void, string]> 
   ["Redis", answeringLines("-ERR unknown command\r\n"), "it is Redis"],
   ["SSH", (socket) => void socket.write("SSH-2.0-OpenSSH_9.6\r\n"), "it is an SSH server"],
   ["PostgreSQL", answering("E\0\0\0\x63SFATAL\0"), "it is PostgreSQL"],
-  ["a port for TLS that says so", answering("\x15\x03\x03\0\x02\x02\x46"), "it speaks TLS, and this client does not (KAFKA_TLS=true)"],
-  ["a port for TLS that hangs up", (socket) => void socket.once("data", () => socket.end()), "is it a port for TLS (KAFKA_TLS=true)?"],
+  [
+    "a port for TLS that says so",
+    answering("\x15\x03\x03\0\x02\x02\x46"),
+    "it speaks TLS, and this client does not (KAFKA_TLS=true)"
+  ],
+  [
+    "a port for TLS that hangs up",
+    (socket) => void socket.once("data", () => socket.end()),
+    "is it a port for TLS (KAFKA_TLS=true)?"
+  ],
   ["a sender without end", endless, "it begins with the bytes 7878787878787878"],
   ["an answer of one byte", answering("\0\0\0\x01\x07"), "answered, but not as Kafka"],
   ["an answer to nothing", answering("\0\0\0\x08\0\0\0\x63\0\0\0\0"), "answered, but not as Kafka"],

@@ -32,7 +32,8 @@ const login = async (load: Load, link: ReturnType<typeof connection>) => {
 
 const text = (value: string) => Buffer.concat([Buffer.from([0, value.length]), Buffer.from(value)])
 /** An error code and the offered mechanisms. */
-const offers = (error: number, mechanism: string) => Buffer.concat([Buffer.from([0, error, 0, 0, 0, 1]), text(mechanism)])
+const offers = (error: number, mechanism: string) =>
+  Buffer.concat([Buffer.from([0, error, 0, 0, 0, 1]), text(mechanism)])
 const nothing = Buffer.from([0, 0, 0, 0])
 
 describe("Login", () => {
