@@ -64,7 +64,6 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Role>) {
   yield* Listening.check(config, running)
   yield* warnOfUnknownSettings
   yield* beginMetrics(running)
-  const kafka = Services.kafkaOptions(config)
   const doctor = yield* Services.doctorOptions(config, running)
 
   const work = Effect.gen(function*() {
@@ -84,6 +83,7 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Role>) {
     const ofTopics = yield* Effect.forEach(
       Object.entries(Services.topicsOf(config, running)),
       ([name, { role, topics }]) => {
+        const kafka = Services.kafkaOptions(config)
         const options = {
           topics,
           create: config.kafkaCreateTopics,

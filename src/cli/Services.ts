@@ -105,6 +105,9 @@ export const kafkaOptions = (config: KafkaClientConfig): KafkaOptions => ({
 /** `max.message.bytes` of the dead-letter topic: a record of the default 1 MiB fits with the added headers. */
 const deadLetterBytes = 2 * 1024 * 1024
 
+/** The gRPC server alone needs no brokers, and reads none of their settings. */
+const usesKafka = (running: ReadonlyArray<Role>) => running.some((role) => role !== "grpc")
+
 /** The topics that roles read or write, by the part that watches them. */
 export const topicsOf = (config: Config, running: ReadonlyArray<Role>) => ({
   ...(running.includes("consumer")
@@ -158,7 +161,7 @@ export const doctorOptions = Effect.fnUntraced(function*(
 ): Effect.fn.Return<DoctorOptions, ConfigProblems> {
   return {
     config,
-    kafka: kafkaOptions(config),
+    kafka: usesKafka(running) ? kafkaOptions(config) : undefined,
     topics: Object.values(topicsOf(config, running)).flatMap(({ topics }) => topics.map(({ topic }) => topic)),
     consumes: running.includes("consumer"),
     redis: running.includes("consumer") ? yield* Cache.server(config) : undefined,

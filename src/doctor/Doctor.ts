@@ -24,7 +24,8 @@ export interface DoctorOptions extends Database.TablesAsked {
     & TopicsAsked["config"]
     & GroupAsked["config"]
     & ConfigOf<"databasePoolSize">
-  readonly kafka: KafkaOptions
+  /** The brokers of the consumer and the relay. */
+  readonly kafka: KafkaOptions | undefined
   /** The topics that the parts use. */
   readonly topics: ReadonlyArray<string>
   /** A consumer of topic `inventory` is among the parts. */
@@ -50,7 +51,7 @@ export interface Diagnosis {
   readonly failures: ReadonlyArray<Failure>
 }
 
-const kafkaFacts = ({ config, consumes, kafka, topics }: DoctorOptions) =>
+const kafkaFacts = (kafka: KafkaOptions, { config, consumes, topics }: DoctorOptions) =>
   KafkaDescription.describe(kafka, topics, consumes ? config.kafkaGroupId : undefined)
 
 const redisFacts = (server: Server) => RedisDescription.describe(server)
@@ -66,8 +67,8 @@ const ofServer = <E extends Failure, R>(place: Place, look: Effect.Effect<Readon
     }
   })
 
-const ofKafka = (options: DoctorOptions, spread: Option.Option<number>) =>
-  Effect.map(kafkaFacts(options), (description) => [
+const ofKafka = (brokers: KafkaOptions, options: DoctorOptions, spread: Option.Option<number>) =>
+  Effect.map(kafkaFacts(brokers, options), (description) => [
     ...Topics.check({ ...options, spread }, description),
     ...Group.check(options, description)
   ])
@@ -98,8 +99,6 @@ const spreadOf = ({ config, relays }: DoctorOptions) =>
 const connections = ({ config }: DoctorOptions) =>
   Database.orNotChecked("postgresql.connections")(Sessions.checkConnections(config.databasePoolSize))
 
-const usesKafka = ({ consumes, relays }: DoctorOptions) => consumes || relays
-
 /** All checks. Reads only. */
 export const examine = Effect.fn("Doctor.examine")(function*(options: DoctorOptions) {
   const database = ofServer(
@@ -115,20 +114,21 @@ export const examine = Effect.fn("Doctor.examine")(function*(options: DoctorOpti
       (results) => results.flat()
     )
   )
-  const kafka = Effect.flatMap(spreadOf(options), (spread) =>
-    ofServer(
-      "kafka",
-      Effect.map(
-        Effect.all([
-          ofKafka(options, spread),
-          Effect.map(KafkaDescription.clockAhead(options.kafka), (ahead) => [Clocks.check("kafka", ahead)])
-        ]),
-        (results) => results.flat()
-      )
-    ))
+  const kafka = (brokers: KafkaOptions) =>
+    Effect.flatMap(spreadOf(options), (spread) =>
+      ofServer(
+        "kafka",
+        Effect.map(
+          Effect.all([
+            ofKafka(brokers, options, spread),
+            Effect.map(KafkaDescription.clockAhead(brokers), (ahead) => [Clocks.check("kafka", ahead)])
+          ]),
+          (results) => results.flat()
+        )
+      ))
   const all = yield* Effect.all([
     database,
-    ...(usesKafka(options) ? [kafka] : []),
+    ...(options.kafka === undefined ? [] : [kafka(options.kafka)]),
     ...(options.redis === undefined ? [] : [ofServer("redis", ofRedis(options.redis, true))])
   ], { concurrency: "unbounded" })
   return together([times(options), ...all])
@@ -139,6 +139,10 @@ export const examine = Effect.fn("Doctor.examine")(function*(options: DoctorOpti
  * prepares and runs: migrations, rights, sequences, the clock of the database.
  */
 export const glance = Effect.fn("Doctor.glance")(function*(options: DoctorOptions) {
+  const { kafka } = options
+  const ofBrokers = kafka === undefined
+    ? []
+    : [Effect.flatMap(spreadOf(options), (spread) => ofServer("kafka", ofKafka(kafka, options, spread)))]
   const all = yield* Effect.all([
     ofServer(
       "postgresql",
@@ -147,9 +151,7 @@ export const glance = Effect.fn("Doctor.glance")(function*(options: DoctorOption
         (results) => results.flat()
       )
     ),
-    ...(usesKafka(options)
-      ? [Effect.flatMap(spreadOf(options), (spread) => ofServer("kafka", ofKafka(options, spread)))]
-      : []),
+    ...ofBrokers,
     ...(options.redis === undefined ? [] : [ofServer("redis", ofRedis(options.redis, false))])
   ])
   return together([times(options), ...all])

@@ -52,33 +52,26 @@ const postgresStartup = withLength(
 /** Metadata request version 1 for no topic, correlation id 1, no client id. */
 const kafkaMetadata = withLength(Buffer.from([0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 0]), 0)
 
-/** True when a server finishes a TLS handshake on this port within a second, with any certificate. */
-const speaksTls = (port: number): Effect.Effect<boolean> =>
-  Effect.acquireUseRelease(
-    Effect.sync(() => Tls.connect({ host: "127.0.0.1", port, rejectUnauthorized: false })),
-    (socket) =>
-      Effect.async<boolean>((resume) => {
-        socket.on("secureConnect", () => resume(Effect.succeed(true)))
-        socket.on("error", () => resume(Effect.succeed(false)))
-        socket.on("close", () => resume(Effect.succeed(false)))
-      }),
-    (socket) => Effect.sync(() => socket.destroy())
-  ).pipe(
-    Effect.timeoutTo({ duration: "1 second", onSuccess: (answer) => answer, onTimeout: () => false })
+/** The same, in plaintext, or else over TLS: the local stack starts servers with one or the other. */
+const askEither = (port: number, request: Buffer, read: (reply: Buffer) => boolean | undefined) =>
+  Effect.flatMap(
+    ask(port, request, read),
+    (answered) => answered ? Effect.succeed(true) : ask(port, request, read, true)
   )
 
-/** True when the server on this port of 127.0.0.1 answers in its own protocol within a second. Kafka may speak TLS. */
-export const answers: Record<Part, (port: number, encrypted?: boolean) => Effect.Effect<boolean>> = {
+/** True when the server on this port of 127.0.0.1 answers in its own protocol within a second or two. */
+export const answers: Record<Part, (port: number) => Effect.Effect<boolean>> = {
   postgres: (port) =>
     ask(port, postgresStartup, (reply) => {
       const text = reply.toString("latin1")
       return text.startsWith("R") || (text.startsWith("E") && text.includes("\0C28000\0"))
     }),
   redis: (port) =>
-    ask(port, Buffer.from("PING\r\n"), (reply) => reply.includes("\n") ? reply.includes("+PONG") : undefined).pipe(
-      Effect.flatMap((answered) => answered ? Effect.succeed(true) : speaksTls(port))
+    askEither(
+      port,
+      Buffer.from("PING\r\n"),
+      (reply) => reply.includes("\n") ? reply.includes("+PONG") : undefined
     ),
   // the number of brokers follows length and correlation id
-  kafka: (port, encrypted) =>
-    ask(port, kafkaMetadata, (reply) => reply.length < 12 ? undefined : reply.readInt32BE(8) > 0, encrypted)
+  kafka: (port) => askEither(port, kafkaMetadata, (reply) => reply.length < 12 ? undefined : reply.readInt32BE(8) > 0)
 }

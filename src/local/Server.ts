@@ -82,7 +82,7 @@ export const serve = Effect.fnUntraced(function*(
     FileSystem.FileSystem,
     yield* FileSystem.FileSystem
   )
-  yield* Probe.answers[part](place.port, place.tls !== undefined).pipe(
+  yield* Probe.answers[part](place.port).pipe(
     Effect.repeat({ until: (answered) => answered, schedule: Schedule.spaced("25 millis") }),
     Effect.timeoutFail({
       duration: options.within,

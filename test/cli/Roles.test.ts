@@ -71,11 +71,13 @@ describe("the roles of sql/roles.sql", () => {
 
       yield* tables.query("INSERT INTO payment (id, order_id, status) VALUES (40, 40, 'CREATED')")
       const [taken] = yield* Effect.flatMap(Sequences, ({ check, prepare }) => Effect.zipRight(prepare, check)).pipe(
-        Effect.provide(Layer.provide(
-          Sequences.Default,
-          Postgres.layer({ url: Redacted.make(PgTest.as("service", url)), maxConnections: 1 })
-        )),
-        Effect.provide(Logger.remove(Logger.defaultLogger))
+        Effect.provide(Layer.merge(
+          Layer.provide(
+            Sequences.Default,
+            Postgres.layer({ url: Redacted.make(PgTest.as("service", url)), maxConnections: 1 })
+          ),
+          Logger.remove(Logger.defaultLogger)
+        ))
       )
       assert.deepInclude(taken, { table: "payment", next: 41n, taken: undefined })
     }))

@@ -154,7 +154,7 @@ describe("Dockerfile", () => {
     for (const path of ["node_modules", "dist", "package.json", "proto", "sql"]) {
       assert.match(runtime, new RegExp(`^COPY .*\\b${path}\\b`, "m"))
     }
-    assert.match(runtime, /^USER node$/m)
+    assert.match(runtime, /^USER 1000:1000$/m)
     assert.match(runtime, /^ENTRYPOINT \["node", "dist\/bin\/payments.js"\]$/m)
     assert.match(dockerfile, /npm ci --omit=dev/)
   })

@@ -351,7 +351,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       const [first, away] = yield* both(migrate(url), migrate("postgres://payments:hush-hush@127.0.0.1:1/payments"))
       assert.strictEqual(
         printed(first),
-        "migrated: payment_and_outbox, adopt_and_index, shards, room_on_pages, topic_spread, operation, expiry\n"
+        "migrated: payment_and_outbox, adopt_and_index, shards, room_on_pages, topic_spread, operation, expiry, settled_by\n"
       )
       failed(away, 5, /database is not available/)
       assert.notInclude(away.stderr, "hush-hush")

@@ -84,7 +84,8 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
       const world = yield* World.make()
       const url = new URL(world.databaseUrl)
       const runs: Record<string, RegExp> = {
-        password: /^payments: the database refuses: .* \(SQLSTATE 28P01\)$/m,
+        password:
+          /^payments: the database refuses: .* \(SQLSTATE 28P01\): check the user in DATABASE_URL, and the password of /m,
         database: /^payments: the database refuses: .*"nothing" does not exist \(SQLSTATE 3D000\)$/m
       }
       yield* Effect.forEach(Object.entries(runs), ([what, expected]) =>
@@ -151,7 +152,8 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
           "room_on_pages",
           "topic_spread",
           "operation",
-          "expiry"
+          "expiry",
+          "settled_by"
         ]
       })
       const { dependencies } = yield* program.readiness.pipe(

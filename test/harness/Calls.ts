@@ -15,11 +15,30 @@ export interface Called {
   readonly response: any
 }
 
+/** Credentials of a caller: the certificate of the server's authority, and a token. */
+export interface Credentials {
+  readonly ca: string
+  readonly token: string
+}
+
+const channel = ({ ca, token }: Credentials) =>
+  Grpc.credentials.combineChannelCredentials(
+    Grpc.credentials.createSsl(Buffer.from(ca)),
+    Grpc.credentials.createFromMetadataGenerator((_, done) => {
+      const metadata = new Grpc.Metadata()
+      metadata.set("authorization", `Bearer ${token}`)
+      done(null, metadata)
+    })
+  )
+
 /** A gRPC client from the proto file, independent of the project's own, for the life of the scope. */
-export const make = Effect.fnUntraced(function*(address: string) {
+export const make = Effect.fnUntraced(function*(address: string, credentials?: Credentials) {
   const client = yield* Effect.acquireRelease(
     Effect.sync(() =>
-      new definition.paymentsapi.PaymentsApi(address, Grpc.credentials.createInsecure()) as Grpc.Client
+      new definition.paymentsapi.PaymentsApi(
+        address,
+        credentials === undefined ? Grpc.credentials.createInsecure() : channel(credentials)
+      ) as Grpc.Client
     ),
     (client) => Effect.sync(() => client.close())
   )

@@ -79,8 +79,10 @@ const makeTemplate = Effect.promise(() =>
         await client.query(`ALTER ROLE payments_${role} PASSWORD '${new URL(url()).password}'`)
       }
       await Migrations.migrate(migrations).pipe(
-        Effect.provide(Postgres.layer({ url: Redacted.make(as("owner", url(building))), maxConnections: 1 })),
-        Effect.provide(NodeContext.layer),
+        Effect.provide(Layer.merge(
+          NodeContext.layer,
+          Postgres.layer({ url: Redacted.make(as("owner", url(building))), maxConnections: 1 })
+        )),
         Effect.runPromise
       )
       await client.query(roles)
@@ -118,6 +120,9 @@ export class Administrator extends Context.Tag("test/Administrator")<Administrat
 /** Runs statements that the service may not run, such as those that empty a table. */
 export const asAdministrator = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.flatMap(Administrator, (sql) => Effect.provideService(effect, SqlClient.SqlClient, sql))
+
+/** As `layer`, for tests that use `asAdministrator`. */
+export const layerOwner = Layer.provideMerge(Layer.effect(Administrator, SqlClient.SqlClient), layer)
 
 /** A migrated database, and connections with the rights of the service alone (`sql/roles.sql`). */
 export const layerService = Layer.unwrapScoped(

@@ -8,8 +8,13 @@ import { eventually } from "./Eventually.js"
 const [topicResource, brokerResource] = [2, 4]
 
 /** A client that is independent of the project's own. */
-const connect = (brokers: string) =>
-  new Kafka({ clientId: "stranger", brokers: brokers.split(","), logLevel: logLevel.NOTHING })
+const connect = (brokers: string, ca: string | undefined) =>
+  new Kafka({
+    clientId: "stranger",
+    brokers: brokers.split(","),
+    logLevel: logLevel.NOTHING,
+    ...(ca === undefined ? {} : { ssl: { ca } })
+  })
 
 /** A record of a topic. */
 export interface Read {
@@ -27,9 +32,9 @@ export interface Written {
   readonly offset: string
 }
 
-/** Clients of one broker for the life of the scope. */
-export const make = Effect.fnUntraced(function*(brokers: string) {
-  const kafka = connect(brokers)
+/** Clients of one broker for the life of the scope. With `ca`, the certificate of its authority, they speak TLS. */
+export const make = Effect.fnUntraced(function*(brokers: string, ca?: string) {
+  const kafka = connect(brokers, ca)
   const [admin, producer] = yield* Effect.acquireRelease(
     Effect.promise(async () => {
       const clients = [kafka.admin(), kafka.producer({ allowAutoTopicCreation: false })] as const

@@ -30,13 +30,17 @@ const spread = { partitions: 4 }
 
 export const record = (event: OutboxEvent) => EventRecord.make(event, spread)
 
-/** A database of its own, and an outbox over it with the rights of the service. */
-export const layer = Outbox.Default(options).pipe(
+const outbox = Outbox.Default(options).pipe(
   Layer.provideMerge(Refusals.Default),
   Layer.provideMerge(OutboxWake.layerLocal),
-  Layer.provideMerge(Layer.succeed(Spreads, Spreads.make({ of: () => spread, watch: () => Effect.never }))),
-  Layer.provideMerge(PgTest.layerService)
+  Layer.provideMerge(Layer.succeed(Spreads, Spreads.make({ of: () => spread, watch: () => Effect.never })))
 )
+
+/** A database of its own, and an outbox over it with the rights of the service. */
+export const layer = Layer.provideMerge(outbox, PgTest.layerService)
+
+/** The same with the rights of the administrator, for commands that the owner runs. */
+export const layerOwner = Layer.provideMerge(outbox, PgTest.layerOwner)
 
 /** Empties the outbox. */
 export const clear = PgTest.asAdministrator(Effect.flatMap(SqlClient.SqlClient, (sql) => sql`TRUNCATE event`))

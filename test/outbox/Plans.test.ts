@@ -14,9 +14,9 @@ import { PaymentRepo } from "../../src/payments/PaymentRepo.js"
 import * as Fixtures from "./Fixtures.js"
 
 const services = Layer.mergeAll(
-  Layer.provideMerge(PaymentRepo.Default, Fixtures.layer),
-  Layer.provide(ShardBatches.Default, Fixtures.layer),
-  Layer.provide(ShardOwners.Default({ lease: "5 minutes" }), Fixtures.layer)
+  Layer.provideMerge(PaymentRepo.Default, Fixtures.layerOwner),
+  Layer.provide(ShardBatches.Default, Fixtures.layerOwner),
+  Layer.provide(ShardOwners.Default({ lease: "5 minutes" }), Fixtures.layerOwner)
 )
 
 interface Node {

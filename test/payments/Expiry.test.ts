@@ -2,6 +2,7 @@ import { SqlClient } from "@effect/sql"
 import { assert, it, layer } from "@effect/vitest"
 import { Array as Arr, Deferred, Effect, Either, Fiber, Layer, Metric, Option, TestClock } from "effect"
 import { OrderId } from "../../src/domain/Payment.js"
+import { DatabaseUnavailable } from "../../src/infra/postgres/Postgres.js"
 import { PostgresPool } from "../../src/infra/postgres/PostgresStatement.js"
 import type { Problem } from "../../src/infra/runtime/Problem.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
@@ -255,7 +256,7 @@ it.effect("a round that fails is made again within a second, and the part says w
       working: () => void said.push("working")
     }
     let away = true
-    const round = Effect.suspend(() => away ? Effect.fail(new Error("away")) : Effect.void)
+    const round = Effect.suspend(() => away ? Effect.fail(new DatabaseUnavailable({ cause: "away" })) : Effect.void)
     yield* Effect.fork(Expiry.serve(round, part))
     yield* TestClock.adjust("100 millis")
     away = false

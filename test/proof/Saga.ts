@@ -17,6 +17,8 @@ export interface SagaOptions {
   readonly servers?: Partial<World.Servers>
   /** What the services are told beside or instead of it: proxies before the servers, a shorter lease. */
   readonly env?: Program.Environment
+  /** All servers speak TLS, and calls need a token: the file of their authority, and its content with the token. */
+  readonly secured?: Calls.Credentials & { readonly caFile: string }
   /**
    * How many orders begin in a second, at the most. Default: 25, enough for batches, and few enough that an outage of
    * a minute is made good in seconds, and that several worlds can be busy at the same time.
@@ -54,11 +56,11 @@ export interface Verdict {
  * malformed ones, and such that are not for us), pay two orders of three and refuse the third, until they are told.
  */
 export const make = Effect.fnUntraced(function*(
-  { env = {}, ordersPerSecond = 25, servers = {} }: SagaOptions = {}
+  { env = {}, ordersPerSecond = 25, secured, servers = {} }: SagaOptions = {}
 ) {
   const turn = Duration.seconds(ordersPerTurn / ordersPerSecond)
   const world = yield* World.make(servers)
-  const topics = yield* Topics.make(world.kafkaBrokers)
+  const topics = yield* Topics.make(world.kafkaBrokers, secured?.ca)
   yield* topics.create(world.inventory, world.dlq, world.payment)
   const tables = yield* Tables.make(world.databaseUrl)
   const targets = new Map<string, Effect.Effect.Success<ReturnType<typeof Calls.make>>>()
@@ -68,7 +70,7 @@ export const make = Effect.fnUntraced(function*(
     function*(parts: ReadonlyArray<string> = [], more: Program.Environment = {}) {
       const program = yield* Program.serve(parts, { ...world.env, ...env, ...more })
       if (parts.length === 0 || parts.includes("grpc")) {
-        targets.set(program.grpc, yield* Calls.make(program.grpc))
+        targets.set(program.grpc, yield* Calls.make(program.grpc, secured))
         yield* program.ended.pipe(
           Effect.zipRight(Effect.sync(() => targets.delete(program.grpc))),
           // also where it is served without interruption: the scope ends it before it ends the program
@@ -170,7 +172,11 @@ export const make = Effect.fnUntraced(function*(
   /** The audit of all that ever happened in this world, once everything is drained. */
   const look = Effect.fnUntraced(function*(strict: Strict = {}) {
     const audited = yield* Audit.run({
-      kafka: { brokers: [world.kafkaBrokers], clientId: "audit" },
+      kafka: {
+        brokers: world.kafkaBrokers.split(","),
+        clientId: "audit",
+        ...(secured === undefined ? {} : { security: { tls: { files: { prefix: "KAFKA_TLS", ca: secured.caFile } } } })
+      },
       groupId: world.group,
       inventoryTopic: world.inventory,
       dlqTopic: world.dlq,
@@ -247,6 +253,8 @@ export const make = Effect.fnUntraced(function*(
     audit,
     look,
     outlives,
+    /** Addresses of the gRPC servers that run. */
+    targets: () => targets.keys(),
     /** Orders that have begun: their ids are 1 up to this. */
     begun: () => orders,
     settled: () => settled,

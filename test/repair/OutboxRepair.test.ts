@@ -22,7 +22,7 @@ const TestLayer = Layer.mergeAll(
   OutboxReplay.Default,
   Operations.Default,
   Payments.Default.pipe(Layer.provide(PaymentRepo.Default))
-).pipe(Layer.provideMerge(Shards.TestLayer))
+).pipe(Layer.provideMerge(Shards.OwnerLayer))
 
 const by = () => ({ run: randomUUID(), operator: "night shift", reason: "a test" })
 const pacing = { rate: 100_000, onStep: () => Effect.void }

@@ -26,7 +26,16 @@ const empty = <A, E, R>(test: Effect.Effect<A, E, R>) =>
   Effect.provide(Effect.scoped(test), Layer.mergeAll(PgTest.layerEmpty, NodeContext.layer))
 
 const names = (steps: ReadonlyArray<readonly [number, string]>) => steps.map(([, name]) => name)
-const all = ["payment_and_outbox", "adopt_and_index", "shards", "room_on_pages", "topic_spread", "operation", "expiry"]
+const all = [
+  "payment_and_outbox",
+  "adopt_and_index",
+  "shards",
+  "room_on_pages",
+  "topic_spread",
+  "operation",
+  "expiry",
+  "settled_by"
+]
 
 /** Tables, types and functions of the database that are not PostgreSQL's own. */
 const things = Effect.flatMap(SqlClient.SqlClient, (sql) =>

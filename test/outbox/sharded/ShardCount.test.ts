@@ -14,14 +14,14 @@ import {
   deliver,
   fresh,
   idsOnTopic,
+  OwnerLayer,
   records,
   serve,
   shardOptions,
-  takeShard,
-  TestLayer
+  takeShard
 } from "./ShardFixtures.js"
 
-layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardCount", (it) => {
+layer(OwnerLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardCount", (it) => {
   it.scoped("the number of shards changes under relays: every event once, in order, before and after", () =>
     Effect.gen(function*() {
       yield* fresh

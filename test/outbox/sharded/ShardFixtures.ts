@@ -17,10 +17,12 @@ import * as Fixtures from "../Fixtures.js"
 /** Longer than a test: no lease ends by itself. */
 export const lease = Duration.seconds(60)
 
-export const TestLayer = Layer.merge(ShardOwners.Default({ lease }), ShardBatches.Default).pipe(
-  Layer.provideMerge(Fixtures.layer),
-  Layer.merge(OutboxWake.layerLocal)
-)
+const shards = Layer.merge(ShardOwners.Default({ lease }), ShardBatches.Default)
+
+export const TestLayer = shards.pipe(Layer.provideMerge(Fixtures.layer), Layer.merge(OutboxWake.layerLocal))
+
+/** With the rights of the owner of the tables, who changes the number of shards. */
+export const OwnerLayer = shards.pipe(Layer.provideMerge(Fixtures.layerOwner), Layer.merge(OutboxWake.layerLocal))
 
 /** Empties the outbox, and makes eight shards whose names the brokers do not know. */
 export const fresh = PgTest.asAdministrator(Effect.gen(function*() {

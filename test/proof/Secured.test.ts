@@ -1,0 +1,75 @@
+import * as NodeContext from "@effect/platform-node/NodeContext"
+import { assert, layer } from "@effect/vitest"
+import { Context, Effect, Layer } from "effect"
+import { readFileSync } from "node:fs"
+import * as LocalTls from "../../src/cli/LocalTls.js"
+import * as Stack from "../../src/local/Stack.js"
+import * as Calls from "../harness/Calls.js"
+import * as World from "../harness/World.js"
+import { env, killed } from "./Instances.js"
+import * as Saga from "./Saga.js"
+
+/** Servers that take encrypted connections alone, as `payments local up --tls` starts them. */
+const secured = Effect.gen(function*() {
+  const folder = yield* World.freshFolder
+  const { servers, variables } = yield* LocalTls.make(`${folder}/tls`)
+  const stack = yield* Stack.start({
+    folder,
+    cache: ".local/cache",
+    ports: { postgres: 0, redis: 0, kafka: 0 },
+    throwaway: true,
+    tls: servers
+  })
+  return {
+    variables,
+    servers: {
+      databaseUrl: stack.databaseUrl!,
+      redisUrl: stack.redisUrl!,
+      kafkaBrokers: stack.kafkaBrokers!
+    },
+    credentials: {
+      ca: servers.authority,
+      caFile: variables.KAFKA_TLS_CA,
+      token: readFileSync(variables.GRPC_TOKEN_FILE, "utf8").trim()
+    }
+  } as const
+}).pipe(Effect.provide(NodeContext.layer))
+
+class Secured extends Context.Tag("test/Secured")<Secured, Effect.Effect.Success<typeof secured>>() {}
+
+layer(Layer.scoped(Secured, secured), { timeout: "120 seconds", excludeTestServices: true })(
+  "P1 P2 P4 P14: everything encrypted and authenticated",
+  (it) => {
+    it.scoped(
+      "a process is killed under load, and the delivery changes: every order once, every call with its caller",
+      () =>
+        Effect.gen(function*() {
+          const { credentials, servers, variables } = yield* Secured
+          const saga = yield* Saga.make({ servers, secured: credentials, env: { ...env, ...variables } })
+          const first = yield* saga.serve()
+          yield* first.untilReady
+          const connections = yield* saga.tables.query<{ readonly plain: number; readonly encrypted: number }>(
+            `SELECT count(*) FILTER (WHERE NOT ssl)::int AS plain, count(*) FILTER (WHERE ssl)::int AS encrypted
+           FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE backend_type = 'client backend'`
+          )
+          assert.strictEqual(connections[0]!.plain, 0)
+          assert.isAbove(connections[0]!.encrypted, 1)
+          assert.match(first.stderr(), /gRPC listens/)
+          yield* saga.outlives(Effect.gen(function*() {
+            yield* killed(first)
+            const second = yield* saga.serve([], { OUTBOX_DELIVERY: "exactly-once" })
+            yield* second.untilReady
+          }))
+          const settlers = yield* saga.tables.query<{ readonly settled_by: string | null }>(
+            "SELECT DISTINCT settled_by FROM payment WHERE status <> 'CREATED'"
+          )
+          assert.deepStrictEqual(settlers, [{ settled_by: "developer" }])
+
+          // refused without a token, also beside calls with one
+          const stranger = yield* Calls.make([...saga.targets()][0]!, { ...credentials, token: "pay_unknown" })
+          assert.strictEqual((yield* stranger.pay(1)).code, "UNAUTHENTICATED")
+        }),
+      240_000
+    )
+  }
+)
