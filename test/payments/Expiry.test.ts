@@ -261,5 +261,5 @@ it.effect("a round that fails is made again within a second, and the part says w
     yield* TestClock.adjust("100 millis")
     away = false
     yield* TestClock.adjust("1 second")
-    assert.deepStrictEqual(said, ["postgres: away", "working"])
+    assert.deepStrictEqual(said, ["postgres: the database is not available: away", "working"])
   }))

@@ -2,6 +2,7 @@ import * as NodeContext from "@effect/platform-node/NodeContext"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Layer } from "effect"
 import { readFileSync } from "node:fs"
+import { resolve } from "node:path"
 import * as LocalTls from "../../src/cli/LocalTls.js"
 import * as Stack from "../../src/local/Stack.js"
 import * as Calls from "../harness/Calls.js"
@@ -11,7 +12,8 @@ import * as Saga from "./Saga.js"
 
 /** Servers that take encrypted connections alone, as `payments local up --tls` starts them. */
 const secured = Effect.gen(function*() {
-  const folder = yield* World.freshFolder
+  // the services run elsewhere
+  const folder = resolve(yield* World.freshFolder)
   const { servers, variables } = yield* LocalTls.make(`${folder}/tls`)
   const stack = yield* Stack.start({
     folder,
