@@ -253,8 +253,6 @@ export const make = Effect.fnUntraced(function*(
     audit,
     look,
     outlives,
-    /** Addresses of the gRPC servers that run. */
-    targets: () => targets.keys(),
     /** Orders that have begun: their ids are 1 up to this. */
     begun: () => orders,
     settled: () => settled,

@@ -61,15 +61,14 @@ layer(Layer.scoped(Secured, secured), { timeout: "120 seconds", excludeTestServi
             yield* killed(first)
             const second = yield* saga.serve([], { OUTBOX_DELIVERY: "exactly-once" })
             yield* second.untilReady
+            // refused without a known token, also beside calls with one
+            const stranger = yield* Calls.make(second.grpc, { ...credentials, token: "pay_unknown" })
+            assert.strictEqual((yield* stranger.pay(1)).code, "UNAUTHENTICATED")
           }))
           const settlers = yield* saga.tables.query<{ readonly settled_by: string | null }>(
             "SELECT DISTINCT settled_by FROM payment WHERE status <> 'CREATED'"
           )
           assert.deepStrictEqual(settlers, [{ settled_by: "developer" }])
-
-          // refused without a token, also beside calls with one
-          const stranger = yield* Calls.make([...saga.targets()][0]!, { ...credentials, token: "pay_unknown" })
-          assert.strictEqual((yield* stranger.pay(1)).code, "UNAUTHENTICATED")
         }),
       240_000
     )
