@@ -21,7 +21,7 @@ describe("help", () => {
   it("is plain text about the requested command, with its full name in the usage line", () => {
     const usages = {
       "serve --help": "payments serve [<part> ...]",
-      "local up -h": "payments local up",
+      "local up -h": "payments local up [--tls]",
       "local --help": "payments local <command>",
       local: "payments local <command>",
       "reserve 5 --help": "payments reserve [--key uuid] [--status status] [--json] <order_id>",
