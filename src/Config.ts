@@ -13,13 +13,12 @@ import {
   list,
   load,
   oneOf,
-  optional,
+  optionalSetting,
   pairs,
   port,
   secret,
   setting,
   showDuration,
-  showOptional,
   showUrl,
   text,
   url,
@@ -42,28 +41,21 @@ export const settings = {
     file: "DATABASE_URL_FILE",
     show: PostgresUrl.show
   }),
-  databaseUrlFile: setting("DATABASE_URL_FILE", optional(text), {
+  databaseUrlFile: optionalSetting("DATABASE_URL_FILE", text, {
     about: "File with that URL, instead of `DATABASE_URL`. Each new connection takes its password from the file again.",
-    default: "",
-    example: "/run/secrets/database-url",
-    show: showOptional(String)
+    example: "/run/secrets/database-url"
   }),
-  databasePassword: setting("DATABASE_PASSWORD", optional(secret), {
-    about: "Password for PostgreSQL, when the URL has none ([docs/security.md](docs/security.md#postgresql)).",
-    default: "",
-    show: showOptional(String)
+  databasePassword: optionalSetting("DATABASE_PASSWORD", secret, {
+    about: "Password for PostgreSQL, when the URL has none ([docs/security.md](docs/security.md#postgresql))."
   }),
-  databasePasswordFile: setting("DATABASE_PASSWORD_FILE", optional(text), {
+  databasePasswordFile: optionalSetting("DATABASE_PASSWORD_FILE", text, {
     about: "File with that password. Each new connection reads it again.",
-    default: "",
-    example: "/run/secrets/database-password",
-    show: showOptional(String)
+    example: "/run/secrets/database-password"
   }),
-  databasePasswordCommand: setting("DATABASE_PASSWORD_COMMAND", optional(text), {
+  databasePasswordCommand: optionalSetting("DATABASE_PASSWORD_COMMAND", text, {
     about: "Shell command that prints that password. It runs for each new connection, for 10 seconds at most.",
-    default: "",
     example: "aws rds generate-db-auth-token --hostname db --port 5432 --username payments_service",
-    show: showOptional(() => "<a command>")
+    show: () => "<a command>"
   }),
   databasePoolSize: setting("DATABASE_POOL_SIZE", integer(2, 500), {
     about: "Maximum number of PostgreSQL connections of one process.",
@@ -75,41 +67,29 @@ export const settings = {
     file: "REDIS_URL_FILE",
     show: showUrl
   }),
-  redisUrlFile: setting("REDIS_URL_FILE", optional(text), {
+  redisUrlFile: optionalSetting("REDIS_URL_FILE", text, {
     about: "File with that URL, instead of `REDIS_URL`. Each new connection takes its password from the file again.",
-    default: "",
-    example: "/run/secrets/redis-url",
-    show: showOptional(String)
+    example: "/run/secrets/redis-url"
   }),
-  redisPassword: setting("REDIS_PASSWORD", optional(secret), {
-    about: "Password for Redis, when the URL has none ([docs/security.md](docs/security.md#redis)).",
-    default: "",
-    show: showOptional(String)
+  redisPassword: optionalSetting("REDIS_PASSWORD", secret, {
+    about: "Password for Redis, when the URL has none ([docs/security.md](docs/security.md#redis))."
   }),
-  redisPasswordFile: setting("REDIS_PASSWORD_FILE", optional(text), {
+  redisPasswordFile: optionalSetting("REDIS_PASSWORD_FILE", text, {
     about: "File with that password. Each new connection reads it again.",
-    default: "",
-    example: "/run/secrets/redis-password",
-    show: showOptional(String)
+    example: "/run/secrets/redis-password"
   }),
-  redisTlsCa: setting("REDIS_TLS_CA", optional(text), {
+  redisTlsCa: optionalSetting("REDIS_TLS_CA", text, {
     about:
       "Certificates of the authorities that may sign the certificate of Redis, PEM. Empty: those that Node trusts.",
-    default: "",
-    example: "/etc/payments/redis-ca.pem",
-    show: showOptional(String)
+    example: "/etc/payments/redis-ca.pem"
   }),
-  redisTlsCert: setting("REDIS_TLS_CERT", optional(text), {
+  redisTlsCert: optionalSetting("REDIS_TLS_CERT", text, {
     about: "Client certificate for Redis, PEM.",
-    default: "",
-    example: "/etc/payments/redis-client.pem",
-    show: showOptional(String)
+    example: "/etc/payments/redis-client.pem"
   }),
-  redisTlsKey: setting("REDIS_TLS_KEY", optional(text), {
+  redisTlsKey: optionalSetting("REDIS_TLS_KEY", text, {
     about: "Key of that certificate, PEM.",
-    default: "",
-    example: "/etc/payments/redis-client.key",
-    show: showOptional(String)
+    example: "/etc/payments/redis-client.key"
   }),
   dedupeTtl: setting("DEDUPE_TTL", duration("1 second"), {
     about: "How long Redis remembers a handled `idempotent_key`.",
@@ -162,11 +142,10 @@ export const settings = {
     default: "7d",
     show: showDuration
   }),
-  paymentExpiry: setting("PAYMENT_EXPIRY", optional(duration("1 minute")), {
+  paymentExpiry: optionalSetting("PAYMENT_EXPIRY", duration("1 minute"), {
     about: "Age at which a `CREATED` payment becomes `FAILED` because no call settled it. Empty: never.",
-    default: "",
     example: "24h",
-    show: showOptional(showDuration)
+    show: showDuration
   }),
   shutdownTimeout: setting("SHUTDOWN_TIMEOUT", duration("1 second"), {
     about: "Time limit of a graceful stop.",
@@ -177,34 +156,29 @@ export const settings = {
     about: "Lowest severity that is logged: `Trace`, `Debug`, `Info`, `Warning`, `Error`, `Fatal` or `None`.",
     default: "Info"
   }),
-  otelEndpoint: setting("OTEL_EXPORTER_OTLP_ENDPOINT", optional(url("http:", "https:")), {
+  otelEndpoint: optionalSetting("OTEL_EXPORTER_OTLP_ENDPOINT", url("http:", "https:"), {
     about: "OTLP/HTTP collector of traces, metrics and logs. Empty: no export.",
-    default: "",
     example: "http://localhost:4318",
-    show: showOptional(showUrl)
+    show: showUrl
   }),
-  otelHeaders: setting("OTEL_EXPORTER_OTLP_HEADERS", optional(pairs), {
+  otelHeaders: optionalSetting("OTEL_EXPORTER_OTLP_HEADERS", pairs, {
     about: "Headers for the collector: `key=value`, comma-separated, values percent-encoded.",
-    default: "",
-    example: "authorization=Bearer%20token",
-    show: showOptional(String)
+    example: "authorization=Bearer%20token"
   }),
   otelServiceName: setting("OTEL_SERVICE_NAME", text, {
     about: "Name of this service in traces, metrics and logs.",
     default: "payments"
   }),
-  otelResourceAttributes: setting("OTEL_RESOURCE_ATTRIBUTES", optional(pairs), {
+  otelResourceAttributes: optionalSetting("OTEL_RESOURCE_ATTRIBUTES", pairs, {
     about: "Resource attributes of this process: `key=value`, comma-separated, values percent-encoded.",
-    default: "",
     example: "deployment.environment=staging",
-    show: showOptional((attributes) => Object.keys(Redacted.value(attributes)).join(","))
+    show: (attributes) => Object.keys(Redacted.value(attributes)).join(",")
   }),
-  drill: setting("PAYMENTS_DRILL", optional(drill), {
+  drill: optionalSetting("PAYMENTS_DRILL", drill, {
     about:
       "Drill: the process kills itself when it passes a crash point for the n-th time (`payments drills` lists the points).",
-    default: "",
     example: "relay-sent:3",
-    show: showOptional(({ passage, point }) => `${point}:${passage}`)
+    show: ({ passage, point }) => `${point}:${passage}`
   }),
   drillsAllowed: setting("PAYMENTS_DRILLS_ALLOWED", flag, {
     about: "Allow `PAYMENTS_DRILL`.",

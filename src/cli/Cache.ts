@@ -20,9 +20,6 @@ type Config = ConfigOf<(typeof used)[number]>
 
 const { redisPassword, redisPasswordFile, redisTlsCa, redisTlsCert, redisTlsKey, redisUrl, redisUrlFile } = settings
 
-const problem = (variable: string, problem: string, example: string) =>
-  new ConfigProblems({ problems: [{ variable, problem, example }] })
-
 const passwordIn = (url: Redacted.Redacted) => decodeURIComponent(new URL(Redacted.value(url)).password)
 
 /** The password of a URL, for a file with the whole URL. */
@@ -40,7 +37,11 @@ const password = Effect.fnUntraced(function*(config: Config) {
   ]
   if (given !== undefined && inUrl) {
     const url = Option.isSome(config.redisUrlFile) ? redisUrlFile.name : redisUrl.name
-    return yield* problem(given, `is set beside the password in ${url}: remove one of them`, redisPasswordFile.example)
+    return yield* ConfigProblems.one(
+      given,
+      `is set beside the password in ${url}: remove one of them`,
+      redisPasswordFile.example
+    )
   }
   const secret = yield* inUrl && Option.isSome(config.redisUrlFile)
     ? Secret.choose({
@@ -59,7 +60,7 @@ const tls = Effect.fnUntraced(function*(config: Config) {
   const [set] = Object.entries(files).flatMap(([name, file]) => Option.isSome(file) ? [name as keyof typeof files] : [])
   if (new URL(Redacted.value(config.redisUrl)).protocol === "redis:") {
     if (set === undefined) return undefined
-    return yield* problem(
+    return yield* ConfigProblems.one(
       variables[set].name,
       `is set, but ${redisUrl.name} begins with redis://: write rediss://`,
       variables[set].example
@@ -67,7 +68,7 @@ const tls = Effect.fnUntraced(function*(config: Config) {
   }
   for (const [one, other] of [["cert", "key"], ["key", "cert"]] as const) {
     if (Option.isSome(files[one]) && Option.isNone(files[other])) {
-      return yield* problem(
+      return yield* ConfigProblems.one(
         variables[other].name,
         `is missing: ${variables[one].name} is set`,
         variables[other].example
@@ -80,7 +81,7 @@ const tls = Effect.fnUntraced(function*(config: Config) {
     cert: Option.getOrUndefined(files.cert),
     key: Option.getOrUndefined(files.key)
   }
-  yield* Effect.mapError(Tls.load(named), (error) => problem(error.variable, error.problem, ""))
+  yield* Effect.mapError(Tls.load(named), (error) => ConfigProblems.one(error.variable, error.problem, ""))
   return named
 })
 

@@ -18,9 +18,6 @@ const used = [
   "grpcTokenFile"
 ] as const
 
-const contradicts = (variable: string, problem: string, example: string) =>
-  new Setting.ConfigProblems({ problems: [{ variable, problem, example }] })
-
 /** TLS of the client; undefined when it calls without. */
 const tls = Effect.fnUntraced(function*(config: ConfigOf<(typeof used)[number]>) {
   const { grpcTls, grpcTlsCa, grpcTlsClientCert, grpcTlsClientKey, grpcTlsServerName } = config
@@ -31,13 +28,17 @@ const tls = Effect.fnUntraced(function*(config: ConfigOf<(typeof used)[number]>)
     GRPC_TLS_CLIENT_KEY: grpcTlsClientKey
   }).filter(([, value]) => Option.isSome(value)).map(([name]) => name)
   if (Option.contains(grpcTls, false) && named.length > 0) {
-    return yield* contradicts("GRPC_TLS", `is false, and ${named.join(", ")} is set`, "true")
+    return yield* Setting.ConfigProblems.one("GRPC_TLS", `is false, and ${named.join(", ")} is set`, "true")
   }
   if (Option.isSome(grpcTlsClientCert) !== Option.isSome(grpcTlsClientKey)) {
     const [missing, given] = Option.isSome(grpcTlsClientCert)
       ? ["GRPC_TLS_CLIENT_KEY", "GRPC_TLS_CLIENT_CERT"] as const
       : ["GRPC_TLS_CLIENT_CERT", "GRPC_TLS_CLIENT_KEY"] as const
-    return yield* contradicts(missing, `is empty, and ${given} is set: it needs both`, "/run/secrets/client.pem")
+    return yield* Setting.ConfigProblems.one(
+      missing,
+      `is empty, and ${given} is set: it needs both`,
+      "/run/secrets/client.pem"
+    )
   }
   if (named.length === 0 && !Option.contains(grpcTls, true)) return undefined
   const authorities = yield* Tls.load({ prefix: "GRPC_TLS", ca: Option.getOrUndefined(grpcTlsCa) })

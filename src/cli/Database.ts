@@ -23,9 +23,6 @@ const commandLimit = "10 seconds"
 
 const { databasePassword, databasePasswordCommand, databasePasswordFile, databaseUrl, databaseUrlFile } = settings
 
-const problem = (variable: string, problem: string, example: string) =>
-  new ConfigProblems({ problems: [{ variable, problem, example }] })
-
 const passwordIn = (url: Redacted.Redacted) =>
   Either.match(PostgresUrl.parse(Redacted.value(url)), { onLeft: () => undefined, onRight: ({ password }) => password })
 
@@ -48,10 +45,10 @@ const password = Effect.fnUntraced(function*(config: Config): Effect.fn.Return<S
     [databasePasswordCommand.name, config.databasePasswordCommand]
   ] as const
   const names = given.flatMap(([name, value]) => value._tag === "Some" ? [name] : [])
-  if (names.length > 1) return yield* problem(names[0]!, `is set beside ${names[1]}: set one of them`, "")
+  if (names.length > 1) return yield* ConfigProblems.one(names[0]!, `is set beside ${names[1]}: set one of them`, "")
   if (names.length === 1 && inUrl) {
     const url = Option.isSome(config.databaseUrlFile) ? databaseUrlFile.name : databaseUrl.name
-    return yield* problem(
+    return yield* ConfigProblems.one(
       names[0]!,
       `is set beside the password in ${url}: remove one of them`,
       databasePasswordFile.example

@@ -114,7 +114,7 @@ const authProblems = (config: GrpcConfig): ReadonlyArray<Problem> => [
     : [])
 ]
 
-/** Keys that come over HTTP can be replaced on their way: whoever does so makes tokens. */
+/** An attacker on the way can replace keys that come over HTTP, and then make tokens. */
 const keysProblems = ({ grpcJwksUrl, insecure }: GrpcConfig): ReadonlyArray<Problem> => {
   const url = Option.map(grpcJwksUrl, (url) => new URL(Redacted.value(url)))
   return !insecure && Option.exists(url, ({ hostname, protocol }) => protocol === "http:" && !isLoopback(hostname))
@@ -143,11 +143,11 @@ const openServers = (config: HttpConfig & GrpcConfig, hasGrpc: boolean): Readonl
     ...(hasGrpc && config.grpcAuth === "none" && !mutual ? ["authentication (GRPC_AUTH)"] : [])
   ].join(" and without ")
   if (hasGrpc && !isLoopback(config.grpcAddr.host) && lacks !== "") {
-    const risk = "whoever reaches it can settle payments, or read and change calls on their way"
+    const risk = "an attacker who reaches it can settle payments, or read and change calls on their way"
     open.push({ server: "gRPC", variable: "GRPC_ADDR", address: config.grpcAddr, lacks, risk })
   }
   if (!isLoopback(config.httpAddr.host) && httpTls(config) === undefined) {
-    const risk = "whoever listens on the way learns ADMIN_TOKEN"
+    const risk = "an attacker on the way can read ADMIN_TOKEN"
     open.push({
       server: "HTTP",
       variable: "HTTP_ADDR",

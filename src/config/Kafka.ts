@@ -4,11 +4,10 @@ import {
   duration,
   flag,
   oneOf,
-  optional,
+  optionalSetting,
   secret,
   setting,
   showDuration,
-  showOptional,
   showUrl,
   text,
   tokenUrl
@@ -43,92 +42,65 @@ export const kafka = {
     default: "false",
     example: "true"
   }),
-  kafkaTlsCa: setting("KAFKA_TLS_CA", optional(text), {
+  kafkaTlsCa: optionalSetting("KAFKA_TLS_CA", text, {
     about: "PEM file of the authorities that may sign the brokers' certificates. Empty: those that Node trusts.",
-    default: "",
-    example: "/etc/payments/kafka-ca.pem",
-    show: showOptional(String)
+    example: "/etc/payments/kafka-ca.pem"
   }),
-  kafkaTlsCert: setting("KAFKA_TLS_CERT", optional(text), {
+  kafkaTlsCert: optionalSetting("KAFKA_TLS_CERT", text, {
     about: "PEM file of the client certificate with its chain, for brokers that demand one.",
-    default: "",
-    example: "/etc/payments/kafka-client.pem",
-    show: showOptional(String)
+    example: "/etc/payments/kafka-client.pem"
   }),
-  kafkaTlsKey: setting("KAFKA_TLS_KEY", optional(text), {
+  kafkaTlsKey: optionalSetting("KAFKA_TLS_KEY", text, {
     about: "PEM file of the key of that certificate.",
-    default: "",
-    example: "/etc/payments/kafka-client-key.pem",
-    show: showOptional(String)
+    example: "/etc/payments/kafka-client-key.pem"
   }),
-  kafkaTlsServerName: setting("KAFKA_TLS_SERVER_NAME", optional(text), {
+  kafkaTlsServerName: optionalSetting("KAFKA_TLS_SERVER_NAME", text, {
     about: "Name in the certificate of every broker, where it is not the host that the client connects to.",
-    default: "",
-    example: "kafka.example.com",
-    show: showOptional(String)
+    example: "kafka.example.com"
   }),
-  kafkaSaslMechanism: setting(
+  kafkaSaslMechanism: optionalSetting(
     "KAFKA_SASL_MECHANISM",
-    optional(oneOf(...KafkaSecurity.passwordMechanisms, "OAUTHBEARER")),
+    oneOf(...KafkaSecurity.passwordMechanisms, "OAUTHBEARER"),
     {
       about: "Login at Kafka: `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` or `OAUTHBEARER`. Empty: none.",
-      default: "",
-      example: "SCRAM-SHA-512",
-      show: showOptional(String)
+      example: "SCRAM-SHA-512"
     }
   ),
-  kafkaSaslUsername: setting("KAFKA_SASL_USERNAME", optional(text), {
+  kafkaSaslUsername: optionalSetting("KAFKA_SASL_USERNAME", text, {
     about: "User of `PLAIN` and `SCRAM`.",
-    default: "",
-    example: "payments",
-    show: showOptional(String)
+    example: "payments"
   }),
-  kafkaSaslPassword: setting("KAFKA_SASL_PASSWORD", optional(secret), {
+  kafkaSaslPassword: optionalSetting("KAFKA_SASL_PASSWORD", secret, {
     about: "Password of `PLAIN` and `SCRAM`.",
-    default: "",
-    example: "a-long-random-text",
-    show: showOptional(String)
+    example: "a-long-random-text"
   }),
-  kafkaSaslPasswordFile: setting("KAFKA_SASL_PASSWORD_FILE", optional(text), {
+  kafkaSaslPasswordFile: optionalSetting("KAFKA_SASL_PASSWORD_FILE", text, {
     about: "File with that password, read again for each connection.",
-    default: "",
-    example: "/run/secrets/kafka-sasl-password",
-    show: showOptional(String)
+    example: "/run/secrets/kafka-sasl-password"
   }),
-  kafkaOauthTokenUrl: setting("KAFKA_OAUTH_TOKEN_URL", optional(tokenUrl), {
+  kafkaOauthTokenUrl: optionalSetting("KAFKA_OAUTH_TOKEN_URL", tokenUrl, {
     about: "Token endpoint of `OAUTHBEARER`: `https:`, or `http:` on this host.",
-    default: "",
     example: "https://login.example.com/oauth2/token",
-    show: showOptional(showUrl)
+    show: showUrl
   }),
-  kafkaOauthClientId: setting("KAFKA_OAUTH_CLIENT_ID", optional(text), {
+  kafkaOauthClientId: optionalSetting("KAFKA_OAUTH_CLIENT_ID", text, {
     about: "Client id at the token endpoint.",
-    default: "",
-    example: "payments",
-    show: showOptional(String)
+    example: "payments"
   }),
-  kafkaOauthClientSecret: setting("KAFKA_OAUTH_CLIENT_SECRET", optional(secret), {
+  kafkaOauthClientSecret: optionalSetting("KAFKA_OAUTH_CLIENT_SECRET", secret, {
     about: "Client secret at the token endpoint.",
-    default: "",
-    example: "a-long-random-text",
-    show: showOptional(String)
+    example: "a-long-random-text"
   }),
-  kafkaOauthClientSecretFile: setting("KAFKA_OAUTH_CLIENT_SECRET_FILE", optional(text), {
+  kafkaOauthClientSecretFile: optionalSetting("KAFKA_OAUTH_CLIENT_SECRET_FILE", text, {
     about: "File with that secret, read again for each token.",
-    default: "",
-    example: "/run/secrets/kafka-oauth-client-secret",
-    show: showOptional(String)
+    example: "/run/secrets/kafka-oauth-client-secret"
   }),
-  kafkaOauthScope: setting("KAFKA_OAUTH_SCOPE", optional(text), {
+  kafkaOauthScope: optionalSetting("KAFKA_OAUTH_SCOPE", text, {
     about: "Scopes to ask for, with spaces between them. Empty: those of the endpoint.",
-    default: "",
-    example: "kafka",
-    show: showOptional(String)
+    example: "kafka"
   }),
-  kafkaOauthTlsCa: setting("KAFKA_OAUTH_TLS_CA", optional(text), {
+  kafkaOauthTlsCa: optionalSetting("KAFKA_OAUTH_TLS_CA", text, {
     about: "PEM file of the authorities that may sign the token endpoint's certificate. Empty: those that Node trusts.",
-    default: "",
-    example: "/etc/payments/oauth-ca.pem",
-    show: showOptional(String)
+    example: "/etc/payments/oauth-ca.pem"
   })
 }

@@ -5,10 +5,9 @@ import {
   flag,
   integer,
   oneOf,
-  optional,
+  optionalSetting,
   setting,
   showAddress,
-  showOptional,
   showUrl,
   text,
   token,
@@ -23,111 +22,79 @@ export const servers = {
     example: "0.0.0.0:8081",
     show: showAddress
   }),
-  grpcTlsCert: setting("GRPC_TLS_CERT", optional(text), {
+  grpcTlsCert: optionalSetting("GRPC_TLS_CERT", text, {
     about:
       "PEM file with the certificate of the gRPC server and its chain ([docs/security.md](docs/security.md#grpc)). Empty: no TLS.",
-    default: "",
-    example: "/run/secrets/grpc.crt",
-    show: showOptional(String)
+    example: "/run/secrets/grpc.crt"
   }),
-  grpcTlsKey: setting("GRPC_TLS_KEY", optional(text), {
+  grpcTlsKey: optionalSetting("GRPC_TLS_KEY", text, {
     about: "PEM file with the key of that certificate. Both files are read again when they are replaced.",
-    default: "",
-    example: "/run/secrets/grpc.key",
-    show: showOptional(String)
+    example: "/run/secrets/grpc.key"
   }),
-  grpcTlsClientCa: setting("GRPC_TLS_CLIENT_CA", optional(text), {
+  grpcTlsClientCa: optionalSetting("GRPC_TLS_CLIENT_CA", text, {
     about: "PEM file with the authorities of client certificates: a client without one is refused (mutual TLS).",
-    default: "",
-    example: "/run/secrets/clients-ca.crt",
-    show: showOptional(String)
+    example: "/run/secrets/clients-ca.crt"
   }),
   grpcAuth: setting("GRPC_AUTH", oneOf("none", "certificate", "token", "jwt"), {
     about: "How the gRPC server authenticates callers: `none`, `certificate`, `token` or `jwt`.",
     default: "none",
     example: "token"
   }),
-  grpcAuthCertificateNames: setting("GRPC_AUTH_CERTIFICATE_NAMES", optional(Certificates.names(scopes)), {
+  grpcAuthCertificateNames: optionalSetting("GRPC_AUTH_CERTIFICATE_NAMES", Certificates.names(scopes), {
     about:
       "With `certificate`: the names of client certificates and their scopes, `name=scope+scope`, comma-separated.",
-    default: "",
     example: "orders.internal=payments:read+payments:settle",
-    show: showOptional((names) =>
-      [...names.values()].map(({ name, scopes }) => `${name}=${[...scopes].join("+")}`).join(",")
-    )
+    show: (names) => [...names.values()].map(({ name, scopes }) => `${name}=${[...scopes].join("+")}`).join(",")
   }),
-  grpcTokensFile: setting("GRPC_TOKENS_FILE", optional(text), {
+  grpcTokensFile: optionalSetting("GRPC_TOKENS_FILE", text, {
     about: "With `token`: file with a line `name scopes sha256` for each token; `payments token create` makes one.",
-    default: "",
-    example: "/run/secrets/grpc-tokens",
-    show: showOptional(String)
+    example: "/run/secrets/grpc-tokens"
   }),
-  grpcJwksUrl: setting("GRPC_JWKS_URL", optional(url("https:", "http:", "file:")), {
+  grpcJwksUrl: optionalSetting("GRPC_JWKS_URL", url("https:", "http:", "file:"), {
     about: "With `jwt`: the key set (JWKS) of the issuer, as a URL or a `file:` URL.",
-    default: "",
     example: "https://issuer.example/.well-known/jwks.json",
-    show: showOptional(showUrl)
+    show: showUrl
   }),
-  grpcJwtIssuer: setting("GRPC_JWT_ISSUER", optional(text), {
+  grpcJwtIssuer: optionalSetting("GRPC_JWT_ISSUER", text, {
     about: "With `jwt`: the issuer (`iss`) of the tokens.",
-    default: "",
-    example: "https://issuer.example/",
-    show: showOptional(String)
+    example: "https://issuer.example/"
   }),
-  grpcJwtAudience: setting("GRPC_JWT_AUDIENCE", optional(text), {
+  grpcJwtAudience: optionalSetting("GRPC_JWT_AUDIENCE", text, {
     about: "With `jwt`: the audience (`aud`) of the tokens.",
-    default: "",
-    example: "payments",
-    show: showOptional(String)
+    example: "payments"
   }),
-  grpcCallsPerSecond: setting("GRPC_CALLS_PER_SECOND", optional(integer(1, 1_000_000)), {
+  grpcCallsPerSecond: optionalSetting("GRPC_CALLS_PER_SECOND", integer(1, 1_000_000), {
     about: "Most gRPC calls a second of one caller, or of one address without a caller's name. Empty: no limit.",
-    default: "",
-    example: "200",
-    show: showOptional(String)
+    example: "200"
   }),
-  grpcTls: setting("GRPC_TLS", optional(flag), {
+  grpcTls: optionalSetting("GRPC_TLS", flag, {
     about:
       "Commands call the gRPC server with TLS. Default: they do when `GRPC_TLS_CA`, `GRPC_TLS_SERVER_NAME` or `GRPC_TLS_CLIENT_CERT` is set.",
-    default: "",
-    example: "true",
-    show: showOptional(String)
+    example: "true"
   }),
-  grpcTlsCa: setting("GRPC_TLS_CA", optional(text), {
+  grpcTlsCa: optionalSetting("GRPC_TLS_CA", text, {
     about: "PEM file with the authorities that commands trust. Empty: the root certificates of Node.",
-    default: "",
-    example: "/run/secrets/ca.crt",
-    show: showOptional(String)
+    example: "/run/secrets/ca.crt"
   }),
-  grpcTlsServerName: setting("GRPC_TLS_SERVER_NAME", optional(text), {
+  grpcTlsServerName: optionalSetting("GRPC_TLS_SERVER_NAME", text, {
     about: "Name that commands expect in the certificate of the gRPC server. Empty: the host of `GRPC_ADDR`.",
-    default: "",
-    example: "payments.internal",
-    show: showOptional(String)
+    example: "payments.internal"
   }),
-  grpcTlsClientCert: setting("GRPC_TLS_CLIENT_CERT", optional(text), {
+  grpcTlsClientCert: optionalSetting("GRPC_TLS_CLIENT_CERT", text, {
     about: "PEM file with the client certificate of commands.",
-    default: "",
-    example: "/run/secrets/client.crt",
-    show: showOptional(String)
+    example: "/run/secrets/client.crt"
   }),
-  grpcTlsClientKey: setting("GRPC_TLS_CLIENT_KEY", optional(text), {
+  grpcTlsClientKey: optionalSetting("GRPC_TLS_CLIENT_KEY", text, {
     about: "PEM file with the key of that certificate.",
-    default: "",
-    example: "/run/secrets/client.key",
-    show: showOptional(String)
+    example: "/run/secrets/client.key"
   }),
-  grpcToken: setting("GRPC_TOKEN", optional(token), {
+  grpcToken: optionalSetting("GRPC_TOKEN", token, {
     about: "Token that commands send to the gRPC server: with TLS, or to the loopback address.",
-    default: "",
-    example: "pay_a-token-of-payments-token-create",
-    show: showOptional(String)
+    example: "pay_a-token-of-payments-token-create"
   }),
-  grpcTokenFile: setting("GRPC_TOKEN_FILE", optional(text), {
+  grpcTokenFile: optionalSetting("GRPC_TOKEN_FILE", text, {
     about: "File with that token, instead of `GRPC_TOKEN`.",
-    default: "",
-    example: "/run/secrets/grpc-token",
-    show: showOptional(String)
+    example: "/run/secrets/grpc-token"
   }),
   grpcUseProxy: setting("GRPC_USE_PROXY", flag, {
     about: "Let `pay`, `refuse` and `payment` call other machines through the proxy of the environment.",
@@ -140,34 +107,26 @@ export const servers = {
     example: "0.0.0.0:8082",
     show: showAddress
   }),
-  httpTlsCert: setting("HTTP_TLS_CERT", optional(text), {
+  httpTlsCert: optionalSetting("HTTP_TLS_CERT", text, {
     about: "PEM file with the certificate of operations HTTP and its chain. Empty: no TLS.",
-    default: "",
-    example: "/run/secrets/http.crt",
-    show: showOptional(String)
+    example: "/run/secrets/http.crt"
   }),
-  httpTlsKey: setting("HTTP_TLS_KEY", optional(text), {
+  httpTlsKey: optionalSetting("HTTP_TLS_KEY", text, {
     about: "PEM file with the key of that certificate. Both files are read again when they are replaced.",
-    default: "",
-    example: "/run/secrets/http.key",
-    show: showOptional(String)
+    example: "/run/secrets/http.key"
   }),
   insecure: setting("INSECURE", flag, {
     about:
       "Other machines may reach `GRPC_ADDR` and `HTTP_ADDR` without TLS and authentication ([docs/security.md](docs/security.md#safe-by-default)).",
     default: "false"
   }),
-  adminToken: setting("ADMIN_TOKEN", optional(token), {
+  adminToken: optionalSetting("ADMIN_TOKEN", token, {
     about:
       "Token of the operations API on `HTTP_ADDR` ([docs/operations.md](docs/operations.md#the-operations-api)), at least 16 characters. Empty: the API is off.",
-    default: "",
-    example: "a-long-random-text",
-    show: showOptional(String)
+    example: "a-long-random-text"
   }),
-  adminTokenFile: setting("ADMIN_TOKEN_FILE", optional(text), {
+  adminTokenFile: optionalSetting("ADMIN_TOKEN_FILE", text, {
     about: "File with that token, instead of `ADMIN_TOKEN`.",
-    default: "",
-    example: "/run/secrets/payments-admin-token",
-    show: showOptional(String)
+    example: "/run/secrets/payments-admin-token"
   })
 }

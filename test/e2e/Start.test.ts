@@ -84,7 +84,7 @@ describe.concurrent("a start", { timeout: 120_000 }, () => {
       const world = yield* World.make()
       const url = new URL(world.databaseUrl)
       const runs: Record<string, RegExp> = {
-        password: /^payments: the database refuses: .* \(SQLSTATE 28P01\): check [^\n]*DATABASE_URL/m,
+        password: /^payments: the database refuses: .* \(SQLSTATE 28P01\): check user and password in DATABASE_URL$/m,
         database: /^payments: the database refuses: .*"nothing" does not exist \(SQLSTATE 3D000\)$/m
       }
       yield* Effect.forEach(Object.entries(runs), ([what, expected]) =>

@@ -41,8 +41,8 @@ const missing = ({ name }: Caller, scope: string, method: string) =>
 /**
  * The admission to the methods of a server. A method without a scope is open to everyone.
  *
- * A call with a credential that is not known counts for its address before the credential is checked, so that nobody can make the
- * server check many.
+ * A call with an unknown credential counts for its address before the credential is checked. The limit so bounds the number of
+ * checks.
  */
 export const make = Effect.fnUntraced(function*({ authenticator, callsPerSecond }: AccessOptions) {
   const take = callsPerSecond === undefined ? undefined : GrpcRate.make(callsPerSecond, yield* Effect.clock)

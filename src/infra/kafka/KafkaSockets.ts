@@ -1,4 +1,3 @@
-import { Effect, Either } from "effect"
 import type { ISocketFactory } from "kafkajs"
 import type { Socket } from "node:net"
 import { connect, isIP } from "node:net"
@@ -18,17 +17,14 @@ export interface Sockets {
 
 type SocketError = Error & { readonly code?: string }
 
-/** What to change, by the code of a failed handshake. */
-const remedies: ReadonlyArray<readonly [RegExp, string]> = [
-  [/SELF_SIGNED|UNABLE_TO|CERT_SIGNATURE/, "set KAFKA_TLS_CA to the certificate of the brokers' authority"],
-  [/^CERT_HAS_EXPIRED|^CERT_NOT_YET/, "renew the certificate of the broker, or set the clock of this host"],
-  [
-    /ALTNAME/,
-    "write a name of the certificate in KAFKA_BROKERS and advertised.listeners, or set KAFKA_TLS_SERVER_NAME"
-  ],
-  [/WRONG_VERSION|PACKET_LENGTH/, "use a port with TLS, or set KAFKA_TLS=false"],
-  [/ALERT/, "set KAFKA_TLS_CERT and KAFKA_TLS_KEY to a certificate that the brokers trust"]
-]
+/** What to change, by the fault of a failed handshake. */
+const remedies: Readonly<Record<Tls.Fault, string>> = {
+  authority: "set KAFKA_TLS_CA to the certificate of the brokers' authority",
+  validity: "renew the certificate of the broker, or set the clock of this host",
+  name: "write a name of the certificate in KAFKA_BROKERS and advertised.listeners, or set KAFKA_TLS_SERVER_NAME",
+  plaintext: "use a port with TLS, or set KAFKA_TLS=false",
+  "client certificate": "set KAFKA_TLS_CERT and KAFKA_TLS_KEY to a certificate that the brokers trust"
+}
 
 /** The problem of a TLS connection in plain words, with the setting to change. `secure`: the handshake was done. */
 const tlsProblem = (error: SocketError, hasCertificate: boolean, secure: boolean) => {
@@ -37,11 +33,8 @@ const tlsProblem = (error: SocketError, hasCertificate: boolean, secure: boolean
   if (code.includes("ALERT_BAD_CERTIFICATE") && !hasCertificate) {
     return `it demands a client certificate (${code}): set KAFKA_TLS_CERT and KAFKA_TLS_KEY`
   }
-  const meaning = Tls.explain(error)
-  if (meaning !== undefined) {
-    const remedy = remedies.find(([pattern]) => pattern.test(code))?.[1]
-    return remedy === undefined ? meaning : `${meaning}: ${remedy}`
-  }
+  const fault = Tls.faultOf(error)
+  if (fault !== undefined) return `${Tls.explain(error)}: ${remedies[fault]}`
   return code === "ECONNRESET" && !secure
     ? "it closed the connection during the TLS handshake: is it a port without TLS (KAFKA_TLS=false)?"
     : undefined
@@ -52,11 +45,9 @@ const problemOf = ({ code, message }: SocketError, address: string) =>
   message.includes(address) ? message : `${address}: ${message || code || "cannot be reached"}`
 
 const connectTls = ({ files, serverName }: KafkaTls, host: string, port: number, onConnect: () => void) => {
-  const loaded = Effect.runSync(Effect.either(Tls.load(files)))
-  if (Either.isLeft(loaded)) throw loaded.left
   const name = serverName ?? (isIP(host) === 0 ? host : undefined)
   return NodeTls.connect(
-    { host, port, ...loaded.right, ...(name === undefined ? {} : { servername: name }) },
+    { host, port, ...Tls.loadNow(files), ...(name === undefined ? {} : { servername: name }) },
     onConnect
   )
 }

@@ -63,15 +63,13 @@ export const of = ({ file, parse = nonEmpty, value, variable }: SecretSource): O
 /** The secret of `NAME` or of the file in `NAME_FILE`. Fails when both are set, and when the file has no secret now. */
 export const choose = (source: SecretSource): Effect.Effect<Option.Option<Secret>, ConfigProblems> => {
   const { file, value, variable } = source
-  const problems = (variable: string, problem: string, example: string) =>
-    new ConfigProblems({ problems: [{ variable, problem, example }] })
   const fileVariable = `${variable}_FILE`
   const secret = of(source)
   if (Option.isNone(file) || Option.isNone(secret)) return Effect.succeed(secret)
-  if (Option.isSome(value)) return problems(variable, `is set beside ${fileVariable}: set one of them`, "")
+  if (Option.isSome(value)) return ConfigProblems.one(variable, `is set beside ${fileVariable}: set one of them`)
   const example = `/run/secrets/${variable.toLowerCase().replaceAll("_", "-")}`
   return secret.value.get.pipe(
-    Effect.mapError(({ problem }) => problems(fileVariable, problem, example)),
+    Effect.mapError(({ problem }) => ConfigProblems.one(fileVariable, problem, example)),
     Effect.as(secret)
   )
 }

@@ -27,6 +27,9 @@ export interface Address {
 export class ConfigProblems extends Schema.TaggedError<ConfigProblems>()("ConfigProblems", {
   problems: Schema.Array(Schema.Struct({ variable: Schema.String, problem: Schema.String, example: Schema.String }))
 }) {
+  static readonly one = (variable: string, problem: string, example = "") =>
+    new ConfigProblems({ problems: [{ variable, problem, example }] })
+
   override get message() {
     const lines = this.problems.map(({ example, problem, variable }) =>
       `  ${variable} ${problem}, e.g. ${variable}=${example}`
@@ -113,6 +116,17 @@ export const secret: Parse<Redacted.Redacted> = (text) =>
 /** A setting that may be empty: none. */
 export const optional = <A>(parse: Parse<A>): Parse<Option.Option<A>> => (text) =>
   text.trim() === "" ? Either.right(Option.none()) : Either.map(parse(text), Option.some)
+
+/** A setting that is empty by default. */
+export const optionalSetting = <A>(
+  name: string,
+  parse: Parse<A>,
+  { show = String, ...options }: {
+    readonly about: string
+    readonly example?: string
+    readonly show?: (value: A) => string
+  }
+): Setting<Option.Option<A>> => setting(name, optional(parse), { ...options, default: "", show: showOptional(show) })
 
 /** The trimmed items of a comma-separated text, without empty ones. */
 const items = (text: string) => text.split(",").map((item) => item.trim()).filter((item) => item !== "")

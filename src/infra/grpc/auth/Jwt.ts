@@ -33,7 +33,7 @@ export interface JwtOptions {
   readonly every?: Parameters<typeof Effect.sleep>[0] | undefined
 }
 
-/** Signatures with a public key. With a shared secret (HS256), whoever checks a token could also make one. */
+/** Signatures with a public key. With a shared secret (HS256), each server that checks tokens could also make them. */
 const algorithms = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
 
 /** Longest time in milliseconds that a verified token is remembered: after it, a key that the issuer withdrew counts. */
