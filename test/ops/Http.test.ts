@@ -81,6 +81,14 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
         assert.deepStrictEqual([head.status, head.body], [200, ""])
       }))
 
+    it.scoped("an idle connection outlives the 60 seconds of a load balancer", () =>
+      Effect.gen(function*() {
+        const { get } = yield* start
+        const { response } = yield* get("/livez")
+        const [, seconds] = /^timeout=(\d+)$/.exec(response.headers.get("keep-alive") ?? "") ?? []
+        assert.isAbove(Number(seconds), 60)
+      }))
+
     it.scoped("with TLS: HTTPS only, and a renewed certificate counts for new connections", () =>
       Effect.gen(function*() {
         const authority = Authority.make("test authority")

@@ -35,11 +35,15 @@ export interface ServerOptions {
   readonly listening?: (port: number) => Effect.Effect<unknown>
 }
 
-/** Limits for small requests: the server closes connections that send slowly or send large headers. */
+/**
+ * Limits for small requests: the server closes connections that send slowly or send large headers. It keeps an idle
+ * connection for longer than load balancers (60 seconds) and scrapes do: a server that closes first can cut off a
+ * request that is already on its way.
+ */
 const limits: Http.ServerOptions = {
   headersTimeout: 5_000,
   requestTimeout: 10_000,
-  keepAliveTimeout: 5_000,
+  keepAliveTimeout: 75_000,
   connectionsCheckingInterval: 1_000,
   maxHeaderSize: 8 * 1024
 }
