@@ -1,15 +1,4 @@
 import { defineConfig } from "vitest/config"
-import type { TestSpecification } from "vitest/node"
-import { BaseSequencer } from "vitest/node"
-
-/** Proofs begin first where there are both: they take minutes, mostly to wait, and the rest fits in beside them. */
-class ProofsFirst extends BaseSequencer {
-  override async sort(files: Array<TestSpecification>) {
-    const sorted = await super.sort(files)
-    const isProof = ({ project }: TestSpecification) => project.name !== "suite"
-    return [...sorted.filter(isProof), ...sorted.filter((file) => !isProof(file))]
-  }
-}
 
 /** Servers of their own, for each project. */
 const servers = ["test/harness/Servers.ts"]
@@ -17,15 +6,16 @@ const servers = ["test/harness/Servers.ts"]
 export default defineConfig({
   test: {
     reporters: ["default", "./test/harness/Total.ts"],
-    setupFiles: ["./test/harness/Orphan.ts"],
+    setupFiles: ["./test/harness/EachFile.ts"],
     // the tests wait for servers and processes more than they compute
     maxWorkers: 4,
     minWorkers: 1,
+    // a worker loads the packages once, for all of its files
+    poolOptions: { forks: { isolate: false } },
     // worlds of one file that live at the same time: each is several processes
     maxConcurrency: 3,
     testTimeout: 120_000,
     hookTimeout: 120_000,
-    sequence: { sequencer: ProofsFirst },
     // a test that hangs on a server is more use than one that is retried
     retry: 0,
     projects: [
