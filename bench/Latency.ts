@@ -65,7 +65,7 @@ const sinceInsert = async (world: World, read: ReadonlyMap<string, number>) => {
 }
 
 /** Measures in turns. Returns the rows of each percentile, and their targets. */
-const percentiles = async (bench: Bench, figure: string, cases: ReadonlyArray<Case<Latency>>) => {
+export const percentiles = async (bench: Bench, figure: string, cases: ReadonlyArray<Case<Latency>>) => {
   const all = await alternate(
     bench,
     figure,
@@ -84,24 +84,31 @@ const percentiles = async (bench: Bench, figure: string, cases: ReadonlyArray<Ca
   return { p50: of("p50"), p99: of("p99") }
 }
 
-/** From the commit of a settlement to a reader of topic `payment`. */
+/** From the commit of a settlement to a reader of topic `payment`, at so many settlements a second. */
+export const settle = (
+  bench: Bench,
+  rate: number,
+  name: string,
+  subjects: ReadonlyArray<Subject>
+): Case<Latency> => ({
+  name,
+  measure: () =>
+    inWorld(bench, async (world) => {
+      const count = rate * seconds
+      await Settle.fill(world, warm.calls + count)
+      return await withAll(subjects, world, async (target) => {
+        const reader = await readings(bench, world)
+        Settle.allOk(await bench.load.run({ target, callers: 50, orders: { first: 1, count: warm.calls } }))
+        await reader.some(warm.calls)
+        Settle.allOk(await bench.load.run({ target, callers: 50, rate, orders: { first: warm.calls + 1, count } }))
+        return latency((await sinceInsert(world, await reader.all(warm.calls + count))).slice(warm.calls))
+      })
+    })
+})
+
 const afterCommit = async (bench: Bench, rate: number): Promise<Outcome> => {
   const figure = `commit → record, ${rate}/s`
   const count = rate * seconds
-  const settle = (name: string, subjects: ReadonlyArray<Subject>): Case<Latency> => ({
-    name,
-    measure: () =>
-      inWorld(bench, async (world) => {
-        await Settle.fill(world, warm.calls + count)
-        return await withAll(subjects, world, async (target) => {
-          const reader = await readings(bench, world)
-          Settle.allOk(await bench.load.run({ target, callers: 50, orders: { first: 1, count: warm.calls } }))
-          await reader.some(warm.calls)
-          Settle.allOk(await bench.load.run({ target, callers: 50, rate, orders: { first: warm.calls + 1, count } }))
-          return latency((await sinceInsert(world, await reader.all(warm.calls + count))).slice(warm.calls))
-        })
-      })
-  })
   const publish = floor("Publish", "bare", { WARM: String(warm.calls), RATE: String(rate), COUNT: String(count) })
   const bare: Case<Latency> = {
     name: "bare commit and send",
@@ -113,9 +120,9 @@ const afterCommit = async (bench: Bench, rate: number): Promise<Outcome> => {
       })
   }
   const { p50, p99 } = await percentiles(bench, figure, [
-    settle("payments", [ours("grpc", "relay")]),
-    settle("payments, 2 processes", [ours("grpc"), ours("relay")]),
-    settle("payments, exactly-once", [exactlyOnce("grpc", "relay")]),
+    settle(bench, rate, "payments", [ours("grpc", "relay")]),
+    settle(bench, rate, "payments, 2 processes", [ours("grpc"), ours("relay")]),
+    settle(bench, rate, "payments, exactly-once", [exactlyOnce("grpc", "relay")]),
     bare
   ])
   const [own, apart, , least] = p50

@@ -2,6 +2,7 @@ import { execFile } from "node:child_process"
 import { mkdirSync } from "node:fs"
 import { resolve } from "node:path"
 import { promisify } from "node:util"
+import type { Environment } from "./Subject.js"
 
 const exec = promisify(execFile)
 
@@ -25,6 +26,12 @@ export interface Plan {
   readonly rate?: number
 }
 
+/** Files of callers on an encrypted wire. */
+export interface Files {
+  readonly ca: string
+  readonly token: string
+}
+
 export interface Generator {
   readonly name: string
   readonly run: (plan: Plan) => Promise<Load>
@@ -33,25 +40,30 @@ export interface Generator {
 const answer = async (program: string, args: ReadonlyArray<string>) =>
   JSON.parse((await exec(program, [...args])).stdout) as Load
 
-const go = (program: string): Generator => ({
+const go = (program: string, files: Files | undefined): Generator => ({
   name: "bench/load, a Go program",
   run: ({ callers, orders: { count, first }, rate = 0, target }) =>
     answer(
       program,
-      Object.entries({ target, first, count, callers, rate }).map(([name, value]) => `--${name}=${value}`)
+      Object.entries({ target, first, count, callers, rate, ...files }).map(([name, value]) => `--${name}=${value}`)
     )
 })
 
 /** The fallback: a Node process needs several times the CPU of the Go program. */
-const node: Generator = {
+const node = (files: Files | undefined): Generator => ({
   name: "a Node process, because there is no Go to build bench/load: the figures are lower for all",
-  run: (plan) => answer(process.execPath, ["--import", "tsx", "bench/NodeLoad.ts", JSON.stringify(plan)])
-}
+  run: (plan) => answer(process.execPath, ["--import", "tsx", "bench/NodeLoad.ts", JSON.stringify({ ...plan, files })])
+})
 
-/** The generator: bench/load if Go is installed, else a Node process. */
-export const generator = async (): Promise<Generator> => {
+/** The generator for services with these variables: bench/load if Go is installed, else a Node process. */
+export const generator = async (env: Environment): Promise<Generator> => {
+  const { GRPC_TLS_CA: ca, GRPC_TOKEN_FILE: token } = env
+  const files = ca === undefined || token === undefined ? undefined : { ca, token }
   const folder = resolve(".local/bench-tools")
   mkdirSync(folder, { recursive: true })
   const program = `${folder}/load`
-  return await exec("go", ["build", "-o", program, "."], { cwd: "bench/load" }).then(() => go(program), () => node)
+  return await exec("go", ["build", "-o", program, "."], { cwd: "bench/load" }).then(
+    () => go(program, files),
+    () => node(files)
+  )
 }

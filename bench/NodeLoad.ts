@@ -1,19 +1,29 @@
 import * as Grpc from "@grpc/grpc-js"
 import * as ProtoLoader from "@grpc/proto-loader"
+import { readFileSync } from "node:fs"
 import { sleep } from "./Clock.js"
-import type { Load, Plan } from "./Load.js"
+import type { Files, Load, Plan } from "./Load.js"
 import { quantile } from "./Stats.js"
 
-const { callers, orders, rate, target } = JSON.parse(process.argv[2]!) as Plan
+const { callers, files, orders, rate, target } = JSON.parse(process.argv[2]!) as Plan & { readonly files?: Files }
 const definitions = ProtoLoader.loadSync("proto/payments.proto", { keepCase: true, longs: String })
 const Client = Grpc.makeGenericClientConstructor(
   definitions["paymentsapi.PaymentsApi"] as Grpc.ServiceDefinition,
   "PaymentsApi"
 )
 type Call = (request: object, callback: (error: Grpc.ServiceError | null) => void) => void
+const credentials = () => {
+  if (files === undefined) return Grpc.credentials.createInsecure()
+  const metadata = new Grpc.Metadata()
+  metadata.set("authorization", `Bearer ${readFileSync(files.token, "utf8").trim()}`)
+  return Grpc.credentials.combineChannelCredentials(
+    Grpc.credentials.createSsl(readFileSync(files.ca)),
+    Grpc.credentials.createFromMetadataGenerator((_, answer) => answer(null, metadata))
+  )
+}
 const clients = Array.from(
   { length: Math.min(4, callers) },
-  (_, i) => new Client(target, Grpc.credentials.createInsecure(), { "grpc.use_local_subchannel_pool": i + 1 })
+  (_, i) => new Client(target, credentials(), { "grpc.use_local_subchannel_pool": i + 1 })
 )
 
 const millis: Array<number> = []

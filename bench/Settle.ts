@@ -26,10 +26,10 @@ export const allOk = (load: Load) => {
 /** Warm-up calls before the measurement, from the same number of callers, so that compiling is not measured. */
 const warm = 3_000
 
-const nameOf = (callers: number) => `gRPC, ${callers === 1 ? "1 caller" : `${callers} callers`}`
+export const nameOf = (callers: number) => `gRPC, ${callers === 1 ? "1 caller" : `${callers} callers`}`
 
 /** Measures `UpdatePaymentStatus`, each call for another order. Also returns the generator's CPU a call. */
-const calls = (
+export const calls = (
   bench: Bench,
   generator: Array<number>,
   subject: Subject,

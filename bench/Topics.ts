@@ -1,7 +1,9 @@
 import type { IHeaders } from "kafkajs"
 import { Kafka, logLevel } from "kafkajs"
 import { randomUUID } from "node:crypto"
+import { readFileSync } from "node:fs"
 import { nowMicros, until } from "./Clock.js"
+import type { Servers } from "./Stack.js"
 
 export const partitions = 4
 
@@ -19,8 +21,14 @@ export const reservation = (order: number) =>
   `{"idempotent_key":"${randomUUID()}","order_id":${order},"status":"COMPLETED"}`
 
 /** A client of the broker, for the life of the bench. */
-export const connect = async (brokers: string) => {
-  const kafka = new Kafka({ clientId: "bench", brokers: brokers.split(","), logLevel: logLevel.NOTHING })
+export const connect = async ({ brokers, env }: Servers) => {
+  const authority = env["KAFKA_TLS_CA"]
+  const kafka = new Kafka({
+    clientId: "bench",
+    brokers: brokers.split(","),
+    logLevel: logLevel.NOTHING,
+    ...authority === undefined ? {} : { ssl: { ca: readFileSync(authority) } }
+  })
   const admin = kafka.admin()
   const producer = kafka.producer({ allowAutoTopicCreation: false })
   await Promise.all([admin.connect(), producer.connect()])

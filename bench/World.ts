@@ -101,7 +101,8 @@ export const make = async (servers: Servers, topics: Topics, template: Template)
       INVENTORY_TOPIC: inventory,
       INVENTORY_DLQ_TOPIC: dlq,
       PAYMENT_TOPIC: payment,
-      KAFKA_GROUP_ID: id
+      KAFKA_GROUP_ID: id,
+      ...servers.env
     },
     query: async (statement, values = []) => (await pool.query(statement, [...values])).rows,
     drop: async () => {

@@ -11,16 +11,19 @@ import * as Memory from "./Memory.js"
 import * as Relay from "./Relay.js"
 import * as Saga from "./Saga.js"
 import * as Settle from "./Settle.js"
+import type { Servers } from "./Stack.js"
 import { withServers } from "./Stack.js"
 import * as Start from "./Start.js"
 import * as Table from "./Table.js"
+import * as Tls from "./Tls.js"
 import * as Topics from "./Topics.js"
 import * as World from "./World.js"
 import * as Young from "./Young.js"
 
 interface Figure {
   readonly about: string
-  readonly run: (bench: Bench) => Promise<Outcome>
+  /** `encrypted`: the same on other servers, which speak TLS. */
+  readonly run: (bench: Bench, encrypted: Bench | undefined) => Promise<Outcome>
   /** Explains others, and runs when it is asked for. */
   readonly aside?: true
 }
@@ -38,6 +41,11 @@ const figures: Record<string, Figure> = {
   young: {
     about: "old heap that short-lived values take, with the tuning and without; only when it is named",
     run: Young.run,
+    aside: true
+  },
+  tls: {
+    about: "ingest, relay, grpc and latency in plaintext and encrypted; only when it is named",
+    run: (bench, encrypted) => Tls.run(bench, encrypted!),
     aside: true
   },
   ceiling: { about: "what stands above our calls a second; only when it is named", run: Settle.ceiling, aside: true }
@@ -81,10 +89,15 @@ if (values.help) {
 } else {
   const since = performance.now()
   const say = (line: string) => void process.stderr.write(`${clockOf(performance.now() - since)}  ${line}\n`)
-  await withServers(say, async (servers) => {
+  const connected = async (servers: Servers): Promise<Bench> => {
     await World.prepare(servers)
-    const topics = await Topics.connect(servers.brokers)
-    const load = await Load.generator()
+    const [topics, load] = [await Topics.connect(servers), await Load.generator(servers.env)]
+    return { servers, topics, load, rounds, say }
+  }
+  await withServers(say, { encrypted: wanted.includes("tls") }, async (plainServers, encryptedServers) => {
+    const bench = await connected(plainServers)
+    const encrypted = encryptedServers === undefined ? undefined : await connected(encryptedServers)
+    const { load } = bench
     say(`gRPC load comes from ${load.name}`)
     const rows: Array<Table.Row> = []
     const verdicts: Array<Table.Verdict> = []
@@ -92,13 +105,13 @@ if (values.help) {
     for (const [i, name] of wanted.entries()) {
       const began = performance.now()
       say(`${name}: figure ${i + 1} of ${wanted.length}`)
-      const outcome = await figures[name]!.run({ servers, topics, load, rounds, say })
+      const outcome = await figures[name]!.run(bench, encrypted)
       rows.push(...outcome.rows)
       verdicts.push(...outcome.verdicts)
       seconds[name] = Math.round((performance.now() - began) / 1000)
       say(`${name}: took ${seconds[name]} s`)
     }
-    await topics.close()
+    await Promise.all([bench, encrypted].map((one) => one?.topics.close()))
     const [cpu] = cpus()
     const machine = `${cpus().length} × ${cpu?.model ?? "unknown"}, ${
       Math.round(totalmem() / 2 ** 30)

@@ -4,7 +4,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"encoding/json"
 	"flag"
@@ -16,6 +19,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/mem"
 )
@@ -36,6 +40,35 @@ func payStatus(order uint64) []byte {
 	return append(binary.AppendUvarint([]byte{1 << 3}, order), 2<<3, 1)
 }
 
+// bearer sends a token with each call.
+type bearer string
+
+func (token bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + string(token)}, nil
+}
+func (bearer) RequireTransportSecurity() bool { return true }
+
+// secured trusts the authority of one file and sends the token of another. Without files: plaintext.
+func secured(ca, token string) []grpc.DialOption {
+	if ca == "" {
+		return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(content(ca))
+	return []grpc.DialOption{
+		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots})),
+		grpc.WithPerRPCCredentials(bearer(bytes.TrimSpace(content(token)))),
+	}
+}
+
+func content(file string) []byte {
+	read, err := os.ReadFile(file)
+	if err != nil {
+		panic(err)
+	}
+	return read
+}
+
 func cpuMicros() float64 {
 	var usage syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
@@ -48,14 +81,15 @@ func main() {
 	count := flag.Int("count", 1, "orders, one call each")
 	callers := flag.Int("callers", 1, "calls under way at a time")
 	rate := flag.Float64("rate", 0, "calls a second; 0: as fast as they are answered")
+	ca := flag.String("ca", "", "file of the authority that the server's certificate is from; empty: plaintext")
+	token := flag.String("token", "", "file of the token to send; with -ca")
 	flag.Parse()
 
 	// as many connections as a handful of client processes would have
 	connections := make([]*grpc.ClientConn, min(4, *callers))
 	for i := range connections {
 		connection, err := grpc.NewClient(*target,
-			grpc.WithTransportCredentials(insecure.NewCredentials()),
-			grpc.WithDefaultCallOptions(grpc.ForceCodecV2(bytesCodec{})))
+			append(secured(*ca, *token), grpc.WithDefaultCallOptions(grpc.ForceCodecV2(bytesCodec{})))...)
 		if err != nil {
 			panic(err)
 		}

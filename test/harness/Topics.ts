@@ -1,8 +1,9 @@
 import { Effect } from "effect"
 import type { IHeaders, Message } from "kafkajs"
-import { Kafka, logLevel } from "kafkajs"
+import { logLevel } from "kafkajs"
 import { randomUUID } from "node:crypto"
 import { eventually } from "./Eventually.js"
+import { Kafka } from "./StockKafkajs.js"
 
 /** Kafka's resource types for topics and brokers. kafkajs exports them in its types only. */
 const [topicResource, brokerResource] = [2, 4]

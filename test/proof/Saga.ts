@@ -188,7 +188,7 @@ export const make = Effect.fnUntraced(function*(
       examples: 5,
       onProgress: () => Effect.void
     }).pipe(Effect.provide([
-      Postgres.layer({ url: Redacted.make(world.databaseUrl), maxConnections: 2 }),
+      Postgres.layer({ url: Redacted.make(world.databaseUrl), maxConnections: 2, connectTimeoutMillis: 20_000 }),
       NodeContext.layer
     ]))
     const documents = Report.documents(audited, { noResends: false, waited: true, ...strict }, world)

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { Attempt } from "../../../src/infra/kafka/KafkaAttempt.js"
 import { patch } from "../../../src/infra/kafka/patches/ProduceRequests.js"
-import { copy } from "./patches/Library.js"
+import { copy } from "../../harness/StockKafkajs.js"
 import * as TwoBrokers from "./patches/TwoBrokers.js"
 
 const { records } = TwoBrokers

@@ -1,6 +1,6 @@
 import { FastCheck as fc } from "effect"
 import { randomUUID } from "node:crypto"
-import { nullHeader } from "../../harness/NullHeader.js"
+import { nullHeader } from "../../harness/StockKafkajs.js"
 
 /** In what strangers send, and nowhere in a log. */
 export const secret = "hunter2-hunter2"

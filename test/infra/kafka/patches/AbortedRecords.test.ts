@@ -8,7 +8,8 @@ import { patch } from "../../../../src/infra/kafka/patches/AbortedRecords.js"
 import type { Load } from "../../../../src/infra/kafka/patches/Patch.js"
 import { eventually } from "../../../harness/Eventually.js"
 import * as KafkaTest from "../../../harness/KafkaTest.js"
-import { contract, copy } from "./Library.js"
+import { copy } from "../../../harness/StockKafkajs.js"
+import { contract } from "./Library.js"
 
 const clientOf = (load: Load) => {
   const library = load("kafkajs") as {

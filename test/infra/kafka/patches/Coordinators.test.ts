@@ -1,7 +1,8 @@
 import { assert, it } from "@effect/vitest"
 import { patch } from "../../../../src/infra/kafka/patches/Coordinators.js"
 import type { Load } from "../../../../src/infra/kafka/patches/Patch.js"
-import { brokerError, contract, copy } from "./Library.js"
+import { copy } from "../../../harness/StockKafkajs.js"
+import { brokerError, contract } from "./Library.js"
 
 interface Cluster {
   readonly findGroupCoordinatorMetadata: (wanted: object) => Promise<unknown>

@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { patch } from "../../../../src/infra/kafka/patches/IdleTimers.js"
 import type { Load } from "../../../../src/infra/kafka/patches/Patch.js"
-import { contract, copy, logger } from "./Library.js"
+import { copy } from "../../../harness/StockKafkajs.js"
+import { contract, logger } from "./Library.js"
 
 interface Queue {
   readonly throttleCheckTimeoutId: NodeJS.Timeout | null

@@ -1,34 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { readFileSync } from "node:fs"
-import { createRequire } from "node:module"
-import { dirname } from "node:path"
-import { compileFunction } from "node:vm"
 import type { Load, Patch } from "../../../../src/infra/kafka/patches/Patch.js"
-
-const root = dirname(createRequire(import.meta.url).resolve("kafkajs/package.json"))
-
-/** A copy of stock kafkajs: its modules are evaluated anew, and share nothing with those of the process. */
-export const copy = (): Load => {
-  const modules = new Map<string, { exports: unknown }>()
-  const evaluate = (file: string): unknown => {
-    const known = modules.get(file)
-    if (known !== undefined) return known.exports
-    const text = readFileSync(file, "utf8")
-    if (file.endsWith(".json")) return JSON.parse(text)
-    const module = { exports: {} as unknown }
-    modules.set(file, module)
-    const require = createRequire(file)
-    const load = (name: string): unknown => {
-      const found = require.resolve(name)
-      return found.startsWith(root) ? evaluate(found) : require(name)
-    }
-    const body = compileFunction(text, ["module", "exports", "require", "__filename", "__dirname"], { filename: file })
-    body(module, module.exports, load, file, dirname(file))
-    return module.exports
-  }
-  const { resolve } = createRequire(import.meta.url)
-  return (name) => evaluate(resolve(name))
-}
+import { copy } from "../../../harness/StockKafkajs.js"
 
 /**
  * Two tests of a patch that observe the same: the stock library shows the defect, and a library with no other patch than

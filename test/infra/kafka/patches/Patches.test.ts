@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { readdirSync, readFileSync } from "node:fs"
 import type { Load } from "../../../../src/infra/kafka/patches/Patch.js"
 import * as Patches from "../../../../src/infra/kafka/patches/Patches.js"
-import { copy } from "./Library.js"
+import { copy } from "../../../harness/StockKafkajs.js"
 
 const names = Object.keys(Patches.patches).sort()
 

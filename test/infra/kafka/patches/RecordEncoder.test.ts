@@ -7,6 +7,7 @@ import { javaCompatible } from "../../../../src/infra/kafka/KafkaPartitioner.js"
 import type { Load } from "../../../../src/infra/kafka/patches/Patch.js"
 import * as Patches from "../../../../src/infra/kafka/patches/Patches.js"
 import { patch } from "../../../../src/infra/kafka/patches/RecordEncoder.js"
+import { copy } from "../../../harness/StockKafkajs.js"
 import { contract } from "./Library.js"
 
 Patches.install()
@@ -21,7 +22,7 @@ const produce = (load: Load) => load("kafkajs/src/protocol/requests/produce") as
 const require = createRequire(import.meta.url)
 const ours = produce(require)
 /** The encoder of kafkajs. */
-const theirs = require("kafkajs/src/protocol/requests/produce/v7/request") as (args: object) => Request
+const theirs = copy()("kafkajs/src/protocol/requests/produce/v7/request") as (args: object) => Request
 
 const request = (messages: ReadonlyArray<object>, more: object = {}) => ({
   acks: -1,

@@ -2,7 +2,8 @@ import { assert, it } from "@effect/vitest"
 import { onTestFinished, vi } from "vitest"
 import type { Load } from "../../../../src/infra/kafka/patches/Patch.js"
 import { patch } from "../../../../src/infra/kafka/patches/RequestTimeouts.js"
-import { contract, copy, logger } from "./Library.js"
+import { copy } from "../../../harness/StockKafkajs.js"
+import { contract, logger } from "./Library.js"
 
 interface Queue {
   readonly requestTimeoutIntervalId: NodeJS.Timeout | undefined

@@ -1,7 +1,8 @@
 import { assert, it } from "@effect/vitest"
 import type { Load } from "../../../../src/infra/kafka/patches/Patch.js"
 import { patch } from "../../../../src/infra/kafka/patches/TransactionMarkers.js"
-import { brokerError, contract, copy, logger } from "./Library.js"
+import { copy } from "../../../harness/StockKafkajs.js"
+import { brokerError, contract, logger } from "./Library.js"
 
 const methods = ["addPartitionsToTxn", "addOffsetsToTxn"] as const
 
