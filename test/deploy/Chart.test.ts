@@ -29,7 +29,10 @@ const seconds = (text: string) => Duration.toSeconds(Either.getOrThrow(duration(
 
 describe("deploy/helm/payments", () => {
   it("has objects for each example, and runs each role", () => {
-    assert.deepStrictEqual(readdirSync(inCheckout("test/deploy/rendered")), readdirSync(inCheckout("deploy/helm/examples")))
+    assert.deepStrictEqual(
+      readdirSync(inCheckout("test/deploy/rendered")),
+      readdirSync(inCheckout("deploy/helm/examples"))
+    )
     for (const { name, parts } of all) {
       assert.sameMembers(parts.flatMap(({ roles }) => [...roles]), [...roles], name)
     }
@@ -116,7 +119,11 @@ describe("deploy/helm/payments", () => {
     for (const { container, spec, where } of pods) {
       assert.sameMembers(container.volumeMounts.map(({ name }) => name), spec.volumes.map(({ name }) => name), where)
       for (const { value = "" } of container.env.filter(({ value }) => value?.startsWith("/run/secrets/"))) {
-        assert.include(container.volumeMounts.map(({ mountPath }) => mountPath), value.slice(0, value.lastIndexOf("/")), where)
+        assert.include(
+          container.volumeMounts.map(({ mountPath }) => mountPath),
+          value.slice(0, value.lastIndexOf("/")),
+          where
+        )
       }
     }
   })

@@ -24,7 +24,10 @@ export interface Container {
   readonly livenessProbe: Probe
   readonly readinessProbe: Probe
   readonly lifecycle?: {
-    readonly preStop: { readonly sleep?: { readonly seconds: number }; readonly exec?: { readonly command: ReadonlyArray<string> } }
+    readonly preStop: {
+      readonly sleep?: { readonly seconds: number }
+      readonly exec?: { readonly command: ReadonlyArray<string> }
+    }
   }
   readonly securityContext: Readonly<Record<string, unknown>>
   readonly resources: { readonly requests: unknown; readonly limits: Readonly<Record<string, string>> }
@@ -52,7 +55,10 @@ export interface Manifest {
     readonly replicas?: number
     readonly minReadySeconds: number
     readonly strategy: { readonly rollingUpdate: { readonly maxUnavailable: number; readonly maxSurge: number } }
-    readonly template: { readonly metadata: { readonly labels: Readonly<Record<string, string>> }; readonly spec: PodSpec }
+    readonly template: {
+      readonly metadata: { readonly labels: Readonly<Record<string, string>> }
+      readonly spec: PodSpec
+    }
   }
 }
 

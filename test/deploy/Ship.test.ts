@@ -31,7 +31,15 @@ describe("scripts/ship.mjs", () => {
       assert.notInclude(files, "node_modules/vitest")
       assert.include(files, "node_modules/kafkajs/LICENSE")
       // each command loads all packages but jose
-      const ran = node(join(to, "dist/bin/payments.js"), "token", "create", "--name", "orders", "--scopes", "payments:read")
+      const ran = node(
+        join(to, "dist/bin/payments.js"),
+        "token",
+        "create",
+        "--name",
+        "orders",
+        "--scopes",
+        "payments:read"
+      )
       assert.strictEqual(ran.status, 0, ran.stderr)
       const jose = node("--input-type=module", "-e", `await import("${to}/node_modules/jose/dist/webapi/index.js")`)
       assert.strictEqual(jose.status, 0, jose.stderr)

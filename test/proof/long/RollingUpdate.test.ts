@@ -56,7 +56,9 @@ describe("P9 P10: a rolling update", () => {
             )
             const ok = Option.exists(answer, ({ status }) => status === 200)
             failures = ok ? 0 : failures + 1
-            if (ok && !ready && roles.includes("grpc")) yield* later(Effect.sync(() => targets.set(program.grpc, calls)))
+            if (ok && !ready && roles.includes("grpc")) {
+              yield* later(Effect.sync(() => targets.set(program.grpc, calls)))
+            }
             ready = ok || (ready && failures < failureThreshold)
             return ready
           })
@@ -81,7 +83,9 @@ describe("P9 P10: a rolling update", () => {
         /** Pods of a Deployment, and their replacement one by one: maxSurge 1, maxUnavailable 0. */
         const deploy = Effect.fnUntraced(function*(part: (typeof parts)[number]) {
           const { minReadySeconds, replicas } = part.manifest.spec
-          const old = yield* Effect.forEach(Array.from({ length: replicas! }), () => start(part), { concurrency: "unbounded" })
+          const old = yield* Effect.forEach(Array.from({ length: replicas! }), () => start(part), {
+            concurrency: "unbounded"
+          })
           yield* Effect.forEach(old, (pod) => pod.untilReady, { concurrency: "unbounded" })
           const update = Effect.gen(function*() {
             const ending: Array<Fiber.RuntimeFiber<void, unknown>> = []
@@ -140,7 +144,10 @@ describe("P9 P10: a rolling update", () => {
         yield* Effect.sync(() => assert.strictEqual(targets.size, 2)).pipe(eventually())
         const before = [...targets.keys()]
         const load = yield* Effect.forkScoped(
-          Effect.all([writing, ...Array.from({ length: callers }, () => calling)], { concurrency: "unbounded", discard: true })
+          Effect.all([writing, ...Array.from({ length: callers }, () => calling)], {
+            concurrency: "unbounded",
+            discard: true
+          })
         )
         yield* more(100)
         // as `helm upgrade` does: all Deployments at the same time
