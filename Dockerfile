@@ -3,30 +3,40 @@ FROM node:24.21.0-bookworm-slim AS base
 WORKDIR /app
 
 # No install scripts: packages with such scripts also contain prebuilt files.
-FROM base AS dependencies
-COPY package.json package-lock.json ./
-RUN --mount=type=cache,target=/root/.npm npm ci --omit=dev --ignore-scripts --no-audit --no-fund \
- # files that only compilers and debuggers read
- && find node_modules -type f \( -name '*.d.ts' -o -name '*.d.cts' -o -name '*.d.mts' -o -name '*.map' \) -delete
-
 FROM base AS build
 COPY package.json package-lock.json ./
 RUN --mount=type=cache,target=/root/.npm npm ci --ignore-scripts --no-audit --no-fund
 COPY scripts scripts
 COPY src src
-RUN npm run build
-
-FROM base AS runtime
-# Beyond loopback the servers need TLS and authentication (docs/security.md), or INSECURE=true.
-ENV NODE_ENV=production \
-    GRPC_ADDR=0.0.0.0:8081 \
-    HTTP_ADDR=0.0.0.0:8082
-COPY --from=dependencies /app/node_modules node_modules
-COPY --from=build /app/dist dist
-# files read at run time, two folders above the code: version, gRPC definition, migrations
-COPY package.json ./
 COPY proto proto
 COPY sql sql
+RUN npm run build && node scripts/ship.mjs /image/app && npm run --silent sbom > /image/app/sbom.cdx.json
+
+# Of Debian the image has only what Node loads, and a shell for DATABASE_PASSWORD_COMMAND. The users are those of Node's image.
+FROM base AS system
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+RUN mkdir -p /image/bin /image/etc && mkdir -m 1777 /image/tmp \
+ && cp -L /bin/dash /image/bin/sh && cp /etc/passwd /etc/group /etc/nsswitch.conf /etc/debian_version /etc/os-release /image/etc/ \
+ && cp --parents /usr/local/bin/node /image/ \
+ && ldd /usr/local/bin/node /bin/dash | grep -oE '/[^ :]+\.so[^ :]*' | sort -u | xargs cp --parents -L -t /image/
+
+FROM scratch AS runtime
+WORKDIR /app
+# Beyond loopback the servers need TLS and authentication (docs/security.md), or INSECURE=true.
+ENV PATH=/usr/local/bin:/bin \
+    NODE_ENV=production \
+    GRPC_ADDR=0.0.0.0:8081 \
+    HTTP_ADDR=0.0.0.0:8082
+COPY --from=system /image/ /
+COPY --from=build /image/ /
+ARG VERSION=0.1.0
+ARG REVISION=
+LABEL org.opencontainers.image.title="payments" \
+      org.opencontainers.image.description="A participant in an order saga: Kafka in, PostgreSQL with an outbox, Kafka out, gRPC" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.base.name="docker.io/library/node:24.21.0-bookworm-slim"
 # the image's user node, by number: Kubernetes cannot know that a name is not root
 USER 1000:1000
 EXPOSE 8081 8082

@@ -15,13 +15,16 @@ interface Service {
   readonly image: string
   readonly build?: string
   readonly command?: ReadonlyArray<string>
-  readonly environment?: Record<string, string | number>
+  readonly environment?: Record<string, string | number | null>
   readonly ports: ReadonlyArray<string>
   readonly restart?: string
   readonly init?: boolean
   readonly stop_grace_period?: string
   readonly depends_on?: Record<string, { readonly condition: string }>
   readonly healthcheck?: { readonly test: ReadonlyArray<string> }
+  readonly profiles?: ReadonlyArray<string>
+  readonly mem_limit?: string
+  readonly volumes?: ReadonlyArray<string>
 }
 
 /** Replaces variables by their defaults, as compose does in an empty environment. */
@@ -44,7 +47,7 @@ describe("compose.yml", () => {
     assert.match(text("Dockerfile"), /^FROM node:24\.\d+\.\d+-\w+-slim AS base$/m)
     assert.deepStrictEqual(
       [...text("Dockerfile").matchAll(/^FROM (\S+)/gm)].map(([, from]) => from).slice(1),
-      ["base", "base", "base"]
+      ["base", "base", "scratch"]
     )
   })
 
@@ -61,7 +64,11 @@ describe("compose.yml", () => {
       postgres: ["127.0.0.1:54321:5432"],
       redis: ["127.0.0.1:6379:6379"],
       kafka: ["127.0.0.1:9095:9095"],
-      "kafka-ui": ["127.0.0.1:8080:8080"]
+      "kafka-ui": ["127.0.0.1:8080:8080"],
+      // with --profile observability
+      prometheus: ["127.0.0.1:9090:9090"],
+      telemetry: ["127.0.0.1:3001:3000", "127.0.0.1:4318:4318"],
+      grafana: ["127.0.0.1:3000:3000"]
     })
   })
 
@@ -71,6 +78,8 @@ describe("compose.yml", () => {
       for (const [variable, value] of Object.entries(environment ?? {})) {
         const setting = settingOf(variable)
         assert.isDefined(setting, `${name}: ${variable}`)
+        // an empty variable counts as unset
+        if (value === null) continue
         assert.isTrue(Either.isRight(setting!.parse(String(value))), `${name}: ${variable}=${value}`)
       }
     }
@@ -127,6 +136,38 @@ describe("compose.yml", () => {
     }
   })
 
+  it("asks for the readiness of what a container runs", () => {
+    const probes = Object.fromEntries(ours.map(([name, { healthcheck }]) => [name, healthcheck!.test.join(" ")]))
+    assert.include(probes["consumer"], "/readyz/consumer'")
+    assert.include(probes["server"], "/readyz'")
+  })
+
+  it("limits the memory of everything but kafka-ui", () => {
+    for (const [name, { mem_limit }] of services) {
+      if (name !== "kafka-ui") assert.match(mem_limit ?? "", /^\d+[mg]$/, name)
+    }
+  })
+
+  it("starts what observes only with its profile, with files that exist", () => {
+    const observers = services.filter(([, { profiles }]) => profiles !== undefined)
+    assert.deepStrictEqual(observers.map(([name]) => name), ["prometheus", "telemetry", "grafana"])
+    const mounted = observers.flatMap(([, { volumes = [] }]) => volumes).filter((volume) => volume.startsWith("./"))
+    assert.deepStrictEqual(mounted.map((volume) => volume.split(":")[0]), [
+      "./deploy/prometheus",
+      "./deploy/grafana/payments.json",
+      "./deploy/grafana/provisioning"
+    ])
+    for (const volume of mounted) assert.isTrue(existsSync(inCheckout(volume.split(":")[0]!)), volume)
+    const prometheus = parse(text("deploy/prometheus/prometheus.yml"))
+    const [job] = prometheus.scrape_configs
+    assert.strictEqual(job.job_name, "payments")
+    assert.deepStrictEqual(
+      job.static_configs[0].targets,
+      ours.map(([name, service]) => `${name}:${valueOf(service, "HTTP_ADDR", address).port}`)
+    )
+    for (const file of prometheus.rule_files) assert.isTrue(existsSync(inCheckout(`deploy/prometheus/${file}`)), file)
+  })
+
   it("gives a stop as much time as the service needs", () => {
     for (const [, service] of ours) {
       const limit = valueOf(service, "SHUTDOWN_TIMEOUT", duration(0))
@@ -149,14 +190,21 @@ describe("Dockerfile", () => {
     for (const source of let_through) assert.include(copied, source)
   })
 
-  it("has the files that the program reads at run time", () => {
+  it("has what scripts/ship.mjs copies, the user by number, and node itself as the first process", () => {
     const runtime = dockerfile.slice(dockerfile.indexOf("AS runtime"))
-    for (const path of ["node_modules", "dist", "package.json", "proto", "sql"]) {
-      assert.match(runtime, new RegExp(`^COPY .*\\b${path}\\b`, "m"))
-    }
+    assert.match(dockerfile, /npm run build && node scripts\/ship\.mjs \/image\/app /)
+    assert.match(runtime, /^COPY --from=build \/image\/ \/$/m)
+    assert.match(runtime, /^WORKDIR \/app$/m)
     assert.match(runtime, /^USER 1000:1000$/m)
     assert.match(runtime, /^ENTRYPOINT \["node", "dist\/bin\/payments.js"\]$/m)
-    assert.match(dockerfile, /npm ci --omit=dev/)
+  })
+
+  it("names the version of the program and of its base", () => {
+    const { version } = JSON.parse(text("package.json"))
+    const [, base] = /^FROM (\S+) AS base$/m.exec(dockerfile)!
+    assert.include(dockerfile, `ARG VERSION=${version}\n`)
+    assert.include(dockerfile, `org.opencontainers.image.base.name="docker.io/library/${base}"`)
+    for (const [name, { image }] of ours) assert.strictEqual(image, `payments:${version}`, name)
   })
 
   it("sets only variables that exist", () => {

@@ -16,6 +16,7 @@ const blocked = "an event loop that is blocked for longer than the lease and the
 const brokerCrashes = "the broker is killed, with it the group's coordinator, and comes back"
 const cluster = "${delivery}: the broker that coordinates the group and leads some partitions is killed"
 const model = "${sequences} sequences of records, settlements, relays, crashes: every step agrees with the model"
+const update = "as the chart says, under load: no call fails, no event is sent twice, nothing is lost"
 const stops = "${signal}: finishes in time, leaves no lease, and a second process completes the work without doubles"
 
 export const promises: Readonly<Record<string, Promised>> = {
@@ -222,7 +223,8 @@ export const promises: Readonly<Record<string, Promised>> = {
       ],
       ["outbox/leased/Relay.test.ts", "a stop finishes the send in hand, and releases unsent events"],
       ["outbox/Dispatch.test.ts", "a stop releases dispatched events that were not sent"],
-      ["grpc/Server.test.ts", "a stop: health is NOT_SERVING, streams end, running calls finish"]
+      ["grpc/Server.test.ts", "a stop: health is NOT_SERVING, streams end, running calls finish"],
+      ["proof/long/RollingUpdate.test.ts", update]
     ],
     breaks: "A stop that does not wait for running work."
   },
@@ -244,7 +246,8 @@ export const promises: Readonly<Record<string, Promised>> = {
       [
         "payments/Payments.test.ts",
         "concurrent reservations of the same orders and keys: one payment and one event each, and no deadlock"
-      ]
+      ],
+      ["proof/long/RollingUpdate.test.ts", update]
     ],
     breaks: "A claim that ignores leases; rows that are locked in no order."
   },
