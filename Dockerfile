@@ -14,6 +14,7 @@ COPY package.json package-lock.json ./
 RUN --mount=type=cache,target=/root/.npm npm ci --ignore-scripts --no-audit --no-fund
 COPY scripts scripts
 COPY src src
+COPY clients/typescript/src clients/typescript/src
 RUN npm run build
 
 FROM base AS runtime
