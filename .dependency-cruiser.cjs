@@ -126,6 +126,18 @@ module.exports = {
       to: { path: "^src", pathNot: "^src/(config|domain|infra)/" }
     },
     { name: "local-stands-alone", severity: "error", from: from("^src/local"), to: { path: "^src", pathNot: "^src/local" } },
+    {
+      name: "one-bridge-to-the-client-package",
+      severity: "error",
+      from: { path: "^src", pathNot: "^src/grpc/PaymentsClient\\.ts$" },
+      to: { path: "^clients/" }
+    },
+    {
+      name: "the-client-package-stands-alone",
+      severity: "error",
+      from: from("^clients/"),
+      to: { pathNot: ["^clients/typescript/src/", "^node_modules/(@grpc/(grpc-js|proto-loader)|protobufjs)/"], dependencyTypesNot: ["core"] }
+    },
     { name: "src-never-imports-tests", severity: "error", from: from("^src"), to: { path: "^(test|bench)" } },
     foreign("kafkajs", "kafka"),
     foreign("ioredis", "redis"),

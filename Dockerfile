@@ -8,6 +8,7 @@ COPY package.json package-lock.json ./
 RUN --mount=type=cache,target=/root/.npm npm ci --ignore-scripts --no-audit --no-fund
 COPY scripts scripts
 COPY src src
+COPY clients/typescript/src clients/typescript/src
 COPY proto proto
 COPY sql sql
 RUN npm run build && node scripts/ship.mjs /image/app && npm run --silent sbom > /image/app/sbom.cdx.json

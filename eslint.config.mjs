@@ -19,9 +19,9 @@ const effectOnly = [
 ]
 
 export default [
-  { ignores: ["node_modules", "dist", ".local"] },
+  { ignores: ["node_modules", "**/dist", ".local"] },
   {
-    files: ["{src,test,bench}/**/*.ts", "*.ts"],
+    files: ["{src,test,bench,clients}/**/*.ts", "*.ts"],
     languageOptions: { parser: tsParser, parserOptions: { project: "./tsconfig.json" } },
     plugins: { "@effect": { rules: effect.rules }, "@typescript-eslint": ts },
     rules: {

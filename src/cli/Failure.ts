@@ -1,7 +1,7 @@
 import type { HelpDoc } from "@effect/cli"
 import { ValidationError } from "@effect/cli"
 import { Cause, Option, Schema } from "effect"
-import { GrpcCallError } from "../infra/grpc/GrpcClient.js"
+import { GrpcCallError } from "../grpc/PaymentsClient.js"
 import { OutputFailed } from "../infra/runtime/StandardStreams.js"
 import * as Help from "./Help.js"
 import { exitCodes } from "./Output.js"

@@ -63,7 +63,7 @@ const standstill = (orderId: bigint, pending: ReadonlyArray<PaymentsClient.Pendi
   const dead = pending.find((event) => event.dead)
   if (dead === undefined) return undefined
   const behind = pending.slice(pending.indexOf(dead) + 1).map(({ says }) => says)
-  return `the readers of topic payment do not learn of it: event ${dead.id} (${dead.says}) is dead (${dead.last_error})` +
+  return `the readers of topic payment do not learn of it: event ${dead.id} (${dead.says}) is dead (${dead.lastError})` +
     `${
       behind.length === 0 ? "" : `, and ${behind.join(", ")} waits behind it`
     }. payments order ${orderId} says what to do`
@@ -102,7 +102,9 @@ const payment = Command.make("payment", { orderId, json }, ({ json, orderId }) =
         created_at: createdAt,
         updated_at: updatedAt,
         ...(Option.isNone(settledBy) ? {} : { settled_by: settledBy.value }),
-        ...(pending.length === 0 ? {} : { pending }),
+        ...(pending.length === 0
+          ? {}
+          : { pending: pending.map(({ lastError, ...event }) => ({ ...event, last_error: lastError })) }),
         ...(warning === undefined ? {} : { warning })
       },
       [

@@ -46,5 +46,3 @@ export const timestamp = (date: Date): Timestamp => {
   const seconds = Math.floor(date.getTime() / 1_000)
   return { seconds: String(seconds), nanos: (date.getTime() - seconds * 1_000) * 1_000_000 }
 }
-
-export const date = ({ nanos, seconds }: Timestamp): Date => new Date(Number(seconds) * 1_000 + nanos / 1_000_000)

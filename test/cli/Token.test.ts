@@ -5,7 +5,7 @@ import { Effect } from "effect"
 import { createHash } from "node:crypto"
 import * as Failure from "../../src/cli/Failure.js"
 import * as Token from "../../src/cli/Token.js"
-import { GrpcCallError } from "../../src/infra/grpc/GrpcClient.js"
+import { GrpcCallError } from "../../src/grpc/PaymentsClient.js"
 
 /** What `payments token` prints with these arguments. */
 const run = (...args: ReadonlyArray<string>) =>

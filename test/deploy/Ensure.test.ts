@@ -37,6 +37,7 @@ const checkout = Effect.acquireRelease(
     write("compiler/package.json", JSON.stringify({ name: "compiler", version: "1.0.0", main: "index.js" }))
     write("compiler/index.js", "module.exports = (source) => source.toUpperCase()")
     write("src/main.ts", "program")
+    write("clients/typescript/src/index.ts", "client")
     write(
       "scripts/build.mjs",
       `import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"

@@ -37,7 +37,7 @@ export const postgresAt = (port: number) =>
     return Postgres.layer({ url: Redacted.make(url.href), maxConnections: 5, connectTimeoutMillis: 1_000 })
   }))
 
-/** A server on a free port, and a client of it. */
+/** A server on a free port, and a client of it that makes each call once. */
 export const start = (
   options: Omit<PaymentsApi.PaymentsApiOptions, "address" | "listening"> = {},
   of: PaymentsClient.PaymentsClientOptions = {}
@@ -51,7 +51,8 @@ export const start = (
     }).pipe(Effect.forkScoped)
     const port = yield* Effect.raceFirst(Deferred.await(bound), Fiber.join(server))
     const address = `127.0.0.1:${port}`
-    return { address, client: yield* PaymentsClient.make({ host: "127.0.0.1", port }, of), port, server }
+    const client = yield* PaymentsClient.make({ host: "127.0.0.1", port }, { retries: false, ...of })
+    return { address, client, port, server }
   })
 
 /** An order whose payment is CREATED. */

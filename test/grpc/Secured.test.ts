@@ -13,12 +13,11 @@ import { join } from "node:path"
 import * as NodeTls from "node:tls"
 import { pathToFileURL } from "node:url"
 import { scopes } from "../../src/domain/Scope.js"
-import type { PaymentsClientOptions } from "../../src/grpc/PaymentsClient.js"
+import type { GrpcCallError, PaymentsClientOptions } from "../../src/grpc/PaymentsClient.js"
 import * as PaymentsClient from "../../src/grpc/PaymentsClient.js"
 import * as Certificates from "../../src/infra/grpc/auth/Certificates.js"
 import * as Jwt from "../../src/infra/grpc/auth/Jwt.js"
 import * as Tokens from "../../src/infra/grpc/auth/Tokens.js"
-import type { GrpcCallError } from "../../src/infra/grpc/GrpcClient.js"
 import type { TlsServerFiles } from "../../src/infra/tls/TlsServer.js"
 import * as Authority from "../../src/local/Authority.js"
 import { until } from "../harness/Eventually.js"
@@ -80,7 +79,7 @@ const outcome = <A, R>(call: Effect.Effect<A, GrpcCallError, R>) =>
     onFailure: ({ code, metadata, reason }) => [code, reason, metadata]
   })
 const clientOf = (port: number, options: PaymentsClientOptions) =>
-  PaymentsClient.make({ host: "127.0.0.1", port }, options)
+  PaymentsClient.make({ host: "127.0.0.1", port }, { retries: false, ...options })
 
 /** The serial number of the certificate that a new connection gets. */
 const serial = (port: number) =>

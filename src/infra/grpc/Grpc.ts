@@ -13,10 +13,10 @@ import * as GrpcCall from "./GrpcCall.js"
 import * as GrpcCredentials from "./GrpcCredentials.js"
 import * as GrpcDefinition from "./GrpcDefinition.js"
 import * as GrpcHealth from "./GrpcHealth.js"
+import * as GrpcProcess from "./GrpcProcess.js"
 import type { Refusal } from "./GrpcRefusal.js"
 import * as GrpcSessions from "./GrpcSessions.js"
 import * as GrpcStreams from "./GrpcStreams.js"
-import * as StreamReset from "./patches/StreamReset.js"
 
 /** The server cannot listen at the address, for another reason than a taken port. */
 export class GrpcServerError extends Schema.TaggedError<GrpcServerError>()("GrpcServerError", {
@@ -134,7 +134,7 @@ export const serve = <E, R>(
 ): Effect.Effect<never, AddressInUse | GrpcServerError | TlsFileUnusable, R> =>
   Effect.gen(function*() {
     const { access, drainLimit = "5 seconds", limit, methods, refuse, scopes, service } = options
-    StreamReset.install()
+    GrpcProcess.prepare()
     const calls = new NumberMap<Fiber.RuntimeFiber<object, E | Refused>>()
     // `GrpcCall` logs the failure of a call
     const fork = runFork(yield* Effect.withUnhandledErrorLogLevel(Effect.runtime<R>(), Option.none()))
@@ -150,8 +150,6 @@ export const serve = <E, R>(
       }
     }
     const definitions = GrpcDefinition.load(options.protoFile)
-    // grpc-js logs to the console; every relevant failure is also returned as an error
-    Grpc.setLogVerbosity(Grpc.logVerbosity.NONE)
     const server = yield* Effect.acquireRelease(
       Effect.sync(() => new Grpc.Server(channelOptions)),
       (server) => stop(server, calls, drainLimit)

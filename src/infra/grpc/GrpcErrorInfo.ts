@@ -1,6 +1,4 @@
 import * as Grpc from "@grpc/grpc-js"
-import type { Option } from "effect"
-import { Either } from "effect"
 import Protobuf from "protobufjs"
 
 /** Why a call was refused, for programs: `google.rpc.ErrorInfo`. */
@@ -30,6 +28,8 @@ const [Status, Info, Retry] = [root.lookupType("Status"), root.lookupType("Error
 const trailer = "grpc-status-details-bin"
 const typeUrl = "type.googleapis.com/google.rpc.ErrorInfo"
 const retryUrl = "type.googleapis.com/google.rpc.RetryInfo"
+/** Trailer with the pause of clients that retry by themselves: https://github.com/grpc/proposal/blob/master/A6-client-retries.md. */
+const pushback = "grpc-retry-pushback-ms"
 
 /** The trailers of a refused call. `retryMillis`: the caller should wait this long before it calls again. */
 export const trailers = (
@@ -44,17 +44,7 @@ export const trailers = (
     details.push({ type_url: retryUrl, value: Retry.encode({ retry_delay }).finish() })
   }
   const metadata = new Grpc.Metadata()
+  if (retryMillis !== undefined) metadata.set(pushback, String(retryMillis))
   metadata.set(trailer, Buffer.from(Status.encode({ code, message, details }).finish()))
   return metadata
 }
-
-/** The `ErrorInfo` in the trailers of a call; none when a server sends none, or another form. */
-export const read = (trailers: Grpc.Metadata): Option.Option<ErrorInfo> =>
-  Either.getRight(Either.try(() => {
-    const [bytes] = trailers.get(trailer)
-    const { details } = Status.toObject(Status.decode(bytes as Buffer), { defaults: true }) as {
-      readonly details: ReadonlyArray<{ readonly type_url: string; readonly value: Uint8Array }>
-    }
-    const { value } = details.find(({ type_url }) => type_url === typeUrl)!
-    return Info.toObject(Info.decode(value), { defaults: true }) as ErrorInfo
-  }))
