@@ -45,9 +45,8 @@ const awayAtFirst = (times: number) =>
 const limited = Effect.map(Metric.snapshot, (pairs) =>
   pairs
     .filter(({ metricKey: { name, tags } }) =>
-      name === "payments_grpc_calls_total" && ["GetPing", "RESOURCE_EXHAUSTED"].every((value) =>
-        tags.some((tag) => tag.value === value)
-      )
+      name === "payments_grpc_calls_total" &&
+      ["GetPing", "RESOURCE_EXHAUSTED"].every((value) => tags.some((tag) => tag.value === value))
     )
     .reduce((sum, { metricState }) => sum + (metricState as MetricState.MetricState.Counter<number>).count, 0))
 

@@ -109,7 +109,10 @@ describe("the contracts of docs", () => {
 
   it("agree with the headers that the service writes to the dead-letter topic", () => {
     const place = { topic: "inventory", partition: 3, offset: "1234", reason: "value is not JSON" }
-    const { record } = DeadLetter.make({ ...place, key: null, value: Buffer.from("{"), headers: undefined }, "inventory.dlq")
+    const { record } = DeadLetter.make(
+      { ...place, key: null, value: Buffer.from("{"), headers: undefined },
+      "inventory.dlq"
+    )
     assert.isTrue(headers.letter(record.headers))
     for (const name of Object.keys(record.headers!)) {
       const { [name]: _, ...rest } = record.headers!
