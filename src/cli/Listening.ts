@@ -3,14 +3,17 @@ import type { ConfigOf } from "../Config.js"
 import { scopes } from "../domain/Scope.js"
 import * as Certificates from "../infra/grpc/auth/Certificates.js"
 import * as Jwt from "../infra/grpc/auth/Jwt.js"
+import type { KeysUnavailable } from "../infra/grpc/auth/KeySet.js"
 import * as Tokens from "../infra/grpc/auth/Tokens.js"
 import type { AccessOptions } from "../infra/grpc/GrpcAccess.js"
 import { isLoopback } from "../infra/runtime/Loopback.js"
+import { problemOf } from "../infra/runtime/Problem.js"
 import type { Address } from "../infra/runtime/Setting.js"
 import { ConfigProblems, showAddress } from "../infra/runtime/Setting.js"
 import type { TlsServerFiles } from "../infra/tls/TlsServer.js"
 import * as TlsServer from "../infra/tls/TlsServer.js"
 import type { Role } from "../ops/Parts.js"
+import * as Parts from "../ops/Parts.js"
 
 /** The settings of operations HTTP. */
 export const httpUsed = ["httpAddr", "httpTlsCert", "httpTlsKey", "insecure"] as const
@@ -50,7 +53,14 @@ export const grpcTls = (
   return own === undefined ? undefined : { ...own, clientCa: Option.getOrUndefined(grpcTlsClientCa) }
 }
 
-/** The authentication and the limits of the gRPC server, for the life of the scope. `check` has passed. */
+/** Reports each load of the issuer's keys to its part. */
+const reportKeys = Effect.map(Parts.part("grpc-keys"), (part) => (failure: KeysUnavailable | undefined) =>
+  failure === undefined ? part.working() : part.failed(problemOf(failure, "issuer")))
+
+/**
+ * The authentication and the limits of the gRPC server, for the life of the scope. `check` has passed. With an issuer of tokens
+ * it fails with `KeysUnavailable` until the issuer has given its keys once; after that, part `grpc-keys` has its failures.
+ */
 export const access = Effect.fnUntraced(function*(config: GrpcConfig) {
   const callsPerSecond = Option.getOrUndefined(config.grpcCallsPerSecond)
   const { grpcAuth, grpcAuthCertificateNames, grpcJwksUrl, grpcJwtAudience, grpcJwtIssuer, grpcTokensFile } = config
@@ -62,6 +72,7 @@ export const access = Effect.fnUntraced(function*(config: GrpcConfig) {
     ? yield* Jwt.make({
       keys: new URL(Redacted.value(Option.getOrThrow(grpcJwksUrl))),
       variable: "GRPC_JWKS_URL",
+      onLoad: yield* reportKeys,
       issuer: Option.getOrThrow(grpcJwtIssuer),
       audience: Option.getOrThrow(grpcJwtAudience)
     })

@@ -36,6 +36,7 @@ import { Sequences } from "../payments/Sequences.js"
 import * as Cache from "./Cache.js"
 import * as Database from "./Database.js"
 import * as Listening from "./Listening.js"
+import * as OwnCertificates from "./OwnCertificates.js"
 import * as Prepare from "./Prepare.js"
 import { rightsOf } from "./Rights.js"
 import * as Servers from "./Servers.js"
@@ -141,7 +142,12 @@ export const layer = (config: Config, running: ReadonlyArray<Role>) => {
     lease: config.outboxLease,
     maxAttempts: config.outboxMaxAttempts
   })
-  const health = Parts.layer({ running, rights: rightsOf(config, running), where: addressesOf(config, running) })
+  const health = Parts.layer({
+    running,
+    verifiesByKeys: config.grpcAuth === "jwt",
+    rights: rightsOf(config, running),
+    where: addressesOf(config, running)
+  })
   return Layer.mergeAll(Payments.Default, Backlog.Default, Refusals.Default, health).pipe(
     Layer.provideMerge(PaymentRepo.Default),
     Layer.provideMerge(Sequences.Default),
@@ -168,7 +174,8 @@ export const doctorOptions = Effect.fnUntraced(function*(
     relays: running.includes("relay"),
     drainTime: drainTimeout(config),
     migrations: Prepare.migrations,
-    rights: rightsOf(config, running)
+    rights: rightsOf(config, running),
+    certificates: OwnCertificates.of(config, running)
   }
 })
 

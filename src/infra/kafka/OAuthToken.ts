@@ -1,8 +1,10 @@
 import { HttpClient, HttpClientRequest } from "@effect/platform"
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import { Clock, Effect, Layer, Option, Redacted, Schema } from "effect"
+import type { FileUnusable } from "../runtime/FileUnusable.js"
+import { innermost, wordsOf } from "../runtime/Innermost.js"
 import type { Secret, SecretUnreadable } from "../runtime/Secret.js"
-import type { TlsFiles, TlsFileUnusable } from "../tls/Tls.js"
+import type { TlsFiles } from "../tls/Tls.js"
 import * as Tls from "../tls/Tls.js"
 
 /** A token endpoint, and our account there. */
@@ -36,7 +38,7 @@ export class TokenUnavailable extends Schema.TaggedError<TokenUnavailable>()("To
   }
 }
 
-export type TokenError = TokenRefused | TokenUnavailable | SecretUnreadable | TlsFileUnusable
+export type TokenError = TokenRefused | TokenUnavailable | SecretUnreadable | FileUnusable
 
 /** The token of this process, shared by all connections. */
 export interface OAuthToken {
@@ -65,14 +67,10 @@ const margin = (life: number) => Math.max(life / 5, Math.min(30_000, life / 2))
 /** `application/x-www-form-urlencoded`, as RFC 6749, 2.3.1 wants id and secret. */
 const encoded = (text: string) => new URLSearchParams([["", text]]).toString().slice(1)
 
-/** The innermost message: the HTTP client wraps the error of the socket. */
 const problemOf = (error: unknown): string => {
-  const tls = Tls.explain(error)
-  if (tls !== undefined) return `${tls}: KAFKA_OAUTH_TLS_CA names the authorities to trust`
-  if (typeof error === "object" && error !== null && "cause" in error && error.cause !== undefined) {
-    return problemOf(error.cause)
-  }
-  return error instanceof Error ? error.message || String((error as { code?: string }).code) : String(error)
+  const cause = innermost(error)
+  const tls = Tls.explain(cause)
+  return tls === undefined ? wordsOf(cause) : `${tls}: KAFKA_OAUTH_TLS_CA names the authorities to trust`
 }
 
 /** Asks for a token with client credentials (RFC 6749, 4.4). */
