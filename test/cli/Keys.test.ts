@@ -1,5 +1,5 @@
 import { assert, layer } from "@effect/vitest"
-import { ConfigProvider, Effect, Layer, Logger, LogLevel, Metric, MetricState, Redacted } from "effect"
+import { ConfigProvider, Duration, Effect, Layer, Logger, LogLevel, Metric, MetricState, Redacted } from "effect"
 import { exportJWK, generateKeyPair, SignJWT } from "jose"
 import * as NodeHttp from "node:http"
 import * as Listening from "../../src/cli/Listening.js"
@@ -9,10 +9,11 @@ import * as PaymentsClient from "../../src/grpc/PaymentsClient.js"
 import { Health } from "../../src/infra/runtime/Health.js"
 import * as Parts from "../../src/ops/Parts.js"
 import * as Harness from "../grpc/Harness.js"
-import { until } from "../harness/Eventually.js"
+import { until as untilWithin } from "../harness/Eventually.js"
 import { freePort } from "../harness/FreePort.js"
 import * as PgTest from "../harness/PgTest.js"
 
+const until: typeof untilWithin = (look, holds) => untilWithin(look, holds, "12 seconds")
 const health = Layer.effectDiscard(Effect.map(Health, (health) => health.part("migrations").working())).pipe(
   Layer.provideMerge(Parts.layer({ running: ["grpc"], verifiesByKeys: true, rights: {} }))
 )
@@ -66,7 +67,7 @@ layer(live, { excludeTestServices: true })("the keys of an issuer", (it) => {
       const call = (token: string) =>
         PaymentsClient.make({ host: "127.0.0.1", port: grpcPort }, { token: Redacted.make(token) }).pipe(
           Effect.flatMap(({ getPayment }) => getPayment(911n)),
-          Effect.match({ onSuccess: () => "OK", onFailure: ({ code }) => code }),
+          Effect.match({ onSuccess: () => "OK", onFailure: (error) => error._tag === "GrpcCallError" ? error.code : error._tag }),
           Effect.scoped
         )
       const { current, watch } = yield* Health
@@ -74,7 +75,7 @@ layer(live, { excludeTestServices: true })("the keys of an issuer", (it) => {
       const lines = (text: string) => logged.filter((line) => line.startsWith(text))
       yield* Effect.gen(function*() {
         yield* Effect.forkScoped(watch)
-        yield* Effect.forkScoped(Servers.grpc(config, "5 seconds" as never))
+        yield* Effect.forkScoped(Servers.grpc(config, Duration.seconds(5)))
         const away = yield* until(
           state,
           ({ dependencies }) => dependencies["grpc-server"]!.waiting_for === "issuer" && lines("waiting").length > 0
@@ -104,5 +105,5 @@ layer(live, { excludeTestServices: true })("the keys of an issuer", (it) => {
         yield* until(state, ({ dependencies }) => dependencies["grpc-keys"]!.ok)
         assert.strictEqual(yield* call(byLater), "UNAUTHENTICATED")
       }).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, capture)), Logger.withMinimumLogLevel(LogLevel.Info))
-    }), 30_000)
+    }), 60_000)
 })

@@ -1,4 +1,4 @@
-import { Clock, Effect, Schema } from "effect"
+import { Clock, Duration, Effect, Schema } from "effect"
 import type { JWTVerifyGetKey } from "jose"
 import { readFile } from "node:fs/promises"
 import { FileUnusable } from "../../runtime/FileUnusable.js"
@@ -23,11 +23,14 @@ export interface KeySetOptions {
   readonly variable: string
   /** Called after each attempt to load the keys, with the failure or with undefined. */
   readonly onLoad?: (failure: KeysUnavailable | undefined) => void
-  /** Pause between two loads. Default: 1 minute, and 5 seconds for a file and after a failure. */
-  readonly every?: Parameters<typeof Effect.sleep>[0] | undefined
+  /** Pause between two loads; after a failure at most 5 seconds. Default: 1 minute, and 5 seconds for a file. */
+  readonly every?: Duration.DurationInput | undefined
 }
 
-/** Milliseconds after an attempt in which a token with an unknown key causes no other: callers choose the names of keys. */
+/**
+ * Milliseconds after an attempt in which a token with an unknown key causes no other, because callers choose the names of keys;
+ * and the longest pause after a failure.
+ */
 const atRest = 5_000
 
 /**
@@ -35,10 +38,11 @@ const atRest = 5_000
  * ones stay in use. Fails when the first attempt does: with `KeysUnavailable`, or with `FileUnusable` for a file.
  */
 export const make = Effect.fnUntraced(
-  function*({ every, keys, onLoad = () => {}, variable }: KeySetOptions, changed: () => void) {
+  function*({ every: given, keys, onLoad = () => {}, variable }: KeySetOptions, changed: () => void) {
     // loaded here: a service without JWTs starts faster
     const jose = yield* Effect.promise(() => import("jose"))
     const isFile = keys.protocol === "file:"
+    const every = Duration.toMillis(given ?? (isFile ? "5 seconds" : "1 minute"))
     const source = jose.createRemoteJWKSet(keys, {
       timeoutDuration: 3_000,
       ...(isFile ? { [jose.customFetch]: () => readFile(keys).then((content) => new Response(content)) } : {})
@@ -75,8 +79,10 @@ export const make = Effect.fnUntraced(
       ? Effect.mapError(load, ({ problem }) =>
         new FileUnusable({ variable, problem: `names a file that is no JSON Web Key Set: ${problem}` }))
       : load
-    yield* Effect.suspend(() => Effect.sleep(every ?? (isFile || failure !== undefined ? "5 seconds" : "1 minute"))).pipe(
-      Effect.zipRight(Effect.ignore(load)),
+    const isDue = Effect.map(Clock.currentTimeMillis, (now) => failure !== undefined || now - triedAt >= every)
+    yield* Effect.ignore(load).pipe(
+      Effect.whenEffect(isDue),
+      Effect.delay(Math.min(every, atRest)),
       Effect.forever,
       // servers are made where nothing can be interrupted, and their end must end this too
       Effect.interruptible,
