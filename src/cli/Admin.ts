@@ -14,7 +14,7 @@ const tokens = Effect.gen(function*() {
     "adminTokenFile",
     "adminTokensFile"
   )
-  const unnamed = yield* Secret.choose({
+  const unnamed = Secret.of({
     variable: "ADMIN_TOKEN",
     value: adminToken,
     file: adminTokenFile,

@@ -17,7 +17,10 @@ export const of = (config: Config, running: ReadonlyArray<Role>): ReadonlyArray<
   ...(running.includes("grpc") ? file("GRPC_TLS_CERT", config.grpcTlsCert) : []),
   ...file(
     "DATABASE_URL",
-    Option.flatMapNullable(Either.getRight(PostgresUrl.parse(Redacted.value(config.databaseUrl))), ({ tls }) => tls.cert)
+    Option.flatMapNullable(
+      Either.getRight(PostgresUrl.parse(Redacted.value(config.databaseUrl))),
+      ({ tls }) => tls.cert
+    )
   ),
   ...(running.some((role) => role !== "grpc") && config.kafkaTls ? file("KAFKA_TLS_CERT", config.kafkaTlsCert) : []),
   ...(running.includes("consumer") ? file("REDIS_TLS_CERT", config.redisTlsCert) : [])

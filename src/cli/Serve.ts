@@ -65,7 +65,7 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Role>) {
   yield* Listening.check(config, running)
   yield* warnOfUnknownSettings
   yield* beginMetrics(running)
-  const doctor = yield* Services.doctorOptions(config, running)
+  const doctor = Services.doctorOptions(config, running)
 
   const work = Effect.gen(function*() {
     const health = yield* Health

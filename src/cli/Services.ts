@@ -10,7 +10,6 @@ import { Redis } from "../infra/redis/Redis.js"
 import { beside } from "../infra/runtime/Beside.js"
 import type { Part } from "../infra/runtime/Health.js"
 import { Health } from "../infra/runtime/Health.js"
-import type { ConfigProblems } from "../infra/runtime/Setting.js"
 import { supervise } from "../infra/runtime/Supervisor.js"
 import { Dedupe } from "../inventory/Dedupe.js"
 import * as InventoryConsumer from "../inventory/InventoryConsumer.js"
@@ -160,30 +159,25 @@ export const layer = (config: Config, running: ReadonlyArray<Role>) => {
 /** The share of SHUTDOWN_TIMEOUT in which a part finishes its work; the rest is for closing connections. */
 export const drainTimeout = (config: ConfigOf<"shutdownTimeout">) => Duration.times(config.shutdownTimeout, 0.7)
 
-/** What the doctor checks for these parts. Fails when settings of a server contradict each other. */
-export const doctorOptions = Effect.fnUntraced(function*(
-  config: Config,
-  running: ReadonlyArray<Role>
-): Effect.fn.Return<DoctorOptions, ConfigProblems> {
-  return {
-    config,
-    kafka: usesKafka(running) ? kafkaOptions(config) : undefined,
-    topics: Object.values(topicsOf(config, running)).flatMap(({ topics }) => topics.map(({ topic }) => topic)),
-    consumes: running.includes("consumer"),
-    redis: running.includes("consumer") ? yield* Cache.server(config) : undefined,
-    relays: running.includes("relay"),
-    drainTime: drainTimeout(config),
-    migrations: Prepare.migrations,
-    rights: rightsOf(config, running),
-    certificates: OwnCertificates.of(config, running)
-  }
+/** What the doctor checks for these parts. */
+export const doctorOptions = (config: Config, running: ReadonlyArray<Role>): DoctorOptions => ({
+  config,
+  kafka: usesKafka(running) ? kafkaOptions(config) : undefined,
+  topics: Object.values(topicsOf(config, running)).flatMap(({ topics }) => topics.map(({ topic }) => topic)),
+  consumes: running.includes("consumer"),
+  redis: running.includes("consumer") ? Cache.server(config) : undefined,
+  relays: running.includes("relay"),
+  drainTime: drainTimeout(config),
+  migrations: Prepare.migrations,
+  rights: rightsOf(config, running),
+  certificates: OwnCertificates.of(config, running)
 })
 
 const inventoryConsumer = (config: PartConfig<"consumer">, part: Part) =>
   Effect.gen(function*() {
     const cache = yield* Parts.part("redis")
     const redis = Redis.layer({
-      ...yield* Cache.server(config),
+      ...Cache.server(config),
       onChange: (why) => Effect.sync(() => why === undefined ? cache.working() : cache.failed({ reason: "redis", why }))
     })
     return yield* InventoryConsumer.serve({

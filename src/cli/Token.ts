@@ -21,7 +21,9 @@ const known: Parse<ReadonlyArray<string>> = (text) =>
 
 const create = Command.make("create", {
   name: option("name", name, "name").pipe(
-    Options.withDescription("Name of the caller: stored with each payment that it settles, and with each of its repairs")
+    Options.withDescription(
+      "Name of the caller: stored with each payment that it settles, and with each of its repairs"
+    )
   ),
   scopes: option("scopes", known, "scopes").pipe(
     Options.withDescription(`What the caller may do, comma-separated: ${scopes.join(", ")}`)

@@ -138,8 +138,14 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "60 seconds", 
           "the token of dashboard lacks the scope operations:change"
         ])
         const asBob = yield* ask("/api/outbox/retry", { ...change, operator: "bob" }, "token-of-ann")
-        assert.deepStrictEqual([asBob.status, asBob.json.message], [400, "leave out operator: the token is that of ann"])
-        assert.strictEqual((yield* ask("/api/outbox/retry", change)).json.message, "give operator: the token has no name")
+        assert.deepStrictEqual([asBob.status, asBob.json.message], [
+          400,
+          "leave out operator: the token is that of ann"
+        ])
+        assert.strictEqual(
+          (yield* ask("/api/outbox/retry", change)).json.message,
+          "give operator: the token has no name"
+        )
         assert.deepInclude((yield* ask("/api/outbox/retry", change, "token-of-ann")).json, { changed: 1 })
         const noted = yield* ask("/api/operations", undefined, "token-of-the-dashboard")
         assert.deepInclude(noted.json.operations[0], { operator: "ann", event_id: change.event_ids[0] })

@@ -109,9 +109,14 @@ const request = Effect.fnUntraced(function*({ clientId, clientSecret, scope, tls
   )
 })
 
+/** Milliseconds between two lines about a token that is not renewed: each login tries. */
+const remindEvery = 60_000
+
 /** A token that is asked for at the first use, and renewed in time. One request is under way at a time. */
 export const make = (endpoint: Endpoint): OAuthToken => {
   let current: { readonly token: Redacted.Redacted; readonly renewAt: number; readonly endsAt: number } | undefined
+  /** Time of the last line about a renewal that failed; undefined when none has failed since the last success. */
+  let warnedAt: number | undefined
   const gate = Effect.unsafeMakeSemaphore(1)
   const renew = Effect.gen(function*() {
     const now = yield* Clock.currentTimeMillis
@@ -119,6 +124,8 @@ export const make = (endpoint: Endpoint): OAuthToken => {
     const life = expires_in * 1_000
     const token = Redacted.make(access_token)
     current = { token, renewAt: now + life - margin(life), endsAt: now + life }
+    if (warnedAt !== undefined) yield* Effect.logInfo("the Kafka token is renewed again")
+    warnedAt = undefined
     return token
   })
   return {
@@ -127,10 +134,11 @@ export const make = (endpoint: Endpoint): OAuthToken => {
       const held = current
       if (held === undefined || now >= held.endsAt) return yield* renew
       if (now < held.renewAt) return held.token
-      return yield* Effect.catchAll(
-        renew,
-        (error) => Effect.as(Effect.logWarning("the Kafka token is not renewed yet", error), held.token)
-      )
+      return yield* Effect.catchAll(renew, (error) => {
+        if (warnedAt !== undefined && now - warnedAt < remindEvery) return Effect.succeed(held.token)
+        warnedAt = now
+        return Effect.as(Effect.logWarning("the Kafka token is not renewed yet", error), held.token)
+      })
     })),
     forget: Effect.sync(() => void (current = undefined))
   }

@@ -20,7 +20,9 @@ const expiry = Metric.gauge("payments_tls_certificate_expiry_timestamp_seconds",
 export const endOf = ({ path, variable }: CertificateFile): Effect.Effect<number, FileUnusable> =>
   Effect.try({
     try: () => {
-      const certificates = readFileSync(path, "utf8").match(/-----BEGIN CERTIFICATE-----[^]+?-----END CERTIFICATE-----/g)
+      const certificates = readFileSync(path, "utf8").match(
+        /-----BEGIN CERTIFICATE-----[^]+?-----END CERTIFICATE-----/g
+      )
       if (certificates === null) throw new Error("it has no certificate in PEM")
       return Math.min(...certificates.map((pem) => Date.parse(new X509Certificate(pem).validTo)))
     },

@@ -102,7 +102,8 @@ export const make = Effect.fnUntraced(function*(options: JwtOptions) {
       Effect.catchIf(({ cause }) => cause.code === "ERR_JWKS_NO_MATCHING_KEY", (error) =>
         Effect.flatMap(keys.renew, (renewed) => renewed ? verified(token) : error)),
       Effect.catchTags({
-        NotVerified: ({ cause }) => badCredential(problemOf(cause, options)),
+        NotVerified: ({ cause }) =>
+          badCredential(problemOf(cause, options)),
         KeysUnavailable: () => unavailable
       }),
       Effect.flatMap(({ payload }) =>

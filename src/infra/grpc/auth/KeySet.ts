@@ -76,8 +76,10 @@ export const make = Effect.fnUntraced(
     }))
 
     yield* isFile
-      ? Effect.mapError(load, ({ problem }) =>
-        new FileUnusable({ variable, problem: `names a file that is no JSON Web Key Set: ${problem}` }))
+      ? Effect.mapError(
+        load,
+        ({ problem }) => new FileUnusable({ variable, problem: `names a file that is no JSON Web Key Set: ${problem}` })
+      )
       : load
     const isDue = Effect.map(Clock.currentTimeMillis, (now) => failure !== undefined || now - triedAt >= every)
     yield* Effect.ignore(load).pipe(
