@@ -180,17 +180,17 @@ const secrets = {
   adminToken: token
 } as const
 
-/** The PEM files of clients. Those of servers are read where the servers run. */
+/** The PEM files of clients, after the setting of their client. Those of servers are read where the servers run. */
 const pemFiles = {
-  KAFKA_TLS: ["kafkaTlsCa", "kafkaTlsCert", "kafkaTlsKey"],
-  KAFKA_OAUTH_TLS: ["kafkaOauthTlsCa"],
-  REDIS_TLS: ["redisTlsCa", "redisTlsCert", "redisTlsKey"]
+  KAFKA_TLS: ["kafkaTls", "kafkaTlsCa", "kafkaTlsCert", "kafkaTlsKey"],
+  KAFKA_OAUTH_TLS: ["kafkaOauthTokenUrl", "kafkaOauthTlsCa"],
+  REDIS_TLS: ["redisUrl", "redisTlsCa", "redisTlsCert", "redisTlsKey"]
 } as const satisfies Record<string, ReadonlyArray<Key>>
 
 /** The problems of the files that settings name. */
 const ofFiles = (read: Read) =>
   Effect.all([
-    ...Object.entries(pemFiles).map(([prefix, [ca, cert, key]]) =>
+    ...Object.entries(pemFiles).filter(([, [client]]) => client in read).map(([prefix, [, ca, cert, key]]) =>
       Effect.match(
         Tls.load({
           prefix,
