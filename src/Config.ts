@@ -1,10 +1,11 @@
 import { Effect, Either, Redacted } from "effect"
+import * as Agreement from "./config/Agreement.js"
 import { kafka } from "./config/Kafka.js"
 import { servers } from "./config/Servers.js"
+import { postgres, redis } from "./config/Stores.js"
 import type { CrashPointName } from "./drills/CrashPoint.js"
 import { crashPoints } from "./drills/CrashPoint.js"
 import * as KafkaSettings from "./infra/kafka/KafkaSettings.js"
-import * as PostgresUrl from "./infra/postgres/PostgresUrl.js"
 import type { ConfigProblems, Parse, Setting, Values } from "./infra/runtime/Setting.js"
 import {
   duration,
@@ -16,7 +17,6 @@ import {
   optionalSetting,
   pairs,
   port,
-  secret,
   setting,
   showDuration,
   showUrl,
@@ -35,62 +35,12 @@ const drill: Parse<{ readonly point: CrashPointName; readonly passage: number }>
 
 /** Every environment variable that the process reads. */
 export const settings = {
-  databaseUrl: setting("DATABASE_URL", PostgresUrl.setting, {
-    about: "PostgreSQL URL (system of record), in the forms of libpq ([docs/postgresql.md](docs/postgresql.md)).",
-    default: "postgres://payments:payments@localhost:54321/payments",
-    file: "DATABASE_URL_FILE",
-    show: PostgresUrl.show
-  }),
-  databaseUrlFile: optionalSetting("DATABASE_URL_FILE", text, {
-    about: "File with that URL, instead of `DATABASE_URL`. Each new connection takes its password from the file again.",
-    example: "/run/secrets/database-url"
-  }),
-  databasePassword: optionalSetting("DATABASE_PASSWORD", secret, {
-    about: "Password for PostgreSQL, when the URL has none ([docs/security.md](docs/security.md#postgresql))."
-  }),
-  databasePasswordFile: optionalSetting("DATABASE_PASSWORD_FILE", text, {
-    about: "File with that password. Each new connection reads it again.",
-    example: "/run/secrets/database-password"
-  }),
-  databasePasswordCommand: optionalSetting("DATABASE_PASSWORD_COMMAND", text, {
-    about: "Shell command that prints that password. It runs for each new connection, for 10 seconds at most.",
-    example: "aws rds generate-db-auth-token --hostname db --port 5432 --username payments_service",
-    show: () => "<a command>"
-  }),
+  ...postgres,
   databasePoolSize: setting("DATABASE_POOL_SIZE", integer(2, 500), {
     about: "Maximum number of PostgreSQL connections of one process.",
     default: "10"
   }),
-  redisUrl: setting("REDIS_URL", url("redis:", "rediss:"), {
-    about: "Redis URL (cache of handled records).",
-    default: "redis://localhost:6379",
-    file: "REDIS_URL_FILE",
-    show: showUrl
-  }),
-  redisUrlFile: optionalSetting("REDIS_URL_FILE", text, {
-    about: "File with that URL, instead of `REDIS_URL`. Each new connection takes its password from the file again.",
-    example: "/run/secrets/redis-url"
-  }),
-  redisPassword: optionalSetting("REDIS_PASSWORD", secret, {
-    about: "Password for Redis, when the URL has none ([docs/security.md](docs/security.md#redis))."
-  }),
-  redisPasswordFile: optionalSetting("REDIS_PASSWORD_FILE", text, {
-    about: "File with that password. Each new connection reads it again.",
-    example: "/run/secrets/redis-password"
-  }),
-  redisTlsCa: optionalSetting("REDIS_TLS_CA", text, {
-    about:
-      "Certificates of the authorities that may sign the certificate of Redis, PEM. Empty: those that Node trusts.",
-    example: "/etc/payments/redis-ca.pem"
-  }),
-  redisTlsCert: optionalSetting("REDIS_TLS_CERT", text, {
-    about: "Client certificate for Redis, PEM.",
-    example: "/etc/payments/redis-client.pem"
-  }),
-  redisTlsKey: optionalSetting("REDIS_TLS_KEY", text, {
-    about: "Key of that certificate, PEM.",
-    example: "/etc/payments/redis-client.key"
-  }),
+  ...redis,
   dedupeTtl: setting("DEDUPE_TTL", duration("1 second"), {
     about: "How long Redis remembers a handled `idempotent_key`.",
     default: "7d",
@@ -218,13 +168,7 @@ export const readSettings = <K extends keyof Settings>(
 ): Effect.Effect<ConfigOf<K>, ConfigProblems> => {
   const chosen = Object.fromEntries(names.map((name): [string, Setting<any>] => [name, settings[name]]))
   const values = load(chosen) as Effect.Effect<ConfigOf<K>, ConfigProblems>
-  return Effect.tap(
-    values,
-    (config) =>
-      "kafkaTls" in config && "kafkaSaslMechanism" in config
-        ? KafkaSettings.check(config as unknown as KafkaClientConfig)
-        : Effect.void
-  )
+  return Effect.tap(values, (config) => Agreement.check(config))
 }
 
 /** The names of all variables of the environment. */

@@ -3,7 +3,6 @@ import { HttpApiBuilder, HttpServer, HttpServerError } from "@effect/platform"
 import type { Scope } from "effect"
 import { Effect, Layer, Option } from "effect"
 import type { Sources } from "../audit/Sources.js"
-import type { Secret } from "../infra/runtime/Secret.js"
 import { DeadLetterBox } from "../repair/DeadLetterBox.js"
 import { Operations } from "../repair/Operations.js"
 import { OutboxEvents } from "../repair/OutboxEvents.js"
@@ -50,10 +49,10 @@ const operations = HttpApiBuilder.group(
     )
 )
 
-/** The operations API as an app for the operations port: `/api/…` with the token, and `/openapi.json` without it. */
+/** The operations API as an app for the operations port: `/api/…` with a token, and `/openapi.json` without it. */
 export const app = (
   options: Sources,
-  token: Secret
+  tokens: AdminToken.AdminTokens
 ) =>
   Effect.gen(function*() {
     const services = Layer.mergeAll(
@@ -66,7 +65,7 @@ export const app = (
     const api = HttpApiBuilder.api(Api).pipe(
       Layer.provide(Layer.mergeAll(orders(options), OutboxHandlers.layer(options), LetterHandlers.layer, operations)),
       Layer.provide(services),
-      Layer.provide(AdminToken.layer(token))
+      Layer.provide(AdminToken.layer(tokens))
     )
     const context = yield* Layer.build(
       Layer.mergeAll(

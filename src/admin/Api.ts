@@ -8,7 +8,8 @@ import {
   HttpApiSecurity,
   OpenApi
 } from "@effect/platform"
-import { Schema } from "effect"
+import type { Option } from "effect"
+import { Context, Schema } from "effect"
 import { states } from "../repair/OutboxEvents.js"
 
 /** A request that cannot be answered as it is; the message says what to change. */
@@ -39,9 +40,20 @@ export class Unavailable extends Schema.TaggedError<Unavailable>()(
   HttpApiSchema.annotations({ status: 503 })
 ) {}
 
-/** Lets requests pass that have the admin token. */
+/** The token of the request may not do this. */
+export class MissingScope extends Schema.TaggedError<MissingScope>()(
+  "MissingScope",
+  { message: Schema.String },
+  HttpApiSchema.annotations({ status: 403 })
+) {}
+
+/** The owner of the token of a request; none for the token without a name. */
+export class Owner extends Context.Tag("payments/Owner")<Owner, Option.Option<string>>() {}
+
+/** Lets requests pass that have a token of the operations API. */
 export class Admin extends HttpApiMiddleware.Tag<Admin>()("payments/Admin", {
-  failure: HttpApiError.Unauthorized,
+  failure: Schema.Union(HttpApiError.Unauthorized, MissingScope),
+  provides: Owner,
   security: { token: HttpApiSecurity.bearer }
 }) {}
 
@@ -57,7 +69,9 @@ const document = Schema.Record({ key: Schema.String, value: Schema.Unknown })
 /** The fields of every change. */
 const change = {
   reason: Schema.NonEmptyTrimmedString.annotations({ description: "Why; kept in table operation" }),
-  operator: Schema.NonEmptyTrimmedString.annotations({ description: "Who; kept in table operation" }),
+  operator: Schema.optional(Schema.NonEmptyTrimmedString).annotations({
+    description: "Who; kept in table operation. With a named token its name, which may be left out here"
+  }),
   dry_run: off.annotations({ description: "Change nothing, and answer what would change" }),
   rate: Schema.optionalWith(Schema.Int.pipe(Schema.between(1, 100_000)), { default: () => 500 }).annotations({
     description: "Most changes a second"

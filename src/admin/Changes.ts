@@ -1,9 +1,9 @@
-import { Effect } from "effect"
+import { Effect, Option } from "effect"
 import { randomUUID } from "node:crypto"
 import type { By } from "../repair/Operations.js"
 import type { Pacing } from "../repair/OutboxRepair.js"
 import type { LeftOut, Repaired } from "../repair/Plan.js"
-import { Unavailable } from "./Api.js"
+import { BadRequest, Owner, Unavailable } from "./Api.js"
 
 /** A failure of a server, as the API answers it. */
 export const unavailable = (error: { readonly message: string }) => new Unavailable({ message: error.message })
@@ -30,14 +30,26 @@ export interface Change<E> {
 /** What every change asks for. */
 export interface Asked {
   readonly reason: string
-  readonly operator: string
+  readonly operator?: string | undefined
   readonly dry_run: boolean
   readonly rate: number
 }
 
+/** The name of the operator: that of the token, or that of the request where the token has none. */
+const operatorOf = (given: string | undefined) =>
+  Effect.flatMap(Owner, (owner) => {
+    const operator = Option.getOrElse(owner, () => given)
+    if (operator === undefined) return new BadRequest({ message: "give operator: the token has no name" })
+    return given === undefined || given === operator
+      ? Effect.succeed(operator)
+      : new BadRequest({ message: `leave out operator: the token is that of ${operator}` })
+  })
+
 /** Makes a change, or only its preview. */
-export const make = <E>({ dry_run, operator, rate, reason }: Asked, { apply, count, leftOut, more }: Change<E>) =>
+export const make = <E>(asked: Asked, { apply, count, leftOut, more }: Change<E>) =>
   Effect.gen(function*() {
+    const { dry_run, rate, reason } = asked
+    const operator = yield* operatorOf(asked.operator)
     const run = randomUUID()
     const { changed, unchanged } = dry_run || count === 0
       ? { changed: 0, unchanged: 0 }

@@ -21,26 +21,8 @@ const used = [
 /** TLS of the client; undefined when it calls without. */
 const tls = Effect.fnUntraced(function*(config: ConfigOf<(typeof used)[number]>) {
   const { grpcTls, grpcTlsCa, grpcTlsClientCert, grpcTlsClientKey, grpcTlsServerName } = config
-  const named = Object.entries({
-    GRPC_TLS_CA: grpcTlsCa,
-    GRPC_TLS_SERVER_NAME: grpcTlsServerName,
-    GRPC_TLS_CLIENT_CERT: grpcTlsClientCert,
-    GRPC_TLS_CLIENT_KEY: grpcTlsClientKey
-  }).filter(([, value]) => Option.isSome(value)).map(([name]) => name)
-  if (Option.contains(grpcTls, false) && named.length > 0) {
-    return yield* Setting.ConfigProblems.one("GRPC_TLS", `is false, and ${named.join(", ")} is set`, "true")
-  }
-  if (Option.isSome(grpcTlsClientCert) !== Option.isSome(grpcTlsClientKey)) {
-    const [missing, given] = Option.isSome(grpcTlsClientCert)
-      ? ["GRPC_TLS_CLIENT_KEY", "GRPC_TLS_CLIENT_CERT"] as const
-      : ["GRPC_TLS_CLIENT_CERT", "GRPC_TLS_CLIENT_KEY"] as const
-    return yield* Setting.ConfigProblems.one(
-      missing,
-      `is empty, and ${given} is set: it needs both`,
-      "/run/secrets/client.pem"
-    )
-  }
-  if (named.length === 0 && !Option.contains(grpcTls, true)) return undefined
+  const isImplied = [grpcTlsCa, grpcTlsServerName, grpcTlsClientCert].some(Option.isSome)
+  if (!Option.getOrElse(grpcTls, () => isImplied)) return undefined
   const authorities = yield* Tls.load({ prefix: "GRPC_TLS", ca: Option.getOrUndefined(grpcTlsCa) })
   const own = yield* Tls.load({
     prefix: "GRPC_TLS_CLIENT",
@@ -53,7 +35,7 @@ const tls = Effect.fnUntraced(function*(config: ConfigOf<(typeof used)[number]>)
 /** A gRPC client for `GRPC_ADDR`, with TLS and the token of the settings, for the life of the scope. */
 export const client = Effect.gen(function*() {
   const config = yield* readSettings(...used)
-  const token = yield* Secret.choose({
+  const token = Secret.of({
     variable: "GRPC_TOKEN",
     value: config.grpcToken,
     file: config.grpcTokenFile,

@@ -28,7 +28,7 @@ const doctor = Effect.fn("cli.doctor")(function*(
   role: string | undefined,
   asJson: boolean
 ) {
-  const options = yield* Services.doctorOptions(config, running)
+  const options = Services.doctorOptions(config, running)
   const diagnosis = yield* Doctor.examine({ ...options, role }).pipe(
     waitingFor("asking the servers")
   )

@@ -78,9 +78,7 @@ export const exitCode = ({ error }: Failure): number => {
   switch (error) {
     case "UsageError":
     case "ConfigProblems":
-    case "TlsFileUnusable":
-    case "TokensUnusable":
-    case "KeysUnusable":
+    case "FileUnusable":
     case "SecretUnreadable":
     case "TokenUnprotected":
     case "INVALID_ARGUMENT":

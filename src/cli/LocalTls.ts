@@ -1,7 +1,7 @@
 import { FileSystem, Path } from "@effect/platform"
 import { Effect } from "effect"
 import { scopes } from "../domain/Scope.js"
-import * as Tokens from "../infra/grpc/auth/Tokens.js"
+import * as TokenFile from "../infra/auth/TokenFile.js"
 import * as Authority from "../local/Authority.js"
 import type { ServerTls } from "../local/Server.js"
 
@@ -22,7 +22,7 @@ export const make = Effect.fnUntraced(function*(folder: string) {
   const path = yield* Path.Path
   const authority = Authority.make("Payments on this machine")
   const own = authority.issue({ names: ["localhost", "127.0.0.1", "::1"] })
-  const { line, token } = Tokens.create("developer", scopes)
+  const { line, token } = TokenFile.create("developer", scopes)
   yield* fs.makeDirectory(folder, { recursive: true, mode: 0o700 })
   const write = Effect.fnUntraced(function*(name: string, content: string) {
     const file = path.join(folder, name)

@@ -3,6 +3,7 @@ import { readSettings } from "../Config.js"
 import * as Doctor from "../doctor/Doctor.js"
 import * as DatabaseClock from "../infra/postgres/DatabaseClock.js"
 import { Health } from "../infra/runtime/Health.js"
+import * as CertificateExpiry from "../infra/tls/CertificateExpiry.js"
 import type { Role } from "../ops/Parts.js"
 import { roles } from "../ops/Parts.js"
 import * as Telemetry from "../ops/Telemetry.js"
@@ -64,7 +65,7 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Role>) {
   yield* Listening.check(config, running)
   yield* warnOfUnknownSettings
   yield* beginMetrics(running)
-  const doctor = yield* Services.doctorOptions(config, running)
+  const doctor = Services.doctorOptions(config, running)
 
   const work = Effect.gen(function*() {
     const health = yield* Health
@@ -106,6 +107,7 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Role>) {
     const inventoryTopic = ofTopics.find(({ role }) => role === "consumer")?.prepared ?? Effect.void
     yield* Effect.all([
       health.watch,
+      CertificateExpiry.watch(doctor.certificates),
       Effect.scoped(Effect.flatMap(Admin.app, (api) => Servers.http(config, api))),
       Effect.zipRight(database, Services.clock),
       ...ofTopics.map(({ run }) => run),

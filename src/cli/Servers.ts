@@ -12,9 +12,7 @@ const final = [
   "AddressInUse",
   "GrpcServerError",
   "HttpServerError",
-  "TlsFileUnusable",
-  "TokensUnusable",
-  "KeysUnusable"
+  "FileUnusable"
 ] as const
 
 const isFinal = <E extends { readonly _tag: string }>(

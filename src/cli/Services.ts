@@ -10,7 +10,6 @@ import { Redis } from "../infra/redis/Redis.js"
 import { beside } from "../infra/runtime/Beside.js"
 import type { Part } from "../infra/runtime/Health.js"
 import { Health } from "../infra/runtime/Health.js"
-import type { ConfigProblems } from "../infra/runtime/Setting.js"
 import { supervise } from "../infra/runtime/Supervisor.js"
 import { Dedupe } from "../inventory/Dedupe.js"
 import * as InventoryConsumer from "../inventory/InventoryConsumer.js"
@@ -36,6 +35,7 @@ import { Sequences } from "../payments/Sequences.js"
 import * as Cache from "./Cache.js"
 import * as Database from "./Database.js"
 import * as Listening from "./Listening.js"
+import * as OwnCertificates from "./OwnCertificates.js"
 import * as Prepare from "./Prepare.js"
 import { rightsOf } from "./Rights.js"
 import * as Servers from "./Servers.js"
@@ -141,7 +141,12 @@ export const layer = (config: Config, running: ReadonlyArray<Role>) => {
     lease: config.outboxLease,
     maxAttempts: config.outboxMaxAttempts
   })
-  const health = Parts.layer({ running, rights: rightsOf(config, running), where: addressesOf(config, running) })
+  const health = Parts.layer({
+    running,
+    verifiesByKeys: config.grpcAuth === "jwt",
+    rights: rightsOf(config, running),
+    where: addressesOf(config, running)
+  })
   return Layer.mergeAll(Payments.Default, Backlog.Default, Refusals.Default, health).pipe(
     Layer.provideMerge(PaymentRepo.Default),
     Layer.provideMerge(Sequences.Default),
@@ -154,29 +159,25 @@ export const layer = (config: Config, running: ReadonlyArray<Role>) => {
 /** The share of SHUTDOWN_TIMEOUT in which a part finishes its work; the rest is for closing connections. */
 export const drainTimeout = (config: ConfigOf<"shutdownTimeout">) => Duration.times(config.shutdownTimeout, 0.7)
 
-/** What the doctor checks for these parts. Fails when settings of a server contradict each other. */
-export const doctorOptions = Effect.fnUntraced(function*(
-  config: Config,
-  running: ReadonlyArray<Role>
-): Effect.fn.Return<DoctorOptions, ConfigProblems> {
-  return {
-    config,
-    kafka: usesKafka(running) ? kafkaOptions(config) : undefined,
-    topics: Object.values(topicsOf(config, running)).flatMap(({ topics }) => topics.map(({ topic }) => topic)),
-    consumes: running.includes("consumer"),
-    redis: running.includes("consumer") ? yield* Cache.server(config) : undefined,
-    relays: running.includes("relay"),
-    drainTime: drainTimeout(config),
-    migrations: Prepare.migrations,
-    rights: rightsOf(config, running)
-  }
+/** What the doctor checks for these parts. */
+export const doctorOptions = (config: Config, running: ReadonlyArray<Role>): DoctorOptions => ({
+  config,
+  kafka: usesKafka(running) ? kafkaOptions(config) : undefined,
+  topics: Object.values(topicsOf(config, running)).flatMap(({ topics }) => topics.map(({ topic }) => topic)),
+  consumes: running.includes("consumer"),
+  redis: running.includes("consumer") ? Cache.server(config) : undefined,
+  relays: running.includes("relay"),
+  drainTime: drainTimeout(config),
+  migrations: Prepare.migrations,
+  rights: rightsOf(config, running),
+  certificates: OwnCertificates.of(config, running)
 })
 
 const inventoryConsumer = (config: PartConfig<"consumer">, part: Part) =>
   Effect.gen(function*() {
     const cache = yield* Parts.part("redis")
     const redis = Redis.layer({
-      ...yield* Cache.server(config),
+      ...Cache.server(config),
       onChange: (why) => Effect.sync(() => why === undefined ? cache.working() : cache.failed({ reason: "redis", why }))
     })
     return yield* InventoryConsumer.serve({

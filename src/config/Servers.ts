@@ -128,5 +128,10 @@ export const servers = {
   adminTokenFile: optionalSetting("ADMIN_TOKEN_FILE", text, {
     about: "File with that token, instead of `ADMIN_TOKEN`.",
     example: "/run/secrets/payments-admin-token"
+  }),
+  adminTokensFile: optionalSetting("ADMIN_TOKENS_FILE", text, {
+    about:
+      "File with a line `name scopes sha256` for each token of the operations API that has an owner; `payments token create` makes one.",
+    example: "/run/secrets/payments-admin-tokens"
   })
 }

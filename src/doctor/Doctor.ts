@@ -6,6 +6,8 @@ import * as KafkaDescription from "../infra/kafka/KafkaDescription.js"
 import * as DatabaseClock from "../infra/postgres/DatabaseClock.js"
 import type { RedisServer as Server } from "../infra/redis/RedisAccess.js"
 import * as RedisDescription from "../infra/redis/RedisDescription.js"
+import type { CertificateFile } from "../infra/tls/CertificateExpiry.js"
+import * as Certificates from "./Certificates.js"
 import * as Clocks from "./Clocks.js"
 import * as Database from "./Database.js"
 import type { Place, Result } from "./Finding.js"
@@ -34,6 +36,8 @@ export interface DoctorOptions extends Database.TablesAsked {
   readonly redis: Server | undefined
   /** A relay is among the parts. */
   readonly relays: boolean
+  /** The own certificates of the parts. */
+  readonly certificates: ReadonlyArray<CertificateFile>
   /** The part of SHUTDOWN_TIMEOUT in which work may finish. */
   readonly drainTime: Duration.Duration
 }
@@ -88,7 +92,12 @@ const together = (all: ReadonlyArray<Diagnosis>): Diagnosis => ({
   failures: all.flatMap(({ failures }) => failures)
 })
 
-const times = (options: DoctorOptions): Diagnosis => ({ results: Times.check(options.config, options), failures: [] })
+/** The checks that ask no server. */
+const here = (options: DoctorOptions): Effect.Effect<Diagnosis> =>
+  Effect.map(Certificates.check(options.certificates), (certificates) => ({
+    results: [...Times.check(options.config, options), ...certificates],
+    failures: []
+  }))
 
 /** The partitions over which payments were spread last; none without a relay, or while the database does not tell them. */
 const spreadOf = ({ config, relays }: DoctorOptions) =>
@@ -127,11 +136,12 @@ export const examine = Effect.fn("Doctor.examine")(function*(options: DoctorOpti
         )
       ))
   const all = yield* Effect.all([
+    here(options),
     database,
     ...(options.kafka === undefined ? [] : [kafka(options.kafka)]),
     ...(options.redis === undefined ? [] : [ofServer("redis", ofRedis(options.redis, true))])
   ], { concurrency: "unbounded" })
-  return together([times(options), ...all])
+  return together(all)
 })
 
 /**
@@ -144,6 +154,7 @@ export const glance = Effect.fn("Doctor.glance")(function*(options: DoctorOption
     ? []
     : [Effect.flatMap(spreadOf(options), (spread) => ofServer("kafka", ofKafka(kafka, options, spread)))]
   const all = yield* Effect.all([
+    here(options),
     ofServer(
       "postgresql",
       Effect.map(
@@ -154,7 +165,7 @@ export const glance = Effect.fn("Doctor.glance")(function*(options: DoctorOption
     ...ofBrokers,
     ...(options.redis === undefined ? [] : [ofServer("redis", ofRedis(options.redis, false))])
   ])
-  return together([times(options), ...all])
+  return together(all)
 })
 
 /** Logs each finding of the cheap checks once, as a warning. A value that cannot be read now is left to `payments doctor`. */

@@ -1,7 +1,7 @@
 import { Duration } from "effect"
 
 /** Where a check looks. */
-export type Place = "kafka" | "redis" | "postgresql" | "settings" | "clocks"
+export type Place = "kafka" | "redis" | "postgresql" | "settings" | "certificates" | "clocks"
 
 /** What is wrong: what happens because of it, and what an operator does about it. */
 export interface Fault {

@@ -3,6 +3,7 @@ import type { Place, Result } from "./Finding.js"
 
 const titles = {
   settings: "Settings",
+  certificates: "Certificates",
   postgresql: "PostgreSQL",
   kafka: "Kafka",
   redis: "Redis",

@@ -15,7 +15,8 @@ const kafka = ["kafka", "topic", "permission"] as const
 
 /**
  * Every part of the service, the roles that need it, and the reasons for which it may wait. A part without roles belongs to each
- * process. The gRPC server needs no broker: paying goes on without one, and the outbox keeps the events.
+ * process. The gRPC server needs no broker: paying goes on without one, and the outbox keeps the events. It starts with the keys of
+ * the issuer of tokens, and goes on with them while the issuer is away.
  */
 const parts = {
   "postgres": { roles, reasons: ["postgres", "operator"] },
@@ -31,7 +32,8 @@ const parts = {
   "outbox-relay": { roles: ["relay"], reasons: [...kafka, "postgres", "operator", "restart", "no_progress"] },
   "outbox-listener": { roles: ["relay"], required: false, reasons: ["postgres"] },
   "outbox-pruner": { roles: ["relay"], required: false, reasons: ["postgres", "restart"] },
-  "grpc-server": { roles: ["grpc"], reasons: ["restart"] },
+  "grpc-server": { roles: ["grpc"], reasons: ["issuer", "restart"] },
+  "grpc-keys": { roles: ["grpc"], required: false, reasons: ["issuer"] },
   "http-server": { roles: [], required: false, reasons: ["restart"] },
   "database-clock": { roles: [], required: false, reasons: ["postgres"] }
 } as const satisfies Readonly<Record<string, PartOptions>>
@@ -44,6 +46,8 @@ export const part = (name: PartName) => Effect.map(Health, (health) => health.pa
 export interface PartsOptions {
   /** The roles of this process. */
   readonly running: ReadonlyArray<Role>
+  /** Whether the gRPC server verifies tokens by the keys of an issuer. Default: false. */
+  readonly verifiesByKeys?: boolean
   /** Permissions that the database role of this process needs. */
   readonly rights: Rights
   /** Addresses of the servers, for the log. */
@@ -51,30 +55,31 @@ export interface PartsOptions {
 }
 
 /** The parts of a process with these roles. */
-export const of = (running: ReadonlyArray<Role>): Readonly<Record<string, PartOptions>> =>
-  Record.filterMap(parts as Readonly<Record<string, PartOptions>>, (part) => {
+const of = ({ running, verifiesByKeys = false }: PartsOptions): Readonly<Record<string, PartOptions>> =>
+  Record.filterMap(parts as Readonly<Record<string, PartOptions>>, (part, name) => {
     const own = running.filter((role) => part.roles.includes(role))
-    return part.roles.length > 0 && own.length === 0 ? Option.none() : Option.some({ ...part, roles: own })
+    const isNeeded = (part.roles.length === 0 || own.length > 0) && (name !== "grpc-keys" || verifiesByKeys)
+    return isNeeded ? Option.some({ ...part, roles: own }) : Option.none()
   })
 
 /**
  * The health of a process with these roles. `postgres` is ok when the database accepts changes (a standby does not), the role of
  * the database has its permissions, and the sequences are ahead of their rows. The other parts report where they work.
  */
-export const layer = ({ rights, running, where = {} }: PartsOptions) =>
+export const layer = (options: PartsOptions) =>
   Layer.unwrapEffect(
     Effect.map(Effect.all([Effect.context<Postgres.Database>(), Sequences]), ([database, sequences]) => {
       // before the migrations there are no tables to have a permission on
       let migrated = () => false
       const probe = Postgres.writable.pipe(
-        Effect.zipRight(Effect.suspend(() => migrated() ? PostgresRights.check(rights) : Effect.void)),
+        Effect.zipRight(Effect.suspend(() => migrated() ? PostgresRights.check(options.rights) : Effect.void)),
         Effect.provide(database),
         Effect.zipRight(sequences.health),
         Effect.withTracerEnabled(false)
       )
       return Health.Default({
-        parts: Record.map(of(running), (part, name) => name === "postgres" ? { ...part, probe } : part),
-        where
+        parts: Record.map(of(options), (part, name) => name === "postgres" ? { ...part, probe } : part),
+        where: options.where ?? {}
       }).pipe(Layer.tap((context) =>
         Effect.sync(() => {
           migrated = Context.get(context, Health).part("migrations").hasWorked

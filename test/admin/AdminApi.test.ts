@@ -18,6 +18,8 @@ const services = Layer.mergeAll(
 )
 
 const token = "a-token-of-the-test-7f3e"
+const ann = { name: "ann", scopes: new Set(["operations:read", "operations:change"]) }
+const dashboard = { name: "dashboard", scopes: new Set(["operations:read"]) }
 
 const start = (admin: boolean, topic = "not-there") =>
   Effect.gen(function*() {
@@ -31,7 +33,10 @@ const start = (admin: boolean, topic = "not-there") =>
         paymentTopic: topic,
         acceptStatuses: ["COMPLETED"],
         retention: Duration.days(7)
-      }, Secret.constant(Redacted.make(token)))
+      }, {
+        unnamed: Secret.constant(Redacted.make(token)),
+        named: (token) => ({ "token-of-ann": ann, "token-of-the-dashboard": dashboard })[token]
+      })
       : undefined
     const server = yield* Http.serve({
       address: { host: "127.0.0.1", port: 0 },
@@ -118,6 +123,32 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "60 seconds", 
         const story = yield* ask("/api/orders/9007199254740993")
         assert.deepInclude(story.json, { order_id: "9007199254740993", state: "no-payment" })
         assert.strictEqual((yield* ask("/api/orders/0")).status, 400)
+      }))
+
+    it.scoped("a named token: its owner is the operator, and its scopes count", () =>
+      Effect.gen(function*() {
+        const ask = yield* start(true)
+        const sql = yield* SqlClient.SqlClient
+        yield* sql`TRUNCATE event`
+        const change = { reason: "a test", event_ids: [yield* dead] }
+        assert.strictEqual((yield* ask("/api/outbox/blocked", undefined, "token-of-the-dashboard")).status, 200)
+        const refused = yield* ask("/api/outbox/retry", change, "token-of-the-dashboard")
+        assert.deepStrictEqual([refused.status, refused.json.message], [
+          403,
+          "the token of dashboard lacks the scope operations:change"
+        ])
+        const asBob = yield* ask("/api/outbox/retry", { ...change, operator: "bob" }, "token-of-ann")
+        assert.deepStrictEqual([asBob.status, asBob.json.message], [
+          400,
+          "leave out operator: the token is that of ann"
+        ])
+        assert.strictEqual(
+          (yield* ask("/api/outbox/retry", change)).json.message,
+          "give operator: the token has no name"
+        )
+        assert.deepInclude((yield* ask("/api/outbox/retry", change, "token-of-ann")).json, { changed: 1 })
+        const noted = yield* ask("/api/operations", undefined, "token-of-the-dashboard")
+        assert.deepInclude(noted.json.operations[0], { operator: "ann", event_id: change.event_ids[0] })
       }))
 
     it.scoped("replay of missing events announces again what the audit does not find on the topic", () =>

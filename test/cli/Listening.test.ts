@@ -9,8 +9,8 @@ import type { Role } from "../../src/ops/Parts.js"
 const check = (environment: Record<string, string>, running: ReadonlyArray<Role> = ["grpc"]) =>
   Effect.gen(function*() {
     const warnings: Array<string> = []
-    const config = yield* readSettings(...settingsOf(running))
-    const found = yield* Effect.either(Listening.check(config, running)).pipe(
+    const checked = Effect.flatMap(readSettings(...settingsOf(running)), (config) => Listening.check(config, running))
+    const found = yield* Effect.either(checked).pipe(
       Effect.provide(
         Logger.replace(Logger.defaultLogger, Logger.make(({ message }) => void warnings.push(String(message))))
       )
@@ -67,11 +67,11 @@ describe("Listening", () => {
           [{ GRPC_TLS_CLIENT_CA: "a" }, /GRPC_TLS_CERT is empty, and GRPC_TLS_CLIENT_CA is set/],
           [{ HTTP_TLS_CERT: "a" }, /HTTP_TLS_KEY is empty, and HTTP_TLS_CERT is set/],
           [{ HTTP_TLS_KEY: "a" }, /HTTP_TLS_CERT is empty, and HTTP_TLS_KEY is set/],
-          [{ GRPC_AUTH: "token" }, /GRPC_TOKENS_FILE is empty, and GRPC_AUTH=token needs it/],
-          [{ GRPC_TOKENS_FILE: "a" }, /GRPC_AUTH is none, and GRPC_TOKENS_FILE is set/],
+          [{ GRPC_AUTH: "token" }, /GRPC_TOKENS_FILE is empty, and GRPC_AUTH is token/],
+          [{ GRPC_TOKENS_FILE: "a" }, /GRPC_TOKENS_FILE is set, and GRPC_AUTH is none/],
           [
             { GRPC_AUTH: "jwt", GRPC_JWKS_URL: "https://issuer.test/keys", GRPC_JWT_ISSUER: "a" },
-            /GRPC_JWT_AUDIENCE is empty, and GRPC_AUTH=jwt needs it/
+            /GRPC_JWT_AUDIENCE is empty, and GRPC_AUTH is jwt/
           ],
           [
             { GRPC_AUTH: "jwt", GRPC_JWKS_URL: "http://issuer.test/", GRPC_JWT_ISSUER: "a", GRPC_JWT_AUDIENCE: "b" },
@@ -79,7 +79,7 @@ describe("Listening", () => {
           ],
           [
             { GRPC_AUTH: "certificate", GRPC_AUTH_CERTIFICATE_NAMES: "a=payments:read" },
-            /GRPC_TLS_CLIENT_CA is empty, and GRPC_AUTH=certificate/
+            /GRPC_TLS_CLIENT_CA is empty, and GRPC_AUTH is certificate/
           ]
         ] as const
       ) {

@@ -38,7 +38,7 @@ const examine = Effect.fnUntraced(function*(
     readSettings(...Services.settingsOf(parts)),
     ConfigProvider.fromMap(new Map(Object.entries({ ...world(), ...env })))
   )) as Config
-  return yield* Effect.flatMap(Services.doctorOptions(config, parts), how).pipe(
+  return yield* how(Services.doctorOptions(config, parts)).pipe(
     Effect.provide(Layer.mergeAll(
       Layer.provideMerge(Sequences.Default, Postgres.layer({ url: config.databaseUrl, maxConnections: 2 })),
       NodeContext.layer

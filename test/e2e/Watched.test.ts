@@ -1,12 +1,14 @@
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Layer, Tracer } from "effect"
-import { readFileSync } from "node:fs"
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { createRequire } from "node:module"
+import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { parse as parseYaml } from "yaml"
 import * as PaymentsClient from "../../src/grpc/PaymentsClient.js"
 import * as Trace from "../../src/infra/runtime/Trace.js"
+import * as Authority from "../../src/local/Authority.js"
 import type { Span } from "../harness/Collector.js"
 import * as Collector from "../harness/Collector.js"
 import { eventually } from "../harness/Eventually.js"
@@ -47,6 +49,22 @@ const commands = [
   )
 ]
 
+/** A certificate for 127.0.0.1 in files, and the authority that signed it. */
+const certificate = Effect.map(
+  Effect.acquireRelease(
+    Effect.sync(() => mkdtempSync(join(tmpdir(), "watched-"))),
+    (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
+  ),
+  (folder) => {
+    const authority = Authority.make("watched")
+    const own = authority.issue({ names: ["127.0.0.1"] })
+    const env = { GRPC_TLS_CERT: join(folder, "cert.pem"), GRPC_TLS_KEY: join(folder, "key.pem") }
+    writeFileSync(env.GRPC_TLS_CERT, own.certificate)
+    writeFileSync(env.GRPC_TLS_KEY, own.key)
+    return { env, authority: authority.certificate }
+  }
+)
+
 /** What can be seen of a program with this delivery while an order goes through it, until it has ended. */
 const observe = Effect.fnUntraced(function*(delivery: "at-least-once" | "exactly-once") {
   const world = yield* World.make()
@@ -61,8 +79,13 @@ const observe = Effect.fnUntraced(function*(delivery: "at-least-once" | "exactly
   const others = [{ value: Topics.reserved(112) }, { value: Topics.reserved(113) }, { value: "no event" }]
   yield* topics.writeAll(world.inventory, 2, others)
   const collector = yield* Collector.make
+  // its certificate is in the metrics
+  const tls = delivery === "exactly-once" ? yield* certificate : undefined
   const program = yield* Program.serve([], {
     ...world.env,
+    ...(tls === undefined
+      ? {}
+      : tls.env),
     OUTBOX_DELIVERY: delivery,
     OTEL_EXPORTER_OTLP_ENDPOINT: collector.url
   })
@@ -70,7 +93,10 @@ const observe = Effect.fnUntraced(function*(delivery: "at-least-once" | "exactly
   const records = (count: number) => Effect.sync(() => assert.lengthOf(published, count)).pipe(eventually("40 seconds"))
   yield* records(4)
   const [host, port] = program.grpc.split(":")
-  const client = yield* PaymentsClient.make({ host: host!, port: Number(port) })
+  const client = yield* PaymentsClient.make(
+    { host: host!, port: Number(port) },
+    tls === undefined ? {} : { tls: { context: { ca: tls.authority } } }
+  )
   yield* client.updatePaymentStatus(111n, "COMPLETED").pipe(
     Effect.withParentSpan(Tracer.externalSpan(caller)),
     Effect.withTracerEnabled(false)

@@ -15,6 +15,7 @@ import { pathToFileURL } from "node:url"
 import { scopes } from "../../src/domain/Scope.js"
 import type { GrpcCallError, PaymentsClientOptions } from "../../src/grpc/PaymentsClient.js"
 import * as PaymentsClient from "../../src/grpc/PaymentsClient.js"
+import * as TokenFile from "../../src/infra/auth/TokenFile.js"
 import * as Certificates from "../../src/infra/grpc/auth/Certificates.js"
 import * as Jwt from "../../src/infra/grpc/auth/Jwt.js"
 import * as Tokens from "../../src/infra/grpc/auth/Tokens.js"
@@ -159,7 +160,7 @@ layer(live, { excludeTestServices: true })("gRPC, encrypted and authenticated", 
     Effect.gen(function*() {
       const logged: Array<string> = []
       const { file } = yield* folder
-      const [orders, reader] = [Tokens.create("orders", scopes), Tokens.create("dashboard", ["payments:read"])]
+      const [orders, reader] = [TokenFile.create("orders", scopes), TokenFile.create("dashboard", ["payments:read"])]
       const tokensFile = file("tokens", `# callers\n${orders.line}\n\n${reader.line}\n`)
       const capture = Logger.make(({ cause, message }) => void logged.push(String(message) + String(cause)))
       yield* Effect.gen(function*() {
@@ -270,8 +271,9 @@ layer(live, { excludeTestServices: true })("gRPC, encrypted and authenticated", 
       yield* until(get(good), (answer) => answer.startsWith("UNAUTHENTICATED the token is signed with a key"))
       assert.strictEqual(yield* get(yield* sign({}, two.privateKey, "RS256")), "OK")
 
-      // over HTTP: an issuer that is away is no fault of the caller
+      // over HTTP: the server starts with the keys, and goes on with them while the issuer is away
       let answer: string | undefined
+      let away: string | undefined
       const issuer = yield* Effect.acquireRelease(
         Effect.async<NodeHttp.Server>((resume) => {
           const server = NodeHttp.createServer((_, response) => {
@@ -281,10 +283,26 @@ layer(live, { excludeTestServices: true })("gRPC, encrypted and authenticated", 
         (server) => Effect.sync(() => server.close())
       )
       const url = new URL(`http://127.0.0.1:${(issuer.address() as AddressInfo).port}/`)
-      const remote = yield* Harness.start({ access: { authenticator: yield* Jwt.make({ ...options, keys: url }) } })
-      assert.match(yield* get(good, remote.port), /^UNAVAILABLE the keys of the issuer/)
+      const byUrl = Jwt.make({
+        ...options,
+        keys: url,
+        every: "20 millis",
+        onLoad: (failure) => void (away = failure?.message)
+      })
+      const early = yield* Effect.flip(byUrl)
+      assert.deepInclude(early, { _tag: "KeysUnavailable", waitsFor: "issuer" })
+      assert.match(early.message, /^GRPC_JWKS_URL gives no keys: Expected 200 OK/)
       answer = yield* keySet(one.publicKey, "ES256")
+      const remote = yield* Harness.start({ access: { authenticator: yield* byUrl } })
+      answer = undefined
+      yield* until(Effect.sync(() => away), (now) => now !== undefined)
       assert.strictEqual(yield* get(good, remote.port), "OK")
+      const byTwo = yield* sign({}, two.privateKey, "RS256")
+      assert.match(yield* get(byTwo, remote.port), /^UNAVAILABLE the keys of the issuer/)
+      answer = yield* keySet(two.publicKey, "RS256")
+      yield* until(get(byTwo, remote.port), (now) => now === "OK")
+      assert.isUndefined(away)
+      assert.match(yield* get(good, remote.port), /^UNAUTHENTICATED the token is signed with a key that its issuer/)
     }))
 
   it.scoped("client certificates: the names that are allowed, with their scopes", () =>
@@ -314,7 +332,7 @@ layer(live, { excludeTestServices: true })("gRPC, encrypted and authenticated", 
   it.scoped("callers in one group are stored each with its payment, and a call without a name stores none", () =>
     Effect.gen(function*() {
       const { file } = yield* folder
-      const tokens = ["orders", "backoffice"].map((name) => Tokens.create(name, scopes))
+      const tokens = ["orders", "backoffice"].map((name) => TokenFile.create(name, scopes))
       const tokensFile = file("tokens", tokens.map(({ line }) => line).join("\n"))
       const authenticator = yield* Tokens.make({ file: tokensFile, variable: "GRPC_TOKENS_FILE", scopes })
       const { port } = yield* Harness.start({ access: { authenticator } })
@@ -341,7 +359,7 @@ layer(live, { excludeTestServices: true })("gRPC, encrypted and authenticated", 
   it.scoped("calls a second: a caller above the limit gets a pause to wait, and others are served", () =>
     Effect.gen(function*() {
       const { file } = yield* folder
-      const [greedy, modest] = [Tokens.create("greedy", scopes), Tokens.create("modest", scopes)]
+      const [greedy, modest] = [TokenFile.create("greedy", scopes), TokenFile.create("modest", scopes)]
       const tokensFile = file("tokens", `${greedy.line}\n${modest.line}`)
       const authenticator = yield* Tokens.make({ file: tokensFile, variable: "GRPC_TOKENS_FILE", scopes })
       const { port } = yield* Harness.start({ access: { authenticator, callsPerSecond: 20 } })

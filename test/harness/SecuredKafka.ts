@@ -72,6 +72,25 @@ const alterRequest = (user: string, mechanism: keyof typeof scram, password: str
   }
 }
 
+/** Sets the password of a user, as an administrator with these options. */
+export const passwordsAt =
+  (admin: Kafka.KafkaOptions) => (user: string, mechanism: keyof typeof scram, password: string) =>
+    Effect.acquireUseRelease(
+      Effect.sync(() => {
+        const kafka = Kafka.client(admin)
+        return { kafka, cluster: clusterOf(kafka) }
+      }),
+      ({ cluster }) =>
+        Effect.promise(async () => {
+          await cluster.connect()
+          const broker = await cluster.brokerPool.findConnectedBroker()
+          const answer = await broker.connectionPool.send(alterRequest(user, mechanism, password)) as Buffer
+          // throttle time, one result: user, error code
+          if (answer.readInt16BE(1 + 4 + 1 + 1 + user.length) !== 0) throw new Error(`no password for ${user}`)
+        }),
+      ({ cluster, kafka }) => Kafka.close(kafka, cluster, "1 second")
+    )
+
 const day = 86_400_000
 
 const make = Effect.gen(function*() {
@@ -156,22 +175,7 @@ const make = Effect.gen(function*() {
   }).pipe(Effect.provide(NodeContext.layer))
 
   const admin = { brokers: [at(ports.plain)], clientId: "admin" }
-  const setPassword = (user: string, mechanism: keyof typeof scram, password: string) =>
-    Effect.acquireUseRelease(
-      Effect.sync(() => {
-        const kafka = Kafka.client(admin)
-        return { kafka, cluster: clusterOf(kafka) }
-      }),
-      ({ cluster }) =>
-        Effect.promise(async () => {
-          await cluster.connect()
-          const broker = await cluster.brokerPool.findConnectedBroker()
-          const answer = await broker.connectionPool.send(alterRequest(user, mechanism, password)) as Buffer
-          // throttle time, one result: user, error code
-          if (answer.readInt16BE(1 + 4 + 1 + 1 + user.length) !== 0) throw new Error(`no password for ${user}`)
-        }),
-      ({ cluster, kafka }) => Kafka.close(kafka, cluster, "1 second")
-    )
+  const setPassword = passwordsAt(admin)
   const grant = (user: string, grants: ReadonlyArray<Grant>) =>
     Kafka.withAdmin(admin, (client) =>
       Kafka.attempt(() =>

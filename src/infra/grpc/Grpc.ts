@@ -2,11 +2,11 @@ import * as Grpc from "@grpc/grpc-js"
 import { ReflectionService } from "@grpc/reflection"
 import { Deferred, Duration, Effect, Fiber, FiberRef, Option, Record, Schema } from "effect"
 import { AddressInUse } from "../runtime/AddressInUse.js"
+import type { FileUnusable } from "../runtime/FileUnusable.js"
 import { runFork } from "../runtime/tuning/Fork.js"
 import { NumberMap } from "../runtime/tuning/NumberMap.js"
-import type { TlsFileUnusable } from "../tls/Tls.js"
 import type { TlsServerFiles } from "../tls/TlsServer.js"
-import type { Refused } from "./auth/Caller.js"
+import type { Refused } from "./auth/Authenticator.js"
 import type { AccessOptions } from "./GrpcAccess.js"
 import * as GrpcAccess from "./GrpcAccess.js"
 import * as GrpcCall from "./GrpcCall.js"
@@ -131,7 +131,7 @@ const bind = (
  */
 export const serve = <E, R>(
   options: ServerOptions<E, R>
-): Effect.Effect<never, AddressInUse | GrpcServerError | TlsFileUnusable, R> =>
+): Effect.Effect<never, AddressInUse | GrpcServerError | FileUnusable, R> =>
   Effect.gen(function*() {
     const { access, drainLimit = "5 seconds", limit, methods, refuse, scopes, service } = options
     GrpcProcess.prepare()

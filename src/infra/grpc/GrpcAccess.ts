@@ -1,7 +1,8 @@
 import type * as Grpc from "@grpc/grpc-js"
 import { Effect } from "effect"
-import type { Authenticator, Caller } from "./auth/Caller.js"
-import { Refused } from "./auth/Caller.js"
+import type { Caller } from "../auth/Caller.js"
+import type { Authenticator } from "./auth/Authenticator.js"
+import { Refused } from "./auth/Authenticator.js"
 import * as GrpcRate from "./GrpcRate.js"
 import * as GrpcSessions from "./GrpcSessions.js"
 

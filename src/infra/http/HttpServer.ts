@@ -6,9 +6,9 @@ import { Deferred, Effect, Schema } from "effect"
 import * as Http from "node:http"
 import * as Https from "node:https"
 import { AddressInUse } from "../runtime/AddressInUse.js"
+import type { FileUnusable } from "../runtime/FileUnusable.js"
 import type { Address } from "../runtime/Setting.js"
 import { showAddress } from "../runtime/Setting.js"
-import type { TlsFileUnusable } from "../tls/Tls.js"
 import * as TlsServer from "../tls/TlsServer.js"
 
 /** The server cannot listen at the address (for another reason than a taken port), or stopped listening. */
@@ -61,7 +61,7 @@ const stop = (server: Http.Server) =>
 const create = (
   handler: Http.RequestListener,
   tls: TlsServer.TlsServerFiles | undefined
-): Effect.Effect<Http.Server, TlsFileUnusable, Scope.Scope> =>
+): Effect.Effect<Http.Server, FileUnusable, Scope.Scope> =>
   tls === undefined
     ? Effect.sync(() => Http.createServer(limits, handler))
     : TlsServer.withFiles<Http.Server>(tls, (context) => {
@@ -77,7 +77,7 @@ const create = (
 /** Serves `app` for ever. On interruption, open requests have one second to finish. Requests create no spans. */
 export const serve = (
   { address, app, listening, tls, variable }: ServerOptions
-): Effect.Effect<never, AddressInUse | HttpServerError | TlsFileUnusable> =>
+): Effect.Effect<never, AddressInUse | HttpServerError | FileUnusable> =>
   Effect.gen(function*() {
     const failed = yield* Deferred.make<never, AddressInUse | HttpServerError>()
     const handler = yield* NodeHttpServer.makeHandler(app).pipe(

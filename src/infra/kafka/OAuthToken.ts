@@ -1,8 +1,10 @@
 import { HttpClient, HttpClientRequest } from "@effect/platform"
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import { Clock, Effect, Layer, Option, Redacted, Schema } from "effect"
+import type { FileUnusable } from "../runtime/FileUnusable.js"
+import { innermost, wordsOf } from "../runtime/Innermost.js"
 import type { Secret, SecretUnreadable } from "../runtime/Secret.js"
-import type { TlsFiles, TlsFileUnusable } from "../tls/Tls.js"
+import type { TlsFiles } from "../tls/Tls.js"
 import * as Tls from "../tls/Tls.js"
 
 /** A token endpoint, and our account there. */
@@ -36,7 +38,7 @@ export class TokenUnavailable extends Schema.TaggedError<TokenUnavailable>()("To
   }
 }
 
-export type TokenError = TokenRefused | TokenUnavailable | SecretUnreadable | TlsFileUnusable
+export type TokenError = TokenRefused | TokenUnavailable | SecretUnreadable | FileUnusable
 
 /** The token of this process, shared by all connections. */
 export interface OAuthToken {
@@ -65,14 +67,10 @@ const margin = (life: number) => Math.max(life / 5, Math.min(30_000, life / 2))
 /** `application/x-www-form-urlencoded`, as RFC 6749, 2.3.1 wants id and secret. */
 const encoded = (text: string) => new URLSearchParams([["", text]]).toString().slice(1)
 
-/** The innermost message: the HTTP client wraps the error of the socket. */
 const problemOf = (error: unknown): string => {
-  const tls = Tls.explain(error)
-  if (tls !== undefined) return `${tls}: KAFKA_OAUTH_TLS_CA names the authorities to trust`
-  if (typeof error === "object" && error !== null && "cause" in error && error.cause !== undefined) {
-    return problemOf(error.cause)
-  }
-  return error instanceof Error ? error.message || String((error as { code?: string }).code) : String(error)
+  const cause = innermost(error)
+  const tls = Tls.explain(cause)
+  return tls === undefined ? wordsOf(cause) : `${tls}: KAFKA_OAUTH_TLS_CA names the authorities to trust`
 }
 
 /** Asks for a token with client credentials (RFC 6749, 4.4). */
@@ -111,9 +109,14 @@ const request = Effect.fnUntraced(function*({ clientId, clientSecret, scope, tls
   )
 })
 
+/** Milliseconds between two lines about a token that is not renewed: each login tries. */
+const remindEvery = 60_000
+
 /** A token that is asked for at the first use, and renewed in time. One request is under way at a time. */
 export const make = (endpoint: Endpoint): OAuthToken => {
   let current: { readonly token: Redacted.Redacted; readonly renewAt: number; readonly endsAt: number } | undefined
+  /** Time of the last line about a renewal that failed; undefined when none has failed since the last success. */
+  let warnedAt: number | undefined
   const gate = Effect.unsafeMakeSemaphore(1)
   const renew = Effect.gen(function*() {
     const now = yield* Clock.currentTimeMillis
@@ -121,6 +124,8 @@ export const make = (endpoint: Endpoint): OAuthToken => {
     const life = expires_in * 1_000
     const token = Redacted.make(access_token)
     current = { token, renewAt: now + life - margin(life), endsAt: now + life }
+    if (warnedAt !== undefined) yield* Effect.logInfo("the Kafka token is renewed again")
+    warnedAt = undefined
     return token
   })
   return {
@@ -129,10 +134,11 @@ export const make = (endpoint: Endpoint): OAuthToken => {
       const held = current
       if (held === undefined || now >= held.endsAt) return yield* renew
       if (now < held.renewAt) return held.token
-      return yield* Effect.catchAll(
-        renew,
-        (error) => Effect.as(Effect.logWarning("the Kafka token is not renewed yet", error), held.token)
-      )
+      return yield* Effect.catchAll(renew, (error) => {
+        if (warnedAt !== undefined && now - warnedAt < remindEvery) return Effect.succeed(held.token)
+        warnedAt = now
+        return Effect.as(Effect.logWarning("the Kafka token is not renewed yet", error), held.token)
+      })
     })),
     forget: Effect.sync(() => void (current = undefined))
   }

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs"
 import { isIP } from "node:net"
 import type * as NodeTls from "node:tls"
 import type * as Pg from "pg"
+import { FileUnusable } from "../runtime/FileUnusable.js"
 import * as TlsFiles from "../tls/Tls.js"
 import { PostgresRefusal } from "./PostgresFault.js"
 import type { Target, Tls } from "./PostgresUrl.js"
@@ -22,7 +23,7 @@ const files = ({ cert, crl, key, keyPassword, rootCert }: Tls) => {
       ...(crl === undefined ? {} : { crl: readFileSync(crl) })
     }
   } catch (cause) {
-    const problem = cause instanceof TlsFiles.TlsFileUnusable
+    const problem = cause instanceof FileUnusable
       ? cause.message
       : `sslcrl names a file that cannot be read: ${(cause as Error).message}`
     throw new PostgresRefusal(`${problem} (DATABASE_URL)`)

@@ -20,7 +20,7 @@ const [remindEvery, remindOptional] = [Duration.toMillis("1 minute"), Duration.t
 const named = 4
 
 /** What several parts wait for together: their waits are one line. */
-const shared: ReadonlySet<Reason> = new Set(["postgres", "kafka", "redis", "topic"])
+const shared: ReadonlySet<Reason> = new Set(["postgres", "kafka", "redis", "topic", "issuer"])
 
 /** A time for operators, in whole seconds. */
 export const time = (millis: number) => Duration.format(Duration.seconds(Math.round(millis / 1_000)))

@@ -7,6 +7,8 @@ export const reasons = {
   /** The brokers do not answer. */
   kafka: "waiting for kafka",
   redis: "working without redis",
+  /** The issuer of tokens does not give the keys that verify them. */
+  issuer: "waiting for the keys of the issuer",
   /** A topic does not exist. */
   topic: "waiting for a topic",
   /** A broker denies a request. */

@@ -1,7 +1,6 @@
 import { Effect, Either, Option, Redacted, Schema } from "effect"
 import { readFileSync } from "node:fs"
 import type { Parse } from "./Setting.js"
-import { ConfigProblems } from "./Setting.js"
 
 /** The file of a secret cannot be read, or its content is not valid. A later attempt may work. */
 export class SecretUnreadable extends Schema.TaggedError<SecretUnreadable>()("SecretUnreadable", {
@@ -50,26 +49,12 @@ export interface SecretSource {
   readonly value: Option.Option<Redacted.Redacted>
   readonly file: Option.Option<string>
   /** Checks the content of the file. Default: it is not empty. */
-  readonly parse?: Parse<Redacted.Redacted>
+  readonly parse?: Parse<Redacted.Redacted> | undefined
 }
 
-/** The secret of `NAME` or of the file in `NAME_FILE`, without the checks of `choose`. */
+/** The secret of `NAME` or of the file in `NAME_FILE`; none without both. */
 export const of = ({ file, parse = nonEmpty, value, variable }: SecretSource): Option.Option<Secret> =>
   Option.orElse(
     Option.map(file, (path) => fromFile(`${variable}_FILE`, path, parse)),
     () => Option.map(value, constant)
   )
-
-/** The secret of `NAME` or of the file in `NAME_FILE`. Fails when both are set, and when the file has no secret now. */
-export const choose = (source: SecretSource): Effect.Effect<Option.Option<Secret>, ConfigProblems> => {
-  const { file, value, variable } = source
-  const fileVariable = `${variable}_FILE`
-  const secret = of(source)
-  if (Option.isNone(file) || Option.isNone(secret)) return Effect.succeed(secret)
-  if (Option.isSome(value)) return ConfigProblems.one(variable, `is set beside ${fileVariable}: set one of them`)
-  const example = `/run/secrets/${variable.toLowerCase().replaceAll("_", "-")}`
-  return secret.value.get.pipe(
-    Effect.mapError(({ problem }) => ConfigProblems.one(fileVariable, problem, example)),
-    Effect.as(secret)
-  )
-}

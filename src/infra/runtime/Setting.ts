@@ -23,6 +23,9 @@ export interface Address {
   readonly port: number
 }
 
+/** A problem of a variable, and what it could have instead. */
+export type Problem = ConfigProblems["problems"][number]
+
 /** All problems of the environment together. */
 export class ConfigProblems extends Schema.TaggedError<ConfigProblems>()("ConfigProblems", {
   problems: Schema.Array(Schema.Struct({ variable: Schema.String, problem: Schema.String, example: Schema.String }))

@@ -1,7 +1,8 @@
-import { Effect, Schema } from "effect"
+import { Effect } from "effect"
 import { readFileSync } from "node:fs"
 import type { SecureContextOptions } from "node:tls"
 import { createSecureContext } from "node:tls"
+import { FileUnusable } from "../runtime/FileUnusable.js"
 
 /** Paths of PEM files, with the variables that name them, for error messages. */
 export interface TlsFiles {
@@ -17,22 +18,12 @@ export interface TlsFiles {
   readonly passphrase?: string | undefined
 }
 
-/** A file of certificates or of a key cannot be used. A later attempt may work: files are replaced. */
-export class TlsFileUnusable extends Schema.TaggedError<TlsFileUnusable>()("TlsFileUnusable", {
-  variable: Schema.String,
-  problem: Schema.String
-}) {
-  override get message() {
-    return `${this.variable} ${this.problem}`
-  }
-}
-
 const read = (variable: string, path: string | undefined) => {
   if (path === undefined) return undefined
   try {
     return readFileSync(path)
   } catch (cause) {
-    throw new TlsFileUnusable({ variable, problem: `names a file that cannot be read: ${(cause as Error).message}` })
+    throw new FileUnusable({ variable, problem: `names a file that cannot be read: ${(cause as Error).message}` })
   }
 }
 
@@ -41,7 +32,7 @@ const check = (options: SecureContextOptions, variable: string, problem: string)
   try {
     createSecureContext(options)
   } catch {
-    throw new TlsFileUnusable({ variable, problem })
+    throw new FileUnusable({ variable, problem })
   }
 }
 
@@ -49,16 +40,16 @@ const check = (options: SecureContextOptions, variable: string, problem: string)
  * Reads the files, for the options of a TLS client or server. Files are read at each call, so that their replacement counts
  * for the next connection.
  */
-export const load = (files: TlsFiles): Effect.Effect<SecureContextOptions, TlsFileUnusable> =>
+export const load = (files: TlsFiles): Effect.Effect<SecureContextOptions, FileUnusable> =>
   Effect.try({
     try: () => loadNow(files),
     catch: (cause) => {
-      if (cause instanceof TlsFileUnusable) return cause
+      if (cause instanceof FileUnusable) return cause
       throw cause
     }
   })
 
-/** `load` for callers that are no effects. Throws `TlsFileUnusable`. */
+/** `load` for callers that are no effects. Throws `FileUnusable`. */
 export const loadNow = ({ ca, cert, key, names, passphrase, prefix }: TlsFiles): SecureContextOptions => {
   const variable = names ?? { ca: `${prefix}_CA`, cert: `${prefix}_CERT`, key: `${prefix}_KEY` }
   const trusted = read(variable.ca, ca)
@@ -67,7 +58,7 @@ export const loadNow = ({ ca, cert, key, names, passphrase, prefix }: TlsFiles):
   if (trusted !== undefined) {
     const problem = `names ${ca}, which has no certificate in PEM`
     check({ ca: trusted }, variable.ca, problem)
-    if (!trusted.includes("-----BEGIN ")) throw new TlsFileUnusable({ variable: variable.ca, problem })
+    if (!trusted.includes("-----BEGIN ")) throw new FileUnusable({ variable: variable.ca, problem })
   }
   if (own.cert !== undefined) {
     check({ cert: own.cert }, variable.cert, `names ${cert}, which has no certificate in PEM`)

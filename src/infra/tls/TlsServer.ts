@@ -2,6 +2,7 @@ import type { Scope } from "effect"
 import { Effect } from "effect"
 import { constants } from "node:crypto"
 import type { SecureContextOptions } from "node:tls"
+import type { FileUnusable } from "../runtime/FileUnusable.js"
 import * as Followed from "../runtime/Followed.js"
 import * as Tls from "./Tls.js"
 
@@ -31,7 +32,7 @@ const policy: SecureContextOptions = {
 /** Reads the files. */
 export const load = (
   { cert, clientCa, key, prefix }: TlsServerFiles
-): Effect.Effect<SecureContextOptions, Tls.TlsFileUnusable> =>
+): Effect.Effect<SecureContextOptions, FileUnusable> =>
   Effect.map(
     Effect.all([
       Tls.load({ prefix, cert, key }),
@@ -52,7 +53,7 @@ export const withFiles = <A>(
   start: (
     context: SecureContextOptions
   ) => { readonly server: A; readonly renew: (context: SecureContextOptions) => void }
-): Effect.Effect<A, Tls.TlsFileUnusable, Scope.Scope> =>
+): Effect.Effect<A, FileUnusable, Scope.Scope> =>
   Effect.gen(function*() {
     const first = yield* load(files)
     const { renew, server } = start(first)

@@ -1,5 +1,5 @@
 import { assert, it } from "@effect/vitest"
-import { Effect, Option, Redacted, TestClock } from "effect"
+import { Effect, Logger, Option, Redacted, TestClock } from "effect"
 import * as OAuthToken from "../../../src/infra/kafka/OAuthToken.js"
 import * as Secret from "../../../src/infra/runtime/Secret.js"
 import * as Endpoint from "../../harness/TokenEndpoint.js"
@@ -47,6 +47,36 @@ it.scoped("a token stays in use until its end while the endpoint gives no other"
     assert.strictEqual(error._tag, "TokenUnavailable")
     assert.match(error.message, /gives no token: HTTP status 503$/)
   }))
+
+it.scoped("a renewal that fails at each login is one line, one a minute, and one when it works again", () => {
+  const lines: Array<string> = []
+  return Effect.gen(function*() {
+    const { endpoint: { state }, token } = yield* make
+    state.life = 1_000
+    const { get } = token("client-secret")
+    yield* get
+    state.status = 503
+    yield* TestClock.adjust("801 seconds")
+    yield* Effect.replicateEffect(get, 5)
+    assert.lengthOf(lines, 1)
+    yield* TestClock.adjust("59 seconds")
+    yield* get
+    assert.lengthOf(lines, 1)
+    yield* TestClock.adjust("1 second")
+    yield* get
+    assert.lengthOf(lines, 2)
+    state.status = 200
+    yield* get
+    yield* get
+    assert.deepStrictEqual(lines, [
+      ...Array.from({ length: 2 }, () => "the Kafka token is not renewed yet"),
+      "the Kafka token is renewed again"
+    ])
+  }).pipe(Effect.provide(Logger.replace(
+    Logger.defaultLogger,
+    Logger.make(({ message }) => void lines.push(String([message].flat()[0])))
+  )))
+})
 
 it.scoped("a refusal has the word of the endpoint, and no secret", () =>
   Effect.gen(function*() {

@@ -197,7 +197,7 @@ layer(ground, { excludeTestServices: true, timeout: "120 seconds" })("A connecti
       yield* set("one")
       yield* fs.writeFileString(path, "one\n")
       const secret = Option.getOrThrow(
-        yield* Secret.choose({ variable: "DATABASE_PASSWORD", value: Option.none(), file: Option.some(path) })
+        Secret.of({ variable: "DATABASE_PASSWORD", value: Option.none(), file: Option.some(path) })
       )
       const load = Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient

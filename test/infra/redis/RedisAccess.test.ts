@@ -110,7 +110,7 @@ describe("access to Redis", () => {
           "+mget"
         )
         const secret = Option.getOrThrow(
-          yield* Secret.choose({ variable: "REDIS_PASSWORD", value: Option.none(), file: Option.some(password) })
+          Secret.of({ variable: "REDIS_PASSWORD", value: Option.none(), file: Option.some(password) })
         )
         const least = yield* said(at(secure.replace("//", "//payments@"), { password: secret }))
         yield* least.says((last) =>

@@ -1,8 +1,9 @@
 import type { Clock } from "effect"
 import { Effect } from "effect"
-import { hash } from "node:crypto"
-import type { Authenticator, Caller, Refused } from "./Caller.js"
-import { noCredential } from "./Caller.js"
+import type { Caller } from "../../auth/Caller.js"
+import { hashOf } from "../../auth/TokenFile.js"
+import type { Authenticator, Refused } from "./Authenticator.js"
+import { noCredential } from "./Authenticator.js"
 
 /** The caller of a verified token. */
 export interface Verified {
@@ -10,9 +11,6 @@ export interface Verified {
   /** The token is verified again from this time on, in milliseconds of the epoch. */
   readonly until: number
 }
-
-/** SHA-256 of a token, in hexadecimal. */
-export const hashOf = (token: string) => hash("sha256", token)
 
 /** Most verified tokens that are remembered: a few hundred bytes each. */
 const most = 10_000

@@ -2,9 +2,11 @@ import { Effect, Either } from "effect"
 import type { Socket } from "node:net"
 import type { PeerCertificate } from "node:tls"
 import { TLSSocket } from "node:tls"
+import type { Caller } from "../../auth/Caller.js"
+import { isName } from "../../auth/Caller.js"
 import type { Parse } from "../../runtime/Setting.js"
-import type { Authenticator, Caller } from "./Caller.js"
-import { badCredential, isName, noCredential } from "./Caller.js"
+import type { Authenticator } from "./Authenticator.js"
+import { badCredential, noCredential } from "./Authenticator.js"
 
 /** The names of a certificate: DNS names and URIs (SPIFFE), then the common name. Names with unusual characters are left out. */
 const namesOf = ({ subject, subjectaltname = "" }: PeerCertificate): ReadonlyArray<string> => [
@@ -44,7 +46,7 @@ export const names = (scopes: ReadonlyArray<string>): Parse<ReadonlyMap<string, 
     if (at < 0 || !isName(name)) return Either.left("is not a list of name=scope+scope")
     const unknown = asked.find((scope) => !scopes.includes(scope))
     if (unknown !== undefined) {
-      return Either.left(`has the scope ${JSON.stringify(unknown)} for ${name}: the scopes are ${scopes.join(" and ")}`)
+      return Either.left(`has the scope ${JSON.stringify(unknown)} for ${name}: the scopes are ${scopes.join(", ")}`)
     }
     if (found.has(name)) return Either.left(`has ${name} twice`)
     found.set(name, { name, scopes: new Set(asked) })

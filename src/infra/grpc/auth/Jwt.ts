@@ -1,42 +1,26 @@
-import { Clock, Data, Effect, Schema } from "effect"
-import type { JWTPayload, JWTVerifyGetKey } from "jose"
-import { readFileSync } from "node:fs"
-import { fileURLToPath } from "node:url"
-import * as Followed from "../../runtime/Followed.js"
+import { Clock, Data, Effect } from "effect"
+import type { JWTPayload } from "jose"
+import type { Caller } from "../../auth/Caller.js"
+import { isName } from "../../auth/Caller.js"
+import { badCredential, Refused } from "./Authenticator.js"
 import * as Bearer from "./Bearer.js"
-import type { Caller } from "./Caller.js"
-import { badCredential, isName, Refused } from "./Caller.js"
-
-/** The file of the issuer's keys cannot be used. */
-export class KeysUnusable extends Schema.TaggedError<KeysUnusable>()("KeysUnusable", {
-  variable: Schema.String,
-  problem: Schema.String
-}) {
-  override get message() {
-    return `${this.variable} ${this.problem}`
-  }
-}
+import type { KeySetOptions } from "./KeySet.js"
+import * as KeySet from "./KeySet.js"
 
 /** The error of `jose` about a token, or about the keys. */
 class NotVerified extends Data.TaggedError("NotVerified")<{
   readonly cause: Error & { readonly code?: string; readonly claim?: string }
 }> {}
 
-export interface JwtOptions {
-  /** JSON Web Key Set of the issuer: `https:`, `http:` or `file:`. */
-  readonly keys: URL
-  /** Variable that has that URL, for messages. */
-  readonly variable: string
+export interface JwtOptions extends KeySetOptions {
   readonly issuer: string
   readonly audience: string
-  /** Pause between two looks for a changed file. Default: 5 seconds. */
-  readonly every?: Parameters<typeof Effect.sleep>[0] | undefined
 }
 
 /** Signatures with a public key. With a shared secret (HS256), each server that checks tokens could also make them. */
 const algorithms = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
 
-/** Longest time in milliseconds that a verified token is remembered: after it, a key that the issuer withdrew counts. */
+/** Longest time in milliseconds that a verified token is remembered. */
 const longest = 60_000
 
 /** Tolerated difference of clocks, in seconds. */
@@ -78,65 +62,31 @@ const problemOf = (
     case "ERR_JWT_INVALID":
       return "the token is no JWT"
     default:
-      return undefined
+      return "the key of the token cannot be used"
   }
 }
 
-/** Reads a file of keys. */
-const readKeys = ({ keys, variable }: JwtOptions) =>
-  Effect.try({
-    try: () => {
-      const content = readFileSync(fileURLToPath(keys), "utf8")
-      const set = JSON.parse(content) as { readonly keys: Array<{ readonly kty: string }> }
-      if (!Array.isArray(set.keys)) throw new Error("it has no list of keys")
-      return { content, set }
-    },
-    catch: (cause) =>
-      new KeysUnusable({ variable, problem: `names a file that is no JSON Web Key Set: ${(cause as Error).message}` })
-  })
+const unavailable = new Refused({
+  refusal: {
+    code: "UNAVAILABLE",
+    reason: "KEYS_UNAVAILABLE",
+    details: "the keys of the issuer of tokens cannot be read"
+  }
+})
 
-/** Takes callers by the subject of a JWT that the issuer has signed. Its keys are fetched at the first token, and again when they are old. */
+/**
+ * Takes callers by the subject of a JWT that the issuer has signed. A token with a key that is not known yet is refused with
+ * UNAVAILABLE while the issuer gives no keys; tokens with known keys are taken meanwhile.
+ */
 export const make = Effect.fnUntraced(function*(options: JwtOptions) {
-  // loaded here: a service without JWTs starts faster
   const jose = yield* Effect.promise(() => import("jose"))
   const clock = yield* Effect.clock
-  let keyOf: JWTVerifyGetKey
-  let forget = () => {}
-  if (options.keys.protocol === "file:") {
-    const first = yield* readKeys(options)
-    keyOf = jose.createLocalJWKSet(first.set)
-    yield* Effect.forkScoped(Followed.follow({
-      what: `the key set in ${options.variable}`,
-      read: readKeys(options),
-      same: (one, other) => one.content === other.content,
-      first,
-      changed: ({ set }) => {
-        keyOf = jose.createLocalJWKSet(set)
-        forget()
-      },
-      every: options.every ?? "5 seconds"
-    }))
-  } else {
-    keyOf = jose.createRemoteJWKSet(options.keys, { timeoutDuration: 3_000 })
-  }
+  const keys = yield* KeySet.make(options, () => bearer.forget())
 
-  let away: string | undefined
-  const keysAway = Effect.fnUntraced(function*({ message }: Error) {
-    if (away !== message) yield* Effect.logWarning(`no keys from ${options.variable}: ${message}`)
-    away = message
-    return yield* new Refused({
-      refusal: {
-        code: "UNAVAILABLE",
-        reason: "KEYS_UNAVAILABLE",
-        details: "the keys of the issuer of tokens cannot be read"
-      }
-    })
-  })
-
-  const verify = (token: string) =>
+  const verified = (token: string) =>
     Effect.tryPromise({
       try: () =>
-        jose.jwtVerify(token, keyOf, {
+        jose.jwtVerify(token, keys.keyOf(), {
           issuer: options.issuer,
           audience: options.audience,
           algorithms,
@@ -145,14 +95,19 @@ export const make = Effect.fnUntraced(function*(options: JwtOptions) {
           currentDate: new Date(clock.unsafeCurrentTimeMillis())
         }),
       catch: (cause) => new NotVerified({ cause: cause as NotVerified["cause"] })
-    }).pipe(
-      Effect.catchAll(({ cause }) => {
-        const problem = problemOf(cause, options)
-        return problem === undefined ? keysAway(cause) : Effect.fail(badCredential(problem))
+    })
+
+  const verify = (token: string) =>
+    verified(token).pipe(
+      Effect.catchIf(({ cause }) => cause.code === "ERR_JWKS_NO_MATCHING_KEY", (error) =>
+        Effect.flatMap(keys.renew, (renewed) => renewed ? verified(token) : error)),
+      Effect.catchTags({
+        NotVerified: ({ cause }) =>
+          badCredential(problemOf(cause, options)),
+        KeysUnavailable: () => unavailable
       }),
       Effect.flatMap(({ payload }) =>
         Effect.gen(function*() {
-          away = undefined
           if (!isName(payload.sub!)) {
             return yield* badCredential("the subject of the token is not a name of 1 to 200 characters")
           }
@@ -162,7 +117,6 @@ export const make = Effect.fnUntraced(function*(options: JwtOptions) {
         })
       )
     )
-  const bearer = Bearer.make(clock, verify)
-  forget = bearer.forget
+  const bearer: ReturnType<typeof Bearer.make> = Bearer.make(clock, verify)
   return bearer.authenticator
 })

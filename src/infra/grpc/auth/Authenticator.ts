@@ -1,14 +1,8 @@
 import type { Effect } from "effect"
 import { Data } from "effect"
 import type { Socket } from "node:net"
+import type { Caller } from "../../auth/Caller.js"
 import type { Refusal } from "../GrpcRefusal.js"
-
-/** Who makes a call, as a credential says that was verified. */
-export interface Caller {
-  /** Stored with what the caller changes: see `isName`. */
-  readonly name: string
-  readonly scopes: ReadonlySet<string>
-}
 
 /** A call that is refused before its handler runs. The message never has a part of a credential. */
 export class Refused extends Data.TaggedError("Refused")<{ readonly refusal: Refusal }> {
@@ -32,9 +26,6 @@ export interface Authenticator {
   /** Verifies credentials that are not known. */
   readonly verify: (credentials: Credentials) => Effect.Effect<Caller, Refused>
 }
-
-/** True for the name of a caller: 1 to 200 visible characters and inner spaces, in one line. */
-export const isName = (name: string) => /^(?! )[^\p{C}\p{Zl}\p{Zp}]{1,200}(?<! )$/u.test(name)
 
 export const noCredential = (details: string) =>
   new Refused({ refusal: { code: "UNAUTHENTICATED", reason: "NO_CREDENTIAL", details } })
