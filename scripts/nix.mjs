@@ -72,10 +72,15 @@ const checks = {
   "apps are of type app, with a program and a description": () => outputs("apps", app),
   "flake.lock is there, and fits the inputs of flake.nix": () => {
     if (!existsSync(join(flake, "flake.lock"))) return { status: 1, stderr: "flake.lock is missing: nix flake lock\n" }
-    const locked = nix("flake", "lock", `path:${flake}`)
-    if (locked.status !== 0) return locked
-    const isSame = readFileSync(join(flake, "flake.lock")).equals(readFileSync(join(root, "flake.lock")))
-    return { status: isSame ? 0 : 1, stderr: "nix flake lock changes flake.lock: commit what it writes\n" }
+    const again = nix("flake", "lock", `path:${flake}`)
+    if (again.status !== 0) return again
+    const lock = readFileSync(join(root, "flake.lock"))
+    if (!readFileSync(join(flake, "flake.lock")).equals(lock)) {
+      return { status: 1, stderr: "nix flake lock changes flake.lock: commit what it writes\n" }
+    }
+    const { locked, original } = JSON.parse(lock.toString()).nodes.nixpkgs
+    const isSame = ["type", "owner", "repo"].every((part) => locked[part] === original[part])
+    return { status: isSame ? 0 : 1, stderr: `flake.lock takes nixpkgs from ${locked.owner}/${locked.repo}\n` }
   }
 }
 
