@@ -1,11 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import kafkajs from "kafkajs"
+import { readdirSync } from "node:fs"
 import * as Calls from "../harness/Calls.js"
 import { eventually } from "../harness/Eventually.js"
 import * as Program from "../harness/Program.js"
 import * as Topics from "../harness/Topics.js"
 import * as World from "../harness/World.js"
+
+const version = process.env["PROGRAM_NODE_VERSION"]!
 
 /** A frame of zstd with its bytes as they are: RFC 8878, a single segment with one raw block of less than 128 KiB. */
 const zstdFrame = (bytes: Buffer) => {
@@ -82,6 +85,9 @@ describe.concurrent("the program under this Node", () => {
         yield* program.signal("SIGTERM")
         assert.deepStrictEqual(yield* program.ended, { code: 0, signal: null }, program.stderr())
         assert.notMatch(program.stderr(), /Warning:/)
+        if (Number.parseInt(version) >= 22) {
+          assert.isTrue(readdirSync("dist/compiled").some((name) => name.startsWith(`v${version}-`)), "no compiled code")
+        }
       })
   )
 })

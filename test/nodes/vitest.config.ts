@@ -32,7 +32,7 @@ export default defineConfig({
         name: `Node ${version}`,
         include: ["test/nodes/EndToEnd.ts"],
         setupFiles: ["./test/harness/Orphan.ts"],
-        env: { PROGRAM_NODE: program },
+        env: { PROGRAM_NODE: program, PROGRAM_NODE_VERSION: version },
         testTimeout: 120_000,
         hookTimeout: 120_000
       }
