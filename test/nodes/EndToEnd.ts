@@ -86,7 +86,10 @@ describe.concurrent("the program under this Node", () => {
         assert.deepStrictEqual(yield* program.ended, { code: 0, signal: null }, program.stderr())
         assert.notMatch(program.stderr(), /Warning:/)
         if (Number.parseInt(version) >= 22) {
-          assert.isTrue(readdirSync("dist/compiled").some((name) => name.startsWith(`v${version}-`)), "no compiled code")
+          assert.isTrue(
+            readdirSync("dist/compiled").some((name) => name.startsWith(`v${version}-`)),
+            "no compiled code"
+          )
         }
       })
   )
