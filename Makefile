@@ -13,6 +13,7 @@ help:
 	@echo 'npm start            the saga on this machine, until Ctrl-C'
 	@echo 'npm run dev          the services, restarted when a file of src/ changes'
 	@echo 'npm test             the suite'
+	@echo 'npm run nodes        the program under Node 22, 24 and 26'
 	@echo 'npm run prove        the proofs: crash points, faults, bad input, models'
 	@echo 'npm run chaos        random faults under load: -- --minutes 3 --seed 7'
 	@echo 'npm run bench        the benchmark: -- --help'

@@ -8,6 +8,14 @@ import { until } from "./Clock.js"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 
+/** The Node of the subjects. */
+let node = process.execPath
+
+/** Runs the subjects that start from now on under this Node. */
+export const runUnder = (program: string) => {
+  node = program
+}
+
 export type Environment = Readonly<Record<string, string>>
 
 /** A measured program, and how to start it. */
@@ -71,7 +79,7 @@ process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")))
 /** Starts a subject and waits until it is ready. */
 export const start = async (subject: Subject, env: Environment): Promise<Running> => {
   const [grpc, http] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`]
-  const child = spawn(process.execPath, [...subject.args], {
+  const child = spawn(node, [...subject.args], {
     cwd: root,
     env: { PATH: process.env["PATH"], LOG_LEVEL: "Warning", GRPC_ADDR: grpc, HTTP_ADDR: http, ...env, ...subject.env },
     stdio: ["ignore", "pipe", "pipe"]

@@ -1,6 +1,7 @@
 import { writeFileSync } from "node:fs"
 import { cpus, totalmem } from "node:os"
 import { parseArgs } from "node:util"
+import * as NodeBinary from "../test/harness/NodeBinary.js"
 import * as Growth from "./Growth.js"
 import type { Bench, Outcome } from "./Harness.js"
 import * as Idle from "./Idle.js"
@@ -14,6 +15,7 @@ import * as Settle from "./Settle.js"
 import type { Servers } from "./Stack.js"
 import { withServers } from "./Stack.js"
 import * as Start from "./Start.js"
+import { runUnder } from "./Subject.js"
 import * as Table from "./Table.js"
 import * as Tls from "./Tls.js"
 import * as Topics from "./Topics.js"
@@ -51,7 +53,7 @@ const figures: Record<string, Figure> = {
   ceiling: { about: "what stands above our calls a second; only when it is named", run: Settle.ceiling, aside: true }
 }
 
-const help = `npm run bench -- [--only FIGURES] [--rounds N] [--json FILE]
+const help = `npm run bench -- [--only FIGURES] [--rounds N] [--node VERSION] [--json FILE]
 
 Measures the compiled program against the floors in bench/floors, on servers of its own with durability on. Progress
 goes to standard error, the tables to standard output. All figures take about a quarter of an hour. Ctrl-C ends
@@ -60,6 +62,8 @@ everything that was started, and deletes its data.
   --only FIGURES   these, comma-separated:
 ${Object.entries(figures).map(([name, { about }]) => `                     ${name.padEnd(9)}${about}`).join("\n")}
   --rounds N       how often each subject is measured (default 3)
+  --node VERSION   runs the measured programs under this major version of Node, which npm fetches once into
+                   .local/cache (default: the Node of this machine, which young always measures)
   --json FILE      writes rows, targets and times to a file
 `
 
@@ -67,6 +71,7 @@ const { values } = parseArgs({
   options: {
     only: { type: "string" },
     rounds: { type: "string", default: "3" },
+    node: { type: "string", default: process.versions.node },
     json: { type: "string" },
     help: { type: "boolean", default: false }
   }
@@ -74,6 +79,7 @@ const { values } = parseArgs({
 const wanted = values.only?.split(",") ??
   Object.entries(figures).flatMap(([name, { aside }]) => aside ? [] : [name])
 const rounds = Number(values.rounds)
+const major = Number.parseInt(values.node)
 const unknown = wanted.filter((name) => !Object.hasOwn(figures, name))
 
 const clockOf = (millis: number) => {
@@ -83,12 +89,15 @@ const clockOf = (millis: number) => {
 
 if (values.help) {
   process.stdout.write(help)
-} else if (unknown.length > 0 || !Number.isInteger(rounds) || rounds < 1) {
+} else if (unknown.length > 0 || !Number.isInteger(rounds) || rounds < 1 || !Number.isInteger(major)) {
   process.stderr.write(unknown.length > 0 ? `there is no figure ${unknown.join(", ")}\n\n${help}` : help)
   process.exitCode = 2
 } else {
   const since = performance.now()
   const say = (line: string) => void process.stderr.write(`${clockOf(performance.now() - since)}  ${line}\n`)
+  const node = await NodeBinary.find(major, () => say(`Node ${major}: fetching, only once`))
+  if ("reason" in node) throw new Error(node.reason)
+  runUnder(node.program)
   const connected = async (servers: Servers): Promise<Bench> => {
     await World.prepare(servers)
     const [topics, load] = [await Topics.connect(servers), await Load.generator(servers.env)]
@@ -115,7 +124,7 @@ if (values.help) {
     const [cpu] = cpus()
     const machine = `${cpus().length} × ${cpu?.model ?? "unknown"}, ${
       Math.round(totalmem() / 2 ** 30)
-    } GB, Node ${process.version}`
+    } GB, Node v${node.version}`
     const took = Object.entries(seconds).map(([name, taken]) => `${name} ${taken} s`).join(", ")
     process.stdout.write(
       `\n${machine}; gRPC load from ${load.name}\n\n${Table.measured(rows)}\n\n${Table.judged(verdicts)}\n\n` +

@@ -7,6 +7,10 @@ import { eventually } from "./Eventually.js"
 import { freePort } from "./FreePort.js"
 
 const main = fileURLToPath(new URL("../../dist/bin/payments.js", import.meta.url))
+/** `npm run nodes` runs the program under other Nodes than the tests. */
+const node = process.env["PROGRAM_NODE"] ?? process.execPath
+/** A deprecated call ends the program, and so fails its test. */
+const flags = ["--throw-deprecation"]
 
 export type Environment = Readonly<Record<string, string>>
 
@@ -28,11 +32,11 @@ export interface Program {
 
 /** Starts the program outside of the checkout with only this environment. Kills it when the scope closes. */
 export const start = (args: ReadonlyArray<string>, env: Environment): Effect.Effect<Program, never, Scope.Scope> =>
-  startCommand(process.execPath, [main, ...args], env)
+  startCommand(node, [...flags, main, ...args], env)
 
 /** Runs a shell command to its end, in which `payments` is the program. */
 export const shell = (line: string, env: Environment) => {
-  const program = `payments() { "${process.execPath}" "${main}" "$@"; }`
+  const program = `payments() { "${node}" ${flags.join(" ")} "${main}" "$@"; }`
   return toItsEnd(startCommand("sh", ["-c", `${program}\n${line}`], env))
 }
 

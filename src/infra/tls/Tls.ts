@@ -103,12 +103,18 @@ const words: Readonly<Record<string, string>> = {
   ERR_SSL_SSLV3_ALERT_CERTIFICATE_EXPIRED: "our client certificate has expired"
 }
 
+/** The code of an error as OpenSSL 3.0 has it: later versions (in Node from 22 on) begin some alerts with other words. */
+const codeOf = (error: unknown) => {
+  const { code } = error as { readonly code?: unknown }
+  return typeof code === "string" ? code.replace("ERR_SSL_SSL/TLS_ALERT_", "ERR_SSL_SSLV3_ALERT_") : undefined
+}
+
 /** What is wrong in a failed handshake: the subject of the advice to an operator. */
 export type Fault = "authority" | "validity" | "name" | "plaintext" | "client certificate"
 
 /** The fault of a failed handshake; undefined for errors of another kind. */
 export const faultOf = (error: unknown): Fault | undefined => {
-  const { code = "" } = error as { readonly code?: string }
+  const code = codeOf(error) ?? ""
   if (!Object.hasOwn(words, code)) return undefined
   if (code === "ERR_TLS_CERT_ALTNAME_INVALID") return "name"
   if (/^CERT_(HAS_EXPIRED|NOT_YET_VALID|REVOKED)$/.test(code)) return "validity"
@@ -118,8 +124,8 @@ export const faultOf = (error: unknown): Fault | undefined => {
 
 /** The meaning of a failed handshake in plain words, with Node's code; undefined for errors of another kind. */
 export const explain = (error: unknown): string | undefined => {
-  const { cert, code, host } = error as {
-    readonly code?: string
+  const code = codeOf(error)
+  const { cert, host } = error as {
     readonly host?: string
     readonly cert?: { readonly subjectaltname?: string; readonly subject?: { readonly CN?: string } }
   }

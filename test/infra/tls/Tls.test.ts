@@ -7,6 +7,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import type { ConnectionOptions, TlsOptions } from "node:tls"
 import * as NodeTls from "node:tls"
+import * as PostgresFault from "../../../src/infra/postgres/PostgresFault.js"
 import * as Tls from "../../../src/infra/tls/Tls.js"
 import * as Authority from "../../../src/local/Authority.js"
 
@@ -77,6 +78,16 @@ describe("Tls", () => {
       if (expected === undefined) assert.isUndefined(found)
       else assert.include(found, expected)
     }))
+
+  it("an alert has the same meaning under the code of newer OpenSSL versions, also for PostgreSQL", () => {
+    const error = Object.assign(new Error("alert"), { code: "ERR_SSL_SSL/TLS_ALERT_CERTIFICATE_EXPIRED" })
+    assert.strictEqual(
+      Tls.explain(error),
+      "our client certificate has expired (ERR_SSL_SSLV3_ALERT_CERTIFICATE_EXPIRED)"
+    )
+    assert.strictEqual(Tls.faultOf(error), "client certificate")
+    assert.strictEqual(PostgresFault.of(error), "refused")
+  })
 
   it.effect("files are read at each call, and a useless file is named with its variable", () =>
     Effect.gen(function*() {

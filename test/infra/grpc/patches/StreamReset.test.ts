@@ -22,9 +22,13 @@ const run = (...args: ReadonlyArray<string>) =>
   })
 
 describe("a reset of a stream while its session reads", () => {
-  it.live("ends or blocks the process without the patch", () =>
+  // later releases of Node 22, 24 and 26 have the fix
+  it.live("ends or blocks the process without the patch, or Node has the fix", () =>
     Effect.gen(function*() {
       const { output, signal } = yield* run("0")
+      if (signal === null && Number.parseInt(process.versions.node) >= 22) {
+        return assert.strictEqual(output, "resetting\nthe peer saw code 0\n")
+      }
       assert.strictEqual(output, "resetting\n")
       assert.isNotNull(signal)
     }), 60_000)
