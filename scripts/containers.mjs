@@ -5,7 +5,7 @@ import { checks, has, root, run } from "./tools.mjs"
 
 const usage = `usage: npm run containers -- [--no-build]
 
-Needs a container engine with Docker Compose, and the ports of compose.yml. Without an engine it checks nothing, and says so.
+Needs a container engine with Docker Compose, and the ports of compose.yml. Without an engine it checks nothing: exit code 77.
 --no-build  use the image that is there`
 
 /** Beside a project \`payments\` with its data. */
@@ -39,7 +39,7 @@ const main = (args) => {
   const { check, end, notChecked } = checks()
   if (!has("docker", ["info"]) || !has("docker", ["compose", "version"])) {
     notChecked("containers", "no container engine with Docker Compose answers")
-    return 0
+    return 77
   }
   const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
   let works = true

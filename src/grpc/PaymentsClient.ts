@@ -104,15 +104,14 @@ export const make = Effect.fnUntraced(function*(at: Address, options: PaymentsCl
       Effect.flatMap((traceparent) =>
         Effect.tryPromise({
           try: (signal) => run(client, { signal, traceparent: Option.getOrUndefined(traceparent) }),
-          catch: (error) => error
+          catch: (error) => {
+            if (!(error instanceof PaymentsError)) throw error
+            const { address, code, details, metadata, method, reason } = error
+            const explained = GrpcHandshake.explain(details, options.tls !== undefined)
+            return new GrpcCallError({ address, method, code, details: explained, reason, metadata })
+          }
         })
-      ),
-      Effect.catchAll((error) => {
-        if (!(error instanceof PaymentsError)) return Effect.die(error)
-        const { address, code, details, metadata, method, reason } = error
-        const explained = GrpcHandshake.explain(details, options.tls !== undefined)
-        return new GrpcCallError({ address, method, code, details: explained, reason, metadata })
-      })
+      )
     )
 
   /** Pays or refuses an order. Sends any number unchanged: the server validates it. */

@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url"
 import type { ClientOptions, PaymentsClient } from "../../clients/typescript/src/index.js"
 import { connect, PaymentsError, TokenUnprotected, TokenUnreadable } from "../../clients/typescript/src/index.js"
 import { scopes } from "../../src/domain/Scope.js"
+import * as TokenFile from "../../src/infra/auth/TokenFile.js"
 import * as Tokens from "../../src/infra/grpc/auth/Tokens.js"
 import { DatabaseUnavailable } from "../../src/infra/postgres/Postgres.js"
 import { Payments } from "../../src/payments/Payments.js"
@@ -178,7 +179,7 @@ layer(live, { excludeTestServices: true })("the TypeScript client", (it) => {
         Effect.sync(() => mkdtempSync(join(tmpdir(), "payments-client-"))),
         (path) => Effect.sync(() => rmSync(path, { recursive: true }))
       )
-      const [one, other] = [Tokens.create("orders", scopes), Tokens.create("orders", scopes)]
+      const [one, other] = [TokenFile.create("orders", scopes), TokenFile.create("orders", scopes)]
       const known = join(folder, "tokens")
       writeFileSync(known, `${other.line}\n`)
       const authenticator = yield* Tokens.make({ file: known, variable: "GRPC_TOKENS_FILE", scopes })

@@ -31,7 +31,7 @@ export default defineConfig({
       test: {
         name: `Node ${version}`,
         include: ["test/nodes/EndToEnd.ts"],
-        setupFiles: ["./test/harness/Orphan.ts"],
+        setupFiles: ["./test/harness/EachFile.ts"],
         env: { PROGRAM_NODE: program, PROGRAM_NODE_VERSION: version },
         testTimeout: 120_000,
         hookTimeout: 120_000
