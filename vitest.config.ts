@@ -9,7 +9,8 @@ export default defineConfig({
     setupFiles: ["./test/harness/EachFile.ts"],
     // the tests wait for servers and processes more than they compute
     maxWorkers: 4,
-    minWorkers: 1,
+    // tinypool ends surplus workers when its queue is empty, and then fails a run that has passed
+    minWorkers: 4,
     // a worker loads the packages once, for all of its files
     poolOptions: { forks: { isolate: false } },
     // worlds of one file that live at the same time: each is several processes
