@@ -53,7 +53,7 @@ export const serve = (options: HttpOptions) =>
         HttpServerResponse.text(started ? "started\n" : "starting\n", { status: started ? 200 : 503 })),
       "/readyz": readyz(),
       ...Object.fromEntries(health.roles.map((role) => [`/readyz/${role}`, readyz(role)])),
-      "/metrics": Effect.all([backlog.measure, measureProcess]).pipe(
+      "/metrics": Effect.all([backlog.measure, measureProcess, health.measure]).pipe(
         Effect.zipRight(scrape),
         Effect.map((body) =>
           HttpServerResponse.text(body, { contentType: Prometheus.contentType })

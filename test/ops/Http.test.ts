@@ -178,6 +178,12 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
         // an outage of the brokers
         health.part("inventory-consumer").failed({ reason: "kafka", why: "no broker" })
         const away = yield* ask("/readyz/consumer")
+        // `health.watch` does not run here: the scrape itself reads the state
+        const scraped = (yield* get("/metrics")).body
+        const consumer = "part=\"inventory-consumer\""
+        assert.strictEqual(valueOf(scraped, `payments_ready{${consumer}}`), 0)
+        assert.strictEqual(valueOf(scraped, `payments_stalled{${consumer},reason="kafka"}`), 1)
+        assert.strictEqual(valueOf(scraped, "payments_ready{part=\"grpc-server\"}"), 1)
         assert.deepStrictEqual([away.status, away.dependencies["inventory-consumer"].reason], [503, "no broker"])
         assert.notProperty(away.dependencies, "grpc-server")
         assert.isFalse(Number.isNaN(Date.parse(away.dependencies["inventory-consumer"].since)))

@@ -100,10 +100,18 @@ export const make = Effect.fnUntraced(function*({ parts, where = {} }: HealthOpt
 
   const log = HealthLog.make(where)
 
-  /** Sets the gauges, and logs what has begun, lasts, or is over. */
-  const look = Effect.suspend(() => {
+  const measured = () => {
     const all = settled()
     for (const { keeper, waits } of all) keeper.measure(waits)
+    return all
+  }
+
+  /** Sets the gauges to the state of this moment: that of `current`. */
+  const measure = Effect.asVoid(Effect.sync(measured))
+
+  /** Sets the gauges, and logs what has begun, lasts, or is over. */
+  const look = Effect.suspend(() => {
+    const all = measured()
     return log(
       now(),
       all.flatMap(({ keeper: { name, options }, waits }) =>
@@ -120,7 +128,7 @@ export const make = Effect.fnUntraced(function*({ parts, where = {} }: HealthOpt
 
   const roles: ReadonlyArray<string> = [...new Set(Object.values(parts).flatMap((options) => options.roles))]
 
-  return { part, current, watch, roles } as const
+  return { part, current, measure, watch, roles } as const
 })
 
 /**
