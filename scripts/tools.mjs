@@ -27,9 +27,12 @@ export const has = (command, args) => run(command, args, { timeout: 20_000 }).co
 
 const lastLine = (text) => text.trim().split("\n").at(-1) ?? ""
 
-/** The folder of these tools, filled by `install` unless it is complete already; or why it could not be filled. */
-const installed = (name, versions, install) => {
-  const folder = join(cache, `${name}-${createHash("sha256").update(versions.join()).digest("hex").slice(0, 8)}`)
+/**
+ * The folder of these tools, filled by `install` unless it is complete already; or why it could not be filled. `place`: where
+ * the tools work, if they do not work in a copy of the cache elsewhere.
+ */
+const installed = (name, versions, install, place = "") => {
+  const folder = join(cache, `${name}-${createHash("sha256").update(versions.join() + place).digest("hex").slice(0, 8)}`)
   const complete = join(folder, ".complete")
   if (existsSync(complete)) return { folder }
   process.stderr.write(`fetching ${versions.join(", ")} …\n`)
@@ -48,7 +51,7 @@ export const python = (name, versions) => {
   const { folder, reason } = installed(name, versions, (folder) => [
     ["python3", ["-m", "venv", folder]],
     [join(folder, "bin/pip"), ["install", "--quiet", "--no-compile", "--disable-pip-version-check", ...versions]]
-  ])
+  ], cache)
   return folder === undefined ? { reason } : { bin: join(folder, "bin") }
 }
 

@@ -59,6 +59,9 @@ export const as = (role: "owner" | "service" | "audit", databaseUrl: string) => 
 
 const template = "payments_template"
 
+/** More than the default of the service: four workers keep the machine busy. */
+const connectTimeoutMillis = 6_000
+
 /**
  * Makes the template once a server: the owner migrates it, and `sql/roles.sql` gives the other roles their rights. All
  * roles have the password of the administrator.
@@ -81,7 +84,7 @@ const makeTemplate = Effect.promise(() =>
       await Migrations.migrate(migrations).pipe(
         Effect.provide(Layer.merge(
           NodeContext.layer,
-          Postgres.layer({ url: Redacted.make(as("owner", url(building))), maxConnections: 1 })
+          Postgres.layer({ url: Redacted.make(as("owner", url(building))), maxConnections: 1, connectTimeoutMillis })
         )),
         Effect.runPromise
       )
@@ -101,7 +104,7 @@ export const layerEmpty = Layer.unwrapScoped(
   Effect.map(freshDatabase, (url) =>
     Layer.merge(
       Layer.succeed(DatabaseUrl, url),
-      Postgres.layer({ url: Redacted.make(url), maxConnections: 20 })
+      Postgres.layer({ url: Redacted.make(url), maxConnections: 20, connectTimeoutMillis })
     ))
 )
 
@@ -110,7 +113,7 @@ export const layer = Layer.unwrapScoped(
   Effect.map(migratedDatabase, (url) =>
     Layer.merge(
       Layer.succeed(DatabaseUrl, url),
-      Postgres.layer({ url: Redacted.make(url), maxConnections: 20 })
+      Postgres.layer({ url: Redacted.make(url), maxConnections: 20, connectTimeoutMillis })
     ))
 )
 
@@ -130,8 +133,8 @@ export const layerService = Layer.unwrapScoped(
     Layer.mergeAll(
       Layer.succeed(DatabaseUrl, url),
       Layer.effect(Administrator, SqlClient.SqlClient).pipe(
-        Layer.provide(Postgres.layer({ url: Redacted.make(url), maxConnections: 4 }))
+        Layer.provide(Postgres.layer({ url: Redacted.make(url), maxConnections: 4, connectTimeoutMillis }))
       ),
-      Layer.fresh(Postgres.layer({ url: Redacted.make(as("service", url)), maxConnections: 20 }))
+      Layer.fresh(Postgres.layer({ url: Redacted.make(as("service", url)), maxConnections: 20, connectTimeoutMillis }))
     ))
 )

@@ -26,8 +26,8 @@ export const promises: Readonly<Record<string, Promised>> = {
     kept:
       "The consumer commits an offset only after the database has committed and the dead letters are on their topic. It writes to Redis after the commit. During an infrastructure failure it keeps the batch and repeats the step.",
     tests: [
-      ["proof/CrashPoints.test.ts", crashes],
-      ["proof/Service.test.ts", "killed and started again: nothing lost, nothing doubled, order kept", instances],
+      ["proof/long/CrashPoints.test.ts", crashes],
+      ["proof/long/Service.test.ts", "killed and started again: nothing lost, nothing doubled, order kept", instances],
       [
         "proof/Postgres.test.ts",
         "PostgreSQL crashes and comes back",
@@ -54,7 +54,7 @@ export const promises: Readonly<Record<string, Promised>> = {
       "Unique keys on the order and on the inventory key: a batch with a repeat is written again without it. A settlement locks the payment row, and writes an event only when it changes the status, in the same statement.",
     tests: [
       ["proof/model/Model.test.ts", model],
-      ["proof/CrashPoints.test.ts", crashes],
+      ["proof/long/CrashPoints.test.ts", crashes],
       [
         "payments/Payments.test.ts",
         "any batches over few orders and keys: as the model says",
@@ -71,7 +71,7 @@ export const promises: Readonly<Record<string, Promised>> = {
     kept:
       "An event is WAIT until the database records the broker's acknowledgement. The producer is idempotent: it repeats an attempt without an answer with the same sequence numbers, and sends no broker the records that it has answered for. The relay keeps the lease of sent events until they are marked; no failure of another claim ends that.",
     tests: [
-      ["proof/CrashPoints.test.ts", crashes],
+      ["proof/long/CrashPoints.test.ts", crashes],
       ["proof/long/Clocks.test.ts", "two instances, an hour fast and an hour slow: no lease that is alive is taken"],
       ["proof/Kafka.test.ts", brokerCrashes],
       [
@@ -108,8 +108,8 @@ export const promises: Readonly<Record<string, Promised>> = {
         "two instances meet every fault of servers, network and instances"
       ],
       ["proof/exactlyOnce/Replay.test.ts", "the real parts follow ${followed} schedules of the model, step by step"],
-      ["proof/CrashPoints.test.ts", crashes],
-      ["proof/Service.test.ts", instances, unsent],
+      ["proof/long/CrashPoints.test.ts", crashes],
+      ["proof/long/Service.test.ts", instances, unsent],
       [
         "outbox/Outbox.test.ts",
         "only the head of an order can be claimed, and the next one after it is DONE",
@@ -136,8 +136,8 @@ export const promises: Readonly<Record<string, Promised>> = {
     promise: "A resend carries the same key, body and `idempotent_key`.",
     kept: "The body is made once, when its row is inserted, and sent as it is stored.",
     tests: [
-      ["proof/CrashPoints.test.ts", crashes],
-      ["proof/Service.test.ts", lateAnswer],
+      ["proof/long/CrashPoints.test.ts", crashes],
+      ["proof/long/Service.test.ts", lateAnswer],
       ["audit/Audit.test.ts", "the last transition again with another key"]
     ],
     breaks: "A body, or a key, that is made when it is sent."
@@ -150,7 +150,7 @@ export const promises: Readonly<Record<string, Promised>> = {
     tests: [
       ["proof/model/Model.test.ts", model],
       [
-        "proof/Service.test.ts",
+        "proof/long/Service.test.ts",
         zombie,
         lateAnswer,
         unsent
@@ -181,7 +181,7 @@ export const promises: Readonly<Record<string, Promised>> = {
         "${strangers} of them, with good ones between: each gets its result, and no order is delayed"
       ],
       ["proof/Kafka.test.ts", "a record is too large: only its order waits, and goes on when the topic takes it"],
-      ["proof/CrashPoints.test.ts", crashes],
+      ["proof/long/CrashPoints.test.ts", crashes],
       [
         "e2e/Scenario.test.ts",
         "a record that is no inventory event becomes a dead letter, byte for byte, and blocks no other record"
@@ -198,8 +198,8 @@ export const promises: Readonly<Record<string, Promised>> = {
     tests: [
       ["proof/Kafka.test.ts", "the broker stands still for 40 s"],
       ["proof/long/Cluster.test.ts", cluster],
-      ["proof/CrashPoints.test.ts", crashes],
-      ["proof/Service.test.ts", zombie],
+      ["proof/long/CrashPoints.test.ts", crashes],
+      ["proof/long/Service.test.ts", zombie],
       ["proof/Kafka.test.ts", brokerCrashes],
       [
         "e2e/Start.test.ts",
@@ -214,7 +214,7 @@ export const promises: Readonly<Record<string, Promised>> = {
     kept:
       "Every part drains within 70 % of `SHUTDOWN_TIMEOUT`: statements end, offsets are committed, acknowledged events are marked, the other leases are released.",
     tests: [
-      ["proof/Service.test.ts", instances],
+      ["proof/long/Service.test.ts", instances],
       [
         "e2e/Stop.test.ts",
         stops,
@@ -234,7 +234,7 @@ export const promises: Readonly<Record<string, Promised>> = {
       "Partitions are shared by the consumer group, events by leases and SKIP LOCKED, payments by unique keys and row locks, migrations by an advisory lock.",
     tests: [
       [
-        "proof/Service.test.ts",
+        "proof/long/Service.test.ts",
         instances,
         "killed in the middle of the migrations, beside other instances that start: they migrate and take the load"
       ],

@@ -1,11 +1,11 @@
 import { assert, describe, it, layer } from "@effect/vitest"
 import { Array as Arr, Context, Effect, Layer } from "effect"
-import { eventually } from "../harness/Eventually.js"
-import type * as Program from "../harness/Program.js"
-import { large } from "./Bounds.js"
-import * as Broker from "./Broker.js"
-import { env, killed, onTopic, order, overtaken, says, slowRelay } from "./Instances.js"
-import * as Saga from "./Saga.js"
+import { eventually } from "../../harness/Eventually.js"
+import type * as Program from "../../harness/Program.js"
+import { large } from "../Bounds.js"
+import * as Broker from "../Broker.js"
+import { env, killed, onTopic, order, overtaken, says, slowRelay } from "../Instances.js"
+import * as Saga from "../Saga.js"
 
 const stopped = (program: Program.Services) =>
   program.signal("SIGTERM").pipe(

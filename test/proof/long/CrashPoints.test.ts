@@ -1,11 +1,11 @@
 import { assert, describe, it, layer } from "@effect/vitest"
 import { Effect } from "effect"
 import { Redis } from "ioredis"
-import { type CrashPointName, crashPoints } from "../../src/drills/CrashPoint.js"
-import { eventually } from "../harness/Eventually.js"
-import type * as Program from "../harness/Program.js"
-import * as Broker from "./Broker.js"
-import * as Saga from "./Saga.js"
+import { type CrashPointName, crashPoints } from "../../../src/drills/CrashPoint.js"
+import { eventually } from "../../harness/Eventually.js"
+import type * as Program from "../../harness/Program.js"
+import * as Broker from "../Broker.js"
+import * as Saga from "../Saga.js"
 
 interface Rehearsal {
   /** Parts of the process that dies; default: all. */
