@@ -178,7 +178,7 @@ const names = () => {
   return new Set([...current, "messaging.system", "messaging.kafka.offset"])
 }
 
-layer(Layer.scoped(Observed, setup), { timeout: "120 seconds", excludeTestServices: true })(
+layer(Layer.scoped(Observed, setup), { timeout: "300 seconds", excludeTestServices: true })(
   "a watched program",
   (it) => {
     it.effect.each(["at-least-once", "exactly-once"] as const)(
