@@ -127,7 +127,8 @@ if (values.help) {
     } GB, Node v${node.version}`
     const took = Object.entries(seconds).map(([name, taken]) => `${name} ${taken} s`).join(", ")
     process.stdout.write(
-      `\n${machine}; gRPC load from ${load.name}\n\n${Table.measured(rows)}\n\n${Table.judged(verdicts)}\n\n` +
+      `\n${machine}; gRPC load from ${load.name}\n\n${Table.measured(rows)}\n\n` +
+        (verdicts.length === 0 ? "" : `${Table.judged(verdicts)}\n\n`) +
         `took ${clockOf(performance.now() - since).trim()} min in all: ${took}\n`
     )
     if (values.json !== undefined) {
