@@ -51,6 +51,8 @@ export const make = Effect.fnUntraced(
     let keyOf: JWTVerifyGetKey
     let failure: KeysUnavailable | undefined
     let triedAt = 0
+    let loads = 0
+    const oneLoad = yield* Effect.makeSemaphore(1)
 
     const load = Effect.gen(function*() {
       triedAt = yield* Clock.currentTimeMillis
@@ -61,6 +63,7 @@ export const make = Effect.fnUntraced(
           return new KeysUnavailable({ variable, problem: Tls.explain(cause) ?? wordsOf(cause) })
         }
       })
+      loads++
       const set = source.jwks()!
       const next = JSON.stringify(set)
       if (next === content) return
@@ -84,6 +87,7 @@ export const make = Effect.fnUntraced(
     const isDue = Effect.map(Clock.currentTimeMillis, (now) => failure !== undefined || now - triedAt >= every)
     yield* Effect.ignore(load).pipe(
       Effect.whenEffect(isDue),
+      oneLoad.withPermits(1),
       Effect.delay(Math.min(every, atRest)),
       Effect.forever,
       // servers are made where nothing can be interrupted, and their end must end this too
@@ -92,14 +96,18 @@ export const make = Effect.fnUntraced(
     )
 
     /**
-     * Loads the keys for a token with an unknown key. False: they are fresh, so that the issuer does not publish that key. Fails
-     * when the issuer gives no keys.
+     * Loads the keys for a token with an unknown key, or waits for a load that is under way. False: they are fresh, so that the
+     * issuer does not publish that key. Fails when the issuer gives no keys.
      */
-    const renew = Effect.gen(function*() {
-      const now = yield* Clock.currentTimeMillis
-      if (now - triedAt >= atRest) return yield* Effect.as(load, true)
-      if (failure !== undefined) return yield* failure
-      return false
+    const renew = Effect.suspend(() => {
+      const before = loads
+      return Effect.gen(function*() {
+        if (loads !== before) return true
+        const now = yield* Clock.currentTimeMillis
+        if (now - triedAt >= atRest) return yield* Effect.as(load, true)
+        if (failure !== undefined) return yield* failure
+        return false
+      }).pipe(oneLoad.withPermits(1))
     })
     return { keyOf: () => keyOf, renew } as const
   }
