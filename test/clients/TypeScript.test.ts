@@ -195,6 +195,9 @@ layer(live, { excludeTestServices: true })("the TypeScript client", (it) => {
       const unusable = (yield* refusal(payments.get(521n))) as Error
       assert.instanceOf(unusable, TokenUnreadable)
       assert.notInclude(unusable.message, "two words")
+      for (const token of ["", "two words", "säcret"]) {
+        assert.throws(() => connect({ address, token }), /^the token is not one word of ASCII$/)
+      }
       for (const address of ["payments.test:8081", "[2001:db8::1]:8081"]) {
         assert.throws(() => connect({ address, token: "secret-token" }), TokenUnprotected, "set the option tls")
         connect({ address, token: "secret-token", tls: true }).close()

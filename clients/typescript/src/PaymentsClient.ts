@@ -4,7 +4,7 @@ import type { ClientTls } from "./Channel.js"
 import * as Channel from "./Channel.js"
 import { fromService, PaymentsError } from "./PaymentsError.js"
 import type { Token } from "./Token.js"
-import { current, TokenUnprotected } from "./Token.js"
+import { check as checkToken, current, TokenUnprotected } from "./Token.js"
 
 export type { ClientTls } from "./Channel.js"
 
@@ -140,11 +140,13 @@ type Call = (
 /**
  * A client of the gRPC server at this address. It connects at its first call; `close` ends it.
  *
- * Throws `TokenUnprotected` for a token that would be sent to another machine without TLS.
+ * Throws `TokenUnprotected` for a token that would be sent to another machine without TLS, and `TypeError` for one that is not
+ * one word of ASCII.
  */
 export const connect = (options: ClientOptions): PaymentsClient => {
   const { address, proxy = false, retries = true, token } = options
   const tls = options.tls === true ? {} : options.tls
+  if (token !== undefined) checkToken(token)
   if (token !== undefined && tls === undefined && !Channel.isLoopback(address)) throw new TokenUnprotected(address)
   const client = Channel.open({ address, proxy, retries, tls })
 

@@ -21,6 +21,14 @@ export class TokenUnreadable extends Error {
 /** A token, or a file that has it. */
 export type Token = string | { readonly file: string }
 
+/** A header can carry it. The message of grpc-js about another token would show the token. */
+const isSendable = (text: string) => /^[\x21-\x7e]+$/.test(text)
+
+/** Throws `TypeError` for a token that no header can carry. A file is looked at when it is read. */
+export const check = (token: Token) => {
+  if (typeof token === "string" && !isSendable(token)) throw new TypeError("the token is not one word of ASCII")
+}
+
 /** The token now. A file is read at each call, so that its replacement counts at once. Line ends after the token do not count. */
 export const current = (token: Token): string => {
   if (typeof token === "string") return token
@@ -30,7 +38,6 @@ export const current = (token: Token): string => {
   } catch (error) {
     throw new TokenUnreadable(token.file, `cannot be read: ${(error as Error).message}`)
   }
-  // another character cannot be sent in a header, and the message of Node would show the token
-  if (!/^[\x21-\x7e]+$/.test(text)) throw new TokenUnreadable(token.file, "does not have one word of ASCII")
+  if (!isSendable(text)) throw new TokenUnreadable(token.file, "does not have one word of ASCII")
   return text
 }
