@@ -132,7 +132,7 @@ layer(live, { excludeTestServices: true })("the TypeScript client", (it) => {
       const begun = performance.now()
       assert.strictEqual(yield* codeOf(payments.pay(501n)), "DEADLINE_EXCEEDED")
       // the default is 5 seconds
-      assert.isBelow(performance.now() - begun, 4_000)
+      assert.isBelow(performance.now() - begun, 4_500)
       const controller = new AbortController()
       const call = payments.pay(501n, { signal: controller.signal, deadlineMillis: 60_000 })
       controller.abort(new Error("no longer wanted"))
@@ -162,7 +162,7 @@ layer(live, { excludeTestServices: true })("the TypeScript client", (it) => {
         const begun = performance.now()
         const error = (yield* refusal(seen(payments.watch(order, { withinMillis: 150 })))) as PaymentsError
         assert.strictEqual(error.code, "DEADLINE_EXCEEDED")
-        assert.isBelow(performance.now() - begun, 3_000)
+        assert.isBelow(performance.now() - begun, 10_000)
         assert.include(error.details, state)
       }
       assert.strictEqual(yield* codeOf(seen(payments.watch(0n))), "INVALID_ARGUMENT")

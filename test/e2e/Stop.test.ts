@@ -78,7 +78,7 @@ const stopsUnderLoad = Effect.fnUntraced(function*(signal: NodeJS.Signals) {
   yield* Fiber.interrupt(writer)
   yield* Fiber.interrupt(payers)
   assert.deepStrictEqual(ended, { code: 0, signal: null }, first.stderr())
-  assert.isBelow(millis, 10_000)
+  assert.isBelow(millis, 20_000)
   assert.strictEqual(yield* tables.count("event WHERE lease_token IS NOT NULL"), 0, "a lease was left behind")
   assert.strictEqual(yield* topics.members(world.group), 0, "the group still has members")
 
@@ -183,7 +183,7 @@ describe.concurrent("a stop", { timeout: 120_000 }, () => {
       yield* program.signal("SIGTERM")
       const [{ code }, millis] = yield* elapsed(program.ended)
       assert.strictEqual(code, 1)
-      assert.isBelow(millis, 4_000)
+      assert.isBelow(millis, 10_000)
       assert.include(program.stderr(), "did not stop within SHUTDOWN_TIMEOUT")
     }))
 
@@ -195,7 +195,7 @@ describe.concurrent("a stop", { timeout: 120_000 }, () => {
       const at = yield* Clock.currentTimeMillis
       yield* program.signal("SIGTERM")
       const ended = yield* program.ended
-      assert.isBelow((yield* Clock.currentTimeMillis) - at, 1_000)
+      assert.isBelow((yield* Clock.currentTimeMillis) - at, 5_000)
       assert.notDeepEqual(ended, { code: 0, signal: null })
     }))
 
@@ -222,7 +222,7 @@ describe.concurrent("a stop", { timeout: 120_000 }, () => {
         yield* program.signal("SIGTERM")
         const [ended, millis] = yield* elapsed(program.ended)
         assert.deepStrictEqual(ended, { code: 0, signal: null }, program.stderr())
-        assert.isBelow(millis, 5_000)
+        assert.isBelow(millis, 10_000)
       })
   )
 
@@ -237,6 +237,6 @@ describe.concurrent("a stop", { timeout: 120_000 }, () => {
       yield* program.signal("SIGTERM")
       const [ended, millis] = yield* elapsed(program.ended)
       assert.deepStrictEqual(ended, { code: 0, signal: null }, program.stderr())
-      assert.isBelow(millis, 5_000)
+      assert.isBelow(millis, 10_000)
     }))
 })

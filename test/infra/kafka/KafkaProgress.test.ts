@@ -91,7 +91,7 @@ const make = Effect.gen(function*() {
   } as const
 })
 
-it.scopedLive("handlers are always busy: the committed offset is at most 1.5 s behind", () =>
+it.scopedLive("handlers are always busy: the committed offset follows within seconds", () =>
   Effect.gen(function*() {
     const { consume, groupId, kafka, topic, topics } = yield* make
     const clock = yield* Effect.clock
@@ -128,7 +128,7 @@ it.scopedLive("handlers are always busy: the committed offset is at most 1.5 s b
       (admin) => Effect.promise(() => admin.disconnect())
     )
     let worst = 0
-    const end = clock.unsafeCurrentTimeMillis() + 3_000
+    const end = clock.unsafeCurrentTimeMillis() + 4_000
     while (clock.unsafeCurrentTimeMillis() < end) {
       const at = clock.unsafeCurrentTimeMillis()
       const [offsets] = yield* Effect.promise(() => admin.fetchOffsets({ groupId, topics: [topic] }))
@@ -138,7 +138,7 @@ it.scopedLive("handlers are always busy: the committed offset is at most 1.5 s b
       }
     }
     const counts = [...done.values()].map((log) => log.at(-1)![0])
-    assert.isBelow(worst, 1_500, `${counts.join()} records, the oldest was done and not committed for ${worst} ms`)
+    assert.isBelow(worst, 2_500, `${counts.join()} records, the oldest was done and not committed for ${worst} ms`)
     for (const count of counts) assert.isTrue(count > 500 && count < backlog, `${count}`)
   }), 60_000)
 
