@@ -2,6 +2,7 @@ import { Context, Effect, Layer, Option, Record } from "effect"
 import * as Postgres from "../infra/postgres/Postgres.js"
 import type { Rights } from "../infra/postgres/PostgresRights.js"
 import * as PostgresRights from "../infra/postgres/PostgresRights.js"
+import { cached } from "../infra/runtime/Cached.js"
 import type { HealthOptions } from "../infra/runtime/Health.js"
 import { Health } from "../infra/runtime/Health.js"
 import type { PartOptions } from "../infra/runtime/HealthPart.js"
@@ -68,11 +69,15 @@ const of = ({ running, verifiesByKeys = false }: PartsOptions): Readonly<Record<
  */
 export const layer = (options: PartsOptions) =>
   Layer.unwrapEffect(
-    Effect.map(Effect.all([Effect.context<Postgres.Database>(), Sequences]), ([database, sequences]) => {
+    Effect.gen(function*() {
+      const database = yield* Effect.context<Postgres.Database>()
+      const sequences = yield* Sequences
+      // work that lacks a permission reports it at once
+      const rights = yield* cached("30 seconds", 0)(PostgresRights.check(options.rights))
       // before the migrations there are no tables to have a permission on
       let migrated = () => false
       const probe = Postgres.writable.pipe(
-        Effect.zipRight(Effect.suspend(() => migrated() ? PostgresRights.check(options.rights) : Effect.void)),
+        Effect.zipRight(Effect.suspend(() => migrated() ? rights : Effect.void)),
         Effect.provide(database),
         Effect.zipRight(sequences.health),
         Effect.withTracerEnabled(false)

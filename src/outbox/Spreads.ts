@@ -10,6 +10,9 @@ import type { OutboxEvent } from "./OutboxEvent.js"
 /** Interval at which a relay asks for the number of partitions. New orders use a new partition that much later. */
 const interval = "3 seconds"
 
+/** Milliseconds after which a relay reads the generations again, although the number of partitions is the same. */
+const reread = 10_000
+
 /** Milliseconds that a topic must have fewer partitions before a relay accepts it: a broker's metadata may be seconds old. */
 const doubt = 30_000
 
@@ -89,21 +92,27 @@ export class Spreads extends Effect.Service<Spreads>()("payments/Spreads", {
       ).pipe(Effect.annotateLogs({ topic, partitions }))
     })
 
+    /** By topic: the last look at its generations. */
+    const last = new Map<string, { readonly partitions: number; readonly at: number }>()
+
     /** By topic: since when (monotonic milliseconds) it has had fewer partitions than its generations. */
     const fewer = new Map<string, number>()
 
     const look = Effect.fnUntraced(function*(topic: string, partitions: number) {
       const known = [...topics.get(topic)!.values()].map((spread) => spread.partitions)
+      const now = Number((yield* Clock.currentTimeNanos) / 1_000_000n)
       if (known.every((most) => most <= partitions || most === unknown)) fewer.delete(topic)
       else {
-        const now = Number((yield* Clock.currentTimeNanos) / 1_000_000n)
         const since = fewer.get(topic) ?? now
         fewer.set(topic, since)
         if (now - since < doubt) return
         yield* shrink(topic, partitions)
       }
-      // each time: another relay may have changed them
+      const before = last.get(topic)
+      const isSame = before?.partitions === partitions && now - before.at < reread && !known.includes(unknown)
+      if (isSame) return
       yield* Effect.flatMap(see(topic, partitions), know)
+      last.set(topic, { partitions, at: now })
     })
 
     /** Follows the numbers of partitions, for ever. New events go to topic `main`. */

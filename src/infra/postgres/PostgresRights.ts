@@ -35,9 +35,11 @@ export const check = (rights: Rights, role?: string) => {
   return Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const of = sql`coalesce(${role ?? null}::name, current_user)`
-    const [known] = yield* sql`SELECT FROM pg_roles WHERE rolname = ${of}`.pipe(Postgres.run("2 seconds"))
-    if (known === undefined) {
-      return yield* new Postgres.DatabaseUnavailable({ cause: new PostgresRefusal(`there is no role ${role}`) })
+    if (role !== undefined) {
+      const [known] = yield* sql`SELECT FROM pg_roles WHERE rolname = ${role}`.pipe(Postgres.run("2 seconds"))
+      if (known === undefined) {
+        return yield* new Postgres.DatabaseUnavailable({ cause: new PostgresRefusal(`there is no role ${role}`) })
+      }
     }
     const missing = yield* sql<Missing>`
       WITH need AS MATERIALIZED (

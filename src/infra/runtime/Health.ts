@@ -29,7 +29,7 @@ export interface Shown {
 }
 
 const lookEvery = Duration.seconds(1)
-const probeEvery = Duration.seconds(3)
+const probeEvery = Duration.seconds(5)
 
 const whyOf = (waits: ReadonlyArray<Problem>) => [...new Set(waits.map(({ why }) => why))].slice(0, 4).join("; ")
 

@@ -13,7 +13,7 @@ export interface PartOptions {
   readonly required?: boolean
   /** The reasons for which the part may wait: their series exist from the start. */
   readonly reasons?: ReadonlyArray<Reason>
-  /** A check that each request for the state runs, at most once a second, and `watch` every 3 seconds. */
+  /** A check that each request for the state runs, at most once a second, and `watch` every 5 seconds. */
   readonly probe?: Effect.Effect<unknown, Error>
 }
 

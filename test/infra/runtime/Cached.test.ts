@@ -15,6 +15,18 @@ describe("cached", () => {
       assert.strictEqual(yield* ask, 2)
     }))
 
+  it.effect("keeps a failure for a time of its own", () =>
+    Effect.gen(function*() {
+      const runs = yield* Ref.make(0)
+      const shared = yield* cached("1 minute", 0)(
+        Effect.filterOrFail(Ref.updateAndGet(runs, (n) => n + 1), (n) => n === 2, () => "failed" as const)
+      )
+      assert.strictEqual(yield* Effect.flip(shared), "failed")
+      assert.deepStrictEqual([yield* shared, yield* shared], [2, 2])
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(yield* Effect.flip(shared), "failed")
+    }))
+
   it.effect("an interrupted run is not what the others get", () =>
     Effect.gen(function*() {
       const begun = yield* Deferred.make<void>()

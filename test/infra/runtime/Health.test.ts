@@ -261,7 +261,7 @@ describe("Health", () => {
       yield* TestClock.adjust("10 seconds")
       assert.isTrue((yield* health.current()).ready)
       yield* Ref.set(away, true)
-      yield* TestClock.adjust("5 seconds")
+      yield* TestClock.adjust("7 seconds")
       assert.lengthOf(lines, 1)
     }))
 
