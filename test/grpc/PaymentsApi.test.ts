@@ -22,7 +22,7 @@ const statusesOf = (orderId: bigint) =>
 const nothingOpen = (transactions: number) =>
   Harness.transactions.pipe(
     Effect.repeat({ until: (open) => open === transactions, schedule: Schedule.spaced("10 millis") }),
-    Effect.timeout("2 seconds")
+    Effect.timeout("3.5 seconds")
   )
 
 layer(live, { excludeTestServices: true })("PaymentsApi", (it) => {

@@ -200,7 +200,7 @@ layer(live, { excludeTestServices: true })("gRPC server", (it) => {
       const row = yield* Harness.lock(211n)
       const call = yield* Effect.fork(Effect.flip(client.updatePaymentStatus(211n, "COMPLETED")))
       yield* Locks.waiting(1)
-      yield* Fiber.interrupt(server).pipe(Effect.timeout("2 seconds"))
+      yield* Fiber.interrupt(server).pipe(Effect.timeout("10 seconds"))
       const error = yield* Fiber.join(call)
       assert.deepStrictEqual([error.code, error.details], ["UNAVAILABLE", "the server is stopping"])
       yield* row.release
@@ -223,8 +223,8 @@ layer(live, { excludeTestServices: true })("gRPC server", (it) => {
         session.on("connect", () => session.ping(() => resume(Effect.succeed(session))))
       })
       assert.isFalse(session.closed)
-      yield* Fiber.interrupt(server).pipe(Effect.timeout("3 seconds"))
-      yield* Deferred.await(closed).pipe(Effect.timeout("2 seconds"))
+      yield* Fiber.interrupt(server).pipe(Effect.timeout("10 seconds"))
+      yield* Deferred.await(closed).pipe(Effect.timeout("10 seconds"))
     }))
 
   it.scoped("a port in use is a typed error with its solution, and the port is free after a stop", () =>

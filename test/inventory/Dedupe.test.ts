@@ -68,13 +68,13 @@ const signal = (pid: number, name: NodeJS.Signals) => Effect.sync(() => process.
 
 /** Ends when it answers. */
 const again = <A, E>(use: Effect.Effect<A, E>) =>
-  Effect.retry(use, Schedule.spaced("20 millis")).pipe(Effect.timeout("8 seconds"))
+  Effect.retry(use, Schedule.spaced("20 millis")).pipe(Effect.timeout("20 seconds"))
 
 /** Asserts that it fails with `RedisUnavailable` quickly. */
 const isAway = <A>(use: Effect.Effect<A, RedisUnavailable>) =>
   Effect.flip(use).pipe(
     Effect.tap((error) => assert.strictEqual(error._tag, "RedisUnavailable")),
-    Effect.timeout("2 seconds")
+    Effect.timeout("5 seconds")
   )
 
 describe("Dedupe", () => {
@@ -115,7 +115,7 @@ describe("Dedupe", () => {
       yield* dedupe.remember([one])
       yield* Effect.promise(() => redis.exists(nameOf(one.idempotentKey))).pipe(
         Effect.repeat({ until: (there) => there === 0 }),
-        Effect.timeout("2 seconds")
+        Effect.timeout("5 seconds")
       )
       assert.strictEqual((yield* dedupe.lookup([one.idempotentKey])).size, 0)
     }))
@@ -208,10 +208,10 @@ describe("Dedupe", () => {
       // several attempts to connect, and still one report
       yield* Effect.repeat(proxy.accepted, { until: (n) => n >= before + 3, schedule: Schedule.spaced("10 millis") })
         .pipe(
-          Effect.timeout("5 seconds")
+          Effect.timeout("15 seconds")
         )
       yield* proxy.set("pass")
-      assert.isUndefined(yield* Effect.timeout(Queue.take(changes), "5 seconds"))
+      assert.isUndefined(yield* Effect.timeout(Queue.take(changes), "15 seconds"))
       assert.strictEqual((yield* dedupe.lookup([one.idempotentKey])).size, 1)
       assert.deepStrictEqual(lines.map((line) => line.replace(/:.*/, "")), [
         "redis answers",
@@ -303,7 +303,7 @@ describe("Dedupe", () => {
       yield* proxy.cut
       yield* proxy.accepted.pipe(
         Effect.repeat({ until: (n) => n > before, schedule: Schedule.spaced("10 millis") }),
-        Effect.timeout("5 seconds")
+        Effect.timeout("15 seconds")
       )
       yield* proxy.lose
       yield* proxy.set("pass")

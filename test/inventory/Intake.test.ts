@@ -434,7 +434,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
         const redis = yield* beside(url)
         const one = reservation()
         yield* Effect.promise(() => redis.call("CLIENT", "PAUSE", "60000", "WRITE"))
-        yield* Effect.timeout(reserve([one]), "2 seconds")
+        yield* Effect.timeout(reserve([one]), "8 seconds")
         assert.isNull(yield* inRedis(redis, one))
         assert.deepStrictEqual(yield* stored(one), once(one))
       }))
@@ -453,7 +453,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           Effect.zipRight(inRedis(redis, one)),
           Effect.filterOrFail((value) => value !== null, () => "not yet" as const),
           Effect.retry({ while: (error) => error === "not yet", schedule: Schedule.spaced("20 millis") }),
-          Effect.timeout("5 seconds")
+          Effect.timeout("20 seconds")
         )
         assert.deepStrictEqual(yield* stored(one), once(one))
         assert.deepStrictEqual(ofRedis(lines), ["redis answers", "redis is away", "redis answers"])

@@ -291,7 +291,7 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
           // response to the first request, while half of the second has arrived
           socket.on("error", () => {}).once("data", () => resume(Effect.succeed(socket)))
         })
-        yield* Fiber.interrupt(server).pipe(Effect.timeout("3 seconds"))
+        yield* Fiber.interrupt(server).pipe(Effect.timeout("10 seconds"))
         socket.destroy()
         const error = yield* Effect.flip(Effect.tryPromise(() => fetch(`http://127.0.0.1:${port}/livez`)))
         assert.include(String(error.error), "fetch failed")

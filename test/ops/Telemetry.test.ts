@@ -33,6 +33,6 @@ describe("Telemetry", () => {
     Effect.void.pipe(
       Effect.withSpan("lost"),
       Effect.provide(Telemetry.layer({ ...options, endpoint: Option.some(Redacted.make("http://127.0.0.1:1")) })),
-      Effect.timeout("8 seconds")
+      Effect.timeout("20 seconds")
     ))
 })

@@ -162,7 +162,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           const wake = yield* OutboxWake
           const one = reservation(freshOrder())
           assert.deepStrictEqual(yield* payments.reserve([one]), [{ _tag: "Created" }])
-          yield* soon(wake.woken, "1 second")
+          yield* soon(wake.woken, "4 seconds")
           assert.deepStrictEqual(yield* paymentsOf(one.orderId), [
             { order_id: String(one.orderId), status: "CREATED", inventory_key: one.idempotentKey }
           ])
@@ -561,7 +561,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           )
           assert.deepStrictEqual(errors.map((_) => _._tag), errors.map(() => "DatabaseUnavailable"))
           yield* proxy.set("pass")
-          yield* soon(payments.settle(order, "COMPLETED"), "1 second")
+          yield* soon(payments.settle(order, "COMPLETED"), "4 seconds")
           assert.deepStrictEqual(yield* statusesOf(order), ["CREATED", "COMPLETED"])
         }))
 
@@ -576,54 +576,54 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           yield* Locks.waiting(2)
           yield* proxy.cut
           for (const call of calls) {
-            assert.strictEqual((yield* soon(Fiber.join(call), "1 second"))._tag, "DatabaseUnavailable")
+            assert.strictEqual((yield* soon(Fiber.join(call), "4 seconds"))._tag, "DatabaseUnavailable")
           }
-          yield* soon(payments.ping, "1 second")
+          yield* soon(payments.ping, "4 seconds")
           yield* other.commit
         }))
 
       it.scoped("stalled: DatabaseUnavailable after the limit, and the connection is not handed to the next", () =>
         Effect.gen(function*() {
           const proxy = yield* Proxy.make(yield* PgTest.DatabaseUrl)
-          const { payments, sql } = yield* over({ url: proxy.url, maxConnections: 2, connectTimeoutMillis: 500 })
+          const { payments, sql } = yield* over({ url: proxy.url, maxConnections: 2, connectTimeoutMillis: 2_000 })
           const order = yield* given("CREATED")
           yield* payments.ping
           const held = yield* proxy.accepted
           yield* proxy.set("stall")
-          const error = yield* soon(Effect.flip(Postgres.run("100 millis")(sql`SELECT 1 AS stale`)), "1 second")
+          const error = yield* soon(Effect.flip(Postgres.run("100 millis")(sql`SELECT 1 AS stale`)), "4 seconds")
           assert.strictEqual(error._tag, "DatabaseUnavailable")
           yield* proxy.set("pass")
-          const rows = yield* soon(Postgres.run("4 seconds")(sql`SELECT 2 AS fresh`), "1 second")
+          const rows = yield* soon(Postgres.run("4 seconds")(sql`SELECT 2 AS fresh`), "4 seconds")
           assert.deepStrictEqual(rows, [{ fresh: 2 }])
-          yield* soon(payments.settle(order, "COMPLETED"), "1 second")
+          yield* soon(payments.settle(order, "COMPLETED"), "4 seconds")
           assert.isAbove(yield* proxy.accepted, held)
         }))
 
       it.scoped("all connections are cut without an error: the pool opens new ones", () =>
         Effect.gen(function*() {
           const proxy = yield* Proxy.make(yield* PgTest.DatabaseUrl)
-          const { sql } = yield* over({ url: proxy.url, maxConnections: 2, connectTimeoutMillis: 300 })
-          const ask = Postgres.run("200 millis")(sql`SELECT 1`)
+          const { sql } = yield* over({ url: proxy.url, maxConnections: 2, connectTimeoutMillis: 2_000 })
+          const ask = Postgres.run("3 seconds")(sql`SELECT 1`)
           yield* Effect.all([ask, ask], { concurrency: 2 })
           yield* proxy.lose
           const exits = yield* Effect.all([Effect.exit(ask), Effect.exit(ask)], { concurrency: 2 })
           assert.isTrue(exits.every(Exit.isFailure))
-          yield* soon(Effect.retry(ask, Schedule.spaced("20 millis")), "5 seconds")
+          yield* soon(Effect.retry(ask, Schedule.spaced("20 millis")), "20 seconds")
           yield* Effect.all([ask, ask, ask, ask], { concurrency: 4 })
         }))
 
       it.scoped("no connection free: DatabaseUnavailable and no hang, and it works when one is", () =>
         Effect.gen(function*() {
-          const { payments, sql } = yield* over({ maxConnections: 2, connectTimeoutMillis: 300 })
+          const { payments, sql } = yield* over({ maxConnections: 2, connectTimeoutMillis: 2_000 })
           const order = yield* given("CREATED")
           const busy = yield* Effect.forEach(
             [1, 2],
             () => Effect.provideService(transaction(sql`SELECT 1`), SqlClient.SqlClient, sql)
           )
-          const error = yield* soon(Effect.flip(payments.settle(order, "COMPLETED")), "2 seconds")
+          const error = yield* soon(Effect.flip(payments.settle(order, "COMPLETED")), "8 seconds")
           assert.strictEqual(error._tag, "DatabaseUnavailable")
           yield* Effect.forEach(busy, ({ commit }) => commit)
-          yield* soon(payments.settle(order, "COMPLETED"), "1 second")
+          yield* soon(payments.settle(order, "COMPLETED"), "4 seconds")
           assert.deepStrictEqual(yield* statusesOf(order), ["CREATED", "COMPLETED"])
         }))
 
@@ -635,7 +635,7 @@ layer(Layer.provideMerge(payments, PgTest.layer), { timeout: "60 seconds", exclu
           const other = yield* transaction(sql`SELECT FROM payment WHERE order_id = ${order} FOR UPDATE`)
           const call = yield* Effect.fork(payments.settle(order, "COMPLETED"))
           yield* Locks.waiting(1)
-          yield* soon(Fiber.interrupt(call), "1 second")
+          yield* soon(Fiber.interrupt(call), "4 seconds")
           yield* Locks.waiting(0)
           yield* other.commit
           assert.deepStrictEqual(yield* statusesOf(order), ["CREATED"])

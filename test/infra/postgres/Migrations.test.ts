@@ -94,7 +94,7 @@ describe("Migrations", () => {
             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
         `.pipe(
           Effect.repeat({ until: (rows) => rows.length === count, schedule: Schedule.spaced("5 millis") }),
-          Effect.timeout("5 seconds")
+          Effect.timeout("20 seconds")
         )
       const holder = yield* Effect.flatMap(sql.reserve, (connection) =>
         connection.executeRaw("SELECT pg_advisory_lock($1)", [8_113_902]).pipe(
@@ -173,7 +173,7 @@ describe("Migrations", () => {
         WHERE datname = current_database() AND wait_event = 'PgSleep'
       `.pipe(
         Effect.repeat({ until: (rows) => rows.length === 1, schedule: Schedule.spaced("5 millis") }),
-        Effect.timeout("5 seconds")
+        Effect.timeout("20 seconds")
       )
       const gone = yield* Fiber.join(fiber)
       assert.strictEqual(gone._tag, "DatabaseUnavailable")

@@ -117,7 +117,7 @@ describe("Postgres", () => {
   it.live("cancels a statement at its limit and at an interruption, and frees its connection", () =>
     Effect.gen(function*() {
       const url = yield* PgTest.DatabaseUrl
-      const one = Postgres.layer({ url: Redacted.make(url), maxConnections: 2, connectTimeoutMillis: 500 })
+      const one = Postgres.layer({ url: Redacted.make(url), maxConnections: 2, connectTimeoutMillis: 5_000 })
       const watch = yield* SqlClient.SqlClient
       const running = Effect.map(
         watch`SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60 + %' AND state = 'active' AND pid <> pg_backend_pid()`,
@@ -126,7 +126,7 @@ describe("Postgres", () => {
       const sleepersAre = (count: number) =>
         running.pipe(
           Effect.repeat({ until: (now) => now === count, schedule: Schedule.spaced("10 millis") }),
-          Effect.timeout("5 seconds")
+          Effect.timeout("20 seconds")
         )
       yield* Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
@@ -174,22 +174,22 @@ describe("Postgres", () => {
       const proxy = yield* Proxy.make(yield* PgTest.DatabaseUrl)
       yield* Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
-        const run = yield* Postgres.runner("200 millis")
+        const [run, runBriefly] = [yield* Postgres.runner("20 seconds"), yield* Postgres.runner("200 millis")]
         yield* run(sql`SELECT 1 AS one`)
         yield* proxy.set("stall")
-        yield* Effect.flip(run(sql`SELECT 2 AS two`))
+        yield* Effect.flip(runBriefly(sql`SELECT 2 AS two`))
         const pool = yield* PostgresPool
         const removed = yield* Effect.fork(Effect.async<void>((resume) => {
           pool.once("remove", () => resume(Effect.void))
         }))
         yield* proxy.cut
         // the test runner would report an error without a listener
-        yield* Effect.timeout(Fiber.join(removed), "5 seconds")
+        yield* Effect.timeout(Fiber.join(removed), "20 seconds")
         yield* proxy.set("pass")
         assert.deepStrictEqual(yield* run(sql`SELECT 3 AS three`), [{ three: 3 }])
       }).pipe(
         Effect.provide(
-          Postgres.layer({ url: Redacted.make(proxy.url), maxConnections: 2, connectTimeoutMillis: 500 })
+          Postgres.layer({ url: Redacted.make(proxy.url), maxConnections: 2, connectTimeoutMillis: 10_000 })
         )
       )
     }).pipe(Effect.scoped, Effect.provide(PgTest.layerEmpty)))

@@ -291,7 +291,7 @@ layer(ground, { excludeTestServices: true, timeout: "120 seconds" })("A connecti
         yield* sql`SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60%' AND state = 'active' AND pid <> pg_backend_pid()`
           .pipe(
             Effect.repeat({ until: (rows) => rows.length === 0, schedule: Schedule.spaced("10 millis") }),
-            Effect.timeout("5 seconds")
+            Effect.timeout("20 seconds")
           )
       })
       yield* Effect.provide(sleep, on(pooler))

@@ -131,7 +131,7 @@ describe("Redis", () => {
           yield* command("CONFIG", "SET", "save", "3600 1")
           yield* command("BGSAVE")
           yield* Effect.tap(command("INFO", "persistence"), (info) => assert.match(String(info), /status:err/)).pipe(
-            eventually("5 seconds")
+            eventually("15 seconds")
           )
         })
         const cases: ReadonlyArray<readonly [string, Effect.Effect<unknown, unknown>, Effect.Effect<unknown>]> = [
