@@ -39,6 +39,10 @@ const delivery = Options.choice("delivery", GroundOf.deliveries).pipe(
   Options.withDefault("at-least-once" as const)
 )
 
+const tls = Options.boolean("tls").pipe(
+  Options.withDescription("Encrypt and authenticate every connection: PostgreSQL, Redis, Kafka (SCRAM and client certificate), gRPC")
+)
+
 const kinds = Object.keys(faults) as Array<Kind>
 const only = Options.text("only").pipe(
   Options.filterMap(
@@ -57,7 +61,7 @@ const only = Options.text("only").pipe(
   Options.withDefault(kinds)
 )
 
-const chaos = Command.make("chaos", { minutes, seed, instances, rate, recovery, delivery, only }, (options) =>
+const chaos = Command.make("chaos", { minutes, seed, instances, rate, recovery, delivery, tls, only }, (options) =>
   Run.run({
     minutes: options.minutes,
     seed: options.seed,
@@ -65,6 +69,7 @@ const chaos = Command.make("chaos", { minutes, seed, instances, rate, recovery, 
     instances: options.instances,
     ordersPerSecond: options.rate,
     delivery: options.delivery,
+    tls: options.tls,
     recovery: Duration.seconds(options.recovery)
   }).pipe(
     // whatever hangs, it ends by itself: start, the last fault, its recovery, the drain and the audit
