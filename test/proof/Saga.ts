@@ -68,12 +68,17 @@ export const make = Effect.fnUntraced(function*(
   const pending = new Map<string, number>()
 
   /**
-   * An instance of these parts (none: all). It is killed with the scope, and need not be ready yet. `main` is the file of another
-   * version of the program.
+   * An instance of these parts (none: all). It is killed with the scope. Clients call it at once, also while it starts; with
+   * `whenReady` they call it, and this ends, when it is ready. `main` is the file of another version of the program.
    */
   const serve = Effect.fnUntraced(
-    function*(parts: ReadonlyArray<string> = [], more: Program.Environment = {}, main?: string) {
+    function*(
+      parts: ReadonlyArray<string> = [],
+      more: Program.Environment = {},
+      { main, whenReady = false }: { readonly main?: string; readonly whenReady?: boolean } = {}
+    ) {
       const program = yield* Program.serve(parts, { ...world.env, ...env, ...more }, main)
+      if (whenReady) yield* program.untilReady
       if (parts.length === 0 || parts.includes("grpc")) {
         targets.set(program.grpc, yield* Calls.make(program.grpc, secured))
         yield* program.ended.pipe(
