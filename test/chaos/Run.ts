@@ -85,7 +85,8 @@ const torment = Effect.fnUntraced(function*(ground: Ground, options: ChaosOption
 export const run = Effect.fnUntraced(function*(options: ChaosOptions) {
   yield* Console.log(
     `chaos for ${options.minutes} min with seed ${options.seed}: ${options.instances} instances, ` +
-      `${options.delivery}, ${options.ordersPerSecond} orders/s at the most${options.tls ? ", everything encrypted" : ""}`
+      `${options.delivery}, ${options.ordersPerSecond} orders/s at the most` +
+      (options.tls ? ", everything encrypted" : "")
   )
   const ground = yield* GroundOf.make(options)
   const { saga } = ground

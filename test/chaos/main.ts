@@ -40,7 +40,7 @@ const delivery = Options.choice("delivery", GroundOf.deliveries).pipe(
 )
 
 const tls = Options.boolean("tls").pipe(
-  Options.withDescription("Encrypt and authenticate every connection: PostgreSQL, Redis, Kafka (SCRAM and client certificate), gRPC")
+  Options.withDescription("Encrypt every connection; Kafka takes a password and a client certificate, gRPC a token")
 )
 
 const kinds = Object.keys(faults) as Array<Kind>

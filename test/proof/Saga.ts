@@ -137,7 +137,9 @@ export const make = Effect.fnUntraced(function*(
   const withdraw = ({ grpc }: Program.Services) =>
     Effect.suspend(() => {
       targets.delete(grpc)
-      return Effect.sync(() => assert.strictEqual(pending.get(grpc) ?? 0, 0, "calls without an answer")).pipe(eventually())
+      return Effect.sync(() => assert.strictEqual(pending.get(grpc) ?? 0, 0, "calls without an answer")).pipe(
+        eventually()
+      )
     })
 
   /** Begins an order of its own, and ends when its payment can be settled. */

@@ -16,7 +16,8 @@ export const migrations = readdirSync(`${root}sql`).filter((name) => /^\d+_\w+\.
 export const before = (migration: string): { readonly commit: string } | { readonly reason: string } => {
   try {
     const added = git("log", "--diff-filter=A", "--format=%H", "--", `sql/${migration}`).split("\n").at(-1)!
-    return added === "" ? { reason: `${migration} is not in the history` } : { commit: git("rev-parse", "--verify", `${added}^`) }
+    if (added === "") return { reason: `${migration} is not in the history` }
+    return { commit: git("rev-parse", "--verify", `${added}^`) }
   } catch {
     return { reason: "there is no history of git, or it begins later" }
   }
