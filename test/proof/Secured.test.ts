@@ -38,8 +38,10 @@ class World extends Context.Tag("test/World")<World, Effect.Effect.Success<typeo
 
 /** Connects as these variables say. */
 const connect = (variables: Readonly<Record<string, string>>) =>
-  Effect.flatMap(optionsOf(variables), (options) =>
-    Kafka.withAdmin(options, (admin) => Kafka.attempt(() => admin.listTopics())))
+  Effect.flatMap(
+    optionsOf(variables),
+    (options) => Kafka.withAdmin(options, (admin) => Kafka.attempt(() => admin.listTopics()))
+  )
 
 layer(Layer.scoped(World, make), { timeout: "120 seconds", excludeTestServices: true })(
   "P1 P2 P4 P14: everything encrypted and authenticated",

@@ -168,8 +168,11 @@ const make = Effect.gen(function*() {
     Effect.filterOrDieMessage(get(path), ({ status }) => status === 200, `${path} is not 200`)
   yield* ok("/readyz").pipe(eventually("90 seconds"))
   const metric = (name: string) =>
-    Effect.map(ok("/metrics"), ({ body }) =>
-      [...body.matchAll(new RegExp(`^${name}(?:\\{.*\\})? (\\S+)$`, "gm"))].reduce((sum, [, n]) => sum + Number(n), 0))
+    Effect.map(
+      ok("/metrics"),
+      ({ body }) =>
+        [...body.matchAll(new RegExp(`^${name}(?:\\{.*\\})? (\\S+)$`, "gm"))].reduce((sum, [, n]) => sum + Number(n), 0)
+    )
   const { call } = yield* Calls.make(program.grpc, secured.credentials)
   const stranger = Effect.scoped(
     Effect.flatMap(Calls.make(program.grpc, secured.credentials), ({ call }) => call("GetPing", {}))

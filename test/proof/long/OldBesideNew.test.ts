@@ -51,7 +51,9 @@ describe("P1 P2 P4 P9 P10: an upgrade and its rollback", () => {
           const early = [...saga.answers].flatMap(([answer, count]) => answer.startsWith("NOT_FOUND") ? [count] : [])
           process.stdout.write(
             `before ${migration}: ${saga.begun()} orders, ${verdict.payment_records} records, ${failed.length} failed; ` +
-              `${early.length} orders were called before they had a payment, one of them ${Math.max(0, ...early)} times\n`
+              `${early.length} orders were called before they had a payment, one of them ${
+                Math.max(0, ...early)
+              } times\n`
           )
           assert.deepStrictEqual(failed, [], "calls failed")
           yield* stop(again)

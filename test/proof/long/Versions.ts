@@ -25,14 +25,16 @@ export const before = (migration: string): { readonly commit: string } | { reado
 
 /** Compiles that version with the packages of this one, for the life of the scope. Answers the file of its program. */
 export const compiled = (commit: string) =>
-  Effect.acquireRelease(freshFolder, (folder) =>
-    Effect.sync(() => rmSync(`${root}${folder}`, { recursive: true, force: true }))).pipe(
-      Effect.map((name) => {
-        const folder = `${root}${name}`
-        mkdirSync(folder, { recursive: true })
-        execFileSync("sh", ["-c", `git archive ${commit} | tar -x -C "${folder}"`], { cwd: root })
-        symlinkSync(`${root}node_modules`, `${folder}/node_modules`)
-        execFileSync(process.execPath, ["scripts/build.mjs"], { cwd: folder, stdio: "pipe" })
-        return `${folder}/dist/bin/payments.js`
-      })
-    )
+  Effect.acquireRelease(
+    freshFolder,
+    (folder) => Effect.sync(() => rmSync(`${root}${folder}`, { recursive: true, force: true }))
+  ).pipe(
+    Effect.map((name) => {
+      const folder = `${root}${name}`
+      mkdirSync(folder, { recursive: true })
+      execFileSync("sh", ["-c", `git archive ${commit} | tar -x -C "${folder}"`], { cwd: root })
+      symlinkSync(`${root}node_modules`, `${folder}/node_modules`)
+      execFileSync(process.execPath, ["scripts/build.mjs"], { cwd: folder, stdio: "pipe" })
+      return `${folder}/dist/bin/payments.js`
+    })
+  )
