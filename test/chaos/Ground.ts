@@ -5,6 +5,7 @@ import type { Services } from "../harness/Program.js"
 import * as Program from "../harness/Program.js"
 import * as Proxy from "../harness/Proxy.js"
 import * as Restartable from "../harness/Restartable.js"
+import * as Secured from "../harness/Secured.js"
 import * as Saga from "../proof/Saga.js"
 
 export interface Instance {
@@ -18,29 +19,41 @@ export type Delivery = (typeof deliveries)[number]
 
 /** Servers of our own, a proxy before each, and services that reach them by the proxies alone. */
 export const make = Effect.fnUntraced(function*(
-  options: { readonly instances: number; readonly ordersPerSecond: number; readonly delivery: Delivery }
+  options: {
+    readonly instances: number
+    readonly ordersPerSecond: number
+    readonly delivery: Delivery
+    /** Encrypt and authenticate every connection. Default: false. */
+    readonly tls?: boolean
+  }
 ) {
   const front = yield* freePort
+  const secured = options.tls === true ? yield* Secured.make : undefined
+  const tls = secured === undefined ? {} : { tls: secured.servers }
   const [postgres, redis, kafka] = yield* Effect.all([
-    Restartable.make("postgres"),
-    Restartable.make("redis"),
-    Restartable.makeBrokerBehind(front)
+    Restartable.make("postgres", tls),
+    Restartable.make("redis", tls),
+    Restartable.makeBrokerBehind(front, secured)
   ], { concurrency: "unbounded" })
+  if (secured !== undefined) yield* secured.setPassword(kafka.broker.url, "first-password")
+  const databaseUrl = (url: string) => secured === undefined ? url : secured.trusting(url)
   const proxies = {
     postgres: yield* Proxy.make(postgres.url),
     redis: yield* Proxy.make(redis.url),
     kafka: yield* Proxy.make(kafka.behind, front)
   }
   const env = {
-    DATABASE_URL: proxies.postgres.url,
+    ...secured?.variables,
+    DATABASE_URL: databaseUrl(proxies.postgres.url),
     REDIS_URL: proxies.redis.url,
     KAFKA_BROKERS: kafka.front,
     OUTBOX_LEASE: "5s"
   }
   const saga = yield* Saga.make({
     ordersPerSecond: options.ordersPerSecond,
-    servers: { databaseUrl: postgres.url, redisUrl: redis.url, kafkaBrokers: kafka.broker.url },
-    env
+    servers: { databaseUrl: databaseUrl(postgres.url), redisUrl: redis.url, kafkaBrokers: kafka.broker.url },
+    env,
+    ...secured === undefined ? {} : { secured: secured.credentials }
   })
 
   const instances: Array<Instance> = []
@@ -98,7 +111,11 @@ export const make = Effect.fnUntraced(function*(
   /** Runs one command in Redis itself. */
   const command = (name: string, ...args: ReadonlyArray<string>) =>
     Effect.promise(async () => {
-      const client = new Redis(redis.url, { maxRetriesPerRequest: 0, retryStrategy: () => null }).on("error", () => {})
+      const client = new Redis(redis.url, {
+        maxRetriesPerRequest: 0,
+        retryStrategy: () => null,
+        ...secured === undefined ? {} : { tls: { ca: secured.credentials.ca } }
+      }).on("error", () => {})
       try {
         return await client.call(name, ...args)
       } finally {

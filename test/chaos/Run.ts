@@ -19,6 +19,8 @@ export interface ChaosOptions {
   readonly instances: number
   readonly ordersPerSecond: number
   readonly delivery: GroundOf.Delivery
+  /** Every connection is encrypted and authenticated. */
+  readonly tls: boolean
   /** How long the system may take to work again after a fault. */
   readonly recovery: Duration.Duration
 }
@@ -83,7 +85,8 @@ const torment = Effect.fnUntraced(function*(ground: Ground, options: ChaosOption
 export const run = Effect.fnUntraced(function*(options: ChaosOptions) {
   yield* Console.log(
     `chaos for ${options.minutes} min with seed ${options.seed}: ${options.instances} instances, ` +
-      `${options.delivery}, ${options.ordersPerSecond} orders/s at the most`
+      `${options.delivery}, ${options.ordersPerSecond} orders/s at the most` +
+      (options.tls ? ", everything encrypted" : "")
   )
   const ground = yield* GroundOf.make(options)
   const { saga } = ground

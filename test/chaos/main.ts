@@ -39,6 +39,10 @@ const delivery = Options.choice("delivery", GroundOf.deliveries).pipe(
   Options.withDefault("at-least-once" as const)
 )
 
+const tls = Options.boolean("tls").pipe(
+  Options.withDescription("Encrypt every connection; Kafka takes a password and a client certificate, gRPC a token")
+)
+
 const kinds = Object.keys(faults) as Array<Kind>
 const only = Options.text("only").pipe(
   Options.filterMap(
@@ -57,22 +61,27 @@ const only = Options.text("only").pipe(
   Options.withDefault(kinds)
 )
 
-const chaos = Command.make("chaos", { minutes, seed, instances, rate, recovery, delivery, only }, (options) =>
-  Run.run({
-    minutes: options.minutes,
-    seed: options.seed,
-    kinds: options.only,
-    instances: options.instances,
-    ordersPerSecond: options.rate,
-    delivery: options.delivery,
-    recovery: Duration.seconds(options.recovery)
-  }).pipe(
-    // whatever hangs, it ends by itself: start, the last fault, its recovery, the drain and the audit
-    Effect.timeoutFail({
-      duration: Duration.minutes(options.minutes + 5 + options.recovery / 60),
-      onTimeout: () => new Run.NotClean({ wrong: ["the run did not end in time"] })
-    })
-  )).pipe(Command.withDescription("Break servers, network and services at random under load, and audit what is left"))
+const chaos = Command.make(
+  "chaos",
+  { minutes, seed, instances, rate, recovery, delivery, tls, only },
+  (options) =>
+    Run.run({
+      minutes: options.minutes,
+      seed: options.seed,
+      kinds: options.only,
+      instances: options.instances,
+      ordersPerSecond: options.rate,
+      delivery: options.delivery,
+      tls: options.tls,
+      recovery: Duration.seconds(options.recovery)
+    }).pipe(
+      // whatever hangs, it ends by itself: start, the last fault, its recovery, the drain and the audit
+      Effect.timeoutFail({
+        duration: Duration.minutes(options.minutes + 5 + options.recovery / 60),
+        onTimeout: () => new Run.NotClean({ wrong: ["the run did not end in time"] })
+      })
+    )
+).pipe(Command.withDescription("Break servers, network and services at random under load, and audit what is left"))
 
 const report = (cause: Cause.Cause<unknown>) => {
   const failure = Option.getOrUndefined(Cause.failureOption(cause))

@@ -6,7 +6,8 @@ import { fileURLToPath } from "node:url"
 import { eventually } from "./Eventually.js"
 import { freePort } from "./FreePort.js"
 
-const main = fileURLToPath(new URL("../../dist/bin/payments.js", import.meta.url))
+/** This program. */
+const current = fileURLToPath(new URL("../../dist/bin/payments.js", import.meta.url))
 /** `npm run nodes` runs the program under other Nodes than the tests. */
 const node = process.env["PROGRAM_NODE"] ?? process.execPath
 /** A deprecated call ends the program, and so fails its test. */
@@ -30,13 +31,19 @@ export interface Program {
   readonly hangUp: Effect.Effect<void>
 }
 
-/** Starts the program outside of the checkout with only this environment. Kills it when the scope closes. */
-export const start = (args: ReadonlyArray<string>, env: Environment): Effect.Effect<Program, never, Scope.Scope> =>
-  startCommand(node, [...flags, main, ...args], env)
+/**
+ * Starts the program outside of the checkout with only this environment. Kills it when the scope closes. `main` is the file of
+ * another version.
+ */
+export const start = (
+  args: ReadonlyArray<string>,
+  env: Environment,
+  main = current
+): Effect.Effect<Program, never, Scope.Scope> => startCommand(node, [...flags, main, ...args], env)
 
 /** Runs a shell command to its end, in which `payments` is the program. */
 export const shell = (line: string, env: Environment) => {
-  const program = `payments() { "${node}" ${flags.join(" ")} "${main}" "$@"; }`
+  const program = `payments() { "${node}" ${flags.join(" ")} "${current}" "$@"; }`
   return toItsEnd(startCommand("sh", ["-c", `${program}\n${line}`], env))
 }
 
@@ -118,10 +125,10 @@ export interface Services extends Program {
 }
 
 /** Starts `payments serve` with these parts (none: all) on free ports. Does not wait until it is ready. */
-export const serve = Effect.fnUntraced(function*(parts: ReadonlyArray<string>, env: Environment) {
+export const serve = Effect.fnUntraced(function*(parts: ReadonlyArray<string>, env: Environment, main?: string) {
   const grpc = `127.0.0.1:${yield* freePort}`
   const http = `127.0.0.1:${yield* freePort}`
-  const program = yield* start(["serve", ...parts], { GRPC_ADDR: grpc, HTTP_ADDR: http, ...env })
+  const program = yield* start(["serve", ...parts], { GRPC_ADDR: grpc, HTTP_ADDR: http, ...env }, main)
 
   const get = (path: string): Effect.Effect<Answer> =>
     Effect.promise(async (signal) => {

@@ -4,12 +4,20 @@ import { rmSync } from "node:fs"
 import type { Part } from "../../src/local/LocalStackError.js"
 import * as Stack from "../../src/local/Stack.js"
 import { freePort } from "./FreePort.js"
+import type { Secured } from "./Secured.js"
 import { freshFolder } from "./World.js"
+
+interface Options {
+  readonly port?: number
+  readonly kafkaProperties?: Record<string, string>
+  /** Default: the server does not encrypt. */
+  readonly tls?: Stack.StackOptions["tls"]
+}
 
 /** A server that can be stopped and started again with its data, for the life of the scope. */
 export const make = Effect.fnUntraced(function*(
   part: Part,
-  { kafkaProperties = {}, port = 0 }: { readonly port?: number; readonly kafkaProperties?: Record<string, string> } = {}
+  { kafkaProperties = {}, port = 0, tls }: Options = {}
 ) {
   const folder = yield* freshFolder
   const boot = (port: number) =>
@@ -21,7 +29,8 @@ export const make = Effect.fnUntraced(function*(
         ports: { postgres: 0, redis: 0, kafka: 0, [part]: port },
         parts: [part],
         shortLived: true,
-        kafkaProperties
+        kafkaProperties,
+        ...tls === undefined ? {} : { tls }
       }).pipe(
         Scope.extend(scope),
         Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause))),
@@ -68,18 +77,22 @@ export type Restartable = Effect.Effect.Success<ReturnType<typeof make>>
 
 /**
  * A broker with two listeners: `url` is its own address. Clients of `front` reach it only through a proxy on that port, which
- * must forward to `behind`, because a broker redirects its clients to the address that it advertises.
+ * must forward to `behind`, because a broker redirects its clients to the address that it advertises. With `secured`, both speak
+ * TLS, and clients of `front` log in.
  */
-export const makeBrokerBehind = Effect.fnUntraced(function*(front: number) {
+export const makeBrokerBehind = Effect.fnUntraced(function*(front: number, secured?: Secured) {
   const [port, behind, controller] = yield* Effect.all([freePort, freePort, freePort])
+  const [own, other] = secured === undefined ? ["PLAINTEXT", "PLAINTEXT"] : ["SSL", "SASL_SSL"]
   const broker = yield* make("kafka", {
     port,
+    ...secured === undefined ? {} : { tls: secured.servers },
     kafkaProperties: {
-      "listeners": `PLAINTEXT://127.0.0.1:${port},BEHIND://127.0.0.1:${behind},CONTROLLER://127.0.0.1:${controller}`,
-      "advertised.listeners": `PLAINTEXT://localhost:${port},BEHIND://127.0.0.1:${front}`,
-      "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,BEHIND:PLAINTEXT,CONTROLLER:PLAINTEXT",
-      "inter.broker.listener.name": "PLAINTEXT",
-      "controller.quorum.voters": `1@127.0.0.1:${controller}`
+      "listeners": `${own}://127.0.0.1:${port},BEHIND://127.0.0.1:${behind},CONTROLLER://127.0.0.1:${controller}`,
+      "advertised.listeners": `${own}://localhost:${port},BEHIND://127.0.0.1:${front}`,
+      "listener.security.protocol.map": `${own}:${own},BEHIND:${other},CONTROLLER:${own}`,
+      "inter.broker.listener.name": own!,
+      "controller.quorum.voters": `1@127.0.0.1:${controller}`,
+      ...secured?.listener("BEHIND")
     }
   })
   return { broker, behind: `kafka://127.0.0.1:${behind}`, front: `127.0.0.1:${front}` } as const

@@ -17,6 +17,7 @@ const brokerCrashes = "the broker is killed, with it the group's coordinator, an
 const cluster = "${delivery}: the broker that coordinates the group and leads some partitions is killed"
 const model = "${sequences} sequences of records, settlements, relays, crashes: every step agrees with the model"
 const update = "as the chart says, under load: no call fails, no event is sent twice, nothing is lost"
+const beside = "the program before ${migration} beside this one: no call fails, no event is sent twice, nothing is lost"
 const stops = "${signal}: finishes in time, leaves no lease, and a second process completes the work without doubles"
 
 export const promises: Readonly<Record<string, Promised>> = {
@@ -247,7 +248,8 @@ export const promises: Readonly<Record<string, Promised>> = {
         "payments/Payments.test.ts",
         "concurrent reservations of the same orders and keys: one payment and one event each, and no deadlock"
       ],
-      ["proof/long/RollingUpdate.test.ts", update]
+      ["proof/long/RollingUpdate.test.ts", update],
+      ["proof/long/OldBesideNew.test.ts", beside]
     ],
     breaks: "A claim that ignores leases; rows that are locked in no order."
   },
@@ -261,6 +263,10 @@ export const promises: Readonly<Record<string, Promised>> = {
       [
         "proof/strangers/Http.test.ts",
         "${requests} requests, then slow clients: all are disconnected, and /livez answers"
+      ],
+      [
+        "proof/long/Handshakes.test.ts",
+        "${connections} to ${surface} that are cut, slow, endless, broken or begun again: each ends, and others are served"
       ],
       [
         "grpc/PaymentsApi.test.ts",
@@ -334,6 +340,10 @@ export const promises: Readonly<Record<string, Promised>> = {
         "JWT: signature, issuer, audience, expiry, scopes, and keys that are replaced",
         "client certificates: the names that are allowed, with their scopes",
         "callers in one group are stored each with its payment, and a call without a name stores none"
+      ],
+      [
+        "proof/Secured.test.ts",
+        "certificate and password are replaced, a process is killed, the delivery changes: every order once, every call with its caller"
       ],
       [
         "cli/Listening.test.ts",

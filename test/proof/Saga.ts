@@ -64,11 +64,21 @@ export const make = Effect.fnUntraced(function*(
   yield* topics.create(world.inventory, world.dlq, world.payment)
   const tables = yield* Tables.make(world.databaseUrl)
   const targets = new Map<string, Effect.Effect.Success<ReturnType<typeof Calls.make>>>()
+  /** Calls without an answer yet, by target. */
+  const pending = new Map<string, number>()
 
-  /** An instance of these parts (none: all). It is killed with the scope, and need not be ready yet. */
+  /**
+   * An instance of these parts (none: all). It is killed with the scope. Clients call it at once, also while it starts; with
+   * `whenReady` they call it, and this ends, when it is ready. `main` is the file of another version of the program.
+   */
   const serve = Effect.fnUntraced(
-    function*(parts: ReadonlyArray<string> = [], more: Program.Environment = {}) {
-      const program = yield* Program.serve(parts, { ...world.env, ...env, ...more })
+    function*(
+      parts: ReadonlyArray<string> = [],
+      more: Program.Environment = {},
+      { main, whenReady = false }: { readonly main?: string; readonly whenReady?: boolean } = {}
+    ) {
+      const program = yield* Program.serve(parts, { ...world.env, ...env, ...more }, main)
+      if (whenReady) yield* program.untilReady
       if (parts.length === 0 || parts.includes("grpc")) {
         targets.set(program.grpc, yield* Calls.make(program.grpc, secured))
         yield* program.ended.pipe(
@@ -110,15 +120,27 @@ export const make = Effect.fnUntraced(function*(
   /** Asks for an order once, as its client wants it. Answers the code, and details if there are any. */
   const ask = (orderId: number) =>
     Effect.suspend(() => {
-      const calls = [...targets.values()]
+      const known = [...targets]
       // in turn, so that an instance that stands still does not keep an order to itself
-      const chosen = calls[asked++ % Math.max(1, calls.length)]
+      const chosen = known[asked++ % Math.max(1, known.length)]
       if (chosen === undefined) return Effect.succeed("nobody")
-      return Effect.map(
-        orderId % 3 === 0 ? chosen.refuse(orderId) : chosen.pay(orderId),
-        ({ code, details }) => details === "" ? code : `${code}: ${details}`
-      )
+      const [target, calls] = chosen
+      const count = (change: number) => Effect.sync(() => pending.set(target, (pending.get(target) ?? 0) + change))
+      return Effect.acquireUseRelease(
+        count(1),
+        () => orderId % 3 === 0 ? calls.refuse(orderId) : calls.pay(orderId),
+        () => count(-1)
+      ).pipe(Effect.map(({ code, details }) => details === "" ? code : `${code}: ${details}`))
     }).pipe(Effect.tap((code) => answers.set(code, (answers.get(code) ?? 0) + 1)))
+
+  /** Takes an instance from the clients, as a load balancer does before it ends. Ends when its last call is answered. */
+  const withdraw = ({ grpc }: Program.Services) =>
+    Effect.suspend(() => {
+      targets.delete(grpc)
+      return Effect.sync(() => assert.strictEqual(pending.get(grpc) ?? 0, 0, "calls without an answer")).pipe(
+        eventually()
+      )
+    })
 
   /** Begins an order of its own, and ends when its payment can be settled. */
   const reserved = Effect.fnUntraced(function*(orderId: number) {
@@ -243,6 +265,7 @@ export const make = Effect.fnUntraced(function*(
     topics,
     tables,
     serve,
+    withdraw,
     reserved,
     ask,
     load,
@@ -256,6 +279,8 @@ export const make = Effect.fnUntraced(function*(
     /** Orders that have begun: their ids are 1 up to this. */
     begun: () => orders,
     settled: () => settled,
+    /** How many calls were answered, by code and details. */
+    answers: answers as ReadonlyMap<string, number>,
     /** How many calls were answered with this code, and details that contain this. */
     answered: (code: string, details = "") =>
       [...answers].reduce((sum, [answer, n]) => answer.startsWith(code) && answer.includes(details) ? sum + n : sum, 0)

@@ -1,97 +1,61 @@
-import * as NodeContext from "@effect/platform-node/NodeContext"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Layer } from "effect"
-import { readFileSync, writeFileSync } from "node:fs"
-import { resolve } from "node:path"
-import * as LocalTls from "../../src/cli/LocalTls.js"
+import * as Kafka from "../../src/infra/kafka/KafkaClient.js"
 import * as Authority from "../../src/local/Authority.js"
-import * as Stack from "../../src/local/Stack.js"
 import * as Calls from "../harness/Calls.js"
+import { eventually } from "../harness/Eventually.js"
 import { freePort } from "../harness/FreePort.js"
-import * as SecuredKafka from "../harness/SecuredKafka.js"
-import * as World from "../harness/World.js"
+import * as Proxy from "../harness/Proxy.js"
+import * as Restartable from "../harness/Restartable.js"
+import * as Secured from "../harness/Secured.js"
+import { optionsOf } from "../harness/SecuredKafka.js"
 import { env, killed } from "./Instances.js"
 import * as Saga from "./Saga.js"
 
 /**
- * Servers that take encrypted connections alone, as `payments local up --tls` starts them. At another port of Kafka the services log
- * in with a password and a client certificate.
+ * Servers that take encrypted connections alone, as `payments local up --tls` starts them. The services reach Kafka by a proxy,
+ * and log in there with a password and a client certificate.
  */
-const secured = Effect.gen(function*() {
-  // the services run elsewhere
-  const folder = resolve(yield* World.freshFolder)
-  const { servers, variables } = yield* LocalTls.make(`${folder}/tls`)
-  const clients = Authority.make("clients of Kafka")
-  const [kafka, login, controller] = [yield* freePort, yield* freePort, yield* freePort]
-  const listeners = `SSL://127.0.0.1:${kafka},LOGIN://127.0.0.1:${login}`
-  const stack = yield* Stack.start({
-    folder,
-    cache: ".local/cache",
-    ports: { postgres: 0, redis: 0, kafka },
-    throwaway: true,
-    tls: servers,
-    kafkaProperties: {
-      "controller.quorum.voters": `1@127.0.0.1:${controller}`,
-      "listeners": `${listeners},CONTROLLER://127.0.0.1:${controller}`,
-      "advertised.listeners": listeners,
-      "listener.security.protocol.map": "SSL:SSL,LOGIN:SASL_SSL,CONTROLLER:SSL",
-      "listener.name.login.ssl.client.auth": "required",
-      "listener.name.login.ssl.truststore.type": "PEM",
-      "listener.name.login.ssl.truststore.certificates": clients.certificate,
-      "listener.name.login.sasl.enabled.mechanisms": "SCRAM-SHA-512",
-      "listener.name.login.scram-sha-512.sasl.jaas.config":
-        "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-    }
-  })
-  const file = (name: string, content: string) => {
-    writeFileSync(`${folder}/tls/${name}`, content)
-    return `${folder}/tls/${name}`
-  }
-  const setPassword = SecuredKafka.passwordsAt({
-    brokers: [stack.kafkaBrokers!],
-    clientId: "admin",
-    security: { tls: { files: { prefix: "KAFKA_TLS", ca: variables.KAFKA_TLS_CA } } }
-  })
-  /** Gives the service another password and another client certificate. */
-  const renew = Effect.fnUntraced(function*(password: string) {
-    const { certificate, key } = clients.issue({ names: ["payments"] })
-    yield* setPassword("payments", "SCRAM-SHA-512", password)
-    return {
-      KAFKA_BROKERS: `127.0.0.1:${login}`,
-      KAFKA_TLS_CERT: file("kafka-client.pem", certificate),
-      KAFKA_TLS_KEY: file("kafka-client-key.pem", key),
-      KAFKA_SASL_MECHANISM: "SCRAM-SHA-512",
-      KAFKA_SASL_USERNAME: "payments",
-      KAFKA_SASL_PASSWORD_FILE: file("kafka-password", password)
-    }
-  })
+const make = Effect.gen(function*() {
+  const front = yield* freePort
+  const secured = yield* Secured.make
+  const tls = { tls: secured.servers }
+  const [postgres, redis, { behind, broker, front: brokers }] = yield* Effect.all([
+    Restartable.make("postgres", tls),
+    Restartable.make("redis", tls),
+    Restartable.makeBrokerBehind(front, secured)
+  ], { concurrency: "unbounded" })
+  yield* secured.setPassword(broker.url, "first-password")
   return {
-    variables: { ...variables, ...yield* renew("first-password") },
-    renew,
-    servers: {
-      databaseUrl: stack.databaseUrl!,
-      redisUrl: stack.redisUrl!,
-      kafkaBrokers: stack.kafkaBrokers!
-    },
-    credentials: {
-      ca: servers.authority,
-      caFile: variables.KAFKA_TLS_CA,
-      token: readFileSync(variables.GRPC_TOKEN_FILE, "utf8").trim()
-    }
+    secured,
+    brokers,
+    proxy: yield* Proxy.make(behind, front),
+    servers: { databaseUrl: secured.trusting(postgres.url), redisUrl: redis.url, kafkaBrokers: broker.url }
   } as const
-}).pipe(Effect.provide(NodeContext.layer))
+})
 
-class Secured extends Context.Tag("test/Secured")<Secured, Effect.Effect.Success<typeof secured>>() {}
+class World extends Context.Tag("test/World")<World, Effect.Effect.Success<typeof make>>() {}
 
-layer(Layer.scoped(Secured, secured), { timeout: "120 seconds", excludeTestServices: true })(
+/** Connects as these variables say. */
+const connect = (variables: Readonly<Record<string, string>>) =>
+  Effect.flatMap(
+    optionsOf(variables),
+    (options) => Kafka.withAdmin(options, (admin) => Kafka.attempt(() => admin.listTopics()))
+  )
+
+layer(Layer.scoped(World, make), { timeout: "120 seconds", excludeTestServices: true })(
   "P1 P2 P4 P14: everything encrypted and authenticated",
   (it) => {
     it.scoped(
-      "a process is killed under load, and the delivery changes: every order once, every call with its caller",
+      "certificate and password are replaced, a process is killed, the delivery changes: every order once, every call with its caller",
       () =>
         Effect.gen(function*() {
-          const { credentials, renew, servers, variables } = yield* Secured
-          const saga = yield* Saga.make({ servers, secured: credentials, env: { ...env, ...variables } })
+          const { brokers, proxy, secured, servers } = yield* World
+          const saga = yield* Saga.make({
+            servers,
+            secured: secured.credentials,
+            env: { ...env, ...secured.variables, KAFKA_BROKERS: brokers }
+          })
           const first = yield* saga.serve()
           yield* first.untilReady
           const connections = yield* saga.tables.query<{ readonly plain: number; readonly encrypted: number }>(
@@ -101,15 +65,50 @@ layer(Layer.scoped(Secured, secured), { timeout: "120 seconds", excludeTestServi
           assert.strictEqual(connections[0]!.plain, 0)
           assert.isAbove(connections[0]!.encrypted, 1)
           assert.match(first.stderr(), /gRPC listens/)
+
+          const successor = Authority.make("the next clients of Kafka")
+          const trust = (...authorities: ReadonlyArray<Authority.Authority>) =>
+            saga.topics.configureBroker(
+              "1",
+              "listener.name.behind.ssl.truststore.certificates",
+              authorities.map(({ certificate }) => certificate).join("")
+            )
+          const refusal = (variables: Readonly<Record<string, string>>, expected: RegExp) =>
+            Effect.flip(connect({ KAFKA_BROKERS: brokers, ...variables })).pipe(
+              Effect.map(({ message }) => assert.match(message, expected)),
+              // the broker takes its new settings later than it answers
+              eventually()
+            )
+          /** The broker trusts both authorities, the service gets the new one, and the broker forgets the old one. */
+          const rotate = Effect.gen(function*() {
+            yield* trust(secured.authorityOfClients, successor)
+            const both = secured.client("before", successor, "first-password")
+            yield* eventually()(connect({ KAFKA_BROKERS: brokers, ...both }))
+            yield* secured.setPassword(servers.kafkaBrokers, "second-password")
+            secured.client("kafka", successor, "second-password")
+            yield* refusal(both, /refuses the login/)
+            yield* trust(successor)
+            yield* refusal(
+              secured.client("before", secured.authorityOfClients, "second-password"),
+              /refused our client certificate|does not trust the authority of our client certificate/
+            )
+          })
           yield* saga.outlives(Effect.gen(function*() {
-            // the open connections go on, and the next process needs the new password
-            yield* renew("second-password")
+            yield* rotate
+            // no connection of before is left
+            yield* proxy.cut
+            const witness = 800_000_001
+            yield* saga.reserved(witness)
+            yield* Effect.tap(
+              saga.tables.count(`event WHERE order_id = ${witness} AND status = 'DONE'`),
+              (sent) => assert.strictEqual(sent, 1)
+            ).pipe(eventually())
             yield* saga.more()
             yield* killed(first)
             const second = yield* saga.serve([], { OUTBOX_DELIVERY: "exactly-once" })
             yield* second.untilReady
             // refused without a known token, also beside calls with one
-            const stranger = yield* Calls.make(second.grpc, { ...credentials, token: "pay_unknown" })
+            const stranger = yield* Calls.make(second.grpc, { ...secured.credentials, token: "pay_unknown" })
             assert.strictEqual((yield* stranger.pay(1)).code, "UNAUTHENTICATED")
           }))
           const settlers = yield* saga.tables.query<{ readonly settled_by: string | null }>(
