@@ -3,7 +3,8 @@ import { randomUUID } from "node:crypto"
 import type { By } from "../repair/Operations.js"
 import type { Pacing } from "../repair/OutboxRepair.js"
 import type { LeftOut, Repaired } from "../repair/Plan.js"
-import { BadRequest, Owner, Unavailable } from "./Api.js"
+import { Owner } from "./api/Access.js"
+import { BadRequest, Unavailable } from "./api/Refusals.js"
 
 /** A failure of a server, as the API answers it. */
 export const unavailable = (error: { readonly message: string }) => new Unavailable({ message: error.message })
@@ -36,7 +37,7 @@ export interface Asked {
 }
 
 /** The name of the operator: that of the token, or that of the request where the token has none. */
-const operatorOf = (given: string | undefined) =>
+export const operatorOf = (given: string | undefined) =>
   Effect.flatMap(Owner, (owner) => {
     const operator = Option.getOrElse(owner, () => given)
     if (operator === undefined) return new BadRequest({ message: "give operator: the token has no name" })

@@ -6,7 +6,8 @@ import { OutboxEvents } from "../repair/OutboxEvents.js"
 import { OutboxRepair } from "../repair/OutboxRepair.js"
 import { OutboxReplay } from "../repair/OutboxReplay.js"
 import * as Plans from "../repair/Plan.js"
-import { Api, BadRequest, NeedsConsent } from "./Api.js"
+import { Api } from "./Api.js"
+import { BadRequest, NeedsConsent } from "./api/Refusals.js"
 import type { Asked } from "./Changes.js"
 import { documentOf, make, unavailable } from "./Changes.js"
 
@@ -57,12 +58,15 @@ export const layer = (sources: Sources) =>
         }).pipe(Effect.catchTag("DatabaseUnavailable", (error) => unavailable(error)))
 
       return handlers
-        .handle("events", ({ urlParams: { error, limit, order_id, state } }) => {
+        .handle("events", ({ urlParams: { after, error, limit, order_id, state } }) => {
           const selection = selectionOf({ event_ids: [], order_ids: order_id === undefined ? [] : [order_id], error })
           return Effect.all({
-            groups: events.groups(selection, state),
-            events: events.list(selection, state, limit)
-          }).pipe(Effect.mapBoth({ onSuccess: documentOf, onFailure: unavailable }))
+            groups: after === undefined ? events.groups(selection, state) : Effect.succeed(null),
+            events: events.list(selection, state, limit, after)
+          }).pipe(Effect.mapBoth({
+            onSuccess: (found) => ({ ...found, next: found.events.length < limit ? null : found.events.at(-1)!.cursor }),
+            onFailure: unavailable
+          }))
         })
         .handle("blocked", ({ urlParams: { limit } }) =>
           Effect.all({
