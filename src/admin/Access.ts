@@ -160,8 +160,10 @@ export const make = Effect.fnUntraced(function*({ local: isLocal, named, tls, un
     const address = Option.getOrElse(request.remoteAddress, () => "")
     yield* limited(Math.max(ofAddress(address), ofAll("")), "sign-in attempts")
     const redacted = Redacted.make(token)
-    const owner = yield* Effect.tapError(ownerOf(redacted, name), () =>
-      Effect.annotateLogs(Effect.logWarning("console: a sign-in was refused"), { address }))
+    const owner = yield* Effect.tapError(
+      ownerOf(redacted, name),
+      () => Effect.annotateLogs(Effect.logWarning("console: a sign-in was refused"), { address })
+    )
     if (Option.isNone(owner.name)) return undefined
     const id = sessions.begin({ token: redacted, name: Option.getOrUndefined(owner.name) })
     yield* Effect.annotateLogs(Effect.logInfo("console: signed in"), { operator: owner.name.value, address })
@@ -189,8 +191,11 @@ export const make = Effect.fnUntraced(function*({ local: isLocal, named, tls, un
     })
     // the platform tries the second way after the first has failed; one decision is for both
     const token = () =>
-      Effect.tapError(decide, (error) =>
-        Effect.map(HttpServerRequest.HttpServerRequest, ({ source }) => void refused.set(source as object, error)))
+      Effect.tapError(
+        decide,
+        (error) =>
+          Effect.map(HttpServerRequest.HttpServerRequest, ({ source }) => void refused.set(source as object, error))
+      )
     const session = () =>
       Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ source }) => {
         const error = refused.get(source as object)

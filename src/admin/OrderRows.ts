@@ -132,7 +132,8 @@ export const make = Effect.gen(function*() {
     const full = rows.length === limit
     const whole = first!.examined < size && !full
     // ids rise with time, so that older payments cannot match
-    const past = from !== undefined && (yield* rises) && !full && first!.examined > 0 && (yield* isOlder(first!.last!, from))
+    const past = from !== undefined && (yield* rises) && !full && first!.examined > 0 &&
+      (yield* isOlder(first!.last!, from))
     return {
       rows,
       examined: first!.examined,

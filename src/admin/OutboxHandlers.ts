@@ -64,7 +64,10 @@ export const layer = (sources: Sources) =>
             groups: after === undefined ? events.groups(selection, state) : Effect.succeed(null),
             events: events.list(selection, state, limit, after)
           }).pipe(Effect.mapBoth({
-            onSuccess: (found) => ({ ...found, next: found.events.length < limit ? null : found.events.at(-1)!.cursor }),
+            onSuccess: (found) => ({
+              ...found,
+              next: found.events.length < limit ? null : found.events.at(-1)!.cursor
+            }),
             onFailure: unavailable
           }))
         })
@@ -102,7 +105,9 @@ export const layer = (sources: Sources) =>
               count: plan.events.length,
               apply: (by, pacing) => replay.replay(plan, by, pacing)
             })
-          }).pipe(Effect.mapError((error) =>
-            error._tag === "BadRequest" || error._tag === "NeedsConsent" ? error : unavailable(error)
-          )))
+          }).pipe(
+            Effect.mapError((error) =>
+              error._tag === "BadRequest" || error._tag === "NeedsConsent" ? error : unavailable(error)
+            )
+          ))
     }))

@@ -29,8 +29,7 @@ export const layer = (options: SamplerOptions, access: Access, streams: Streams)
         }).pipe(Effect.scoped)
 
       return handlers
-        .handle("saga", () =>
-          Effect.map(sampler.current, (saga) => ({ ...saga, history: sampler.history() })))
+        .handle("saga", () => Effect.map(sampler.current, (saga) => ({ ...saga, history: sampler.history() })))
         .handleRaw("sagaLive", () =>
           Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
             streams.open(access.stillMayRead(request), follow)))

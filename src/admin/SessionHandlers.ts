@@ -50,7 +50,8 @@ export const layer = (deployment: Deployment, access: Access) =>
           access.identify(request).pipe(
             Effect.map(shown),
             Effect.catchIf(
-              (error) => error._tag !== "TooMany",
+              (error) =>
+                error._tag !== "TooMany",
               () => Effect.succeed(shown(undefined))
             )
           )))
@@ -58,7 +59,9 @@ export const layer = (deployment: Deployment, access: Access) =>
         Effect.gen(function*() {
           const session = yield* access.signIn(yield* HttpServerRequest.HttpServerRequest, token, name)
           if (session === undefined) {
-            return yield* new BadRequest({ message: "give name: the token has none, and each change stores its author" })
+            return yield* new BadRequest({
+              message: "give name: the token has none, and each change stores its author"
+            })
           }
           yield* setCookie(session.id, Sessions.limits.whole)
           return shown(session.who)

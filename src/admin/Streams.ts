@@ -28,7 +28,8 @@ const encoder = new TextEncoder()
 const heartbeatBytes = encoder.encode(":\n\n")
 
 /** An event of a stream as bytes: the same for all readers. The data has no line breaks, because it is JSON. */
-export const event = (name: string, data: unknown) => encoder.encode(`event: ${name}\ndata: ${JSON.stringify(data)}\n\n`)
+export const event = (name: string, data: unknown) =>
+  encoder.encode(`event: ${name}\ndata: ${JSON.stringify(data)}\n\n`)
 
 /**
  * Streams of server-sent events, limited in number and in age. A reader costs a connection and at most `backlog` events in

@@ -96,7 +96,9 @@ export const layer = (sources: Sources, access: Access, streams: Streams) =>
               until: until?.getTime()
             })
             return yield* slots.withPermitsIfAvailable(1)(search).pipe(
-              Effect.flatMap((result) => Option.isSome(result) ? Effect.succeed(result.value) : Effect.fail("busy" as const)),
+              Effect.flatMap((result) =>
+                Option.isSome(result) ? Effect.succeed(result.value) : Effect.fail("busy" as const)
+              ),
               Effect.retry({ while: (error) => error === "busy", schedule: patience })
             )
           }).pipe(Effect.mapError((error) =>

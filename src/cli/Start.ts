@@ -68,14 +68,17 @@ const urlOf = ({ httpAddr, httpTlsCert }: ConfigOf<"httpAddr" | "httpTlsCert">) 
 
 /** The addresses, ready to paste: with the well-known password of a PostgreSQL that was started here. */
 const addresses = (stack: { readonly databaseUrl?: string }) =>
-  Effect.map(readSettings("databaseUrl", "redisUrl", "kafkaBrokers", "grpcAddr", "httpAddr", "httpTlsCert"), (config) => `
+  Effect.map(
+    readSettings("databaseUrl", "redisUrl", "kafkaBrokers", "grpcAddr", "httpAddr", "httpTlsCert"),
+    (config) => `
 Everything runs until Ctrl-C
   console             ${urlOf(config)}
   PostgreSQL          ${stack.databaseUrl ?? settings.databaseUrl.show(config.databaseUrl)}
   Redis               ${showUrl(config.redisUrl)}
   Kafka               ${config.kafkaBrokers.join(", ")}
   gRPC                ${showAddress(config.grpcAddr)}
-  operations          ${urlOf(config)}/readyz  /livez  /metrics`)
+  operations          ${urlOf(config)}/readyz  /livez  /metrics`
+  )
 
 const nextSteps = (orderId: bigint) => `
 Go on, in another terminal
@@ -112,9 +115,10 @@ const run = Effect.gen(function*() {
     yield* isLocal ? Effect.scoped(Effect.flatMap(Scenario.run, hints)) : hints(111n)
     return yield* Effect.never
   })
-  return yield* Effect.all([serve([], { isLocal }), tour, stack.ended], { concurrency: "unbounded", discard: true }).pipe(
-    Effect.withConfigProvider(provider)
-  )
+  return yield* Effect.all([serve([], { isLocal }), tour, stack.ended], { concurrency: "unbounded", discard: true })
+    .pipe(
+      Effect.withConfigProvider(provider)
+    )
 }).pipe(Effect.scoped)
 
 /** Logs only warnings between the printed lines, unless LOG_LEVEL is set. */

@@ -82,7 +82,9 @@ const filesOf = (folder: string): ReadonlyMap<string, File> => {
 }
 
 const chosen = (accepted: string | undefined): Encoding | undefined =>
-  encodings.find((encoding) => new RegExp(`(^|,)\\s*${encoding}\\s*(;\\s*q=(1|0?\\.\\d*[1-9]\\d*)[0.]*\\s*)?(,|$)`).test(accepted ?? ""))
+  encodings.find((encoding) =>
+    new RegExp(`(^|,)\\s*${encoding}\\s*(;\\s*q=(1|0?\\.\\d*[1-9]\\d*)[0.]*\\s*)?(,|$)`).test(accepted ?? "")
+  )
 
 /** A short text of the server, with the headers of the pages. */
 export const text = (body: string, status: number) =>

@@ -85,7 +85,9 @@ export const serve = (options: HttpOptions) =>
 
     /** The answer to a request, and the label of its path. */
     const find = (path: string): readonly [label: string, HttpApp.Default] | undefined => {
-      if (Object.hasOwn(routes, path)) return [path, routes[path]!]
+      if (Object.hasOwn(routes, path)) {
+        return [path, routes[path]!]
+      }
       if (path === "/" && options.console === undefined) {
         return [path, HttpServerResponse.text(off, { status: 404 })]
       }

@@ -80,7 +80,13 @@ export const start = Effect.fnUntraced(function*(options: StartOptions = {}) {
         tls: false
       },
       examine: Effect.succeed({
-        results: [{ place: "kafka", check: "kafka.test", state: "finding", found: "a", fault: { consequence: "b", remedy: "c" } }],
+        results: [{
+          place: "kafka",
+          check: "kafka.test",
+          state: "finding",
+          found: "a",
+          fault: { consequence: "b", remedy: "c" }
+        }],
         failures: []
       }),
       version: "1.2.3",
@@ -97,7 +103,15 @@ export const start = Effect.fnUntraced(function*(options: StartOptions = {}) {
 
   /** Asks with any header, `host` too, which `fetch` does not allow. */
   const ask = (path: string, { bearer = token, body, headers = {}, method }: Asked = {}) =>
-    Effect.async<{ readonly status: number; readonly headers: Net.IncomingHttpHeaders; readonly text: string; readonly bytes: Buffer; readonly json: any }>((resume) => {
+    Effect.async<
+      {
+        readonly status: number
+        readonly headers: Net.IncomingHttpHeaders
+        readonly text: string
+        readonly bytes: Buffer
+        readonly json: any
+      }
+    >((resume) => {
       const text = body === undefined ? undefined : typeof body === "string" ? body : JSON.stringify(body)
       const request = Net.request({
         host: "127.0.0.1",
@@ -107,7 +121,9 @@ export const start = Effect.fnUntraced(function*(options: StartOptions = {}) {
         agent: false,
         headers: {
           ...(bearer === null ? {} : { authorization: `Bearer ${bearer}` }),
-          ...(text === undefined ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(text) }),
+          ...(text === undefined
+            ? {}
+            : { "content-type": "application/json", "content-length": Buffer.byteLength(text) }),
           ...headers
         }
       }, (response) => {

@@ -28,7 +28,12 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "60 seconds", 
         `
         const ids = (json: any) => json.orders.map((one: any) => one.order_id)
         const one = yield* ask(`/api/orders?order_id=${large}`)
-        assert.deepInclude(one.json.orders[0], { order_id: large, inventory_key: key, events_waiting: 1, events_dead: 1 })
+        assert.deepInclude(one.json.orders[0], {
+          order_id: large,
+          inventory_key: key,
+          events_waiting: 1,
+          events_dead: 1
+        })
         assert.deepStrictEqual(ids((yield* ask(`/api/orders?key=${key}`)).json), [large])
         assert.deepStrictEqual(ids((yield* ask("/api/orders?order_id=25001")).json), [])
 
@@ -57,7 +62,11 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "60 seconds", 
         const settle = (how: string, body: object = {}) =>
           ask(`/api/orders/${large}/${how}`, { bearer: "token-of-ann", body: { reason: "by phone", ...body } })
         const status = sql`SELECT status, settled_by FROM payment`
-        assert.deepInclude((yield* settle("pay", { dry_run: true })).json, { before: "CREATED", status: "COMPLETED", changed: false })
+        assert.deepInclude((yield* settle("pay", { dry_run: true })).json, {
+          before: "CREATED",
+          status: "COMPLETED",
+          changed: false
+        })
         assert.deepStrictEqual(yield* status, [{ status: "CREATED", settled_by: null }])
         const paid = yield* settle("pay")
         assert.deepInclude(paid.json, { order_id: large, before: "CREATED", status: "COMPLETED", changed: true })
@@ -70,8 +79,20 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "60 seconds", 
         assert.include(events[0]!.payload, `"order_id":${large},"status":"COMPLETED"`)
         const { json } = yield* ask(`/api/operations?order_id=${large}`)
         assert.deepStrictEqual(
-          json.operations.map(({ action, after, before, operator, reason }: any) => ({ action, operator, reason, before, after })),
-          [{ action: "payment pay", operator: "ann", reason: "by phone", before: { status: "CREATED" }, after: { status: "COMPLETED" } }]
+          json.operations.map(({ action, after, before, operator, reason }: any) => ({
+            action,
+            operator,
+            reason,
+            before,
+            after
+          })),
+          [{
+            action: "payment pay",
+            operator: "ann",
+            reason: "by phone",
+            before: { status: "CREATED" },
+            after: { status: "COMPLETED" }
+          }]
         )
         const absent = yield* ask("/api/orders/5/pay", { bearer: "token-of-ann", body: { reason: "by phone" } })
         assert.deepStrictEqual([absent.status, absent.json._tag], [404, "NotFound"])

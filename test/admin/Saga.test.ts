@@ -106,8 +106,13 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "90 seconds", 
         yield* eventually()(Effect.gen(function*() {
           const { json } = yield* ask("/api/saga")
           const total = (name: string) =>
-            json.history.reduce((sum: number, one: any, i: number) =>
-              i === 0 ? 0 : sum + (one[name] ?? 0) * (Date.parse(one.at) - Date.parse(json.history[i - 1].at)) / 1_000, 0)
+            json.history.reduce(
+              (sum: number, one: any, i: number) =>
+                i === 0
+                  ? 0
+                  : sum + (one[name] ?? 0) * (Date.parse(one.at) - Date.parse(json.history[i - 1].at)) / 1_000,
+              0
+            )
           assert.closeTo(total("payments"), 100, 15)
           assert.closeTo(total("published"), 60, 15)
           assert.strictEqual(json.now.dead, 40)
@@ -155,7 +160,8 @@ it.scopedLive("a page that does not read its stream is dropped, beside one that 
         streams.open(Effect.succeed(true), ({ send }) =>
           Effect.forever(Effect.zipRight(Effect.sync(() => send(large)), Effect.sleep("50 millis"))))
       ),
-      listening: (port) => Deferred.succeed(bound, port)
+      listening: (port) =>
+        Deferred.succeed(bound, port)
     }).pipe(Effect.forkScoped)
     const port = yield* Deferred.await(bound)
     const open = (reads: boolean) =>

@@ -70,10 +70,15 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "60 seconds", 
         const again = yield* signIn({ token: "wrong" })
         assert.deepInclude(again.json, { _tag: "TooMany", retry_after_seconds: 1 })
         assert.strictEqual(again.status, 429)
-        assert.strictEqual((yield* start().pipe(Effect.flatMap(({ ask }) =>
-          ask("/api/session", { ...none, body: { token: "wrong" }, headers: change })))).status, 401)
-        const named = yield* start().pipe(Effect.flatMap(({ ask }) =>
-          ask("/api/session", { ...none, body: { token, name: "bob" }, headers: change })))
+        assert.strictEqual(
+          (yield* start().pipe(
+            Effect.flatMap(({ ask }) => ask("/api/session", { ...none, body: { token: "wrong" }, headers: change }))
+          )).status,
+          401
+        )
+        const named = yield* start().pipe(
+          Effect.flatMap(({ ask }) => ask("/api/session", { ...none, body: { token, name: "bob" }, headers: change }))
+        )
         assert.deepInclude(named.json, { signed_in: true, name: "bob" })
       }))
 
@@ -108,7 +113,9 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "60 seconds", 
         for (const host of [`localhost:${port}`, `[::1]:${port}`, "127.0.0.1"]) {
           assert.strictEqual((yield* ask("/api/outbox/blocked", { ...none, headers: { host } })).status, 200, host)
         }
-        for (const host of ["evil.example", `evil.example:${port}`, "127.0.0.1.evil.example", "localhost:80@evil.example"]) {
+        for (
+          const host of ["evil.example", `evil.example:${port}`, "127.0.0.1.evil.example", "localhost:80@evil.example"]
+        ) {
           const refused = yield* ask("/api/outbox/blocked", { ...none, headers: { host } })
           assert.deepStrictEqual([refused.status, refused.json?._tag], [403, "ForeignRequest"], host)
         }
@@ -116,7 +123,8 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "60 seconds", 
         assert.strictEqual((yield* ask("/api/outbox/retry", { ...none, body })).status, 403)
         assert.strictEqual((yield* ask("/api/outbox/retry", { ...none, body, headers: change })).status, 200)
         assert.strictEqual(
-          (yield* ask("/api/outbox/retry", { ...none, body, headers: { ...change, "sec-fetch-site": "cross-site" } })).status,
+          (yield* ask("/api/outbox/retry", { ...none, body, headers: { ...change, "sec-fetch-site": "cross-site" } }))
+            .status,
           403
         )
       }))
@@ -130,7 +138,10 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "60 seconds", 
             ["/api/session", { ...none, body: { token: "x".repeat(5_000) }, headers: change }],
             ["/api/session", { ...none, body: { token: 1 }, headers: change }],
             ["/api/session", { ...none, body: "not json", headers: change }],
-            ["/api/session", { ...none, headers: { cookie: "payments-console=%FF%00; payments-console=\u0001".replace("\u0001", "a") } }],
+            ["/api/session", {
+              ...none,
+              headers: { cookie: "payments-console=%FF%00; payments-console=\u0001".replace("\u0001", "a") }
+            }],
             [`/api/orders/${long}`, {}],
             ["/api/orders/0", {}],
             ["/api/orders/-1", {}],
@@ -178,7 +189,8 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "60 seconds", 
           "the token of dashboard lacks the scope payments:settle"
         ])
         assert.strictEqual((yield* pay("token-of-ann")).status, 200)
-        const write = (bearer: string) => ask("/api/topics/inventory/records", { bearer, body: { reason: "a test", value: "{}" } })
+        const write = (bearer: string) =>
+          ask("/api/topics/inventory/records", { bearer, body: { reason: "a test", value: "{}" } })
         assert.strictEqual((yield* write("token-of-ann")).json._tag, "MissingScope")
         const notHere = yield* write("token-of-the-writer")
         assert.deepStrictEqual([notHere.status, notHere.json._tag], [403, "NotHere"])

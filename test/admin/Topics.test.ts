@@ -19,10 +19,18 @@ it("a search of a topic reads each record once, in both directions, whatever its
       offset,
       at: (offset * 13 + partition * 5) % 31,
       bytes: 100
-    })))
+    }))
+  )
   const spans = [span(0, 0, 5), span(1, 0, 12), span(2, 0, 19)]
   for (const forward of [true, false]) {
-    for (const [limit, each, bytes, late] of [[3, 3, 1e9, false], [4, 2, 1e9, false], [5, 100, 250, false], [2, 5, 1e9, true]] as const) {
+    for (
+      const [limit, each, bytes, late] of [[3, 3, 1e9, false], [4, 2, 1e9, false], [5, 100, 250, false], [
+        2,
+        5,
+        1e9,
+        true
+      ]] as const
+    ) {
       const seen: Array<string> = []
       let cursor: Window.Cursor | undefined
       let rounds = 0
@@ -44,7 +52,11 @@ it("a search of a topic reads each record once, in both directions, whatever its
         cursor = Window.show(chosen.next) === null ? new Map() : Window.parse(Window.show(chosen.next)!)
         assert.strictEqual(chosen.ended === "end", cursor.size === 0)
       } while (cursor.size > 0 && ++rounds < 200)
-      assert.sameMembers(seen, topic.map(({ offset, partition }) => `${partition}@${offset}`), `${forward} ${limit} ${each}`)
+      assert.sameMembers(
+        seen,
+        topic.map(({ offset, partition }) => `${partition}@${offset}`),
+        `${forward} ${limit} ${each}`
+      )
       assert.strictEqual(seen.length, topic.length)
     }
   }
@@ -59,14 +71,19 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "90 seconds", 
         const { ask, follow } = yield* start({ local: true, topic })
         const live = yield* follow("/api/topics/inventory/live", null)
         yield* eventually()(Effect.sync(() => assert.deepInclude(live.events()[0], { name: "ready" })))
-        const value = "{\"idempotent_key\":\"00000000-0000-4000-8000-000000000111\",\"order_id\":9007199254740993,\"status\":\"COMPLETED\"}"
+        const value =
+          "{\"idempotent_key\":\"00000000-0000-4000-8000-000000000111\",\"order_id\":9007199254740993,\"status\":\"COMPLETED\"}"
         const write = (body: object) =>
           ask("/api/topics/inventory/records", { bearer: null, body: { reason: "a test", ...body }, headers: change })
         const written = yield* write({ value })
         assert.deepInclude(written.json, { topic, offset: "0" })
         yield* write({ value: "<script>alert(1)</script> no JSON", key: "a key" })
         const operations = (yield* ask("/api/operations?order_id=9007199254740993", { bearer: null })).json.operations
-        assert.deepInclude(operations[0], { action: "inventory write", operator: "local", order_id: "9007199254740993" })
+        assert.deepInclude(operations[0], {
+          action: "inventory write",
+          operator: "local",
+          order_id: "9007199254740993"
+        })
         assert.include(operations[0].place, `${topic}/${written.json.partition}@0 `)
 
         const search = (query: string) => ask(`/api/topics/inventory/records?${query}`, { bearer: null })
@@ -81,7 +98,10 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "90 seconds", 
           hex: Buffer.from(value).toString("hex"),
           cut: false
         })
-        assert.strictEqual((yield* search("key=a%20key")).json.records[0].value.text, "<script>alert(1)</script> no JSON")
+        assert.strictEqual(
+          (yield* search("key=a%20key")).json.records[0].value.text,
+          "<script>alert(1)</script> no JSON"
+        )
         assert.deepStrictEqual((yield* search("key=a")).json.records, [])
         const { partition } = written.json
         assert.strictEqual((yield* search(`partition=${partition}&offset=0`)).json.records[0].offset, "0")
@@ -94,7 +114,10 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "90 seconds", 
 
         yield* eventually()(Effect.sync(() => {
           const records = live.events().filter(({ name }) => name === "records").flatMap(({ data }) => data.records)
-          assert.includeMembers(records.map(({ value }: any) => value.text), [value, "<script>alert(1)</script> no JSON"])
+          assert.includeMembers(records.map(({ value }: any) => value.text), [
+            value,
+            "<script>alert(1)</script> no JSON"
+          ])
         }))
       }))
 
@@ -105,7 +128,8 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "90 seconds", 
         yield* sql`TRUNCATE payment`
         const { ask } = yield* start({ topic })
         const producer = yield* KafkaProducer.make(KafkaTest.kafka())
-        const order = "{\"idempotent_key\":\"00000000-0000-4000-8000-000000000112\",\"order_id\":112,\"status\":\"COMPLETED\"}"
+        const order =
+          "{\"idempotent_key\":\"00000000-0000-4000-8000-000000000112\",\"order_id\":112,\"status\":\"COMPLETED\"}"
         yield* producer.send([
           { topic, key: Buffer.from([0, 255]), value: Buffer.from([255, 254, 0]), headers: { "<b>": "\u0007" } },
           { topic, key: null, value: `x${"é".repeat(5_000)}` },
@@ -115,7 +139,10 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "90 seconds", 
         const { json } = yield* ask("/api/topics/inventory/records")
         const bytes = (n: number) => json.records.find((one: any) => one.value?.bytes === n)
         assert.deepInclude(bytes(3), { key: { bytes: 2, text: null, hex: "00ff", cut: false } })
-        assert.deepStrictEqual(bytes(3).headers, [{ name: "<b>", value: { bytes: 1, text: null, hex: "07", cut: false } }])
+        assert.deepStrictEqual(bytes(3).headers, [{
+          name: "<b>",
+          value: { bytes: 1, text: null, hex: "07", cut: false }
+        }])
         assert.deepInclude(bytes(10_001).value, { text: `x${"é".repeat(2_047)}`, cut: true })
         assert.isTrue(json.records.some(({ value }: any) => value === null))
         const story = yield* ask("/api/orders/112")

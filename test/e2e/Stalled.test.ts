@@ -48,7 +48,9 @@ it.scopedLive(
       yield* program.untilReady
       assert.strictEqual(yield* stalled, 0)
       // the log looks once a second
-      yield* Effect.sync(() => assert.lengthOf(lines("no longer waiting for the dead-letter topic"), 1)).pipe(eventually())
+      yield* Effect.sync(() => assert.lengthOf(lines("no longer waiting for the dead-letter topic"), 1)).pipe(
+        eventually()
+      )
       assert.lengthOf(lines("\"waiting for the dead-letter topic: "), 1, program.stderr())
       assert.strictEqual(yield* program.metric("payments_dead_letters_total"), 2)
 

@@ -91,8 +91,7 @@ export const make = Effect.fnUntraced(function*(
   let before: Measured | undefined
   let lastParts = ""
 
-  const known = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-    effect.pipe(Effect.timeout(patience), Effect.option)
+  const known = <A, E, R>(effect: Effect.Effect<A, E, R>) => effect.pipe(Effect.timeout(patience), Effect.option)
 
   const sample = Effect.gen(function*() {
     const [events, rows, places, ends] = yield* Effect.all([
@@ -103,8 +102,11 @@ export const make = Effect.fnUntraced(function*(
     ], { concurrency: "unbounded" })
     const left = Option.zipWith(rows, events, (rows, { dead, waiting }) => rows.events - waiting - dead)
     const isReset = Option.getOrElse(
-      Option.zipWith(rows, Option.fromNullable(before).pipe(Option.flatMap((_) => _.counters)), (now, then) =>
-        now.events < then.events),
+      Option.zipWith(
+        rows,
+        Option.fromNullable(before).pipe(Option.flatMap((_) => _.counters)),
+        (now, then) => now.events < then.events
+      ),
       () => false
     )
     const measured: Measured = {
@@ -116,7 +118,8 @@ export const make = Effect.fnUntraced(function*(
     }
     positions = Option.getOrElse(places, () => new Map())
     const total = Option.map(places, (all) => [...all.values()].reduce((sum, { at, end }) => sum + end - at, 0n))
-    const event = (name: "waiting" | "dead" | "oldest") => Option.match(events, { onNone: () => null, onSome: (_) => _[name] })
+    const event = (name: "waiting" | "dead" | "oldest") =>
+      Option.match(events, { onNone: () => null, onSome: (_) => _[name] })
     history.push({
       at: new Date(yield* Clock.currentTimeMillis),
       ...ratesOf(measured, before),
@@ -157,8 +160,10 @@ export const make = Effect.fnUntraced(function*(
     lastParts = JSON.stringify(saga.parts)
     changed(saga)
   })
-  const look = Effect.flatMap(current, (saga) =>
-    saga !== undefined && JSON.stringify(saga.parts) !== lastParts ? tell : Effect.void)
+  const look = Effect.flatMap(
+    current,
+    (saga) => saga !== undefined && JSON.stringify(saga.parts) !== lastParts ? tell : Effect.void
+  )
 
   yield* Effect.forever(sample.pipe(Effect.zipRight(tell), Effect.zipRight(Effect.sleep(every)))).pipe(
     Effect.forkScoped

@@ -60,24 +60,30 @@ const outboxOf = (history: ReadonlyArray<Sample>): ReadonlyArray<Item> => {
   const { dead, oldest_seconds } = history.at(-1)!
   return [
     ...(dead !== null && dead > 0
-      ? [{
-        where: "outbox",
-        part: null,
-        urgent: true,
-        says: `${count(dead, "event is dead: its order waits", "events are dead: their orders wait")} for an operator`,
-        since: sinceOf(history, (one) => (one.dead ?? 0) > 0),
-        runbook: Runbook.sections.dead
-      } as const]
+      ? [
+        {
+          where: "outbox",
+          part: null,
+          urgent: true,
+          says: `${
+            count(dead, "event is dead: its order waits", "events are dead: their orders wait")
+          } for an operator`,
+          since: sinceOf(history, (one) => (one.dead ?? 0) > 0),
+          runbook: Runbook.sections.dead
+        } as const
+      ]
       : []),
     ...(oldest_seconds !== null && oldest_seconds > waitingLong
-      ? [{
-        where: "relay",
-        part: null,
-        urgent: true,
-        says: `The oldest event has waited for ${Math.floor(oldest_seconds)} s to be published`,
-        since: new Date(history.at(-1)!.at.getTime() - oldest_seconds * 1_000),
-        runbook: Runbook.sections.waiting
-      } as const]
+      ? [
+        {
+          where: "relay",
+          part: null,
+          urgent: true,
+          says: `The oldest event has waited for ${Math.floor(oldest_seconds)} s to be published`,
+          since: new Date(history.at(-1)!.at.getTime() - oldest_seconds * 1_000),
+          runbook: Runbook.sections.waiting
+        } as const
+      ]
       : [])
   ]
 }

@@ -49,8 +49,10 @@ const matches = ({ contains, key }: Search) => {
 }
 
 const sizeOf = ({ headers, key, value }: Record) =>
-  [key, value, ...headers.map((_) => _.value)].reduce((sum, bytes) =>
-    sum + (bytes === null ? 0 : bytes.hex.length + (bytes.text?.length ?? 0)), 200)
+  [key, value, ...headers.map((_) => _.value)].reduce(
+    (sum, bytes) => sum + (bytes === null ? 0 : bytes.hex.length + (bytes.text?.length ?? 0)),
+    200
+  )
 
 /**
  * Searches a topic: forward from an offset or a time, otherwise from the newest record back. One search reads at most 20,000

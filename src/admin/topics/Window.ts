@@ -5,10 +5,12 @@ export type Cursor = ReadonlyMap<number, number>
 
 /** Parses `partition@offset`, joined by commas. */
 export const parse = (text: string): Cursor =>
-  new Map(text.split(",").map((place) => {
-    const [partition, offset] = place.split("@")
-    return [Number(partition), Number(offset)] as const
-  }))
+  new Map(
+    text.split(",").map((place) => {
+      const [partition, offset] = place.split("@")
+      return [Number(partition), Number(offset)] as const
+    })
+  )
 
 /** The text of a cursor; null when there is nothing left. */
 export const show = (cursor: Cursor): string | null =>

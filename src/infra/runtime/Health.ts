@@ -85,15 +85,15 @@ export const make = Effect.fnUntraced(function*({ parts, where = {} }: HealthOpt
   }
 
   const stateOf = (role: string | undefined) => {
-      const all = settled().filter(({ keeper }) => role === undefined || keeper.options.roles.includes(role))
-        .sort((a, b) => a.keeper.name < b.keeper.name ? -1 : 1)
-      const dependencies = Record.fromEntries(all.map((one) => [one.keeper.name, show(one)]))
-      const required = all.filter(({ keeper }) => keeper.options.required ?? true)
-      return {
-        ready: required.every(({ keeper }) => keeper.state === "working"),
-        started: required.every(({ keeper }) => keeper.started),
-        dependencies
-      }
+    const all = settled().filter(({ keeper }) => role === undefined || keeper.options.roles.includes(role))
+      .sort((a, b) => a.keeper.name < b.keeper.name ? -1 : 1)
+    const dependencies = Record.fromEntries(all.map((one) => [one.keeper.name, show(one)]))
+    const required = all.filter(({ keeper }) => keeper.options.required ?? true)
+    return {
+      ready: required.every(({ keeper }) => keeper.state === "working"),
+      started: required.every(({ keeper }) => keeper.started),
+      dependencies
+    }
   }
 
   /** All parts, or those of a role: `ready` when all required ones are ok, `started` when all of these have worked once. */
