@@ -12,8 +12,10 @@ import * as Conclusion from "../story/Conclusion.js"
 import * as OrderStory from "../story/OrderStory.js"
 import * as Telling from "../story/Telling.js"
 import * as AdminToken from "./AdminToken.js"
-import { Api, NotFound } from "./Api.js"
+import { Api } from "./Api.js"
+import { NotFound } from "./api/Refusals.js"
 import { documentOf, unavailable } from "./Changes.js"
+import * as Later from "./Later.js"
 import * as LetterHandlers from "./LetterHandlers.js"
 import * as OutboxHandlers from "./OutboxHandlers.js"
 
@@ -28,7 +30,7 @@ const orders = (options: Sources) =>
             const story = yield* Effect.mapError(tell(BigInt(path.order_id), urlParams.since?.getTime()), unavailable)
             const { says, state } = Conclusion.conclude(story)
             return state === "unknown" ? yield* new NotFound({ message: says }) : documentOf(Telling.document(story))
-          })))
+          })).handle("orders", () => Effect.dieMessage("later")).handle("pay", () => Effect.dieMessage("later")).handle("refuse", () => Effect.dieMessage("later")))
   )
 
 const operations = HttpApiBuilder.group(
@@ -42,7 +44,7 @@ const operations = HttpApiBuilder.group(
           last(limit, Option.map(Option.fromNullable(order_id), BigInt)).pipe(
             Effect.mapBoth({
               onSuccess: (rows) =>
-                documentOf({ operations: rows }),
+                ({ operations: rows, next: null }),
               onFailure: unavailable
             })
           ))
@@ -63,7 +65,7 @@ export const app = (
       DeadLetterBox.Default(options)
     )
     const api = HttpApiBuilder.api(Api).pipe(
-      Layer.provide(Layer.mergeAll(orders(options), OutboxHandlers.layer(options), LetterHandlers.layer, operations)),
+      Layer.provide(Layer.mergeAll(orders(options), OutboxHandlers.layer(options), LetterHandlers.layer, operations, Later.layer)),
       Layer.provide(services),
       Layer.provide(AdminToken.layer(tokens))
     )

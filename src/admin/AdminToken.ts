@@ -3,7 +3,8 @@ import { Effect, Layer, Redacted } from "effect"
 import { createHash, timingSafeEqual } from "node:crypto"
 import type { Caller } from "../infra/auth/Caller.js"
 import type { Secret } from "../infra/runtime/Secret.js"
-import { Admin, MissingScope } from "./Api.js"
+import { Admin, Settles, Writes } from "./api/Access.js"
+import { MissingScope } from "./api/Refusals.js"
 
 /** The tokens of the operations API. */
 export interface AdminTokens {
@@ -32,7 +33,8 @@ const permitted = ({ name, scopes }: Caller) =>
  * that cannot be read now refuses the unnamed token: the log says so.
  */
 export const layer = ({ named, unnamed }: AdminTokens) =>
-  Layer.succeed(Admin, {
+  Layer.mergeAll(...[Admin, Settles, Writes].map((tag) => Layer.succeed(tag as typeof Admin, {
+    session: () => new HttpApiError.Unauthorized(),
     token: (given) =>
       Effect.gen(function*() {
         const owner = named?.(Redacted.value(given))
@@ -48,4 +50,4 @@ export const layer = ({ named, unnamed }: AdminTokens) =>
             timingSafeEqual(digest(given), digest(token)) ? Effect.succeedNone : new HttpApiError.Unauthorized()
         })
       })
-  })
+  })) as never) as Layer.Layer<Admin | Settles | Writes>

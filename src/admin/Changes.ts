@@ -3,7 +3,8 @@ import { randomUUID } from "node:crypto"
 import type { By } from "../repair/Operations.js"
 import type { Pacing } from "../repair/OutboxRepair.js"
 import type { LeftOut, Repaired } from "../repair/Plan.js"
-import { BadRequest, Owner, Unavailable } from "./Api.js"
+import { Owner } from "./api/Access.js"
+import { BadRequest, Unavailable } from "./api/Refusals.js"
 
 /** A failure of a server, as the API answers it. */
 export const unavailable = (error: { readonly message: string }) => new Unavailable({ message: error.message })

@@ -3,7 +3,8 @@ import { Effect } from "effect"
 import { DeadLetterBox } from "../repair/DeadLetterBox.js"
 import { documentOf as letterDocument } from "../repair/Filed.js"
 import * as Letters from "../repair/Letter.js"
-import { Api, BadRequest, NotFound } from "./Api.js"
+import { Api } from "./Api.js"
+import { BadRequest, NotFound } from "./api/Refusals.js"
 import { documentOf, make, unavailable } from "./Changes.js"
 
 const bytesOf = (bytes: Buffer | null) =>

@@ -6,7 +6,8 @@ import { OutboxEvents } from "../repair/OutboxEvents.js"
 import { OutboxRepair } from "../repair/OutboxRepair.js"
 import { OutboxReplay } from "../repair/OutboxReplay.js"
 import * as Plans from "../repair/Plan.js"
-import { Api, BadRequest, NeedsConsent } from "./Api.js"
+import { Api } from "./Api.js"
+import { BadRequest, NeedsConsent } from "./api/Refusals.js"
 import type { Asked } from "./Changes.js"
 import { documentOf, make, unavailable } from "./Changes.js"
 
@@ -62,7 +63,7 @@ export const layer = (sources: Sources) =>
           return Effect.all({
             groups: events.groups(selection, state),
             events: events.list(selection, state, limit)
-          }).pipe(Effect.mapBoth({ onSuccess: documentOf, onFailure: unavailable }))
+          }).pipe(Effect.mapBoth({ onSuccess: (found) => ({ ...found, next: null }) as never, onFailure: unavailable }))
         })
         .handle("blocked", ({ urlParams: { limit } }) =>
           Effect.all({

@@ -1,6 +1,7 @@
 import { Command, Options } from "@effect/cli"
 import { Clock, Effect, Layer, Option } from "effect"
 import { notOnTopic } from "../audit/Run.js"
+import { states } from "../domain/EventState.js"
 import { integer, oneOf, text } from "../infra/runtime/Setting.js"
 import * as Events from "../repair/OutboxEvents.js"
 import * as Repair from "../repair/OutboxRepair.js"
@@ -55,8 +56,8 @@ const limit = option("limit", integer(1, 100_000), "number").pipe(
 
 const list = Command.make("list", {
   ...selectors,
-  state: option("state", oneOf(...Events.states), "state").pipe(
-    Options.withDescription(`Only events in this state: ${Events.states.join(", ")}`),
+  state: option("state", oneOf(...states), "state").pipe(
+    Options.withDescription(`Only events in this state: ${states.join(", ")}`),
     Options.optional
   ),
   limit,

@@ -1,12 +1,9 @@
 import { SqlClient } from "@effect/sql"
 import type { Statement } from "@effect/sql"
 import { Effect } from "effect"
+import type { State } from "../domain/EventState.js"
 import * as Postgres from "../infra/postgres/Postgres.js"
 import * as Turn from "../outbox/Turn.js"
-
-/** Why an event is not `DONE`. */
-export const states = ["dead", "due", "leased", "backing-off", "behind"] as const
-export type State = (typeof states)[number]
 
 /** Limits which events are meant. All given conditions must hold. */
 export interface Selection {

@@ -1,7 +1,7 @@
 import type { PaymentStatus } from "../domain/Payment.js"
 import type { Filed } from "../repair/Filed.js"
 import type { Operation } from "../repair/Operations.js"
-import type { State } from "../repair/OutboxEvents.js"
+import type { State } from "../domain/EventState.js"
 
 /** The payment of the order. */
 export interface PaymentFact {

@@ -1,9 +1,9 @@
 import type * as Grpc from "@grpc/grpc-js"
 import { Effect } from "effect"
 import type { Caller } from "../auth/Caller.js"
+import * as Rate from "../runtime/Rate.js"
 import type { Authenticator } from "./auth/Authenticator.js"
 import { Refused } from "./auth/Authenticator.js"
-import * as GrpcRate from "./GrpcRate.js"
 import * as GrpcSessions from "./GrpcSessions.js"
 
 export interface AccessOptions {
@@ -46,7 +46,7 @@ const missing = ({ name }: Caller, scope: string, method: string) =>
  * checks.
  */
 export const make = Effect.fnUntraced(function*({ authenticator, callsPerSecond }: AccessOptions) {
-  const take = callsPerSecond === undefined ? undefined : GrpcRate.make(callsPerSecond, yield* Effect.clock)
+  const take = callsPerSecond === undefined ? undefined : Rate.make(callsPerSecond, yield* Effect.clock)
   /** Fails when the peer makes too many calls. Undefined when it may go on. */
   const exceeds = (peer: string) => {
     const retryMillis = take === undefined ? 0 : take(peer)
