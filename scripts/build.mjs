@@ -2,7 +2,7 @@
 // Packages that read files beside their own code, or that other packages must share, are not bundled.
 import { build } from "esbuild"
 import { Marked } from "marked"
-import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { chmodSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { brotliCompressSync, gzipSync } from "node:zlib"
@@ -47,15 +47,44 @@ chmodSync(bin.payments, 0o755)
 // for scripts/ship.mjs: what must lie beside the bundle
 writeFileSync("dist/external.json", JSON.stringify(external))
 
-/** The pages: names of files in assets/ contain a hash of their contents, so that a browser may keep them for ever. */
+/** The address of a heading, as a browser of this repository makes it. */
+const slug = (text) => text.toLowerCase().replace(/[^\w\- ]/g, "").replace(/ /g, "-")
+
+/** The runbook as HTML for the console. Other documents are not served there, so links to them are text. */
+const documents = {
+  name: "documents",
+  setup: ({ onLoad }) => {
+    const renderer = {
+      heading({ depth, tokens }) {
+        const id = slug(this.parser.parseInline(tokens, this.parser.textRenderer))
+        return `<h${depth} id="${id}" tabindex="-1">${this.parser.parseInline(tokens)}</h${depth}>`
+      },
+      link({ href, tokens }) {
+        const text = this.parser.parseInline(tokens)
+        return href.startsWith("#") ? `<a href="#/runbook/${href.slice(1)}">${text}</a>` : text
+      }
+    }
+    onLoad({ filter: /\.md$/ }, ({ path }) => ({
+      contents: new Marked({ renderer }).parse(readFileSync(path, "utf8")),
+      loader: "text"
+    }))
+  }
+}
+
+/** The pages of the console. Names in assets/ contain a hash of the contents, so that a browser may keep the files for ever. */
 const web = "src/console/web"
 const pages = "dist/console"
 const { metafile } = await build({
   entryPoints: { console: join(web, "main.tsx") },
   outdir: join(pages, "assets"),
   entryNames: "[name]-[hash]",
+  chunkNames: "[name]-[hash]",
   assetNames: "[name]-[hash]",
+  loader: { ".svg": "file" },
+  plugins: [documents],
   bundle: true,
+  // the runbook is loaded when it is opened
+  splitting: true,
   minify: true,
   platform: "browser",
   target: "es2022",
@@ -64,57 +93,26 @@ const { metafile } = await build({
   metafile: true,
   logLevel: "warning"
 })
-const asset = (extension) =>
-  Object.keys(metafile.outputs).map((path) => path.slice(pages.length + 1)).find((path) => path.endsWith(extension))
-const [script, style, icon] = [".js", ".css"].map(asset).concat("assets/icon.svg")
-writeFileSync(join(pages, icon), readFileSync(join(web, "icon.svg")))
-
-const escape = (text) => text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`)
-const html = (title, body) => `<!doctype html>
+const asset = (pattern) =>
+  Object.keys(metafile.outputs).map((path) => path.slice(pages.length + 1)).find((path) => pattern.test(path))
+writeFileSync(
+  join(pages, "index.html"),
+  `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>${escape(title)}</title>
-<link rel="icon" href="${icon}" type="image/svg+xml">
-<link rel="stylesheet" href="${style}">
-${body}
+<title>Payments</title>
+<link rel="icon" href="${asset(/icon-\w+\.svg$/)}" type="image/svg+xml">
+<link rel="stylesheet" href="${asset(/console-\w+\.css$/)}">
+<script type="module" src="${asset(/console-\w+\.js$/)}"></script>
+<div id="app"><p class="boot">Payments</p></div>
+<noscript>The console needs JavaScript.</noscript>
 </html>
 `
-writeFileSync(
-  join(pages, "index.html"),
-  html(
-    "Payments",
-    `<script type="module" src="${script}"></script>
-<body><div id="app"><p class="boot">Payments</p></div><noscript>The console needs JavaScript.</noscript></body>`
-  )
-)
-
-/** The runbook as a page: the address of a section is that of the document. Other documents are not served, so links to them are text. */
-const slug = (text) => text.toLowerCase().replace(/[^\w\- ]/g, "").replace(/ /g, "-")
-const runbook = new Marked({
-  renderer: {
-    heading({ depth, tokens }) {
-      const text = this.parser.parseInline(tokens)
-      return `<h${depth} id="${slug(this.parser.parseInline(tokens, this.parser.textRenderer))}">${text}</h${depth}>\n`
-    },
-    link({ href, tokens }) {
-      const text = this.parser.parseInline(tokens)
-      return href.startsWith("#") ? `<a href="${href}">${text}</a>` : text
-    }
-  }
-})
-writeFileSync(
-  join(pages, "runbook.html"),
-  html(
-    "Runbook · Payments",
-    `<body class="document"><p><a href="./">Payments console</a></p>
-<main>${runbook.parse(readFileSync("docs/runbook.md", "utf8"))}</main></body>`
-  )
 )
 
 // the licences of the bundled packages demand their texts
-mkdirSync(pages, { recursive: true })
 writeFileSync(
   join(pages, "licences.txt"),
   ["preact", "uplot"].map((name) => `${name}\n\n${readFileSync(`node_modules/${name}/LICENSE`, "utf8")}`).join("\n\n")

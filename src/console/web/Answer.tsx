@@ -15,8 +15,10 @@ export const refusalOf = (error: unknown) =>
   error instanceof Refused ? error : new Refused(`This page has a defect: ${String(error)}`, "Defect")
 
 /** Hook: the answer of a call, asked again when `key` changes. A later question ends an earlier one. */
-export const useAnswer = <A,>(key: string, ask: (signal: AbortSignal) => Promise<A>): Answer<A> => {
-  const [state, setState] = useState<{ key: string; value: A | undefined; error: Refused | undefined; loading: boolean }>({
+export const useAnswer = <A extends unknown>(key: string, ask: (signal: AbortSignal) => Promise<A>): Answer<A> => {
+  const [state, setState] = useState<
+    { key: string; value: A | undefined; error: Refused | undefined; loading: boolean }
+  >({
     key,
     value: undefined,
     error: undefined,
@@ -44,7 +46,11 @@ export const useAnswer = <A,>(key: string, ask: (signal: AbortSignal) => Promise
 export const Problem = ({ error, retry }: { readonly error: Refused; readonly retry?: (() => void) | undefined }) => (
   <div class="note bad" role="alert">
     <p>{error.message}</p>
-    {retry === undefined ? null : <p><button type="button" onClick={retry}>Try again</button></p>}
+    {retry === undefined ? null : (
+      <p>
+        <button type="button" onClick={retry}>Try again</button>
+      </p>
+    )}
   </div>
 )
 
@@ -54,11 +60,13 @@ interface ShownProps<A> {
 }
 
 /** The answer when it is there; before that, that it is under way, or why it failed. */
-export const Shown = <A,>({ answer, children }: ShownProps<A>) => (
+export const Shown = <A extends unknown>({ answer, children }: ShownProps<A>) => (
   <>
     {answer.error === undefined ? null : <Problem error={answer.error} retry={answer.reload} />}
     {answer.value !== undefined
       ? children(answer.value)
-      : answer.error === undefined ? <p class="muted" role="status">Loading …</p> : null}
+      : answer.error === undefined
+      ? <p class="muted" role="status">Loading …</p>
+      : null}
   </>
 )

@@ -59,18 +59,29 @@ export const BytesView = ({ bytes, name }: { readonly bytes: Wire.Bytes | null; 
         <span class="muted">{name}, {bytes.bytes} bytes{bytes.cut ? ", only the beginning is here" : ""}</span>
         <span role="group" aria-label={`Form of ${name}`}>
           {forms.map((one) => (
-            <button type="button" class="plain" aria-pressed={one === form} onClick={() => choose(one)}>
+            <button
+              type="button"
+              class="plain"
+              aria-pressed={one === form}
+              onClick={() => choose(one)}
+            >
               {one === form ? <b>{one}</b> : one}
             </button>
           ))}
         </span>
       </div>
-      <pre tabIndex={0} aria-label={`${name} as ${form}`}>{form === "JSON" ? json : form === "text" ? bytes.text : dump(bytes.hex)}</pre>
+      <pre
+        tabIndex={0}
+        aria-label={`${name} as ${form}`}
+      >{form === "JSON" ? json : form === "text" ? bytes.text : dump(bytes.hex)}</pre>
     </div>
   )
 }
 
 /** Bytes in one line of a table. */
 export const short = (bytes: Wire.Bytes | null, most = 160) =>
-  bytes === null ? "–" : bytes.text === null ? `0x${bytes.hex.slice(0, 40)}${bytes.hex.length > 40 ? "…" : ""}`
-    : bytes.text.length > most ? `${bytes.text.slice(0, most)}…` : bytes.text
+  bytes === null ? "–" : bytes.text === null ?
+    `0x${bytes.hex.slice(0, 40)}${bytes.hex.length > 40 ? "…" : ""}`
+    : bytes.text.length > most
+    ? `${bytes.text.slice(0, most)}…`
+    : bytes.text

@@ -19,7 +19,9 @@ type Query = { readonly [name: string]: string | number | boolean | undefined }
 /** The address of a call, relative to the page: a proxy may serve the console below another path. */
 export const address = (path: string, query: Query = {}) => {
   const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== "" && value !== false)
-  return given.length === 0 ? path : `${path}?${new URLSearchParams(given.map(([name, value]) => [name, String(value)]))}`
+  return given.length === 0
+    ? path
+    : `${path}?${new URLSearchParams(given.map(([name, value]) => [name, String(value)]))}`
 }
 
 const refusalOf = (status: number, body: { readonly [name: string]: unknown }) => {
@@ -59,7 +61,8 @@ const call = async <A>(method: string, path: string, body?: unknown, signal?: Ab
   throw refusalOf(response.status, answer)
 }
 
-const get = <A>(path: string, query?: Query, signal?: AbortSignal) => call<A>("GET", address(path, query), undefined, signal)
+const get = <A>(path: string, query?: Query, signal?: AbortSignal) =>
+  call<A>("GET", address(path, query), undefined, signal)
 const post = <A>(path: string, body: unknown) => call<A>("POST", path, body)
 
 /** The calls of the operations API. */

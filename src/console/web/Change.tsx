@@ -1,7 +1,7 @@
 import type { ComponentChildren } from "preact"
 import { useEffect, useState } from "preact/hooks"
 import { refusalOf } from "./Answer.js"
-import { Refused } from "./Calls.js"
+import type { Refused } from "./Calls.js"
 import { Dialog } from "./Dialog.js"
 import * as Store from "./Store.js"
 import type * as Wire from "./Wire.js"
@@ -35,7 +35,8 @@ const things = (count: number) => `${count.toLocaleString("en")} ${count === 1 ?
 const Preview = ({ changed, verb }: { readonly changed: Wire.Changed; readonly verb: string }) => (
   <div class={`note ${changed.planned === 0 ? "warn" : "info"}`} role="status">
     <p>
-      <b>Preview:</b> {changed.planned === 0 ? `Nothing to ${verb.toLowerCase()}.` : `This changes ${things(changed.planned)}.`}
+      <b>Preview:</b>{" "}
+      {changed.planned === 0 ? `Nothing to ${verb.toLowerCase()}.` : `This changes ${things(changed.planned)}.`}
       {changed.more ? " There are more: repeat it afterwards." : ""}
     </p>
     {changed.left_out.map(({ count, examples, reason }) => (
@@ -95,11 +96,18 @@ export const Change = ({ ask, children, danger = false, onClose, onDone, title, 
     <Dialog title={title} onClose={onClose}>
       <form onSubmit={act}>
         {children}
-        {preview === undefined ? (error === undefined ? <p class="muted" role="status">Preview …</p> : null)
+        {preview === undefined ?
+          (error === undefined ? <p class="muted" role="status">Preview …</p> : null)
           : <Preview changed={preview} verb={verb} />}
         <label>
           Reason (kept in the log of operations)
-          <input required maxLength={2_000} value={reason} autofocus onInput={(event) => setReason(event.currentTarget.value)} />
+          <input
+            required
+            maxLength={2_000}
+            value={reason}
+            autofocus
+            onInput={(event) => setReason(event.currentTarget.value)}
+          />
         </label>
         {needed === undefined ? null : <div class="note warn" role="alert">{needed.message}. Confirm to go on.</div>}
         {error === undefined ? null : <div class="note bad" role="alert">{error.message}</div>}

@@ -8,7 +8,10 @@ export interface Route {
 
 const read = (): Route => {
   const [path = "", query = ""] = location.hash.replace(/^#\/?/, "").split("?", 2)
-  return { parts: path.split("/").filter((part) => part !== "").map(decodeURIComponent), query: new URLSearchParams(query) }
+  return {
+    parts: path.split("/").filter((part) => part !== "").map(decodeURIComponent),
+    query: new URLSearchParams(query)
+  }
 }
 
 export const route = Store.make(read())
@@ -17,7 +20,9 @@ addEventListener("hashchange", () => route.set(read()))
 
 /** The address of a page. */
 export const to = (parts: ReadonlyArray<string>, query: { readonly [name: string]: string | undefined } = {}) => {
-  const given = Object.entries(query).flatMap(([name, value]) => value === undefined || value === "" ? [] : [[name, value]])
+  const given = Object.entries(query).flatMap(([name, value]) =>
+    value === undefined || value === "" ? [] : [[name, value]]
+  )
   const path = `#/${parts.map(encodeURIComponent).join("/")}`
   return given.length === 0 ? path : `${path}?${new URLSearchParams(given)}`
 }

@@ -3,8 +3,8 @@ import type { ComponentChildren } from "preact"
 export interface Column<A> {
   readonly name: string
   readonly cell: (row: A) => ComponentChildren
-  /** `num`: to the right. `whole`: without its name on a narrow page. */
-  readonly kind?: "num" | "whole" | "mono"
+  /** `num`: to the right. `long`: text that may break anywhere. `whole`: that, and without its name on a narrow page. */
+  readonly kind?: "num" | "long" | "whole"
 }
 
 interface TableProps<A> {
@@ -17,7 +17,7 @@ interface TableProps<A> {
 }
 
 /** A table that is a list of blocks on a narrow page; the roles keep it a table for screen readers there. */
-export const Table = <A,>({ caption, columns, empty, keyOf, rows }: TableProps<A>) =>
+export const Table = <A extends unknown>({ caption, columns, empty, keyOf, rows }: TableProps<A>) =>
   rows.length === 0
     ? <p class="empty">{empty}</p>
     : (
@@ -31,7 +31,7 @@ export const Table = <A,>({ caption, columns, empty, keyOf, rows }: TableProps<A
         <tbody role="rowgroup">
           {rows.map((row) => (
             <tr role="row" key={keyOf(row)}>
-              {columns.map(({ cell, kind, name }) => <td role="cell" class={kind} data-label={name}>{cell(row)}</td>)}
+              {columns.map(({ cell, kind, name }) => <td role="cell" class={kind} data-label={name}><div>{cell(row)}</div></td>)}
             </tr>
           ))}
         </tbody>

@@ -1,7 +1,7 @@
 import { useEffect, useState } from "preact/hooks"
 import * as Store from "./Store.js"
 
-const zone = Intl.DateTimeFormat().resolvedOptions().timeZone
+const zone = Intl.DateTimeFormat("en").resolvedOptions().timeZone
 
 /** Whether times are shown in UTC, or in the zone of the reader. */
 export const inUtc = Store.make(false)
@@ -13,7 +13,9 @@ const parts = (at: Date, utc: boolean) =>
     ? { day: at.toISOString().slice(0, 10), time: at.toISOString().slice(11, 23) }
     : {
       day: `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`,
-      time: `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}.${String(at.getMilliseconds()).padStart(3, "0")}`
+      time: `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}.${
+        String(at.getMilliseconds()).padStart(3, "0")
+      }`
     }
 
 /** A time in the zone of the reader; its title is UTC. The day is left out when it is today. */
@@ -57,7 +59,13 @@ export const Since = ({ at }: { readonly at: string }) => {
 export const ZoneButton = () => {
   const utc = inUtc.use()
   return (
-    <button type="button" class="plain" aria-pressed={utc} title="Show times in UTC, or in your zone" onClick={() => inUtc.set(!utc)}>
+    <button
+      type="button"
+      class="plain"
+      aria-pressed={utc}
+      title="Show times in UTC, or in your zone"
+      onClick={() => inUtc.set(!utc)}
+    >
       {utc ? "times in UTC" : `times in ${zone}`}
     </button>
   )
