@@ -110,8 +110,8 @@ if (executable === undefined) {
             await page.getByRole("button", { name: "Replay" }).click()
           })
           const { preview, says } = yield* Pages.confirm(page, "Replay", "the field was called order")
-          assert.include(preview, "changes 1 thing")
-          assert.include(says, "1 thing changed")
+          assert.include(preview, "changes 1 letter")
+          assert.include(says, "1 letter changed")
           yield* until(tables.payments(431), (rows) => rows.length === 1)
         }))
 
@@ -151,7 +151,7 @@ if (executable === undefined) {
           const status = (order: number) =>
             Effect.map(tables.events(order), (rows) => rows.map(({ status }) => status).join())
           yield* choose(451, "Retry")
-          assert.include((yield* Pages.confirm(page, "Retry", "raised the limit")).preview, "changes 1 thing")
+          assert.include((yield* Pages.confirm(page, "Retry", "raised the limit")).preview, "changes 1 event")
           yield* until(status(451), (now) => now === "DONE")
           yield* choose(452, "Skip")
           yield* Pages.confirm(page, "Skip", "the order is cancelled")
@@ -161,7 +161,7 @@ if (executable === undefined) {
             await page.getByLabel("Order ids").fill("451")
             await page.getByRole("button", { name: "Replay" }).click()
           })
-          assert.include((yield* Pages.confirm(page, "Replay", "the topic lost it")).preview, "changes 1 thing")
+          assert.include((yield* Pages.confirm(page, "Replay", "the topic lost it")).preview, "changes 1 event")
           const actions = yield* tables.query<{ action: string; reason: string }>(
             "SELECT action, reason FROM operation WHERE order_id IN (451, 452) ORDER BY id"
           )

@@ -18,7 +18,7 @@ import { route } from "./Route.js"
 import type { Route } from "./Route.js"
 import * as Session from "./Session.js"
 import { ZoneButton } from "./Time.js"
-import { Tour, TourButton } from "./tour/Tour.js"
+import { Invitation, Tour, TourButton } from "./tour/Tour.js"
 
 const pages = [
   { path: "", name: "Saga" },
@@ -143,6 +143,7 @@ const Lost = () => {
 
 const Frame = () => {
   const now = route.use()
+  const local = Session.session.use()?.local === true
   const main = useRef<HTMLElement>(null)
   const current = now.parts[0] ?? ""
   const path = now.parts.join("/")
@@ -172,6 +173,7 @@ const Frame = () => {
       <Top current={current} />
       <main id="content" ref={main}>
         <Lost />
+        {local && current === "" ? <Invitation /> : null}
         <Tour />
         {page(now)}
       </main>

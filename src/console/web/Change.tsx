@@ -20,6 +20,8 @@ interface ChangeProps {
   readonly title: string
   /** The word on the button that does it. */
   readonly verb: string
+  /** What changes: `event`, `letter`. */
+  readonly noun: string
   readonly danger?: boolean
   /** Makes the change, or only its preview. */
   readonly ask: (asked: Asked) => Promise<Wire.Changed>
@@ -30,13 +32,15 @@ interface ChangeProps {
   readonly onDone: () => void
 }
 
-const things = (count: number) => `${count.toLocaleString("en")} ${count === 1 ? "thing" : "things"}`
+const counted = (count: number, noun: string) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`
 
-const Preview = ({ changed, verb }: { readonly changed: Wire.Changed; readonly verb: string }) => (
+const Preview = (
+  { changed, noun, verb }: { readonly changed: Wire.Changed; readonly noun: string; readonly verb: string }
+) => (
   <div class={`note ${changed.planned === 0 ? "warn" : "info"}`} role="status">
     <p>
       <b>Preview:</b>{" "}
-      {changed.planned === 0 ? `Nothing to ${verb.toLowerCase()}.` : `This changes ${things(changed.planned)}.`}
+      {changed.planned === 0 ? `Nothing to ${verb.toLowerCase()}.` : `This changes ${counted(changed.planned, noun)}.`}
       {changed.more ? " There are more: repeat it afterwards." : ""}
     </p>
     {changed.left_out.map(({ count, examples, reason }) => (
@@ -46,7 +50,9 @@ const Preview = ({ changed, verb }: { readonly changed: Wire.Changed; readonly v
 )
 
 /** Asks for the reason, shows what the change would do, and does it. */
-export const Change = ({ ask, children, danger = false, onClose, onDone, title, verb, version = "" }: ChangeProps) => {
+export const Change = (
+  { ask, children, danger = false, noun, onClose, onDone, title, verb, version = "" }: ChangeProps
+) => {
   const [reason, setReason] = useState("")
   const [preview, setPreview] = useState<Wire.Changed>()
   const [error, setError] = useState<Refused>()
@@ -75,7 +81,7 @@ export const Change = ({ ask, children, danger = false, onClose, onDone, title, 
     try {
       const changed = await ask({ reason: reason.trim(), dry_run: false, consents: given })
       done.set(
-        `${verb}: ${things(changed.changed)} changed` +
+        `${verb}: ${counted(changed.changed, noun)} changed` +
           `${changed.unchanged > 0 ? `, ${changed.unchanged} had changed meanwhile and were left alone` : ""}` +
           `${changed.more ? ". There are more: repeat it" : ""}.`
       )
@@ -98,7 +104,7 @@ export const Change = ({ ask, children, danger = false, onClose, onDone, title, 
         {children}
         {preview === undefined ?
           (error === undefined ? <p class="muted" role="status">Preview …</p> : null)
-          : <Preview changed={preview} verb={verb} />}
+          : <Preview changed={preview} noun={noun} verb={verb} />}
         <label>
           Reason (kept in the log of operations)
           <input

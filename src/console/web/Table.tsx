@@ -31,7 +31,11 @@ export const Table = <A extends unknown>({ caption, columns, empty, keyOf, rows 
         <tbody role="rowgroup">
           {rows.map((row) => (
             <tr role="row" key={keyOf(row)}>
-              {columns.map(({ cell, kind, name }) => <td role="cell" class={kind} data-label={name}><div>{cell(row)}</div></td>)}
+              {columns.map(({ cell, kind, name }) => (
+                <td role="cell" class={kind} data-label={name}>
+                  <div>{cell(row)}</div>
+                </td>
+              ))}
             </tr>
           ))}
         </tbody>

@@ -233,6 +233,7 @@ export const Events = () => {
       </Shown>
       {verb === undefined ? null : (
         <Change
+          noun="event"
           title={verb === "retry" ? `Send again: ${what}` : `Give up: ${what}`}
           verb={verb === "retry" ? "Retry" : "Skip"}
           danger={verb === "skip"}

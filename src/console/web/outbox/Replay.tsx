@@ -63,6 +63,7 @@ export const Replay = () => {
       {asking ?
         (
           <Change
+            noun="event"
             title="Announce events again"
             verb="Replay"
             danger

@@ -40,6 +40,7 @@ const Repair = ({ letter, reload }: { readonly letter: Wire.WholeLetter; readonl
       {asking ?
         (
           <Change
+            noun="letter"
             title={`Replay letter ${place}`}
             verb="Replay"
             version={`${again} ${anyway}`}

@@ -95,6 +95,7 @@ export const LettersPage = () => {
         {replaying ?
           (
             <Change
+              noun="letter"
               title="Write the letters to the inventory topic again"
               verb="Replay"
               ask={({ dry_run, reason }) =>

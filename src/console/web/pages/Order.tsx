@@ -10,7 +10,7 @@ import type * as Wire from "../Wire.js"
 import { statusKind } from "./Orders.js"
 
 /** States in which the story goes on by itself: the page asks again. */
-const underWay = new Set(["unread", "event-due", "event-leased", "event-backing-off", "unknown", "created"])
+const underWay = new Set(["unread", "event-due", "event-leased", "event-backing-off"])
 
 const conclusionKind = (state: string) =>
   state === "complete" || state === "created"
@@ -30,6 +30,7 @@ const Actions = ({ reload, story }: { readonly story: Wire.Story; readonly reloa
       <button type="button" disabled={settled} onClick={() => setVerb("refuse")}>Refuse</button>
       {verb === undefined ? null : (
         <Change
+          noun="payment"
           title={`${verb === "pay" ? "Pay" : "Refuse"} order ${story.order_id}?`}
           verb={verb === "pay" ? "Pay" : "Refuse"}
           danger={verb === "refuse"}
@@ -106,11 +107,15 @@ const Whole = ({ reload, story }: { readonly story: Wire.Story; readonly reload:
 export const OrderPage = ({ orderId }: { readonly orderId: string }) => {
   const answer = useAnswer(`order ${orderId}`, (signal) => api.story(orderId, signal))
   const state = answer.value?.state ?? answer.error?.tag
+  const isUnderWay = state !== undefined && (underWay.has(state) || state === "NotFound")
   useEffect(() => {
-    if (state === undefined || !(underWay.has(state) || state === "NotFound")) return
-    const timer = setInterval(() => document.hidden ? undefined : answer.reload(), 2_000)
+    if (!isUnderWay) return
+    let left = 90
+    const timer = setInterval(() => {
+      if (!document.hidden && left-- > 0) answer.reload()
+    }, 2_000)
     return () => clearInterval(timer)
-  }, [state])
+  }, [isUnderWay])
   return (
     <>
       <p class="small">

@@ -24,7 +24,7 @@ interface Step {
   readonly name: string
   readonly done: (now: Progress) => boolean
   /** What to do. */
-  readonly how: (orderId: string) => ComponentChildren
+  readonly how: (orderId: string, now: Progress) => ComponentChildren
   /** What was seen, when it is done. */
   readonly saw: (now: Progress) => string
 }
@@ -43,10 +43,12 @@ const steps: ReadonlyArray<Step> = [
   {
     name: "See both topics",
     done: ({ visited }) => visited.has("inventory") && visited.has("payment"),
-    how: () => (
+    how: (_orderId, { visited }) => (
       <>
-        Open {inventory}: other services write to it that stock is reserved. Then{" "}
-        <a href="#/topics/payment">topic payment</a>: Payments announces there what happened to the bill.
+        Open {inventory}
+        {visited.has("inventory") ? " ✓" : ""}: other services write to it that stock is reserved. Then open{" "}
+        <a href="#/topics/payment">topic payment</a>
+        {visited.has("payment") ? " ✓" : ""}: Payments announces there what became of the bill.
       </>
     ),
     saw: () => "inventory comes in, payment goes out"
@@ -66,7 +68,7 @@ const steps: ReadonlyArray<Step> = [
   },
   {
     name: "The payment is CREATED",
-    done: ({ story }) => (story?.payment ?? null) !== null,
+    done: ({ story, visited }) => visited.has("order") && (story?.payment ?? null) !== null,
     how: (orderId) => <>The consumer takes the record. Look at {order(orderId)}.</>,
     saw: () => "a row in table payment, and with it one in table event, in one transaction"
   },
@@ -116,6 +118,35 @@ const begin = () => {
   shown.set(true)
 }
 
+const invited = Store.make(localStorage.getItem("tour") === null)
+
+/** Invites a newcomer to the tour, once. */
+export const Invitation = () => {
+  const on = shown.use()
+  const isNew = invited.use()
+  const answer = () => {
+    localStorage.setItem("tour", "known")
+    invited.set(false)
+  }
+  return !isNew || on ? null : (
+    <div class="note info row" data-invitation>
+      <span>New here? The tour walks one order from topic to topic, in five minutes.</span>
+      <span class="grow" />
+      <button
+        type="button"
+        class="main"
+        onClick={() => {
+          answer()
+          begin()
+        }}
+      >
+        Begin the tour
+      </button>
+      <button type="button" onClick={answer}>Not now</button>
+    </div>
+  )
+}
+
 /** Begins the tour, or ends it. */
 export const TourButton = () => {
   const on = shown.use()
@@ -132,13 +163,18 @@ const Steps = () => {
   const route = Route.route.use()
   const [away, setAway] = useState(false)
   useEffect(() => {
-    const topic = route.parts[0] === "topics" ? route.parts[1] ?? "inventory" : undefined
-    if (topic !== undefined) progress.set({ ...progress.get(), visited: new Set([...progress.get().visited, topic]) })
-  }, [route.parts.join("/")])
+    const [page, which] = route.parts
+    const seen = page === "topics"
+      ? which ?? "inventory"
+      : page === "orders" && which === now.orderId
+      ? "order"
+      : undefined
+    if (seen !== undefined) progress.set({ ...progress.get(), visited: new Set([...progress.get().visited, seen]) })
+  }, [route.parts.join("/"), now.orderId])
   useEffect(() => {
     const ask = () => void look().then(() => setAway(false), () => setAway(true))
     ask()
-    const timer = setInterval(ask, 1_000)
+    const timer = setInterval(() => document.hidden ? undefined : ask(), 1_000)
     return () => clearInterval(timer)
   }, [])
   const current = steps.findIndex((step) => !step.done(now))
@@ -160,7 +196,7 @@ const Steps = () => {
           >
             {step.name}
             {step.done(now) ? <span class="saw">: {step.saw(now)}</span> : null}
-            {index === current ? <p>{step.how(orderId)}</p> : null}
+            {index === current ? <p>{step.how(orderId, now)}</p> : null}
           </li>
         ))}
       </ol>
