@@ -105,7 +105,22 @@ module.exports = {
       name: "admin-is-above-story",
       severity: "error",
       from: from("^src/admin"),
-      to: { path: "^src", pathNot: "^src/(admin|audit|story|repair|infra)" }
+      to: {
+        path: "^src",
+        pathNot: "^src/(admin|audit|story|repair|infra|payments|outbox|domain|doctor)|^src/inventory/Lag\\.ts$"
+      }
+    },
+    {
+      name: "the-definition-of-the-api-runs-in-a-browser",
+      severity: "error",
+      from: from("^src/admin/(Api\\.ts|api/)"),
+      to: { pathNot: ["^src/admin/api/", "^src/domain/", "^node_modules/(effect|@effect/platform)/"] }
+    },
+    {
+      name: "pages-know-files-only",
+      severity: "error",
+      from: from("^src/console"),
+      to: { path: "^src", pathNot: "^src/console" }
     },
     {
       name: "pages-know-the-types-of-the-api-only",

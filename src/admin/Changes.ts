@@ -37,7 +37,7 @@ export interface Asked {
 }
 
 /** The name of the operator: that of the token, or that of the request where the token has none. */
-const operatorOf = (given: string | undefined) =>
+export const operatorOf = (given: string | undefined) =>
   Effect.flatMap(Owner, (owner) => {
     const operator = Option.getOrElse(owner, () => given)
     if (operator === undefined) return new BadRequest({ message: "give operator: the token has no name" })

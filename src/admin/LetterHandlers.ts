@@ -6,11 +6,12 @@ import * as Letters from "../repair/Letter.js"
 import { Api } from "./Api.js"
 import { BadRequest, NotFound } from "./api/Refusals.js"
 import { documentOf, make, unavailable } from "./Changes.js"
+import { bytesOf } from "./Records.js"
 
-const bytesOf = (bytes: Buffer | null) =>
-  bytes === null
-    ? null
-    : { text: Letters.textOf(bytes) ?? null, hex: Letters.textOf(bytes) === undefined ? bytes.toString("hex") : null }
+/** The largest key or value that an answer has whole: a letter has at most 1 MiB. */
+const mostBytes = 1024 * 1024
+
+const nullable = (bytes: Buffer | null) => bytes === null ? null : bytesOf(bytes, mostBytes)
 
 const placeOf = (text: string): Letters.Place => {
   const [partition, offset] = text.split("@")
@@ -50,8 +51,8 @@ export const layer = HttpApiBuilder.group(Api, "dead-letters", (handlers) =>
             documentOf({
               ...letterDocument(filed!),
               headers: filed!.letter.headers,
-              key: bytesOf(filed!.letter.key),
-              value: bytesOf(filed!.letter.value)
+              key: nullable(filed!.letter.key),
+              value: nullable(filed!.letter.value)
             })
           ),
           Effect.mapError((error) =>

@@ -58,12 +58,15 @@ export const layer = (sources: Sources) =>
         }).pipe(Effect.catchTag("DatabaseUnavailable", (error) => unavailable(error)))
 
       return handlers
-        .handle("events", ({ urlParams: { error, limit, order_id, state } }) => {
+        .handle("events", ({ urlParams: { after, error, limit, order_id, state } }) => {
           const selection = selectionOf({ event_ids: [], order_ids: order_id === undefined ? [] : [order_id], error })
           return Effect.all({
-            groups: events.groups(selection, state),
-            events: events.list(selection, state, limit)
-          }).pipe(Effect.mapBoth({ onSuccess: (found) => ({ ...found, next: null }) as never, onFailure: unavailable }))
+            groups: after === undefined ? events.groups(selection, state) : Effect.succeed(null),
+            events: events.list(selection, state, limit, after)
+          }).pipe(Effect.mapBoth({
+            onSuccess: (found) => ({ ...found, next: found.events.length < limit ? null : found.events.at(-1)!.cursor }),
+            onFailure: unavailable
+          }))
         })
         .handle("blocked", ({ urlParams: { limit } }) =>
           Effect.all({

@@ -14,7 +14,8 @@ import * as Settlements from "../payments/Settlements.js"
 const metrics: Readonly<Record<Role, ReadonlyArray<Metric.Metric<any, any, any>>>> = {
   consumer: [...Intake.metrics, ...DeadLetters.metrics],
   relay: [...RelayMetrics.metrics, ...Lease.metrics, ...ShardWorkers.metrics, ...Pruner.metrics, ...Expiry.metrics],
-  grpc: Settlements.metrics
+  grpc: Settlements.metrics,
+  console: Settlements.metrics
 }
 
 /** Creates the series of these roles at 0: a counter that appears with its first event hides that event from `increase()`. */

@@ -4,7 +4,7 @@ import * as Doctor from "../doctor/Doctor.js"
 import * as Report from "../doctor/Report.js"
 import { text } from "../infra/runtime/Setting.js"
 import type { Role } from "../ops/Parts.js"
-import { roles } from "../ops/Parts.js"
+import { workers } from "../ops/Parts.js"
 import { Sequences } from "../payments/Sequences.js"
 import * as Database from "./Database.js"
 import { option } from "./Flags.js"
@@ -43,7 +43,7 @@ const doctor = Effect.fn("cli.doctor")(function*(
 
 /** Checks the servers and the settings against each other. Exit code 0: no finding. 1: findings. 5: a server did not answer. */
 export const command = Command.make("doctor", {
-  parts: Args.choice(roles.map((role) => [role, role] as const), { name: "part" }).pipe(
+  parts: Args.choice(workers.map((role) => [role, role] as const), { name: "part" }).pipe(
     Args.withDescription("Parts to check for: consumer, relay, grpc; all by default"),
     Args.repeated
   ),

@@ -13,7 +13,7 @@ import { settingsOf } from "./Services.js"
 
 const serve = Command.make("serve", {
   parts: Args.choice(roles.map((role) => [role, role] as const), { name: "part" }).pipe(
-    Args.withDescription("Services to run: consumer, relay (with the pruner), grpc; all by default"),
+    Args.withDescription("Services to run: consumer, relay (with the pruner), grpc; these by default. console: the console alone"),
     Args.repeated
   )
 }, ({ parts }) => withSettings(settingsOf(rolesOf(parts)), () => runServices(parts))).pipe(

@@ -9,4 +9,7 @@ export const checkout = inCheckout("")
 /** The SQL migrations. */
 export const migrations = inCheckout("sql")
 
+/** The pages of the console, which the build makes. */
+export const pages = inCheckout("dist/console")
+
 export const packageJson = inCheckout("package.json")

@@ -12,7 +12,9 @@ const rights: Readonly<Record<Role, Rights>> = {
     outbox_relay: ["SELECT", "INSERT", "UPDATE", "DELETE"],
     outbox_topic: ["SELECT", "INSERT", "UPDATE"]
   },
-  grpc: { payment: ["SELECT", "UPDATE"], event: ["SELECT", "INSERT", "UPDATE"], outbox_topic: ["SELECT"] }
+  grpc: { payment: ["SELECT", "UPDATE"], event: ["SELECT", "INSERT", "UPDATE"], outbox_topic: ["SELECT"] },
+  // a role of PostgreSQL that may do less can look: each change says what it lacks
+  console: { payment: ["SELECT"], event: ["SELECT"], operation: ["SELECT"] }
 }
 
 /** The union of the permissions of these parts. The relay also settles payments when they expire. */

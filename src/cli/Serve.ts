@@ -1,11 +1,12 @@
-import { Duration, Effect, Fiber, Layer, Schema } from "effect"
+import { Duration, Effect, Fiber, Layer, Option, Schema } from "effect"
 import { readSettings } from "../Config.js"
 import * as Doctor from "../doctor/Doctor.js"
 import * as DatabaseClock from "../infra/postgres/DatabaseClock.js"
 import { Health } from "../infra/runtime/Health.js"
+import { isLoopback } from "../infra/runtime/Loopback.js"
 import * as CertificateExpiry from "../infra/tls/CertificateExpiry.js"
 import type { Role } from "../ops/Parts.js"
-import { roles } from "../ops/Parts.js"
+import { roles, workers } from "../ops/Parts.js"
 import * as Telemetry from "../ops/Telemetry.js"
 import { Sequences } from "../payments/Sequences.js"
 import * as Admin from "./Admin.js"
@@ -49,23 +50,34 @@ const stopWithin = (limit: Duration.Duration) => <A, E, R>(effect: Effect.Effect
       ))
   )
 
-/** The roles to run: the named ones, or all when none is named. */
-export const rolesOf = (named: ReadonlyArray<Role>) =>
-  named.length === 0 ? roles : roles.filter((role) => named.includes(role))
+/** The roles to run: the named ones, or all that do the work of the service when none is named. */
+export const rolesOf = (named: ReadonlyArray<Role>): ReadonlyArray<Role> =>
+  named.length === 0 ? workers : roles.filter((role) => named.includes(role))
+
+export interface ServeOptions {
+  /** The servers of `npm start`: the console is open to this machine without a token, and may write inventory records. */
+  readonly isLocal?: boolean
+}
 
 /**
- * Runs the roles (none named: all) until interrupted. A role that fails for good stops the others.
+ * Runs the roles (none named: all but the console alone) until interrupted. A role that fails for good stops the others.
  *
  * No dependency has to run at the start: operations HTTP answers at once and names the missing ones. The gRPC server waits for the
  * database alone: paying goes on without brokers.
  */
-export const serve = Effect.fn(function*(named: ReadonlyArray<Role>) {
+export const serve = Effect.fn(function*(named: ReadonlyArray<Role>, { isLocal = false }: ServeOptions = {}) {
   const running = rolesOf(named)
   const config = yield* readSettings(...Services.settingsOf(running))
   yield* Listening.check(config, running)
   yield* warnOfUnknownSettings
   yield* beginMetrics(running)
   const doctor = Services.doctorOptions(config, running)
+  const console: Admin.ConsoleOptions = {
+    tls: Option.isSome(config.httpTlsCert),
+    local: isLocal && isLoopback(config.httpAddr.host),
+    needed: running.includes("console"),
+    doctor: Services.doctorOptions(config, running.includes("console") ? workers : running)
+  }
 
   const work = Effect.gen(function*() {
     const health = yield* Health
@@ -108,7 +120,7 @@ export const serve = Effect.fn(function*(named: ReadonlyArray<Role>) {
     yield* Effect.all([
       health.watch,
       CertificateExpiry.watch(doctor.certificates),
-      Effect.scoped(Effect.flatMap(Admin.app, (api) => Servers.http(config, api))),
+      Effect.scoped(Effect.flatMap(Admin.make(console), (app) => Servers.http(config, app))),
       Effect.zipRight(database, Services.clock),
       ...ofTopics.map(({ run }) => run),
       ...(ofTopics.length === 0 ? [] : [Effect.zipRight(inventoryTopic, Services.lag(config))]),

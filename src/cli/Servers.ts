@@ -21,7 +21,10 @@ const isFinal = <E extends { readonly _tag: string }>(
   (final as ReadonlyArray<string>).includes(error._tag)
 
 /** The operations server. It answers while the roles still wait for their dependencies. */
-export const http = (config: Listening.HttpConfig & ConfigOf<"otelServiceName">, api: Http.HttpOptions["api"]) =>
+export const http = (
+  config: Listening.HttpConfig & ConfigOf<"otelServiceName">,
+  console: Http.HttpOptions["console"]
+) =>
   supervised(
     "http-server",
     () =>
@@ -29,7 +32,7 @@ export const http = (config: Listening.HttpConfig & ConfigOf<"otelServiceName">,
         address: config.httpAddr,
         tls: Listening.httpTls(config),
         serviceName: config.otelServiceName,
-        api
+        console
       }),
     isFinal
   )

@@ -44,7 +44,7 @@ import { supervised } from "./Supervised.js"
 const kafka = [...kafkaClient, "kafkaCreateTopics"] as const
 
 /** The settings of every part, and the additional ones of each part. */
-const used = {
+const ofWorkers = {
   every: [
     ...Database.used,
     "databasePoolSize",
@@ -82,6 +82,12 @@ const used = {
     "paymentExpiry"
   ],
   grpc: Listening.grpcUsed
+} as const
+
+/** The console compares the settings of all parts with the servers. */
+const used = {
+  ...ofWorkers,
+  console: [...ofWorkers.consumer, ...ofWorkers.relay, ...ofWorkers.grpc]
 } as const satisfies Record<Role | "every", ReadonlyArray<keyof Settings>>
 
 type Used<P extends keyof typeof used = keyof typeof used> = (typeof used)[P][number]
@@ -258,5 +264,8 @@ export const run = Effect.fnUntraced(function*(role: Role, config: Config) {
       ], { concurrency: "unbounded", discard: true })
     case "grpc":
       return yield* Servers.grpc(config, drainTimeout(config))
+    case "console":
+      // the operations server serves it
+      return yield* Effect.never
   }
 })

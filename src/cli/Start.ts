@@ -2,16 +2,20 @@ import { Command } from "@effect/cli"
 import { ConfigProvider, Console, Effect, Logger, LogLevel, Option, Schedule } from "effect"
 import * as Http from "node:http"
 import * as Https from "node:https"
+import type { ConfigOf } from "../Config.js"
 import { readSettings, settings } from "../Config.js"
 import type { Address } from "../infra/runtime/Setting.js"
 import { given, showAddress, showUrl } from "../infra/runtime/Setting.js"
 import type { Part } from "../local/LocalStackError.js"
-import { roles } from "../ops/Parts.js"
+import { workers } from "../ops/Parts.js"
 import * as Local from "./Local.js"
 import { withSettings } from "./Output.js"
 import * as Scenario from "./Scenario.js"
 import { serve } from "./Serve.js"
 import { settingsOf } from "./Services.js"
+
+/** Address of operations HTTP, with the console, unless the environment has another. */
+const consoleAddress = "127.0.0.1:8080"
 
 const variables = { postgres: "DATABASE_URL", redis: "REDIS_URL", kafka: "KAFKA_BROKERS" } as const
 
@@ -59,15 +63,19 @@ const ready = Effect.flatMap(
     })
 )
 
+const urlOf = ({ httpAddr, httpTlsCert }: ConfigOf<"httpAddr" | "httpTlsCert">) =>
+  `${Option.isSome(httpTlsCert) ? "https" : "http"}://${showAddress(httpAddr)}`
+
 /** The addresses, ready to paste: with the well-known password of a PostgreSQL that was started here. */
 const addresses = (stack: { readonly databaseUrl?: string }) =>
-  Effect.map(readSettings("databaseUrl", "redisUrl", "kafkaBrokers", "grpcAddr", "httpAddr"), (config) => `
+  Effect.map(readSettings("databaseUrl", "redisUrl", "kafkaBrokers", "grpcAddr", "httpAddr", "httpTlsCert"), (config) => `
 Everything runs until Ctrl-C
+  console             ${urlOf(config)}
   PostgreSQL          ${stack.databaseUrl ?? settings.databaseUrl.show(config.databaseUrl)}
   Redis               ${showUrl(config.redisUrl)}
   Kafka               ${config.kafkaBrokers.join(", ")}
   gRPC                ${showAddress(config.grpcAddr)}
-  operations          http://${showAddress(config.httpAddr)}/readyz  /livez  /metrics`)
+  operations          ${urlOf(config)}/readyz  /livez  /metrics`)
 
 const nextSteps = (orderId: bigint) => `
 Go on, in another terminal
@@ -79,11 +87,14 @@ Go on, in another terminal
 
 /** Runs the missing servers and all services; plays the saga once if it started all three servers. */
 const run = Effect.gen(function*() {
-  const config = yield* readSettings(...Local.used, ...settingsOf(roles))
+  const config = yield* readSettings(...Local.used, ...settingsOf(workers))
   const started = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
   const parts = yield* missingParts
   const stack = yield* Local.start(config, parts)
+  const isLocal = parts.length === 3
   const provider = yield* withAddresses([
+    // the address that people know from web programs
+    ["HTTP_ADDR", Option.isNone(yield* Effect.orDie(given("HTTP_ADDR"))) ? consoleAddress : undefined],
     [variables.postgres, stack.databaseUrl],
     [variables.redis, stack.redisUrl],
     [variables.kafka, stack.kafkaBrokers]
@@ -98,10 +109,10 @@ const run = Effect.gen(function*() {
       yield* Console.log(nextSteps(orderId))
     })
     // no play on servers that were not started here
-    yield* parts.length === 3 ? Effect.scoped(Effect.flatMap(Scenario.run, hints)) : hints(111n)
+    yield* isLocal ? Effect.scoped(Effect.flatMap(Scenario.run, hints)) : hints(111n)
     return yield* Effect.never
   })
-  return yield* Effect.all([serve([]), tour, stack.ended], { concurrency: "unbounded", discard: true }).pipe(
+  return yield* Effect.all([serve([], { isLocal }), tour, stack.ended], { concurrency: "unbounded", discard: true }).pipe(
     Effect.withConfigProvider(provider)
   )
 }).pipe(Effect.scoped)

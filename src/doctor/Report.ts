@@ -46,20 +46,24 @@ export const text = (diagnosis: Diagnosis): string => {
   ].join("\n")
 }
 
-/** The report for programs: one document a check, and the counts as the last one. */
-export const documents = (diagnosis: Diagnosis): ReadonlyArray<Record<string, unknown>> => [
-  ...diagnosis.results.map(({ check, fault, found, place, state }) => ({
+/** The report as one document. */
+export const summary = (diagnosis: Diagnosis) => ({
+  clean: verdict(diagnosis) === undefined,
+  findings: count(diagnosis.results, "finding"),
+  not_checked: count(diagnosis.results, "not_checked"),
+  ok: count(diagnosis.results, "ok"),
+  results: diagnosis.results.map(({ check, fault, found, place, state }) => ({
     place,
     check,
     state,
     found,
     consequence: fault?.consequence ?? null,
     remedy: fault?.remedy ?? null
-  })),
-  {
-    clean: verdict(diagnosis) === undefined,
-    findings: count(diagnosis.results, "finding"),
-    not_checked: count(diagnosis.results, "not_checked"),
-    ok: count(diagnosis.results, "ok")
-  }
-]
+  }))
+})
+
+/** The report for programs: one document a check, and the counts as the last one. */
+export const documents = (diagnosis: Diagnosis): ReadonlyArray<Record<string, unknown>> => {
+  const { results, ...counts } = summary(diagnosis)
+  return [...results, counts]
+}

@@ -12,9 +12,34 @@ const lag = Metric.gauge("payments_consumer_lag_records", {
     "Inventory records written and not yet processed by the consumer group, by partition; absent while unknown"
 })
 
-export interface LagOptions extends KafkaOptions {
+export interface PositionsOptions extends KafkaOptions {
   readonly topic: string
   readonly groupId: string
+}
+
+/** Where the group is in a partition: the offset that it processes next, and the end of the records. */
+export interface Position {
+  readonly at: bigint
+  readonly end: bigint
+}
+
+/**
+ * Returns an effect that asks for the position of each partition once, from the offsets that the group has committed and the ends of
+ * the partitions, with connections for the life of the scope.
+ */
+export const positions = Effect.fnUntraced(function*(options: PositionsOptions) {
+  const topic = yield* KafkaTopic.make(options, options.topic, options.groupId)
+  return Effect.gen(function*() {
+    const { ends, topicId } = yield* topic.look
+    const committed = yield* untilSettled(topic.committed([...ends.keys()]))
+    return new Map(Array.from(ends, ([partition, end]): readonly [number, Position] => {
+      const { at } = KafkaPositions.start(partition, committed.get(partition), end, topicId)
+      return [partition, { at, end: end.high }]
+    }))
+  })
+})
+
+export interface LagOptions extends PositionsOptions {
   /** Gets whether the lag is known. */
   readonly part: Part
 }
@@ -23,12 +48,11 @@ export interface LagOptions extends KafkaOptions {
 const interval = "5 seconds"
 
 /**
- * Returns an effect that measures the lag of each partition once: from the offsets that the group has committed and the ends of the
- * partitions. So the lag is known while no consumer runs, and while the consumer can read nothing. `/metrics` leaves out unknown
+ * Returns an effect that measures the lag of each partition once, by its position. So the lag is known while no consumer runs, and while the consumer can read nothing. `/metrics` leaves out unknown
  * lags and those of partitions that are gone. The gauges are unknown when the scope ends.
  */
 export const make = Effect.fnUntraced(function*({ part, ...options }: LagOptions) {
-  const topic = yield* KafkaTopic.make(options, options.topic, options.groupId)
+  const ask = yield* positions(options)
   const gauges = new Map<number, typeof lag>()
   const publish = (lags: ReadonlyMap<number, bigint>) => {
     for (const partition of lags.keys()) {
@@ -41,20 +65,13 @@ export const make = Effect.fnUntraced(function*({ part, ...options }: LagOptions
   }
   yield* Effect.addFinalizer(() => Effect.sync(() => publish(new Map())))
 
-  return Effect.gen(function*() {
-    const { ends, topicId } = yield* topic.look
-    const committed = yield* untilSettled(topic.committed([...ends.keys()]))
-    return new Map(Array.from(ends, ([partition, end]) => {
-      const { at } = KafkaPositions.start(partition, committed.get(partition), end, topicId)
-      return [partition, end.high - at] as const
-    }))
-  }).pipe(Effect.match({
+  return ask.pipe(Effect.match({
     onFailure: (error) => {
       publish(new Map())
       part.failed(problemOf(error, "kafka"))
     },
-    onSuccess: (lags) => {
-      publish(lags)
+    onSuccess: (found) => {
+      publish(new Map(Array.from(found, ([partition, { at, end }]) => [partition, end - at])))
       part.working()
     }
   }))

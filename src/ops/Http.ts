@@ -15,6 +15,19 @@ const requests = Metric.counter("payments_http_requests_total", {
   incremental: true
 })
 
+/** The operations API and the pages that show it. */
+export interface ConsoleApp {
+  /** Answers `/api/…` and `/openapi.json`. */
+  readonly app: HttpApp.Default<never, Scope.Scope>
+  /** The answer for the path of a page or of a file; undefined where there is none. */
+  readonly pages: (path: string) => HttpApp.Default | undefined
+  /** Runs when the server begins to stop. */
+  readonly stop: Effect.Effect<void>
+}
+
+/** What `/` says without a token. */
+const off = "the console is off: set ADMIN_TOKEN or ADMIN_TOKENS_FILE and restart, as docs/operations.md says\n"
+
 export interface HttpOptions {
   /** Port 0 takes a free one. */
   readonly address: Address
@@ -22,8 +35,8 @@ export interface HttpOptions {
   readonly tls?: TlsServerFiles | undefined
   /** Service name in the metrics. */
   readonly serviceName: string
-  /** Answers `/api/…` and `/openapi.json`. Undefined: these do not exist. */
-  readonly api?: HttpApp.Default<never, Scope.Scope> | undefined
+  /** The operations API and the console. Undefined: these do not exist. */
+  readonly console?: ConsoleApp | undefined
   /** Called once with the port. */
   readonly listening?: (port: number) => Effect.Effect<unknown>
 }
@@ -36,6 +49,7 @@ export interface HttpOptions {
  * - `/readyz`: 200 when every required part works, otherwise 503; with the state of every part. `/readyz/<role>`: the same for
  *   the parts that a role of this process needs.
  * - `/metrics`: for Prometheus.
+ * - `/`, `/assets/…`, `/api/…`, `/openapi.json`: the console and the operations API.
  */
 export const serve = (options: HttpOptions) =>
   Effect.gen(function*() {
@@ -69,11 +83,21 @@ export const serve = (options: HttpOptions) =>
     }
     yield* Metric.value(count("other", 404))
 
+    /** The answer to a request, and the label of its path. */
+    const find = (path: string): readonly [label: string, HttpApp.Default] | undefined => {
+      if (Object.hasOwn(routes, path)) return [path, routes[path]!]
+      if (path === "/" && options.console === undefined) {
+        return [path, HttpServerResponse.text(off, { status: 404 })]
+      }
+      const page = options.console?.pages(path)
+      return page && [path === "/" ? path : "/assets", page]
+    }
+
     const app: HttpApp.Default = Effect.gen(function*() {
       const { method, url } = yield* HttpServerRequest.HttpServerRequest
       const path = url.split("?", 1)[0]!
-      const route = Object.hasOwn(routes, path) ? routes[path] : undefined
-      const api = /^\/(api\/|openapi\.json$)/.test(path) ? options.api : undefined
+      const api = /^\/(api\/|openapi\.json$)/.test(path) ? options.console?.app : undefined
+      const [label, route] = api === undefined ? find(path) ?? [] : ["/api"]
       const response = yield* api !== undefined
         ? Effect.interruptible(Effect.scoped(api))
         : route === undefined
@@ -82,10 +106,10 @@ export const serve = (options: HttpOptions) =>
         // the platform runs requests uninterruptible, where no time limit works
         ? Effect.interruptible(route)
         : HttpServerResponse.text("method not allowed\n", { status: 405, headers: { allow: "GET, HEAD" } })
-      yield* Metric.increment(
-        count(api !== undefined ? "/api" : route === undefined ? "other" : path, response.status)
-      )
-      return HttpServerResponse.setHeader(response, "cache-control", "no-store")
+      yield* Metric.increment(count(label ?? "other", response.status))
+      return "cache-control" in response.headers
+        ? response
+        : HttpServerResponse.setHeaders(response, { "cache-control": "no-store", "x-content-type-options": "nosniff" })
     })
 
     const part = health.part("http-server")
@@ -94,6 +118,7 @@ export const serve = (options: HttpOptions) =>
       listening: (port) =>
         Effect.zipRight(Effect.sync(part.working), options.listening?.(port) ?? Effect.void),
       app,
+      stopping: options.console?.stop,
       variable: "HTTP_ADDR"
     })
   }).pipe(Effect.scoped)

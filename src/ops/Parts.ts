@@ -7,8 +7,13 @@ import { Health } from "../infra/runtime/Health.js"
 import type { PartOptions } from "../infra/runtime/HealthPart.js"
 import { Sequences } from "../payments/Sequences.js"
 
-/** The roles of a process: `/readyz/<role>` is the state of what one of them needs. */
-export const roles = ["consumer", "relay", "grpc"] as const
+/** The roles that do the work of the service. */
+export const workers = ["consumer", "relay", "grpc"] as const
+/**
+ * The roles of a process: `/readyz/<role>` is the state of what one of them needs. Role `console` serves the console alone; a
+ * process with another role serves it too, where a token is set.
+ */
+export const roles = [...workers, "console"] as const
 export type Role = (typeof roles)[number]
 
 const kafka = ["kafka", "topic", "permission"] as const

@@ -19,9 +19,11 @@ const backlogKnown = Metric.gauge("payments_backlog_known", {
   description: "1 when the last measurement of the backlog succeeded, else 0"
 })
 
-interface Measured {
+/** Events that are not published. */
+export interface Measured {
   readonly waiting: number
   readonly dead: number
+  /** Age of the oldest waiting one in seconds; 0 without any. */
   readonly oldest: number
 }
 
@@ -53,16 +55,21 @@ export class Backlog extends Effect.Service<Backlog>()("payments/Backlog", {
         Metric.set(backlogKnown, known)
       ], { discard: true })
 
-    /** Sets the gauges, from a measurement at most 5 seconds old. */
-    const measure = yield* read.pipe(
-      Effect.matchEffect({
-        // an old number would hide the outage; /metrics leaves out NaN
+    /** The backlog, from a measurement at most 5 seconds old, which also sets the gauges; none while it is not known. */
+    const look = yield* read.pipe(
+      Effect.map(([measured]) => measured!),
+      // an old number would hide the outage; /metrics leaves out NaN
+      Effect.tapBoth({
         onFailure: () => publish({ waiting: Number.NaN, dead: Number.NaN, oldest: Number.NaN }, 0),
-        onSuccess: ([measured]) => publish(measured!, 1)
+        onSuccess: (measured) => publish(measured, 1)
       }),
+      Effect.option,
       cached("5 seconds")
     )
 
-    return { measure } as const
+    /** Sets the gauges. */
+    const measure = Effect.asVoid(look)
+
+    return { look, measure } as const
   })
 }) {}

@@ -30,6 +30,14 @@ export interface UndoneEvent {
   readonly created_at: Date
   /** End of the lease or of the back-off. */
   readonly reserved_to: Date | null
+  /** Token of the claim that leases it. */
+  readonly lease_token: string | null
+  /** Delivery `exactly-once`: batch, shard and the relay that owns the shard. */
+  readonly batch: string | null
+  readonly shard: number | null
+  readonly owner: string | null
+  /** Where a list goes on after this event. */
+  readonly cursor: string
 }
 
 /** How many events share a state and an error. */
@@ -93,18 +101,36 @@ export class OutboxEvents extends Effect.Service<OutboxEvents>()("payments/Outbo
         SELECT id, order_id, ${
         sql.literal(says("candidate"))
       } AS says, status, attempts, last_error, created_at, reserved_to,
-               ${stateOf(sql)} AS state
+               lease_token, batch, ${stateOf(sql)} AS state
         FROM event AS candidate WHERE status <> 'DONE' AND ${conditions(sql, "candidate", selection)}
       `
 
     const ofState = (state: State | undefined): Statement.Fragment =>
       state === undefined ? sql`` : sql`WHERE state = ${state}`
 
-    /** The oldest `limit` undone events of a selection, oldest first. Fails with `DatabaseUnavailable`. */
-    const list = (selection: Selection, state: State | undefined, limit: number) =>
-      sql<UndoneEvent>`
-        SELECT * FROM (${undone(selection)}) AS undone ${ofState(state)} ORDER BY created_at, id LIMIT ${limit}
+    /** Time in microseconds, which JSON and `Date` would round. */
+    const micros = sql`(extract(epoch FROM created_at) * 1000000)::bigint`
+
+    /**
+     * The oldest `limit` undone events of a selection, oldest first; those behind the cursor of an event if it is given. Fails with
+     * `DatabaseUnavailable`.
+     */
+    const list = (selection: Selection, state: State | undefined, limit: number, after?: string) => {
+      const [at, id] = after?.split("_") ?? []
+      const behind = at === undefined ? sql`` : sql`AND (${micros}, id) > (${at}::bigint, ${id!}::bigint)`
+      return sql<UndoneEvent>`
+        WITH page AS MATERIALIZED (
+          SELECT * FROM (${undone(selection)} ${
+        state === "dead" ? sql`AND status = 'DEAD'` : state === undefined ? sql`` : sql`AND status = 'WAIT'`
+      } ${behind}) AS undone ${ofState(state)} ORDER BY created_at, id LIMIT ${limit}
+        )
+        SELECT page.id, page.order_id, says, page.status, attempts, last_error, page.created_at, reserved_to, state, lease_token,
+               page.batch, shard.shard::int AS shard, shard.owner, ${micros} || '_' || page.id AS cursor
+        FROM page LEFT JOIN outbox_shard AS shard ON page.batch IS NOT NULL
+          AND shard.shard = hashint8(order_id) & (SELECT count(*)::int - 1 FROM outbox_shard)
+        ORDER BY created_at, id
       `.pipe(run)
+    }
 
     /** Counts the undone events of a selection by state and error: dead ones first, then the largest group. */
     const groups = (selection: Selection, state: State | undefined) =>

@@ -1,7 +1,8 @@
+import type { State } from "../domain/EventState.js"
 import type { PaymentStatus } from "../domain/Payment.js"
+import type { IncomingRecord } from "../infra/kafka/KafkaRecord.js"
 import type { Filed } from "../repair/Filed.js"
 import type { Operation } from "../repair/Operations.js"
-import type { State } from "../domain/EventState.js"
 
 /** The payment of the order. */
 export interface PaymentFact {
@@ -88,6 +89,13 @@ export interface Searched {
   readonly problem: string | undefined
 }
 
+/** A record of the order as it is on its topic. */
+export interface RawRecord {
+  readonly topic: string
+  readonly partition: number
+  readonly record: IncomingRecord
+}
+
 /** All that is known of one order. */
 export interface Story {
   readonly orderId: bigint
@@ -98,6 +106,8 @@ export interface Story {
   readonly events: ReadonlyArray<EventFact>
   readonly announced: ReadonlyArray<AnnouncedFact>
   readonly letters: ReadonlyArray<Filed>
+  /** The records behind `records`, `announced` and `letters`. */
+  readonly raw: ReadonlyArray<RawRecord>
   readonly operations: ReadonlyArray<Operation>
   readonly searched: Readonly<Record<"inventory" | "payment" | "deadLetters", Searched>>
   /** `DONE` events are deleted after this many milliseconds. */

@@ -5,7 +5,7 @@ import * as KafkaOffsets from "../infra/kafka/KafkaOffsets.js"
 import * as KafkaPartitioner from "../infra/kafka/KafkaPartitioner.js"
 import type { IncomingRecord } from "../infra/kafka/KafkaRecord.js"
 import * as KafkaScan from "../infra/kafka/KafkaScan.js"
-import type { AnnouncedFact, RecordFact, Searched } from "./Facts.js"
+import type { AnnouncedFact, RawRecord, RecordFact, Searched } from "./Facts.js"
 
 /** A topic with up to this many records is searched whole: that takes a second or two. */
 const small = 200_000
@@ -77,11 +77,13 @@ export type Found = Omit<RecordFact, "decision" | "before">
 /** Searches topic `inventory` for the records of an order. */
 export const inventory = Effect.fn("Story.inventory")(function*(orderId: bigint, place: Place) {
   const found: Array<Found> = []
+  const raw: Array<RawRecord> = []
   const digits = String(orderId)
   const searched = yield* search(place, (partition, record) => {
     if (record.value === null || !record.value.includes(digits)) return
     const decoded = InventoryEvent.decode(record.value)
     if (Either.isLeft(decoded) || decoded.right.orderId !== orderId) return
+    raw.push({ topic: place.topic, partition, record })
     found.push({
       topic: place.topic,
       partition,
@@ -93,17 +95,19 @@ export const inventory = Effect.fn("Story.inventory")(function*(orderId: bigint,
       traceparent: textOf(record, "traceparent")
     })
   })
-  return { found, searched } as const
+  return { found, raw, searched } as const
 })
 
 /** Searches topic `payment` for the records of an order. `partitions` is the number over which its events are spread. */
 export const payment = Effect.fn("Story.payment")(
   function*(orderId: bigint, partitions: number | null, place: Place) {
     const announced: Array<AnnouncedFact> = []
+    const raw: Array<RawRecord> = []
     const key = Buffer.from(String(orderId))
     const partition = partitions === null ? undefined : KafkaPartitioner.partitionOf(key, partitions)
     const take = (partition: number, record: IncomingRecord) => {
       if (record.key === null || !record.key.equals(key)) return
+      raw.push({ topic: place.topic, partition, record })
       const body = record.value?.toString() ?? ""
       announced.push({
         topic: place.topic,
@@ -116,6 +120,6 @@ export const payment = Effect.fn("Story.payment")(
       })
     }
     const searched = yield* search({ ...place, partition }, take)
-    return { announced, searched } as const
+    return { announced, raw, searched } as const
   }
 )

@@ -110,13 +110,15 @@ export const make = Effect.fnUntraced(function*(options: Sources) {
           Effect.succeed<Searched>({ topic: options.dlqTopic, since: undefined, until: undefined, problem: message })
       })
     )
-    const [{ found, searched: inInventory }, { announced, searched: inPayment }, inLetters, committed] = yield* Effect
+    const [inInventory, inPayment, inLetters, committed] = yield* Effect
       .all([
         OrderRecords.inventory(orderId, { kafka, topic: inventoryTopic, near, since }),
         OrderRecords.payment(orderId, row?.partitions ?? null, { kafka, topic: paymentTopic, near: sent, since }),
         readLetters,
         Effect.option(KafkaOffsets.committed(kafka, inventoryTopic, options.groupId))
       ], { concurrency: "unbounded" })
+    const { found } = inInventory
+    const { announced } = inPayment
     const owners = yield* rows.owners(found.map((_) => _.idempotent_key))
     return {
       orderId,
@@ -126,8 +128,13 @@ export const make = Effect.fnUntraced(function*(options: Sources) {
       events,
       announced,
       letters,
+      raw: [
+        ...inInventory.raw,
+        ...letters.map(({ letter: { partition, record } }) => ({ topic: options.dlqTopic, partition, record })),
+        ...inPayment.raw
+      ],
       operations: yield* operations.last(20, Option.some(orderId)),
-      searched: { inventory: inInventory, payment: inPayment, deadLetters: inLetters },
+      searched: { inventory: inInventory.searched, payment: inPayment.searched, deadLetters: inLetters },
       retention
     } satisfies Story
   })

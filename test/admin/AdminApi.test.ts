@@ -1,64 +1,16 @@
-import { NodeContext } from "@effect/platform-node"
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
-import { Deferred, Duration, Effect, Fiber, Layer, Logger, Redacted } from "effect"
-import * as AdminApi from "../../src/admin/AdminApi.js"
-import * as Secret from "../../src/infra/runtime/Secret.js"
-import * as Http from "../../src/ops/Http.js"
-import * as Parts from "../../src/ops/Parts.js"
-import { Backlog } from "../../src/outbox/Backlog.js"
+import { Effect, Layer } from "effect"
 import * as KafkaTest from "../harness/KafkaTest.js"
 import * as PgTest from "../harness/PgTest.js"
+import { services, start as serve, token } from "./Harness.js"
 
-const services = Layer.mergeAll(
-  NodeContext.layer,
-  Backlog.Default,
-  Parts.layer({ running: [], rights: {} }),
-  Logger.remove(Logger.defaultLogger)
-)
-
-const token = "a-token-of-the-test-7f3e"
-const ann = { name: "ann", scopes: new Set(["operations:read", "operations:change"]) }
-const dashboard = { name: "dashboard", scopes: new Set(["operations:read"]) }
-
-const start = (admin: boolean, topic = "not-there") =>
-  Effect.gen(function*() {
-    const bound = yield* Deferred.make<number>()
-    const api = admin
-      ? yield* AdminApi.app({
-        kafka: KafkaTest.kafka(),
-        groupId: "test",
-        inventoryTopic: topic,
-        dlqTopic: "not-there",
-        paymentTopic: topic,
-        acceptStatuses: ["COMPLETED"],
-        retention: Duration.days(7)
-      }, {
-        unnamed: Secret.constant(Redacted.make(token)),
-        named: (token) => ({ "token-of-ann": ann, "token-of-the-dashboard": dashboard })[token]
-      })
-      : undefined
-    const server = yield* Http.serve({
-      address: { host: "127.0.0.1", port: 0 },
-      serviceName: "payments",
-      api,
-      listening: (port) => Deferred.succeed(bound, port)
-    }).pipe(Effect.forkScoped)
-    const port = yield* Effect.raceFirst(Deferred.await(bound), Fiber.join(server))
-    return (path: string, body?: object, bearer: string | undefined = token) =>
-      Effect.promise(async () => {
-        const response = await fetch(`http://127.0.0.1:${port}${path}`, {
-          method: body === undefined ? "GET" : "POST",
-          headers: {
-            ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }),
-            ...(body === undefined ? {} : { "content-type": "application/json" })
-          },
-          ...(body === undefined ? {} : { body: JSON.stringify(body) })
-        })
-        const text = await response.text()
-        return { status: response.status, json: text.startsWith("{") ? JSON.parse(text) : text }
-      })
-  })
+const start = (admin: boolean, topic?: string) =>
+  Effect.map(
+    serve({ admin, ...(topic === undefined ? {} : { topic }) }),
+    ({ ask }) => (path: string, body?: object, bearer: string = token) =>
+      Effect.map(ask(path, { body, bearer }), ({ json, status, text }) => ({ status, json: json ?? text }))
+  )
 
 const dead = Effect.flatMap(SqlClient.SqlClient, (sql) =>
   sql<{ readonly id: string }>`
@@ -86,8 +38,19 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "60 seconds", 
         assert.strictEqual((yield* ask("/livez", undefined, "")).status, 200)
         const { json, status } = yield* ask("/openapi.json", undefined, "")
         assert.strictEqual(status, 200)
-        assert.includeMembers(Object.keys(json.paths), [
+        assert.sameMembers(Object.keys(json.paths), [
+          "/api/session",
+          "/api/saga",
+          "/api/saga/live",
+          "/api/orders",
           "/api/orders/{order_id}",
+          "/api/orders/{order_id}/pay",
+          "/api/orders/{order_id}/refuse",
+          "/api/topics",
+          "/api/topics/{topic}/records",
+          "/api/topics/{topic}/live",
+          "/api/topics/inventory/records",
+          "/api/doctor",
           "/api/outbox/events",
           "/api/outbox/blocked",
           "/api/outbox/retry",

@@ -70,6 +70,7 @@ const complete: Story = {
   announced: [announced(0), announced(1)],
   letters: [],
   operations: [],
+  raw: [],
   searched: { inventory: whole("inventory"), payment: whole("payment"), deadLetters: whole("inventory.dlq") },
   retention: 7 * 86_400_000
 }

@@ -31,6 +31,8 @@ export interface ServerOptions {
   readonly app: HttpApp.Default
   /** Undefined: no TLS. */
   readonly tls?: TlsServer.TlsServerFiles | undefined
+  /** Runs when a stop begins, before open requests get their time. */
+  readonly stopping?: Effect.Effect<void> | undefined
   /** Called once with the port. */
   readonly listening?: (port: number) => Effect.Effect<unknown>
 }
@@ -76,7 +78,7 @@ const create = (
 
 /** Serves `app` for ever. On interruption, open requests have one second to finish. Requests create no spans. */
 export const serve = (
-  { address, app, listening, tls, variable }: ServerOptions
+  { address, app, listening, stopping = Effect.void, tls, variable }: ServerOptions
 ): Effect.Effect<never, AddressInUse | HttpServerError | FileUnusable> =>
   Effect.gen(function*() {
     const failed = yield* Deferred.make<never, AddressInUse | HttpServerError>()
@@ -88,7 +90,7 @@ export const serve = (
         server.maxConnections = 256
         return server
       }),
-      stop
+      (server) => Effect.zipRight(stopping, stop(server))
     )
     const shown = showAddress(address)
     server.on("error", (cause: NodeJS.ErrnoException) =>

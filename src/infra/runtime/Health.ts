@@ -84,9 +84,7 @@ export const make = Effect.fnUntraced(function*({ parts, where = {} }: HealthOpt
     }
   }
 
-  /** All parts, or those of a role: `ready` when all required ones are ok, `started` when all of these have worked once. */
-  const current = (role?: string) =>
-    Effect.map(probeAll, () => {
+  const stateOf = (role: string | undefined) => {
       const all = settled().filter(({ keeper }) => role === undefined || keeper.options.roles.includes(role))
         .sort((a, b) => a.keeper.name < b.keeper.name ? -1 : 1)
       const dependencies = Record.fromEntries(all.map((one) => [one.keeper.name, show(one)]))
@@ -96,7 +94,13 @@ export const make = Effect.fnUntraced(function*({ parts, where = {} }: HealthOpt
         started: required.every(({ keeper }) => keeper.started),
         dependencies
       }
-    })
+  }
+
+  /** All parts, or those of a role: `ready` when all required ones are ok, `started` when all of these have worked once. */
+  const current = (role?: string) => Effect.map(probeAll, () => stateOf(role))
+
+  /** The same for all parts, from what the last probes have found. */
+  const known = Effect.sync(() => stateOf(undefined))
 
   const log = HealthLog.make(where)
 
@@ -128,7 +132,7 @@ export const make = Effect.fnUntraced(function*({ parts, where = {} }: HealthOpt
 
   const roles: ReadonlyArray<string> = [...new Set(Object.values(parts).flatMap((options) => options.roles))]
 
-  return { part, current, measure, watch, roles } as const
+  return { part, current, known, measure, watch, roles } as const
 })
 
 /**

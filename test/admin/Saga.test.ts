@@ -1,0 +1,159 @@
+import { SqlClient, Statement } from "@effect/sql"
+import { assert, it, layer } from "@effect/vitest"
+import { Deferred, Effect, Fiber, Layer, Logger } from "effect"
+import { readFileSync } from "node:fs"
+import * as Http from "node:http"
+import * as Runbook from "../../src/admin/saga/Runbook.js"
+import * as Standing from "../../src/admin/saga/Standing.js"
+import * as Streams from "../../src/admin/Streams.js"
+import * as HttpServer from "../../src/infra/http/HttpServer.js"
+import { eventually } from "../harness/Eventually.js"
+import * as KafkaTest from "../harness/KafkaTest.js"
+import * as PgTest from "../harness/PgTest.js"
+import { services, start } from "./Harness.js"
+
+const sample = (changes: object = {}) => ({
+  at: new Date("2026-01-02T03:04:05.000Z"),
+  consumed: 0,
+  payments: 0,
+  settled: 0,
+  published: 0,
+  lag: 0,
+  waiting: 0,
+  oldest_seconds: 0,
+  dead: 0,
+  dead_letters: 0,
+  ...changes
+})
+
+it("what stands still comes first, with its section of the runbook", () => {
+  const part = (name: string, required: boolean) => ({
+    name,
+    ok: false,
+    required,
+    state: "waiting" as const,
+    waiting_for: "kafka",
+    reason: "no broker answers",
+    since: new Date(0),
+    runbook: "the-brokers-are-away"
+  })
+  const still = sample({ lag: 7, dead: 2, dead_letters: 1, oldest_seconds: 90 })
+  const items = Standing.of([part("redis", false), part("outbox-relay", true)], [sample(), still, still, still])
+  assert.deepStrictEqual(items.map(({ runbook, says, urgent, where }) => [urgent, where, says, runbook]), [
+    [true, "part", "outbox-relay: no broker answers", "the-brokers-are-away"],
+    [true, "consumer", "7 inventory records wait, and no consumer processes them", "the-consumer-processes-nothing"],
+    [true, "outbox", "2 events are dead: their orders wait for an operator", "events-are-dead"],
+    [true, "relay", "The oldest event has waited for 90 s to be published", "events-wait-to-be-published"],
+    [false, "part", "redis: no broker answers", "the-brokers-are-away"],
+    [false, "dead-letters", "1 dead letter is on its topic", "there-are-dead-letters"]
+  ])
+  assert.deepStrictEqual(Standing.of([], [sample()]), [])
+  const titles = readFileSync(new URL("../../docs/runbook.md", import.meta.url), "utf8").match(/^## .*$/gm)!
+  const slugs = titles.map((title) => title.slice(3).toLowerCase().replaceAll(" ", "-"))
+  for (const section of Runbook.all) assert.include(slugs, section)
+})
+
+/** Counts the statements of the effect and of all that it forks. */
+const counting = <A, E, R>(effect: Effect.Effect<A, E, R>, onStatement: () => void) =>
+  Statement.withTransformer(effect, (statement) => Effect.sync(() => (onStatement(), statement)))
+
+layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "90 seconds", excludeTestServices: true })(
+  "the saga",
+  (it) => {
+    it.scoped("a hundred open pages cost the database no more than one, and get the same samples", () => {
+      let statements = 0
+      return counting(
+        Effect.gen(function*() {
+          const topic = yield* KafkaTest.freshTopic()
+          const { follow } = yield* start({ topic })
+          const pages = yield* Effect.all(Array.from({ length: 100 }, () => follow("/api/saga/live")), {
+            concurrency: 20
+          })
+          assert.deepStrictEqual([...new Set(pages.map(({ status }) => status))], [200])
+          // statements of whole samples, from the second to the third
+          const atSample = (n: number) =>
+            eventually()(Effect.sync(() => {
+              const times = new Set(pages[0]!.events().map(({ data }) => data.now.at))
+              assert.isAtLeast(times.size, n)
+              return statements
+            }))
+          const before = yield* atSample(2)
+          assert.isAtMost((yield* atSample(3)) - before, 2)
+          yield* eventually()(Effect.sync(() => {
+            for (const page of pages) assert.isAtLeast(page.events().length, 3)
+          }))
+          const [first] = pages[0]!.events()
+          assert.deepInclude(first!.data.now, { lag: 0, waiting: 0, dead: 0 })
+          assert.strictEqual(first!.data.lag.length, 4)
+        }),
+        () => statements++
+      )
+    })
+
+    it.scoped("the figures are those of the tables: rates, waiting, dead, with a history", () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const { ask } = yield* start({ topic: yield* KafkaTest.freshTopic() })
+        yield* ask("/api/saga")
+        yield* sql`INSERT INTO payment (order_id, status) SELECT n, 'CREATED' FROM generate_series(1000, 1099) AS n`
+        yield* sql`
+          INSERT INTO event (topic, order_id, payload, status)
+          SELECT 'payment', n, '{}', CASE WHEN n < 1003 THEN 'DEAD' ELSE 'DONE' END::event_status FROM generate_series(1000, 1099) AS n
+        `
+        yield* eventually()(Effect.gen(function*() {
+          const { json } = yield* ask("/api/saga")
+          const total = (name: string) =>
+            json.history.reduce((sum: number, one: any) => sum + (one[name] ?? 0) * 5, 0)
+          assert.closeTo(total("payments"), 100, 25)
+          assert.closeTo(total("published"), 97, 25)
+          assert.strictEqual(json.now.dead, 3)
+          assert.deepInclude(json.standing[0], { where: "outbox", runbook: "events-are-dead" })
+        }))
+        yield* sql`TRUNCATE event`
+      }))
+
+    it.scoped("a stream has heartbeats, ends for a revoked token, and ends with the server", () =>
+      Effect.gen(function*() {
+        const revoked = new Set<string>()
+        const { follow, server } = yield* start({ revoked, heartbeat: "50 millis" })
+        const [ann, dashboard] = [
+          yield* follow("/api/saga/live", "token-of-ann"),
+          yield* follow("/api/saga/live", "token-of-the-dashboard")
+        ]
+        yield* eventually()(Effect.sync(() => assert.include(ann.text, ":\n\n")))
+        revoked.add("ann")
+        yield* eventually()(Effect.sync(() => assert.isTrue(ann.ended)))
+        assert.deepStrictEqual(ann.events().at(-1), { name: "end", data: { reason: "signed out" } })
+        assert.isFalse(dashboard.ended)
+        yield* Fiber.interrupt(server)
+        yield* eventually()(Effect.sync(() => assert.isTrue(dashboard.ended)))
+        assert.deepStrictEqual(dashboard.events().at(-1), { name: "end", data: { reason: "stop" } })
+      }))
+
+    it.scoped("streams are limited in number", () =>
+      Effect.gen(function*() {
+        const { follow } = yield* start()
+        const open = yield* Effect.all(Array.from({ length: 205 }, () => follow("/api/saga/live")), { concurrency: 10 })
+        assert.deepStrictEqual([...new Set(open.map(({ status }) => status))].sort(), [200, 429])
+      }))
+  }
+)
+
+it.scopedLive("a page that does not read its stream is dropped, and its place is free again", () =>
+  Effect.gen(function*() {
+    const streams = yield* Streams.make({ most: 1, age: "1 minute", backlog: 4 })
+    const large = Streams.event("large", { text: "x".repeat(1_000_000) })
+    const port = yield* Deferred.make<number>()
+    yield* HttpServer.serve({
+      address: { host: "127.0.0.1", port: 0 },
+      variable: "HTTP_ADDR",
+      app: Effect.orDie(streams.open(Effect.succeed(true), ({ send }) =>
+        Effect.forever(Effect.zipRight(Effect.sync(() => send(large)), Effect.sleep("1 millis"))))),
+      listening: (bound) => Deferred.succeed(port, bound)
+    }).pipe(Effect.forkScoped)
+    const request = Http.get({ host: "127.0.0.1", port: yield* Deferred.await(port), agent: false }, (response) => response.pause())
+    request.on("error", () => {})
+    yield* eventually()(Effect.sync(() => assert.strictEqual(streams.size(), 1)))
+    yield* eventually()(Effect.sync(() => assert.strictEqual(streams.size(), 0)))
+    request.destroy()
+  }).pipe(Effect.provide(Logger.remove(Logger.defaultLogger))))
