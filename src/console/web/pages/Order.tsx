@@ -38,8 +38,8 @@ const Actions = ({ reload, story }: { readonly story: Wire.Story; readonly reloa
           onDone={reload}
           ask={({ dry_run, reason }) =>
             api.settle(story.order_id, verb, { reason, dry_run }).then((settled) => ({
-              planned: settled.changed ? 1 : 0,
-              changed: settled.changed && !dry_run ? 1 : 0,
+              planned: settled.before === "CREATED" ? 1 : 0,
+              changed: settled.changed ? 1 : 0,
               left_out: [],
               unchanged: 0,
               more: false,

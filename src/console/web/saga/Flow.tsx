@@ -179,13 +179,14 @@ const narrow: Layout = {
 const Box = ({ at: [x, y], station }: { readonly at: readonly [number, number]; readonly station: Station }) => {
   const { href, kind, level, state, title, topic, unit, value } = station
   const tall = value === "" ? low : height
+  const shown = state.length > 24 ? `${state.slice(0, 23)}…` : state
   return (
     <a
       href={href}
       class={level}
       data-station={station.id}
       data-level={level}
-      aria-label={`${title}, ${kind}: ${value} ${unit}; ${state}`}
+      aria-label={[title, kind, value, unit, shown].filter((text) => text !== "").join(" ")}
     >
       <rect
         class={topic === true ? "box topic" : "box"}
@@ -199,7 +200,7 @@ const Box = ({ at: [x, y], station }: { readonly at: readonly [number, number]; 
       <text class="kind" x={x + 14} y={y + 39}>{kind}</text>
       {value === "" ? null : <text class="value" x={x + 14} y={y + 66}>{value}</text>}
       {value === "" ? null : <text class="unit" x={x + 14} y={y + 84}>{unit}</text>}
-      <text class="state" x={x + 14} y={y + tall - 11}>{state.length > 24 ? `${state.slice(0, 23)}…` : state}</text>
+      <text class="state" x={x + 14} y={y + tall - 11}>{shown}</text>
     </a>
   )
 }
