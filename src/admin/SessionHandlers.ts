@@ -47,7 +47,13 @@ export const layer = (deployment: Deployment, access: Access) =>
     return handlers
       .handle("session", () =>
         Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
-          Effect.map(Effect.option(access.identify(request)), (who) => shown(Option.getOrUndefined(who)))))
+          access.identify(request).pipe(
+            Effect.map(shown),
+            Effect.catchIf(
+              (error) => error._tag !== "TooMany",
+              () => Effect.succeed(shown(undefined))
+            )
+          )))
       .handle("signIn", ({ payload: { name, token } }) =>
         Effect.gen(function*() {
           const session = yield* access.signIn(yield* HttpServerRequest.HttpServerRequest, token, name)

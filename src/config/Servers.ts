@@ -102,7 +102,7 @@ export const servers = {
     example: "true"
   }),
   httpAddr: setting("HTTP_ADDR", address, {
-    about: "Address of operations HTTP (`/livez`, `/startedz`, `/readyz`, `/readyz/<role>`, `/metrics`).",
+    about: "Address of operations HTTP (`/livez`, `/startedz`, `/readyz`, `/readyz/<role>`, `/metrics`, the console).",
     default: "127.0.0.1:8082",
     example: "0.0.0.0:8082",
     show: showAddress
@@ -122,7 +122,7 @@ export const servers = {
   }),
   adminToken: optionalSetting("ADMIN_TOKEN", token, {
     about:
-      "Token of the operations API on `HTTP_ADDR` ([docs/operations.md](docs/operations.md#the-operations-api)), at least 16 characters. Empty: the API is off.",
+      "Token of the operations API on `HTTP_ADDR` ([docs/operations.md](docs/operations.md#the-operations-api)), at least 16 characters. Empty: the API and the console are off.",
     example: "a-long-random-text"
   }),
   adminTokenFile: optionalSetting("ADMIN_TOKEN_FILE", text, {

@@ -72,7 +72,7 @@ export const start = Effect.fnUntraced(function*(options: StartOptions = {}) {
       access: local ? { unnamed: undefined, named: undefined, local, tls: false } : {
         unnamed: Secret.constant(Redacted.make(token)),
         named: (given) => {
-          const name = given.replace("token-of-", "")
+          const name = given.replace(/^token-of-(the-)?/, "")
           const scopes = (owners as Record<string, ReadonlyArray<string>>)[given]
           return scopes === undefined || options.revoked?.has(name) ? undefined : { name, scopes: new Set(scopes) }
         },

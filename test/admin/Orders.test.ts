@@ -92,12 +92,11 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "60 seconds", 
         const seen = new Set<string>()
         let after: string | null = null
         for (let page = 0; page < 4; page++) {
-          const [time, { json }]: any = yield* Effect.timed(
-            ask(`/api/outbox/events?state=dead&limit=500${after === null ? "" : `&after=${after}`}`)
+          const { json }: any = yield* ask(
+            `/api/outbox/events?state=dead&limit=500${after === null ? "" : `&after=${after}`}`
           )
           assert.strictEqual(json.groups?.[0].count, page === 0 ? 100_000 : undefined)
           for (const { id } of json.events) seen.add(id)
-          assert.isBelow(Number(time), Infinity)
           after = json.next
         }
         assert.strictEqual(seen.size, 2_000)

@@ -30,7 +30,7 @@ export const SignIn = Schema.Struct({
 
 export const group = HttpApiGroup.make("session")
   .add(
-    HttpApiEndpoint.get("session", "/api/session").addSuccess(Session).annotate(
+    HttpApiEndpoint.get("session", "/api/session").addSuccess(Session).addError(TooMany).annotate(
       OpenApi.Summary,
       "What the caller may do; needs no token"
     )

@@ -71,9 +71,9 @@ export interface Chosen<A> {
 }
 
 /**
- * Chooses the matches of an answer by time, at most `limit` of them and `bytes` bytes. `whole` has the spans of the whole topic.
- * A partition that was not read to the end of its part (`reached`) goes on there; backward it is read again, because its newest
- * records are missing.
+ * Chooses the matches of an answer, at most `limit` of them and `bytes` bytes: of the next match of each partition always the one
+ * whose time comes first, so that no partition is read out of its order. `whole` has the spans of the whole topic. A partition that
+ * was not read to the end of its part (`reached`) goes on there; backward it is read again, because its newest records are missing.
  */
 export const choose = <A extends Match>(
   parts: ReadonlyArray<Matches<A>>,
@@ -81,47 +81,44 @@ export const choose = <A extends Match>(
   { bytes, forward, limit }: { readonly forward: boolean; readonly limit: number; readonly bytes: number }
 ): Chosen<A> => {
   const sign = forward ? 1 : -1
-  const isRead = (part: Matches<A>) => part.reached >= part.span.end
-  const usable = parts.filter((part) => forward || isRead(part))
-  const sorted = usable.flatMap(({ kept }) => kept)
-    .sort((a, b) => sign * (a.at - b.at || a.partition - b.partition || a.offset - b.offset))
-  // the order by time never overtakes the order of a partition: its cursor could not go back
-  const cutAt = new Map<number, number>()
+  const lanes = parts.map((part) => {
+    const isRead = part.reached >= part.span.end
+    const matches = !forward && !isRead ? [] : forward ? part.kept : [...part.kept].reverse()
+    return { part, isRead, matches, taken: 0 }
+  })
   const records: Array<A> = []
   let size = 0
   let full: "limit" | "bytes" | undefined
-  for (const match of sorted) {
-    if (full === undefined && records.length >= limit) full = "limit"
-    if (full === undefined && records.length > 0 && size + match.bytes > bytes) full = "bytes"
-    if (full !== undefined) {
-      const cut = cutAt.get(match.partition)
-      cutAt.set(match.partition, cut === undefined ? match.offset : forward ? Math.min(cut, match.offset) : Math.max(cut, match.offset))
-      continue
+  while (full === undefined) {
+    let first: (typeof lanes)[number] | undefined
+    for (const lane of lanes) {
+      const [one, other] = [lane.matches[lane.taken], first?.matches[first.taken]]
+      if (one !== undefined && (other === undefined || sign * (one.at - other.at) < 0)) first = lane
     }
-    size += match.bytes
-    records.push(match)
+    if (first === undefined) break
+    const match = first.matches[first.taken]!
+    if (records.length >= limit) full = "limit"
+    else if (records.length > 0 && size + match.bytes > bytes) full = "bytes"
+    else {
+      first.taken++
+      size += match.bytes
+      records.push(match)
+    }
   }
-  const kept = records.filter(({ offset, partition }) => {
-    const cut = cutAt.get(partition)
-    return cut === undefined || (forward ? offset < cut : offset > cut)
-  })
   const next = new Map<number, number>()
-  let late = false
-  for (const part of parts) {
-    const { leftOut, reached, span } = part
-    const { partition } = span
-    const cut = cutAt.get(partition) ?? leftOut
-    const edge = whole.find((one) => one.partition === partition)!
-    if (!isRead(part)) late = true
+  for (const { isRead, matches, part: { leftOut, reached, span }, taken } of lanes) {
+    const cut = matches[taken]?.offset ?? leftOut
+    const edge = whole.find(({ partition }) => partition === span.partition)!
     const at = forward
-      ? cut ?? (isRead(part) ? span.end : reached)
-      : !isRead(part)
+      ? cut ?? (isRead ? span.end : reached)
+      : !isRead
       ? span.end
       : cut === undefined
       ? span.start
       : cut + 1
-    if (forward ? at < edge.end : at > edge.start) next.set(partition, at)
+    if (forward ? at < edge.end : at > edge.start) next.set(span.partition, at)
   }
   const limited = full ?? (parts.some(({ leftOut }) => leftOut !== undefined) ? "limit" : undefined)
-  return { records: kept, ended: limited ?? (late ? "time" : next.size === 0 ? "end" : "examined"), next }
+  const late = lanes.some(({ isRead }) => !isRead)
+  return { records, ended: limited ?? (late ? "time" : next.size === 0 ? "end" : "examined"), next }
 }
