@@ -35,6 +35,8 @@ export interface View {
   readonly scheme?: Scheme
   /** Default: 1240. */
   readonly width?: number
+  /** Default: 800. */
+  readonly height?: number
 }
 
 /** A page with what went wrong on it: errors of scripts, refusals of the policy, requests to other hosts. */
@@ -53,7 +55,7 @@ export const open = (browser: Effect.Effect.Success<ReturnType<typeof launch>>, 
           colorScheme: view.scheme ?? "light",
           locale: "en-GB",
           timezoneId: "Europe/Berlin",
-          viewport: { width: view.width ?? 1240, height: 800 }
+          viewport: { width: view.width ?? 1240, height: view.height ?? 800 }
         })
       ).pipe(Effect.flatMap((context) =>
         Effect.promise(async () => {

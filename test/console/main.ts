@@ -4,6 +4,7 @@ import { Effect } from "effect"
 import { mkdirSync, readdirSync, statSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import * as Stack from "../../src/local/Stack.js"
+import * as Topics from "../harness/Topics.js"
 import * as World from "../harness/World.js"
 import * as Browser from "./Browser.js"
 import * as Ground from "./Ground.js"
@@ -14,6 +15,9 @@ const usage = `usage: npm run console [-- --figures]
 Runs the services on servers of their own, and takes the pictures of docs/images/console with a browser.
 With --figures it measures instead: the size of the first load, the time to the first figures, and the cost of 100 open pages.`
 
+/** Of the pictures: small files that can be read in a document. */
+const size = { width: 1100, height: 700 }
+
 const root = fileURLToPath(new URL("../..", import.meta.url))
 const say = (line: string) => process.stdout.write(`${line}\n`)
 
@@ -21,7 +25,7 @@ const pictures = (ground: Ground.Ground, browser: Effect.Effect.Success<ReturnTy
   Effect.gen(function*() {
     const folder = `${root}docs/images/console`
     mkdirSync(folder, { recursive: true })
-    const { page } = yield* Browser.open(browser, ground.base, { width: 1180 })
+    const { page } = yield* Browser.open(browser, ground.base, size)
     const shoot = (name: string) => Effect.promise(() => page.screenshot({ path: `${folder}/${name}.png` }))
     yield* Effect.promise(() => page.goto("/"))
     yield* Pages.walkTour(
@@ -32,6 +36,18 @@ const pictures = (ground: Ground.Ground, browser: Effect.Effect.Success<ReturnTy
     yield* ground.attack
     yield* ground.misdirected
     yield* ground.dead(501, 502, 503)
+    // something to see in the figures: half a minute of a few orders a second
+    yield* Effect.forEach(
+      Array.from({ length: 60 }, (_, index) => index),
+      (index) =>
+        ground.topics.write(
+          ground.world.inventory,
+          ...Array.from({ length: 1 + Math.round(3 + 3 * Math.sin(index / 8)) }, (_, n) => ({
+            value: Topics.reserved(2_000 + index * 10 + n)
+          }))
+        ).pipe(Effect.zipRight(Effect.sleep("500 millis"))),
+      { discard: true }
+    )
     for (const shown of Pages.pages.filter(({ name }) => !["replay", "blocked", "runbook"].includes(name))) {
       yield* Pages.visit(page, shown)
       yield* shoot(shown.name)
@@ -42,7 +58,7 @@ const pictures = (ground: Ground.Ground, browser: Effect.Effect.Success<ReturnTy
       await page.waitForSelector("pre")
     })
     yield* shoot("dead-letter")
-    const dark = yield* Browser.open(browser, ground.base, { width: 1180, scheme: "dark" })
+    const dark = yield* Browser.open(browser, ground.base, { ...size, scheme: "dark" })
     yield* Pages.visit(dark.page, Pages.pages[0]!)
     yield* Effect.promise(() => dark.page.screenshot({ path: `${folder}/saga-dark.png` }))
     for (const name of readdirSync(folder)) {

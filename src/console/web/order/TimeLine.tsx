@@ -6,6 +6,8 @@ import type * as Wire from "../Wire.js"
 interface Moment {
   /** Null: at the end, with no time. */
   readonly at: string | null
+  /** Its place in the line, where clocks of two servers differ; by default its time. */
+  readonly after?: string | null
   readonly kind: "ok" | "warn" | "bad" | "info" | ""
   readonly what: ComponentChildren
   readonly facts: ReadonlyArray<readonly [string, ComponentChildren]>
@@ -90,6 +92,10 @@ const events = (story: Wire.Story): ReadonlyArray<Moment> =>
     })),
     ...(event.done_at === null ? [] : [{
       at: event.done_at,
+      // the topic has the time of the relay: a mark never comes before the record that it marks
+      after: [event.done_at, ...event.records.slice(0, 1).map(({ at }) => at)].reduce((a, b) =>
+        (a ?? "") > (b ?? "") ? a : b
+      ),
       kind: "ok" as const,
       what: `Event ${event.id} (${event.says ?? "unreadable"}) DONE`,
       facts: []
@@ -109,13 +115,17 @@ const operations = (story: Wire.Story): ReadonlyArray<Moment> =>
     at: operation.at,
     kind: "info",
     what: `${operation.operator}: ${operation.action}`,
-    facts: known([["reason", operation.reason], ["event", operation.event_id], ["letter", operation.place]])
+    facts: known([["reason", operation.reason], ["event", operation.event_id], [
+      "place",
+      operation.place?.split(" ")[0]
+    ]])
   }))
 
 /** What happened to an order, by time: records, payment, events, places on the topic, operations. */
 export const TimeLine = ({ story }: { readonly story: Wire.Story }) => {
   const moments = [records, payment, events, strays, letters, operations].flatMap((of) => of(story))
-  const sorted = [...moments].sort((a, b) => (a.at ?? "9").localeCompare(b.at ?? "9"))
+  const key = ({ after, at }: Moment) => after ?? at ?? "9"
+  const sorted = [...moments].sort((a, b) => key(a).localeCompare(key(b)))
   return (
     <ol class="line">
       {sorted.map((moment, index) => (

@@ -186,7 +186,6 @@ const Box = ({ at: [x, y], station }: { readonly at: readonly [number, number]; 
       class={level}
       data-station={station.id}
       data-level={level}
-      aria-label={[title, kind, value, unit, shown].filter((text) => text !== "").join(" ")}
     >
       <rect
         class={topic === true ? "box topic" : "box"}
@@ -196,10 +195,10 @@ const Box = ({ at: [x, y], station }: { readonly at: readonly [number, number]; 
         height={tall}
         rx={topic === true ? 22 : 9}
       />
-      <text class="title" x={x + 14} y={y + 23}>{title}</text>
-      <text class="kind" x={x + 14} y={y + 39}>{kind}</text>
-      {value === "" ? null : <text class="value" x={x + 14} y={y + 66}>{value}</text>}
-      {value === "" ? null : <text class="unit" x={x + 14} y={y + 84}>{unit}</text>}
+      <text class="title" x={x + 14} y={y + 23}>{`${title} `}</text>
+      <text class="kind" x={x + 14} y={y + 39}>{`${kind} `}</text>
+      {value === "" ? null : <text class="value" x={x + 14} y={y + 66}>{`${value} `}</text>}
+      {value === "" ? null : <text class="unit" x={x + 14} y={y + 84}>{`${unit} `}</text>}
       <text class="state" x={x + 14} y={y + tall - 11}>{shown}</text>
     </a>
   )
