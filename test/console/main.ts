@@ -125,11 +125,11 @@ const figures = (ground: Ground.Ground, browser: Effect.Effect.Success<ReturnTyp
       } ms after the address was entered, without a cache`
     )
     for (const pages of [1, 100]) {
-      const { cpu, statements } = yield* cost(ground, pages, 30)
+      const { cpu, statements } = yield* cost(ground, pages, 20)
       say(
         `${String(pages).padStart(3)} open pages  ${statements} statements and ${
           cpu.toFixed(1)
-        } s of CPU in 30 s (services and readers in one process)`
+        } s of CPU in 20 s (services and readers in one process)`
       )
     }
   })
