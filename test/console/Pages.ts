@@ -1,6 +1,5 @@
 import { Effect } from "effect"
 import type { Page } from "playwright-core"
-import type { Ground } from "./Ground.js"
 
 export interface Shown {
   readonly name: string
@@ -65,16 +64,6 @@ export const walkTour = (page: Page, afterEach: (step: string) => Promise<unknow
     await dialog.getByRole("button", { name: "Pay", exact: true }).click()
     await at("end")
   })
-
-/** Fills the pages: the tour's order, letters, attacks, dead events, and operations. */
-export const fill = Effect.fnUntraced(function*(ground: Ground, page: Page) {
-  yield* Effect.promise(() => page.goto("/#/"))
-  yield* walkTour(page)
-  yield* ground.attack
-  yield* ground.misdirected
-  yield* ground.dead(501, 502, 503)
-  yield* visit(page, { path: "#/dead-letters", has: "table td" })
-})
 
 /** Answers the dialog of a change: the reason, and the button with this word. Ends when it is done. */
 export const confirm = (page: Page, verb: string, reason: string) =>

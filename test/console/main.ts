@@ -33,7 +33,6 @@ const pictures = (ground: Ground.Ground, browser: Effect.Effect.Success<ReturnTy
       (step) => step === "5" ? page.screenshot({ path: `${folder}/tour.png` }) : Promise.resolve()
     )
     yield* Effect.promise(() => page.getByRole("button", { name: "End the tour" }).click())
-    yield* ground.attack
     yield* ground.misdirected
     yield* ground.dead(501, 502, 503)
     // something to see in the figures: half a minute of a few orders a second
