@@ -70,15 +70,18 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "90 seconds", 
             concurrency: 20
           })
           assert.deepStrictEqual([...new Set(pages.map(({ status }) => status))], [200])
-          // statements of whole samples, from the second to the third
+          const samples = () => new Set(pages[0]!.events().map(({ data }) => data.now.at)).size
           const atSample = (n: number) =>
             eventually()(Effect.sync(() => {
-              const times = new Set(pages[0]!.events().map(({ data }) => data.now.at))
-              assert.isAtLeast(times.size, n)
+              assert.isAtLeast(samples(), n)
               return statements
             }))
-          const before = yield* atSample(2)
-          assert.include([1, 2], (yield* atSample(3)) - before)
+          const known = samples()
+          const before = yield* atSample(known + 1)
+          const after = yield* atSample(known + 2)
+          // two for a sample, or for two where this machine is slow
+          assert.isAtLeast(after - before, 1)
+          assert.isAtMost(after - before, 4)
           yield* eventually()(Effect.sync(() => {
             for (const page of pages) assert.isAtLeast(page.events().length, 3)
           }))
