@@ -48,11 +48,15 @@ const pictures = (ground: Ground.Ground, browser: Effect.Effect.Success<ReturnTy
       { discard: true }
     )
     for (const shown of Pages.pages.filter(({ name }) => !["replay", "blocked", "runbook"].includes(name))) {
+      // a long table makes a large file
+      const height = ["orders", "topics"].includes(shown.name) ? 430 : size.height
+      yield* Effect.promise(() => page.setViewportSize({ ...size, height }))
       yield* Pages.visit(page, shown)
       yield* shoot(shown.name)
     }
     yield* Pages.visit(page, { path: "#/dead-letters", has: "table td a" })
     yield* Effect.promise(async () => {
+      await page.setViewportSize(size)
       await page.locator("table a[href*='dead-letters/']").last().click()
       await page.waitForSelector("pre")
     })

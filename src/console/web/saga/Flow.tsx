@@ -11,6 +11,8 @@ interface Station {
   readonly unit: string
   readonly state: string
   readonly level: "ok" | "warn" | "bad" | "unknown"
+  /** Its own part stands still; a dead event beside it holds up one order only. */
+  readonly halted: boolean
   readonly topic?: boolean
 }
 
@@ -43,7 +45,7 @@ const stationsOf = ({ now, parts, standing }: Wire.Saga): { readonly [id: string
     id: string,
     names: ReadonlyArray<string>,
     where: ReadonlyArray<string>,
-    rest: Omit<Station, "id" | "state" | "level"> & { readonly fine?: string }
+    rest: Omit<Station, "id" | "state" | "level" | "halted"> & { readonly fine?: string }
   ): Station => {
     const own = parts.filter(({ name }) => names.includes(name))
     const judged = level(own, standing, where)
@@ -55,7 +57,7 @@ const stationsOf = ({ now, parts, standing }: Wire.Saga): { readonly [id: string
       : judged === "ok"
       ? rest.fine ?? "works"
       : "look"
-    return { ...rest, id, state, level: judged }
+    return { ...rest, id, state, level: judged, halted: judged === "bad" && waiting !== undefined }
   }
   return {
     inventory: station("inventory", ["inventory-topics"], ["inventory"], {
@@ -242,7 +244,7 @@ export const Flow = ({ saga }: { readonly saga: Wire.Saga }) => {
         </marker>
       </defs>
       {edges.map(([from, to, points]) => {
-        const halted = stations[from]!.level === "bad" || stations[to]!.level === "bad"
+        const halted = stations[from]!.halted || stations[to]!.halted
         const runs = !halted && (rates[`${from} ${to}`] ?? 0) > 0
         return (
           <g aria-hidden="true" key={`${from} ${to}`}>
