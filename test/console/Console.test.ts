@@ -176,6 +176,8 @@ if (executable === undefined) {
       it.scoped("live: an outage is the first thing on the page within seconds, and goes; a lost stream says so and comes back", () =>
         Effect.gen(function*() {
           const { open, redis, topics, web, world } = yield* Console
+          // a failure here leaves the other cases their servers
+          yield* Effect.addFinalizer(() => Effect.zipRight(redis.set("pass"), web.set("pass")))
           const { page, problems } = yield* open()
           const waitFor = (selector: string) => Effect.promise(() => page.locator(selector).waitFor())
           yield* Pages.visit(page, { path: "#/", has: "[data-station=redis][data-level=ok]" })
