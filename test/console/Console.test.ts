@@ -23,10 +23,6 @@ class Console extends Context.Tag("test/Console")<Console, Effect.Effect.Success
 const text = (page: Browser.Opened["page"], selector = "main") =>
   Effect.promise(() => page.locator(selector).innerText())
 
-/** The page of an order as it shows the story now. */
-const orderText = (page: Browser.Opened["page"], orderId: number | string) =>
-  Effect.zipRight(Pages.visit(page, { path: `#/orders/${orderId}`, has: "main h1" }), text(page))
-
 if (executable === undefined) {
   it.skip("the console in a browser: not checked, this machine has no Chrome (CHROME_PATH names one)", () => {})
 } else {
@@ -41,7 +37,8 @@ if (executable === undefined) {
           yield* Pages.walkTour(page)
           assert.deepStrictEqual(yield* tables.payments(111), [{ order_id: "111", status: "COMPLETED" }])
           assert.deepStrictEqual((yield* tables.events(111)).map(({ status }) => status), ["DONE", "DONE"])
-          const story = yield* orderText(page, 111)
+          yield* Effect.promise(() => page.locator(".line", { hasText: "COMPLETED on topic" }).waitFor())
+          const story = yield* text(page)
           for (
             const told of [
               "created the payment",
