@@ -119,7 +119,7 @@ module.exports = {
     {
       name: "pages-know-files-only",
       severity: "error",
-      from: from("^src/console"),
+      from: { path: "^src/console", pathNot: "^src/console/web/" },
       to: { path: "^src", pathNot: "^src/console" }
     },
     {
