@@ -98,7 +98,7 @@ module.exports = {
     {
       name: "only-the-command-line-repairs",
       severity: "error",
-      from: { path: "^src", pathNot: "^src/(cli|main|admin|story|repair)" },
+      from: { path: "^src", pathNot: "^src/(cli|main|admin|story|repair|console/web)" },
       to: { path: "^src/(admin|story|repair)" }
     },
     {
@@ -119,8 +119,26 @@ module.exports = {
     {
       name: "pages-know-files-only",
       severity: "error",
-      from: from("^src/console"),
+      from: { path: "^src/console", pathNot: "^src/console/web/" },
       to: { path: "^src", pathNot: "^src/console" }
+    },
+    {
+      name: "pages-know-the-types-of-the-api-only",
+      severity: "error",
+      from: from("^src/console/web/"),
+      to: { pathNot: ["^src/console/web/", "^node_modules/(preact|uplot)/", "^docs/runbook\\.md$"], dependencyTypesNot: ["type-only"] }
+    },
+    {
+      name: "types-of-pages-come-from-the-api-and-the-story",
+      severity: "error",
+      from: from("^src/console/web/"),
+      to: { path: "^src", pathNot: "^src/(console/web/|admin/api/|story/Facts\\.ts$)" }
+    },
+    {
+      name: "only-pages-use-what-runs-in-a-browser",
+      severity: "error",
+      from: { path: "^(src|clients)", pathNot: "^src/console/web/" },
+      to: { path: ["^src/console/web/", "^node_modules/(preact|uplot)/"] }
     },
     {
       name: "audit-knows-facts-only",

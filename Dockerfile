@@ -9,6 +9,7 @@ RUN --mount=type=cache,target=/root/.npm npm ci --ignore-scripts --no-audit --no
 COPY scripts scripts
 COPY src src
 COPY clients/typescript/src clients/typescript/src
+COPY docs/runbook.md docs/runbook.md
 COPY proto proto
 COPY sql sql
 RUN npm run build && node scripts/ship.mjs /image/app && npm run --silent sbom > /image/app/sbom.cdx.json

@@ -84,7 +84,7 @@ const steps = [
     command: [process.execPath, inRoot("scripts/build.mjs")],
     wayOut: "If packages are missing: npm ci --include=dev",
     stamp: "dist/.ensured",
-    state: () => hashOf("src/", "clients/typescript/src/", "scripts/build.mjs", "package-lock.json"),
+    state: () => hashOf("src/", "clients/typescript/src/", "docs/runbook.md", "scripts/build.mjs", "package-lock.json"),
     isWhole: () => existsSync(inRoot("dist/bin/payments.js"))
   }
 ]

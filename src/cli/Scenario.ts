@@ -21,11 +21,11 @@ const firstRow = <A>(query: Effect.Effect<ReadonlyArray<A>, SqlError.SqlError>) 
 /** Prints one step: where it was seen, and what. */
 const show = (where: string, seen: string) => Console.log(`  ${where.padEnd(20)}${seen}`)
 
-/** The first free order id from 111 on. */
+/** The first free order id from 110 on: the first start leaves 111 to the tour of the console. */
 const nextOrder = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   const [row] = yield* sql<{ readonly next: string }>`
-    SELECT coalesce(max(order_id) + 1, 111) AS next FROM payment WHERE order_id BETWEEN 111 AND 999999999
+    SELECT coalesce(max(order_id) + 1, 110) AS next FROM payment WHERE order_id BETWEEN 110 AND 999999999
   `
   return OrderId.make(BigInt(row!.next))
 })

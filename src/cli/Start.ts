@@ -112,7 +112,7 @@ const run = Effect.gen(function*() {
       yield* Console.log(nextSteps(orderId))
     })
     // no play on servers that were not started here
-    yield* isLocal ? Effect.scoped(Effect.flatMap(Scenario.run, hints)) : hints(111n)
+    yield* isLocal ? Effect.scoped(Effect.flatMap(Scenario.run, hints)) : hints(110n)
     return yield* Effect.never
   })
   return yield* Effect.all([serve([], { isLocal }), tour, stack.ended], { concurrency: "unbounded", discard: true })

@@ -38,6 +38,7 @@ const checkout = Effect.acquireRelease(
     write("compiler/index.js", "module.exports = (source) => source.toUpperCase()")
     write("src/main.ts", "program")
     write("clients/typescript/src/index.ts", "client")
+    write("docs/runbook.md", "runbook")
     write(
       "scripts/build.mjs",
       `import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"

@@ -1,0 +1,23 @@
+import { BytesView } from "./Bytes.js"
+import { Time } from "./Time.js"
+import type * as Wire from "./Wire.js"
+
+/** A record of a topic: key, value and headers. */
+export const RecordView = ({ record }: { readonly record: Wire.Record }) => (
+  <div class="stack">
+    <p class="small muted">
+      {record.topic}/{record.partition}@{record.offset}, <Time at={record.at} millis />
+      {record.unread === null ? null : <>; incomplete: {record.unread}</>}
+    </p>
+    <BytesView name="value" bytes={record.value} />
+    {record.key === null ? null : <BytesView name="key" bytes={record.key} />}
+    {record.headers.length === 0 ? null : (
+      <dl class="facts">
+        {record.headers.map(({ name, value }, index) => [
+          <dt class="mono" key={`${index} name`}>{name}</dt>,
+          <dd class="mono" key={`${index} value`}>{value.text ?? `0x${value.hex}`}{value.cut ? "…" : ""}</dd>
+        ])}
+      </dl>
+    )}
+  </div>
+)
