@@ -3,7 +3,7 @@ import { Effect, Option } from "effect"
 import * as Postgres from "../infra/postgres/Postgres.js"
 
 /** The actions of operators. */
-export type Action = "outbox retry" | "outbox skip" | "outbox replay" | "dead-letters replay"
+export type Action = "outbox retry" | "outbox skip" | "outbox replay" | "dead-letters replay" | "recover"
 
 /** The author of a change: stored with each row of table `operation`. */
 export interface By {

@@ -120,6 +120,13 @@ export const make = Effect.fnUntraced(function*(
       )
     }).pipe(Effect.tap((code) => answers.set(code, (answers.get(code) ?? 0) + 1)))
 
+  /** Asks for the opposite of what the client of an order wants. */
+  const contrary = (orderId: number) =>
+    Effect.suspend(() => {
+      const [chosen] = targets.values()
+      return orderId % 3 === 0 ? chosen!.pay(orderId) : chosen!.refuse(orderId)
+    })
+
   /** Begins an order of its own, and ends when its payment can be settled. */
   const reserved = Effect.fnUntraced(function*(orderId: number) {
     yield* topics.write(world.inventory, { value: Topics.reserved(orderId) })
@@ -245,6 +252,7 @@ export const make = Effect.fnUntraced(function*(
     serve,
     reserved,
     ask,
+    contrary,
     load,
     more,
     finish,
