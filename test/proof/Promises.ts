@@ -74,7 +74,8 @@ export const promises: Readonly<Record<string, Promised>> = {
         "COMMIT fails by a deferred constraint",
         "the backend is killed at COMMIT"
       ],
-      ["proof/Promotion.test.ts", promoted, switched],
+      ["proof/Promotion.test.ts", promoted],
+      ["proof/failover/SwitchOver.test.ts", switched],
       ["proof/Kafka.test.ts", "instances join and leave in the middle of a batch"],
       ["proof/RollingBrokers.test.ts", rolled],
       ["proof/long/Cluster.test.ts", cluster],

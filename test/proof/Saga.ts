@@ -200,7 +200,9 @@ export const make = Effect.fnUntraced(function*(
     ]))
     const documents = Report.documents(audited, { noResends: false, waited: true, ...strict }, world)
     const verdict = documents.at(-1) as unknown as Verdict
-    const faults = documents.slice(0, -1).filter(({ fault }) => fault === true).map((fault) => JSON.stringify(fault))
+    const faults = documents.slice(0, -1).filter(({ fault }) => fault === true).map((fault) =>
+      JSON.stringify(fault, (_, value) => typeof value === "bigint" ? String(value) : value)
+    )
     return { verdict, faults } as const
   }, Effect.scoped)
 

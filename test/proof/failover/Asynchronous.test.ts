@@ -52,7 +52,9 @@ for (const delivery of ["at-least-once", "exactly-once"]) {
         const { faults, verdict } = yield* saga.look()
         assert.isFalse(verdict.clean)
         assert.strictEqual(yield* tables.count("payment WHERE order_id >= 800000001"), 0)
-        const named = faults.map((fault) => JSON.parse(fault) as { readonly finding: string; readonly order_id: number })
+        const named = faults.map((fault) =>
+          JSON.parse(fault) as { readonly finding: string; readonly order_id: string }
+        )
         assert.includeMembers(
           [...new Set(named.map(({ finding, order_id }) => `${finding} ${order_id}`))],
           [created, paid, refused, 900_000_001].map((order) => `lost-record ${order}`)
@@ -74,7 +76,11 @@ for (const delivery of ["at-least-once", "exactly-once"]) {
         yield* saga.more()
         const after = yield* saga.judge(more)
         assert.isAbove(saga.begun(), known)
-        console.log(`${delivery}: ${JSON.stringify(verdict.found)}, then ${JSON.stringify(after.found)}; ${recovered.stdout.trim()}`)
+        console.log(
+          `${delivery}: ${JSON.stringify(verdict.found)}, then ${
+            JSON.stringify(after.found)
+          }; ${recovered.stdout.trim()}`
+        )
       }),
     180_000
   )

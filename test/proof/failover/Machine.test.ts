@@ -10,37 +10,41 @@ const limit = 360_000
 
 describe("P1 P2 P4 P6 P10: machines and their networks", () => {
   for (const delivery of ["at-least-once", "exactly-once"]) {
-    it.scopedLive(`${delivery}: the machine is suspended for two minutes: servers, service, all of it`, () =>
-      Effect.gen(function*() {
-        const [postgres, redis, kafka] = yield* Effect.all([
-          Restartable.make("postgres"),
-          Restartable.make("redis"),
-          Restartable.make("kafka")
-        ], { concurrency: "unbounded" })
-        const servers = [postgres, redis, kafka]
-        const saga = yield* Saga.make({
-          servers: { databaseUrl: postgres.url, redisUrl: redis.url, kafkaBrokers: kafka.url },
-          env: { OUTBOX_DELIVERY: delivery, OUTBOX_LEASE: "5s" }
-        })
-        const programs = yield* Effect.replicateEffect(saga.serve(), 2)
-        yield* Effect.forEach(programs, (program) => program.untilReady)
-        yield* saga.outlives(
-          Effect.acquireUseRelease(
-            Effect.all([
-              ...programs.map((program) => program.signal("SIGSTOP")),
-              ...servers.map(({ freeze }) => freeze)
-            ]),
-            () => Effect.sleep("2 minutes"),
-            () =>
+    it.scopedLive(
+      `${delivery}: the machine is suspended for two minutes: servers, service, all of it`,
+      () =>
+        Effect.gen(function*() {
+          const [postgres, redis, kafka] = yield* Effect.all([
+            Restartable.make("postgres"),
+            Restartable.make("redis"),
+            Restartable.make("kafka")
+          ], { concurrency: "unbounded" })
+          const servers = [postgres, redis, kafka]
+          const saga = yield* Saga.make({
+            servers: { databaseUrl: postgres.url, redisUrl: redis.url, kafkaBrokers: kafka.url },
+            env: { OUTBOX_DELIVERY: delivery, OUTBOX_LEASE: "5s" }
+          })
+          const programs = yield* Effect.replicateEffect(saga.serve(), 2)
+          yield* Effect.forEach(programs, (program) => program.untilReady)
+          yield* saga.outlives(
+            Effect.acquireUseRelease(
               Effect.all([
-                ...servers.map(({ thaw }) => thaw),
-                ...programs.map((program) => program.signal("SIGCONT"))
-              ])
-          ),
-          { noResends: delivery === "exactly-once" }
-        )
-        yield* Effect.forEach(programs, (program) => program.untilReady)
-      }), limit)
+                ...programs.map((program) => program.signal("SIGSTOP")),
+                ...servers.map(({ freeze }) => freeze)
+              ]),
+              () => Effect.sleep("2 minutes"),
+              () =>
+                Effect.all([
+                  ...servers.map(({ thaw }) => thaw),
+                  ...programs.map((program) => program.signal("SIGCONT"))
+                ])
+            ),
+            { noResends: delivery === "exactly-once" }
+          )
+          yield* Effect.forEach(programs, (program) => program.untilReady)
+        }),
+      limit
+    )
   }
 
   it.scopedLive(

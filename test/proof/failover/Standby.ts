@@ -86,11 +86,13 @@ export const waitFor = (primary: Restartable.Restartable, name: string) =>
     )
   )
 
-/** Makes a standby the primary. It waits for no standby of its own, because it has none. */
-export const promote = (standby: Restartable.Restartable) =>
-  session(standby.url, async (client) => {
-    await client.query("ALTER SYSTEM RESET synchronous_standby_names").catch(() => {})
-    await client.query("SELECT pg_promote(true, 30)")
+/** Commits of this server wait for no standby from now on. */
+export const alone = (server: Restartable.Restartable) =>
+  session(server.url, async (client) => {
     await client.query("ALTER SYSTEM RESET synchronous_standby_names")
     await client.query("SELECT pg_reload_conf()")
   })
+
+/** Makes a standby the primary. It has no standby of its own, and waits for none. */
+export const promote = (standby: Restartable.Restartable) =>
+  Effect.zipRight(statement(standby.url, "SELECT pg_promote(true, 30)"), alone(standby))

@@ -39,11 +39,12 @@ export const make = Effect.fnUntraced(function*(
 ) {
   const ports = yield* Effect.forEach(nodes, () => Effect.all({ broker: freePort, controller: freePort }))
   const voters = nodes.map((node) => `${node}@127.0.0.1:${ports[node - 1]!.controller}`).join()
+  const folders = yield* Effect.forEach(nodes, () => freshFolder)
   const brokers = yield* Effect.forEach(
     nodes,
     Effect.fnUntraced(function*(node) {
       const { broker, controller } = ports[node - 1]!
-      const folder = yield* freshFolder
+      const folder = folders[node - 1]!
       yield* format(folder, node)
       return yield* Restartable.make("kafka", {
         folder,
