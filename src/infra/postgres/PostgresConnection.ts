@@ -28,8 +28,11 @@ const withoutTls = "The server does not support SSL connections"
 /** Longest look at one of the other hosts, in milliseconds. */
 const lookMillis = 1_000
 
-/** URLs of which all hosts were looked at. */
-const looked = new WeakSet<Target>()
+/** Milliseconds until the next look when a host gave no answer. */
+const lookAgainMillis = 10_000
+
+/** The look at the other hosts of a URL: one for all connections of the process. */
+const looks = new WeakMap<Target, Promise<void>>()
 
 type Callback = (error?: Error) => void
 
@@ -223,13 +226,10 @@ export class ServiceClient extends PreparingClient {
           // `pg_cancel_backend` needs the process of the server, not of the pooler
           self.processID = facts!.pid
           const { timeline } = this
-          if (timeline === undefined || looked.has(target)) return end()
-          looked.add(target)
+          if (timeline === undefined) return end()
           const others = target.hosts.filter((host) => !attempts.slice(0, index + 1).some((_) => _.host === host))
-          return this.#look(
-            others,
-            until - performance.now(),
-            () => PostgresTimeline.isOld(timeline) ? tried(new PostgresTimeline.OldPrimary(timeline)) : end()
+          return void this.#look(others, until - performance.now()).then(() =>
+            PostgresTimeline.isOld(timeline) ? tried(new PostgresTimeline.OldPrimary(timeline)) : end()
           )
         }
         const { host, port } = attempt.host
@@ -246,25 +246,32 @@ export class ServiceClient extends PreparingClient {
   }
 
   /**
-   * Connects to hosts that were not tried, to learn their timelines: to a process that starts, an old primary that came back looks like
-   * the right one.
+   * Connects once to hosts that were not tried, to learn their timelines: to a process that starts, an old primary that came back looks
+   * like the right one.
    */
-  #look(hosts: ReadonlyArray<Host>, millis: number, then: () => void) {
-    const { applicationName, password, target } = this.#options
+  #look(hosts: ReadonlyArray<Host>, millis: number): Promise<void> {
+    const { applicationName, onDemoted, password, target } = this.#options
+    const known = looks.get(target)
+    if (known !== undefined) return known
     const text = (this as unknown as { readonly password: string }).password
-    const looks = hosts.map(async (host) => {
+    const ask = async (host: Host) => {
       const client = new ServiceClient({
         service: {
           applicationName,
           target: { ...target, hosts: [host], session: "any" },
           connectTimeoutMillis: Math.min(millis, lookMillis),
-          password: password && (() => Promise.resolve(text))
+          password: password && (() => Promise.resolve(text)),
+          ...(onDemoted === undefined ? {} : { onDemoted })
         }
       }).on("error", () => {})
       await client.connect()
       await client.end()
+    }
+    const look = Promise.allSettled(hosts.map(ask)).then((answers) => {
+      const silent = answers.some((answer) => answer.status === "rejected" && answer.reason?.code === "ETIMEDOUT")
+      if (silent) setTimeout(() => looks.delete(target), lookAgainMillis).unref()
     })
-    // a host that does not answer in time takes no changes either
-    void Promise.allSettled(looks).then(then)
+    looks.set(target, look)
+    return look
   }
 }

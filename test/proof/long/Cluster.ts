@@ -90,14 +90,16 @@ export const make = Effect.fnUntraced(function*(
     })
 
   /** Ends when every broker has what the others have: any one of them may go. */
-  const inSync = Effect.promise(async () => (await admin.fetchTopicMetadata()).topics).pipe(
+  const inSyncNow = Effect.promise(async () => (await admin.fetchTopicMetadata()).topics).pipe(
     Effect.tap((topics) => {
       for (const { name, partitions } of topics) {
         for (const { isr, partitionId } of partitions) assert.equal(isr.length, nodes.length, `${name}/${partitionId}`)
       }
     }),
-    eventually("30 seconds")
+    eventually("90 seconds")
   )
+  // a broker may answer with what it knew a moment ago
+  const inSync = inSyncNow.pipe(Effect.zipRight(Effect.sleep("1 second")), Effect.zipRight(inSyncNow))
 
   /** Ends when each partition of a topic is led by the first of its replicas: the preferred one. */
   const preferred = (topic: string) =>

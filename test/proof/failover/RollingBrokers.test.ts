@@ -1,7 +1,7 @@
 import { describe, it } from "@effect/vitest"
 import { Clock, Effect } from "effect"
-import * as Cluster from "./long/Cluster.js"
-import * as Saga from "./Saga.js"
+import * as Cluster from "../long/Cluster.js"
+import * as Saga from "../Saga.js"
 
 describe("P1 P3 P4 P8: brokers that roll", () => {
   it.scopedLive(
@@ -9,10 +9,10 @@ describe("P1 P3 P4 P8: brokers that roll", () => {
     () =>
       Effect.gen(function*() {
         const cluster = yield* Cluster.make({ inSync: 2 })
-        const servers = { kafkaBrokers: cluster.url }
+        const shared = { servers: { kafkaBrokers: cluster.url }, ordersPerSecond: 10 }
         const sagas = [
-          yield* Saga.make({ servers, env: { OUTBOX_LEASE: "5s" } }),
-          yield* Saga.make({ servers, env: { OUTBOX_LEASE: "5s", OUTBOX_DELIVERY: "exactly-once" } })
+          yield* Saga.make({ ...shared, env: { OUTBOX_LEASE: "5s" } }),
+          yield* Saga.make({ ...shared, env: { OUTBOX_LEASE: "5s", OUTBOX_DELIVERY: "exactly-once" } })
         ] as const
         const programs = [yield* sagas[0].serve(), yield* sagas[1].serve()] as const
         yield* Effect.forEach(programs, (program) => program.untilReady, { concurrency: "unbounded" })
