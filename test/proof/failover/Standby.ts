@@ -1,4 +1,5 @@
 import { Effect } from "effect"
+import { strict as assert } from "node:assert"
 import { execFileSync } from "node:child_process"
 import { appendFileSync, chmodSync, mkdirSync, rmSync, statSync, writeFileSync } from "node:fs"
 import * as Pg from "pg"
@@ -65,7 +66,7 @@ export const make = Effect.fnUntraced(function*(
     `SELECT FROM pg_stat_replication WHERE application_name = '${name}' AND state = 'streaming'`
   )
     .pipe(
-      Effect.filterOrFail((rows) => rows.length === 1, () => new Error(`${name} does not stream`)),
+      Effect.tap((rows) => assert.equal(rows.length, 1, `${name} does not stream`)),
       eventually("30 seconds")
     )
   return standby
@@ -80,7 +81,7 @@ export const waitFor = (primary: Restartable.Restartable, name: string) =>
     Effect.zipRight(
       statement(primary.url, `SELECT FROM pg_stat_replication WHERE sync_state = '${name === "" ? "async" : "sync"}'`)
         .pipe(
-          Effect.filterOrFail((rows) => rows.length === 1, () => new Error("not in force yet")),
+          Effect.tap((rows) => assert.equal(rows.length, 1, "not in force yet")),
           eventually("10 seconds")
         )
     )
