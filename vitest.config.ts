@@ -31,7 +31,16 @@ export default defineConfig({
           name: "proof",
           globalSetup: servers,
           include: ["test/proof/**/*.test.ts"],
-          exclude: ["test/proof/long/**"]
+          exclude: ["test/proof/long/**", "test/proof/failover/**"]
+        }
+      },
+      // servers that die for good, fill up or roll: minutes each, one after the other
+      {
+        extends: true,
+        test: {
+          name: "failover",
+          globalSetup: servers,
+          include: ["test/proof/failover/**/*.test.ts", "test/proof/{Promotion,RollingUpdate}.test.ts"]
         }
       },
       // the same with many processes or servers: more minutes than .ci/run has

@@ -29,7 +29,7 @@ const testsOf = (tests) =>
     [`[${file}](../test/${file})`, ...names.map((name) => `– ${name.replaceAll(/\$\{\w+\}/g, "…")}`)].join("<br>")
   ).join("<br>")
 
-export const pageOf = (promises, crashPoints) => `# Guarantees
+export const pageOf = (promises, crashPoints, limits) => `# Guarantees
 
 The promises, how they are kept, and the tests that fail when one is broken. \`npx tsx scripts/guarantees.mjs\` makes this page from
 [test/proof/Promises.ts](../test/proof/Promises.ts) and [src/drills/CrashPoint.ts](../src/drills/CrashPoint.ts), and checks that every named
@@ -50,6 +50,12 @@ ${
     Object.entries(promises).map(([id, { breaks, kept, promise, tests }]) => [id, promise, kept, testsOf(tests), breaks])
   )
 }
+
+## What cannot be kept
+
+Copies of a server, and what they were asked to confirm, set these limits. [failover.md](failover.md) has the tests, and what an operator does.
+
+${table(["when", "what may happen", "what finds it, and what helps"], limits.map(({ helps, may, when }) => [when, may, helps]))}
 
 ## Crash points
 
@@ -116,7 +122,7 @@ With \`--tls\` every connection is encrypted: Kafka takes a client certificate a
 `
 
 const main = async () => {
-  const { promises } = await import("../test/proof/Promises.ts")
+  const { limits, promises } = await import("../test/proof/Promises.ts")
   const { crashPoints } = await import("../src/drills/CrashPoint.ts")
   const read = (file) => {
     const path = join(root, "test", file)
@@ -127,7 +133,7 @@ const main = async () => {
     console.error(`test/proof/Promises.ts names tests that do not exist:\n  ${lost.join("\n  ")}`)
     return 1
   }
-  const after = pageOf(promises, crashPoints)
+  const after = pageOf(promises, crashPoints, limits)
   if (existsSync(page) && readFileSync(page, "utf8") === after) return 0
   if (process.argv.includes("--check")) {
     console.error("docs/guarantees.md is not current: npx tsx scripts/guarantees.mjs")

@@ -17,6 +17,7 @@ import * as Operations from "./cli/Operations.js"
 import * as Order from "./cli/Order.js"
 import * as Outbox from "./cli/Outbox.js"
 import * as Paths from "./cli/Paths.js"
+import * as Recover from "./cli/Recover.js"
 import * as Saga from "./cli/Saga.js"
 import * as Shards from "./cli/Shards.js"
 import * as Start from "./cli/Start.js"
@@ -40,6 +41,7 @@ const commands = [
   Outbox.command,
   DeadLetters.command,
   Operations.command,
+  Recover.command,
   Token.command,
   Audit.command,
   Doctor.command,

@@ -11,6 +11,7 @@ export type Action =
   | "payment pay"
   | "payment refuse"
   | "inventory write"
+  | "recover"
 
 /** The author of a change: stored with each row of table `operation`. */
 export interface By {

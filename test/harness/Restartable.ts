@@ -1,6 +1,6 @@
 import * as NodeContext from "@effect/platform-node/NodeContext"
 import { Effect, Exit, Scope } from "effect"
-import { rmSync } from "node:fs"
+import { readdirSync, readFileSync, rmSync } from "node:fs"
 import type { Part } from "../../src/local/LocalStackError.js"
 import * as Stack from "../../src/local/Stack.js"
 import { freePort } from "./FreePort.js"
@@ -9,17 +9,33 @@ import { freshFolder } from "./World.js"
 
 interface Options {
   readonly port?: number
+  /** Folder that may have data already. Default: a new one. */
+  readonly folder?: string
   readonly kafkaProperties?: Record<string, string>
   /** Default: the server does not encrypt. */
   readonly tls?: Stack.StackOptions["tls"]
 }
 
+/** A process and its children: PostgreSQL has one for each session. */
+const family = (pid: number) => [
+  pid,
+  ...readdirSync("/proc").filter((name) => {
+    try {
+      return /^\d+$/.test(name) &&
+        readFileSync(`/proc/${name}/stat`, "utf8").split(") ")[1]?.split(" ")[1] === String(pid)
+    } catch {
+      // it has ended
+      return false
+    }
+  }).map(Number)
+]
+
 /** A server that can be stopped and started again with its data, for the life of the scope. */
 export const make = Effect.fnUntraced(function*(
   part: Part,
-  { kafkaProperties = {}, port = 0, tls }: Options = {}
+  { folder: given, kafkaProperties = {}, port = 0, tls }: Options = {}
 ) {
-  const folder = yield* freshFolder
+  const folder = given ?? (yield* freshFolder)
   const boot = (port: number) =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
@@ -38,7 +54,18 @@ export const make = Effect.fnUntraced(function*(
       )
       return { running: stack.parts[part]!, scope }
     })
+  const data = `${folder}/${part}/data`
   const signal = (name: NodeJS.Signals) => Effect.ignoreLogged(Effect.try(() => process.kill(now.running.pid, name)))
+  const signalAll = (name: NodeJS.Signals) =>
+    Effect.sync(() => {
+      for (const pid of family(now.running.pid)) {
+        try {
+          process.kill(pid, name)
+        } catch {
+          // it has ended
+        }
+      }
+    })
   /** Kills it with SIGKILL. Idempotent. */
   const crash = Effect.suspend(() =>
     up
@@ -48,6 +75,24 @@ export const make = Effect.fnUntraced(function*(
         yield* Scope.close(now.scope, Exit.void)
       }))
       : Effect.void
+  )
+  /** Kills the process, and deletes its data: nothing of it comes back. */
+  const destroy = Effect.suspend(() =>
+    up
+      ? Effect.uninterruptible(Effect.gen(function*() {
+        up = false
+        yield* signal("SIGKILL")
+        rmSync(data, { recursive: true, force: true })
+        yield* Scope.close(now.scope, Exit.void)
+      }))
+      : Effect.void
+  )
+  /** Stops it as an operator does; it sends its standbys and followers what they lack. */
+  const stop = Effect.suspend(() =>
+    Effect.uninterruptible(Effect.gen(function*() {
+      up = false
+      yield* Scope.close(now.scope, Exit.void)
+    }))
   )
   yield* Effect.addFinalizer(() => Effect.sync(() => rmSync(folder, { recursive: true, force: true })))
   let up = true
@@ -64,12 +109,15 @@ export const make = Effect.fnUntraced(function*(
 
   return {
     url: now.running.url,
+    data,
     crash,
+    destroy,
+    stop,
     start,
     restart: Effect.zipRight(crash, start),
     /** Freezes it; its connections stay open. */
-    freeze: signal("SIGSTOP"),
-    thaw: signal("SIGCONT")
+    freeze: signalAll("SIGSTOP"),
+    thaw: signalAll("SIGCONT")
   } as const
 })
 

@@ -20,6 +20,45 @@ const update = "as the chart says, under load: no call fails, no event is sent t
 const beside = "the program before ${migration} beside this one: no call fails, no event is sent twice, nothing is lost"
 const stops = "${signal}: finishes in time, leaves no lease, and a second process completes the work without doubles"
 
+const promoted = "the primary dies for good, and its synchronous standby is promoted: nothing acknowledged is lost"
+const switched = "a planned switch-over under load, and the old primary comes back beside the new one: it gets nothing"
+const rolled = "three brokers restart one after the other under load, with both deliveries: nothing is lost"
+
+/** What no program can promise. */
+export const limits: ReadonlyArray<{ readonly when: string; readonly may: string; readonly helps: string }> = [
+  {
+    when: "PostgreSQL: an asynchronous standby is promoted, or a backup is restored",
+    may:
+      "What the old primary acknowledged last is gone: payments, results, events. A call that comes before the repair can give an order the opposite result of the one on topic `payment`: the service cannot know of a result that its database lost.",
+    helps:
+      "`payments audit` names each order, and `payments recover` takes over from the topics what the database lost. Stop the services before the promotion, and start them after the repair. A synchronous standby loses nothing."
+  },
+  {
+    when: "PostgreSQL: an asynchronous standby is promoted, and neither topic has the record",
+    may:
+      "A result that was acknowledged to a caller, and whose event had not reached topic `payment`, leaves no trace. The payment is `CREATED` again.",
+    helps: "Nothing finds it but the caller, who knows the answer. A synchronous standby."
+  },
+  {
+    when: "PostgreSQL: the old primary comes back as a second one (split brain)",
+    may:
+      "A process that has met the new primary, or can reach it when it starts, refuses the old one by its timeline. A process that reaches the old one alone goes on writing there. What it writes is lost when that server is given up.",
+    helps:
+      "The cluster manager must stop the old server (fencing). `payments audit` on the new primary names the records that the topics have and it lacks."
+  },
+  {
+    when: "Kafka: unclean leader election, or the loss of all in-sync replicas",
+    may: "Records that the broker acknowledged are gone from the topics.",
+    helps:
+      "`payments audit` reports `not-on-topic`, and `payments outbox replay --missing` sends them again. Lost inventory records that nobody read must be written again. Keep `unclean.leader.election.enable=false`, three replicas and `min.insync.replicas=2`."
+  },
+  {
+    when: "PostgreSQL: a unique index is corrupt and does not say so",
+    may: "A second payment of an order can be stored.",
+    helps: "`amcheck` finds the index, `REINDEX` rebuilds it. `payments audit` reports `double` and `event-twice`."
+  }
+]
+
 export const promises: Readonly<Record<string, Promised>> = {
   P1: {
     promise:
@@ -36,7 +75,10 @@ export const promises: Readonly<Record<string, Promised>> = {
         "COMMIT fails by a deferred constraint",
         "the backend is killed at COMMIT"
       ],
+      ["proof/Promotion.test.ts", promoted],
+      ["proof/failover/SwitchOver.test.ts", switched],
       ["proof/Kafka.test.ts", "instances join and leave in the middle of a batch"],
+      ["proof/failover/RollingBrokers.test.ts", rolled],
       ["proof/long/Cluster.test.ts", cluster],
       ["proof/Redis.test.ts", "Redis is gone, and comes back", "Redis restarts"],
       ["inventory/Intake.test.ts", "Redis remembers keys after the commit, and none when the commit fails"],
@@ -198,6 +240,7 @@ export const promises: Readonly<Record<string, Promised>> = {
       "Only a refusal of this record counts as an attempt. The relay waits for the end of an outage, however long it is.",
     tests: [
       ["proof/Kafka.test.ts", "the broker stands still for 40 s"],
+      ["proof/failover/RollingBrokers.test.ts", rolled],
       ["proof/long/Cluster.test.ts", cluster],
       ["proof/long/CrashPoints.test.ts", crashes],
       ["proof/long/Service.test.ts", zombie],
@@ -225,6 +268,10 @@ export const promises: Readonly<Record<string, Promised>> = {
       ["outbox/leased/Relay.test.ts", "a stop finishes the send in hand, and releases unsent events"],
       ["outbox/Dispatch.test.ts", "a stop releases dispatched events that were not sent"],
       ["grpc/Server.test.ts", "a stop: health is NOT_SERVING, streams end, running calls finish"],
+      [
+        "proof/RollingUpdate.test.ts",
+        "each pod is replaced under load: no call fails, no event is sent twice, nothing is lost"
+      ],
       ["proof/long/RollingUpdate.test.ts", update]
     ],
     breaks: "A stop that does not wait for running work."

@@ -142,6 +142,13 @@ export const make = Effect.fnUntraced(function*(
       )
     })
 
+  /** Asks for the opposite of what the client of an order wants. */
+  const contrary = (orderId: number) =>
+    Effect.suspend(() => {
+      const [chosen] = targets.values()
+      return orderId % 3 === 0 ? chosen!.pay(orderId) : chosen!.refuse(orderId)
+    })
+
   /** Begins an order of its own, and ends when its payment can be settled. */
   const reserved = Effect.fnUntraced(function*(orderId: number) {
     yield* topics.write(world.inventory, { value: Topics.reserved(orderId) })
@@ -215,7 +222,9 @@ export const make = Effect.fnUntraced(function*(
     ]))
     const documents = Report.documents(audited, { noResends: false, waited: true, ...strict }, world)
     const verdict = documents.at(-1) as unknown as Verdict
-    const faults = documents.slice(0, -1).filter(({ fault }) => fault === true).map((fault) => JSON.stringify(fault))
+    const faults = documents.slice(0, -1).filter(({ fault }) => fault === true).map((fault) =>
+      JSON.stringify(fault, (_, value) => typeof value === "bigint" ? String(value) : value)
+    )
     return { verdict, faults } as const
   }, Effect.scoped)
 
@@ -268,6 +277,7 @@ export const make = Effect.fnUntraced(function*(
     withdraw,
     reserved,
     ask,
+    contrary,
     load,
     more,
     finish,

@@ -7,7 +7,10 @@ import { PreparingClient } from "./PostgresPrepared.js"
 import type { Attempt, ConnectionOptions } from "./PostgresRoutes.js"
 import { attemptsOf, encryptions, following, suits, summary, unsuited } from "./PostgresRoutes.js"
 import * as PostgresSession from "./PostgresSession.js"
+import * as PostgresTimeline from "./PostgresTimeline.js"
 import * as PostgresTls from "./PostgresTls.js"
+import type { Target } from "./PostgresUrl.js"
+import type { Host } from "./PostgresUrlParts.js"
 
 /** Private members of `Pg.Client`; see README.md. */
 interface Internals {
@@ -21,6 +24,15 @@ const plain = new Set<string>()
 
 /** Message of pg for a server without TLS support; the error has no code. */
 const withoutTls = "The server does not support SSL connections"
+
+/** Longest look at one of the other hosts, in milliseconds. */
+const lookMillis = 1_000
+
+/** Milliseconds until the next look when a host gave no answer. */
+const lookAgainMillis = 10_000
+
+/** The look at the other hosts of a URL: one for all connections of the process. */
+const looks = new WeakMap<Target, Promise<void>>()
 
 type Callback = (error?: Error) => void
 
@@ -40,6 +52,8 @@ export class ServiceClient extends PreparingClient {
   /** True when a pooler is between; known when connected. */
   pooled = false
   #boundToChannel = false
+  /** Of a primary; undefined for a standby, and where a provider hides the log. */
+  timeline: PostgresTimeline.Timeline | undefined
 
   constructor({ service }: { readonly service: ConnectionOptions }) {
     const { channelBinding, database, tls, user } = service.target
@@ -105,9 +119,10 @@ export class ServiceClient extends PreparingClient {
     })
     connection.on("errorMessage", (error: Pg.DatabaseError & { role?: string }) => {
       if (this.role !== undefined) error.role = this.role
-      if (error.code === "25006") this.#options.onReadOnly?.()
+      if (error.code === "25006") this.#options.onDemoted?.()
     })
     this.#boundToChannel = false
+    this.timeline = undefined
   }
 
   /** Makes one attempt and returns the facts of the session. */
@@ -145,7 +160,19 @@ export class ServiceClient extends PreparingClient {
       super.query(PostgresSession.opening(this.#options.target.options), (error: Error | null, results: unknown) => {
         if (error !== null) return end(error)
         const [facts] = (results as ReadonlyArray<Pg.QueryResult<PostgresSession.Facts>>).at(-1)!.rows
-        end(undefined, facts)
+        if (facts!.standby) return end(undefined, facts)
+        super.query(
+          PostgresTimeline.query,
+          (error: Error | null, result: Pg.QueryResult<PostgresTimeline.Timeline>) => {
+            // where a provider hides the log, every primary is taken
+            const [timeline] = error === null ? result.rows : []
+            if (timeline === undefined) return end(undefined, facts)
+            this.timeline = timeline
+            const standing = PostgresTimeline.meet(timeline)
+            if (standing === "newer") this.#options.onDemoted?.()
+            end(standing === "old" ? new PostgresTimeline.OldPrimary(timeline) : undefined, facts)
+          }
+        )
       })
     })
     if (this.#options.target.channelBinding === "require") {
@@ -191,14 +218,19 @@ export class ServiceClient extends PreparingClient {
       // the hosts of this round share the time; a host that does not answer is not tried in another mode
       const hosts = attempts.slice(index).filter((_) => _.encrypted === attempt.encrypted && _.wants === attempt.wants)
       const millis = Math.min(target.connectTimeoutMillis ?? Infinity, (until - performance.now()) / hosts.length)
-      this.#try(attempt, millis, (error, facts) => {
+      const tried = (error: Error | undefined, facts?: PostgresSession.Facts): void => {
         if (error === undefined && suits(attempt.wants, facts!)) {
           const self = this as unknown as Internals
           this.role = facts!.role
           this.pooled = self.processID !== facts!.pid
           // `pg_cancel_backend` needs the process of the server, not of the pooler
           self.processID = facts!.pid
-          return end()
+          const { timeline } = this
+          if (timeline === undefined) return end()
+          const others = target.hosts.filter((host) => !attempts.slice(0, index + 1).some((_) => _.host === host))
+          return void this.#look(others, until - performance.now()).then(() =>
+            PostgresTimeline.isOld(timeline) ? tried(new PostgresTimeline.OldPrimary(timeline)) : end()
+          )
         }
         const { host, port } = attempt.host
         const failure = error === undefined ? unsuited(attempt.wants) : PostgresAdvice.advise(error, this.#options)
@@ -207,8 +239,39 @@ export class ServiceClient extends PreparingClient {
         const then = following(attempts, index, error)
         if (then !== undefined && performance.now() < until) return next(then)
         end(target.hosts.length === 1 ? failure : summary(failures, failure))
-      })
+      }
+      this.#try(attempt, millis, tried)
     }
     next(0)
+  }
+
+  /**
+   * Connects once to hosts that were not tried, to learn their timelines: to a process that starts, an old primary that came back looks
+   * like the right one.
+   */
+  #look(hosts: ReadonlyArray<Host>, millis: number): Promise<void> {
+    const { applicationName, onDemoted, password, target } = this.#options
+    const known = looks.get(target)
+    if (known !== undefined) return known
+    const text = (this as unknown as { readonly password: string }).password
+    const ask = async (host: Host) => {
+      const client = new ServiceClient({
+        service: {
+          applicationName,
+          target: { ...target, hosts: [host], session: "any" },
+          connectTimeoutMillis: Math.min(millis, lookMillis),
+          password: password && (() => Promise.resolve(text)),
+          ...(onDemoted === undefined ? {} : { onDemoted })
+        }
+      }).on("error", () => {})
+      await client.connect()
+      await client.end()
+    }
+    const look = Promise.allSettled(hosts.map(ask)).then((answers) => {
+      const silent = answers.some((answer) => answer.status === "rejected" && answer.reason?.code === "ETIMEDOUT")
+      if (silent) setTimeout(() => looks.delete(target), lookAgainMillis).unref()
+    })
+    looks.set(target, look)
+    return look
   }
 }

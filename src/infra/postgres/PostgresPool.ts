@@ -12,7 +12,7 @@ type Connect = (
   release: (broken?: unknown) => void
 ) => void
 
-export interface PoolOptions extends Omit<ConnectionOptions, "onReadOnly"> {
+export interface PoolOptions extends Omit<ConnectionOptions, "onDemoted"> {
   readonly max: number
   /** Called once when the server allows fewer connections than `max`, and again only after it has allowed all of them. */
   readonly onCrowded: (connections: number, refusal: Error) => void
@@ -40,7 +40,7 @@ const closeIfBusy = (_: unknown, client: Pg.PoolClient) => {
 
 /**
  * Pool of connections. Callers queue when none is free, also when the server allows fewer than `max`. The pool gives out no
- * connection that is older than the last sign of a read-only server.
+ * connection that is older than the last sign that its server is not the primary any more.
  */
 export class Pool extends Pg.Pool {
   readonly #full: number
@@ -62,7 +62,7 @@ export class Pool extends Pg.Pool {
     // `connect_timeout` of the URL is for one host, the default for all hosts together
     const { connectTimeoutMillis: perHost, hosts } = options.target
     const timeout = perHost === undefined ? options.connectTimeoutMillis : perHost * hosts.length
-    const service: ConnectionOptions = { ...options, connectTimeoutMillis: timeout, onReadOnly: () => this.renew() }
+    const service: ConnectionOptions = { ...options, connectTimeoutMillis: timeout, onDemoted: () => this.renew() }
     super({
       service,
       // destination, for traces
@@ -89,7 +89,7 @@ export class Pool extends Pg.Pool {
     this.on("remove", () => void this.#connected--)
   }
 
-  /** Call it when the server is read-only: each open connection is replaced at its next use. */
+  /** Call it when the server may not be the primary any more: each open connection is replaced at its next use. */
   renew() {
     const now = performance.now()
     if (now - this.#renewed >= period) this.#renewed = now

@@ -2,6 +2,7 @@ import { randomInt } from "node:crypto"
 import * as PostgresFault from "./PostgresFault.js"
 import { PostgresReadOnly, PostgresRefusal } from "./PostgresFault.js"
 import type { Facts } from "./PostgresSession.js"
+import { OldPrimary } from "./PostgresTimeline.js"
 import type { Target, Tls, WantedSession } from "./PostgresUrl.js"
 import type { Host } from "./PostgresUrlParts.js"
 
@@ -13,8 +14,8 @@ export interface ConnectionOptions {
   readonly connectTimeoutMillis: number
   /** Gives each new connection its password, instead of the one in the URL. */
   readonly password?: (() => Promise<string>) | undefined
-  /** Called when a statement fails because its transaction is read-only. */
-  readonly onReadOnly?: () => void
+  /** Called when open connections may not lead to the primary: a transaction was read-only, or there is a later timeline. */
+  readonly onDemoted?: () => void
 }
 
 /** One host, encryption mode and required kind of session to try. */
@@ -87,7 +88,7 @@ export const following = (
     const found = attempts.findIndex((other, i) => i > index && (same || other.host !== host || other.wants !== wants))
     return found === -1 ? undefined : found
   }
-  if (error === undefined) return after(false)
+  if (error === undefined || error instanceof OldPrimary) return after(false)
   if (error instanceof PostgresRefusal) return undefined
   const state = PostgresFault.stateOf(error)
   // pg_hba.conf may have another rule for the other encryption mode

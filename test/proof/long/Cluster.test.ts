@@ -8,9 +8,12 @@ import * as Topics from "../../harness/Topics.js"
 import * as Saga from "../Saga.js"
 import * as Cluster from "./Cluster.js"
 
-class AtCluster extends Context.Tag("test/AtCluster")<AtCluster, Effect.Effect.Success<typeof Cluster.make>>() {}
+class AtCluster extends Context.Tag("test/AtCluster")<
+  AtCluster,
+  Effect.Effect.Success<ReturnType<typeof Cluster.make>>
+>() {}
 
-const cluster = Layer.scoped(AtCluster, Cluster.make)
+const cluster = Layer.scoped(AtCluster, Cluster.make())
 
 /** A producer of its own, records for all partitions of a new topic, and how many are on it. */
 const writer = Effect.gen(function*() {

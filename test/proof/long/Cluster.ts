@@ -1,9 +1,12 @@
 import { Effect } from "effect"
 import { Kafka, logLevel } from "kafkajs"
 import { strict as assert } from "node:assert"
+import { randomBytes } from "node:crypto"
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { eventually } from "../../harness/Eventually.js"
 import { freePort } from "../../harness/FreePort.js"
 import * as Restartable from "../../harness/Restartable.js"
+import { freshFolder } from "../../harness/World.js"
 
 const nodes = [1, 2, 3] as const
 /** As the local stack has it. */
@@ -12,28 +15,59 @@ const offsetsPartitions = 4
 /** `String.hashCode` of Java, without its sign. */
 const hash = (text: string) => [...text].reduce((h, c) => (Math.imul(31, h) + c.charCodeAt(0)) | 0, 0) & 0x7fffffff
 
-/** Three brokers, each of which is controller too. Every topic is on all of them; one in sync is enough, as is the default. */
-export const make = Effect.gen(function*() {
+const clusterId = "MkU3OEVBNTcwNTJENDM2Qg"
+
+/** Formats the data of a broker as Kafka's tool does, which takes two seconds of processor time a broker. */
+const format = (folder: string, node: number) =>
+  Effect.sync(() => {
+    mkdirSync(`${folder}/kafka/data`, { recursive: true })
+    writeFileSync(
+      `${folder}/kafka/data/meta.properties`,
+      `version=1\ncluster.id=${clusterId}\nnode.id=${node}\ndirectory.id=${
+        randomBytes(16).toString("base64url").replace(/^-/, "A")
+      }\n`
+    )
+  })
+
+/** Three brokers, each of which is controller too. Every topic is on all of them. `inSync` brokers must have a record. */
+export const make = Effect.fnUntraced(function*(
+  { inSync: least = 1, properties = {} }: {
+    /** Default: 1, as in Kafka. */
+    readonly inSync?: number
+    readonly properties?: Readonly<Record<string, string>>
+  } = {}
+) {
   const ports = yield* Effect.forEach(nodes, () => Effect.all({ broker: freePort, controller: freePort }))
   const voters = nodes.map((node) => `${node}@127.0.0.1:${ports[node - 1]!.controller}`).join()
-  const brokers = yield* Effect.forEach(nodes, (node) => {
-    const { broker, controller } = ports[node - 1]!
-    return Restartable.make("kafka", {
-      port: broker,
-      kafkaProperties: {
-        "cluster.id": "MkU3OEVBNTcwNTJENDM2Qg",
-        "node.id": String(node),
-        "controller.quorum.voters": voters,
-        "listeners": `PLAINTEXT://127.0.0.1:${broker},CONTROLLER://127.0.0.1:${controller}`,
-        "default.replication.factor": "3",
-        "offsets.topic.replication.factor": "3",
-        "transaction.state.log.replication.factor": "3",
-        // one that is gone is missed after 3 s, not 9
-        "broker.session.timeout.ms": "3000",
-        "broker.heartbeat.interval.ms": "500"
-      }
-    })
-  }, { concurrency: "unbounded" })
+  const folders = yield* Effect.forEach(nodes, () => freshFolder)
+  const brokers = yield* Effect.forEach(
+    nodes,
+    Effect.fnUntraced(function*(node) {
+      const { broker, controller } = ports[node - 1]!
+      const folder = folders[node - 1]!
+      yield* format(folder, node)
+      return yield* Restartable.make("kafka", {
+        folder,
+        port: broker,
+        kafkaProperties: {
+          "cluster.id": clusterId,
+          "node.id": String(node),
+          "controller.quorum.voters": voters,
+          "listeners": `PLAINTEXT://127.0.0.1:${broker},CONTROLLER://127.0.0.1:${controller}`,
+          "default.replication.factor": "3",
+          "offsets.topic.replication.factor": "3",
+          "transaction.state.log.replication.factor": "3",
+          "transaction.state.log.min.isr": String(least),
+          "min.insync.replicas": String(least),
+          // one that is gone is missed after 3 s, not 9
+          "broker.session.timeout.ms": "3000",
+          "broker.heartbeat.interval.ms": "500",
+          ...properties
+        }
+      })
+    }),
+    { concurrency: "unbounded" }
+  )
   const url = brokers.map((broker) => broker.url).join()
 
   const admin = yield* Effect.acquireRelease(
@@ -45,6 +79,9 @@ export const make = Effect.gen(function*() {
     (admin) => Effect.promise(() => admin.disconnect())
   )
 
+  const described = (topic: string) =>
+    Effect.promise(async () => (await admin.fetchTopicMetadata({ topics: [topic] })).topics[0]!.partitions)
+
   /** The node that leads each partition. */
   const leaders = (topic: string) =>
     Effect.promise(async () => {
@@ -53,17 +90,72 @@ export const make = Effect.gen(function*() {
     })
 
   /** Ends when every broker has what the others have: any one of them may go. */
-  const inSync = Effect.promise(async () => (await admin.fetchTopicMetadata()).topics).pipe(
+  const inSyncNow = Effect.promise(async () => (await admin.fetchTopicMetadata()).topics).pipe(
     Effect.tap((topics) => {
       for (const { name, partitions } of topics) {
         for (const { isr, partitionId } of partitions) assert.equal(isr.length, nodes.length, `${name}/${partitionId}`)
       }
     }),
-    eventually("30 seconds")
+    eventually("90 seconds")
   )
+  // a broker may answer with what it knew a moment ago
+  const inSync = inSyncNow.pipe(Effect.zipRight(Effect.sleep("1 second")), Effect.zipRight(inSyncNow))
+
+  /** Ends when each partition of a topic is led by the first of its replicas: the preferred one. */
+  const preferred = (topic: string) =>
+    described(topic).pipe(
+      Effect.tap((partitions) => {
+        for (const { leader, partitionId, replicas } of partitions) {
+          assert.equal(leader, replicas[0], `${topic}/${partitionId} is led by ${leader}`)
+        }
+      }),
+      eventually("60 seconds")
+    )
+
+  /** Moves the partitions of a topic to these nodes, and ends when they are there and in sync. */
+  const reassign = (topic: string, replicas: ReadonlyArray<number>) =>
+    Effect.flatMap(described(topic), (partitions) =>
+      Effect.promise(() =>
+        admin.alterPartitionReassignments({
+          topics: [{
+            topic,
+            partitionAssignment: partitions.map(({ partitionId: partition }) => ({
+              partition,
+              replicas: [...replicas]
+            }))
+          }]
+        })
+      )).pipe(
+        Effect.zipRight(
+          described(topic).pipe(
+            Effect.tap((partitions) => {
+              for (const { isr, partitionId, replicas: now } of partitions) {
+                assert.deepEqual([...now].sort(), [...replicas].sort(), `${topic}/${partitionId}`)
+                assert.equal(isr.length, replicas.length, `${topic}/${partitionId} is not in sync`)
+              }
+            }),
+            eventually("60 seconds")
+          )
+        )
+      )
+
+  /** The node of the active controller, as a node has noted it that runs. */
+  const controller = (witness: number) =>
+    Effect.sync(() => {
+      const state = readFileSync(`${brokers[witness - 1]!.data}/__cluster_metadata-0/quorum-state`, "utf8")
+      return (JSON.parse(state) as { readonly leaderId: number }).leaderId
+    })
+
+  /** Starts a broker whose data is gone, as a new one with the same number. */
+  const replace = (node: number) => Effect.zipRight(format(folders[node - 1]!, node), brokers[node - 1]!.start)
 
   return {
     url,
+    replace,
+    described,
+    preferred,
+    reassign,
+    controller,
     leaders,
     inSync,
     /** The node that coordinates a consumer group. */

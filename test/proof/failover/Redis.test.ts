@@ -1,0 +1,53 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { Redis } from "ioredis"
+import { eventually } from "../../harness/Eventually.js"
+import * as Proxy from "../../harness/Proxy.js"
+import * as Restartable from "../../harness/Restartable.js"
+import * as Saga from "../Saga.js"
+
+const command = (url: string, name: string, ...args: ReadonlyArray<string>) =>
+  Effect.acquireUseRelease(
+    Effect.sync(() => new Redis(url).on("error", () => {})),
+    (client) => Effect.promise(() => client.call(name, ...args)),
+    (client) => Effect.sync(() => client.disconnect())
+  )
+
+const limit = 180_000
+
+describe("P1: Redis fails over", () => {
+  it.scopedLive(
+    "the primary dies, and one address leads to its replica, which is promoted",
+    () =>
+      Effect.gen(function*() {
+        const primary = yield* Restartable.make("redis")
+        const replica = yield* Restartable.make("redis")
+        const proxy = yield* Proxy.make(primary.url)
+        yield* command(replica.url, "REPLICAOF", "127.0.0.1", new URL(primary.url).port)
+        const saga = yield* Saga.make({ servers: { redisUrl: proxy.url } })
+        const program = yield* saga.serve()
+        yield* program.untilReady
+        const works = (yes: boolean) =>
+          Effect.tap(program.readiness, ({ dependencies, ready }) => {
+            assert.strictEqual(dependencies["redis"]?.ok, yes)
+            // Redis saves work, and nothing needs it
+            assert.isTrue(ready)
+          }).pipe(eventually("60 seconds"))
+        yield* works(true)
+        yield* saga.outlives(Effect.gen(function*() {
+          yield* primary.destroy
+          yield* proxy.lead(replica.url)
+          yield* proxy.cut
+          // a replica takes no writes: a new connection may find the primary
+          yield* works(false)
+          yield* saga.more(50)
+          yield* command(replica.url, "REPLICAOF", "NO", "ONE")
+          yield* works(true)
+          const size = Effect.map(command(replica.url, "DBSIZE"), Number)
+          const before = yield* size
+          yield* Effect.tap(size, (now) => assert.isAbove(now, before)).pipe(eventually("60 seconds"))
+        }))
+      }),
+    limit
+  )
+})
