@@ -141,8 +141,11 @@ export const promises: Readonly<Record<string, Promised>> = {
     tests: [
       [
         "proof/ExactlyOnce.test.ts",
+        "a relay is frozen for longer than its lease, and goes on as if it owned its shards"
+      ],
+      [
+        "proof/long/ExactlyOnce.test.ts",
         "two relays, one killed and another added",
-        "a relay is frozen for longer than its lease, and goes on as if it owned its shards",
         "the delivery is changed on a running system, and changed back"
       ],
       [
