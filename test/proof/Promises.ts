@@ -392,7 +392,7 @@ export const promises: Readonly<Record<string, Promised>> = {
         "callers in one group are stored each with its payment, and a call without a name stores none"
       ],
       [
-        "proof/Secured.test.ts",
+        "proof/long/Secured.test.ts",
         "certificate and password are replaced, a process is killed, the delivery changes: every order once, every call with its caller"
       ],
       [

@@ -17,7 +17,7 @@ import type { Schedule, ScheduleStep } from "./Schedule.js"
 import { schedules } from "./Schedule.js"
 
 /** How many schedules of the model are followed on the real parts, and how many at the same time. */
-const followed = bound({ standard: 60, large: 160 })
+const followed = bound({ standard: 30, large: 160 })
 const lanes = 8
 
 /** A database of its own. Leases do not run out by themselves: the schedule says when. */

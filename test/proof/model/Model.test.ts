@@ -17,7 +17,7 @@ import type { Step } from "./Steps.js"
 import { sequence } from "./Steps.js"
 import * as System from "./System.js"
 
-const sequences = bound({ standard: 200, large: 1_000 })
+const sequences = bound({ standard: 100, large: 1_000 })
 
 /** A database of Redis that nobody else empties or fills. */
 const redisUrl = () => `${inject("redisUrl")}/7`

@@ -9,6 +9,7 @@ import { bound } from "../Bounds.js"
 import * as Seed from "../Seed.js"
 import { each, meanwhile, tally } from "./Meanwhile.js"
 
+const connections = bound({ standard: 3_000, large: 10_000 })
 const requests = bound({ standard: 3_000, large: 10_000 })
 
 const bytes = fc.uint8Array({ maxLength: 200 }).map((_) => Buffer.from(_).toString("latin1"))
@@ -131,15 +132,15 @@ layer(Layer.empty, { excludeTestServices: true })("P11: operations HTTP from str
   )
 })
 
-/** Connections that this process may open, at most ten thousand. Two thousand descriptors are left for everything else. */
+/** Connections that this process may open, up to `connections`. Two thousand descriptors are left for everything else. */
 const openable = () => {
   const limit = Number((process.report!.getReport() as any).userLimits.open_files.soft)
-  return Number.isNaN(limit) ? 10_000 : Math.min(10_000, limit - 2_000)
+  return Number.isNaN(limit) ? connections : Math.min(connections, limit - 2_000)
 }
 
 layer(Layer.empty, { excludeTestServices: true })("P11: connections that send nothing", (it) => {
   it.scoped(
-    `as many as may be open, to ten thousand: the program stays bounded and serves others`,
+    `as many as may be open, up to ${connections}: the program stays bounded and serves others`,
     () =>
       Effect.gen(function*() {
         const world = yield* World.make()
