@@ -163,7 +163,9 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       yield* until(Fixtures.statusOf(ids[20]!), ({ attempts }) => attempts >= 1)
       yield* Fiber.interrupt(relay)
       const { last_error, status } = yield* Fixtures.statusOf(ids[20]!)
-      assert.deepStrictEqual([status, last_error], ["WAIT", "MESSAGE_TOO_LARGE"])
+      // WAIT, or DEAD after so many attempts as there was time for
+      assert.notStrictEqual(status, "DONE")
+      assert.strictEqual(last_error, "MESSAGE_TOO_LARGE")
       const sent = yield* until(idsOnTopic(topic), ({ length }) => length >= 39)
       assert.deepStrictEqual(sent, ids.filter((_, place) => place !== 20).sort())
     }))
