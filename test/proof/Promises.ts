@@ -171,7 +171,7 @@ export const promises: Readonly<Record<string, Promised>> = {
         "under a running exactly-once relay: CREATED comes first, and each comes once"
       ],
       [
-        "proof/Relays.test.ts",
+        "proof/long/Relays.test.ts",
         "a topic gets partitions, with both deliveries running: orders stay, new ones use them all"
       ]
     ],
@@ -349,7 +349,7 @@ export const promises: Readonly<Record<string, Promised>> = {
         "read-only: not ready with the reason, reads work; ready within seconds when it is writable again"
       ],
       [
-        "proof/Relays.test.ts",
+        "proof/long/Relays.test.ts",
         "a statement of an exactly-once relay is broken: it is counted and logged, and ends the process"
       ]
     ],

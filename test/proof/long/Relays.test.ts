@@ -1,10 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Array as Arr, Effect } from "effect"
-import { eventually } from "../harness/Eventually.js"
-import { partitionOf } from "../harness/Murmur2.js"
-import * as Program from "../harness/Program.js"
-import * as Topics from "../harness/Topics.js"
-import * as Saga from "./Saga.js"
+import { eventually } from "../../harness/Eventually.js"
+import { partitionOf } from "../../harness/Murmur2.js"
+import * as Program from "../../harness/Program.js"
+import * as Topics from "../../harness/Topics.js"
+import * as Saga from "../Saga.js"
 
 const limit = 120_000
 const hour = 3_600_000
@@ -12,7 +12,7 @@ const hour = 3_600_000
 const of = (delivery: string) => ({ OUTBOX_DELIVERY: delivery, OUTBOX_LEASE: "10s", OUTBOX_MAX_ATTEMPTS: "2" })
 
 const clock = (shift: number) => ({
-  NODE_OPTIONS: `--import=${new URL("./preload/ShiftedClock.mjs", import.meta.url).href}`,
+  NODE_OPTIONS: `--import=${new URL("../preload/ShiftedClock.mjs", import.meta.url).href}`,
   CLOCK_SHIFT_MILLIS: String(shift)
 })
 
