@@ -1,7 +1,7 @@
 import type { HttpApp } from "@effect/platform"
 import { HttpApiBuilder, HttpServer, HttpServerError } from "@effect/platform"
 import type { Scope } from "effect"
-import { Effect, Layer, Option } from "effect"
+import { Cause, Effect, Layer, Option } from "effect"
 import type { Sources } from "../audit/Sources.js"
 import type { Diagnosis } from "../doctor/Doctor.js"
 import { DeadLetterBox } from "../repair/DeadLetterBox.js"
@@ -102,6 +102,12 @@ export const make = Effect.fnUntraced(function*(options: AdminOptions) {
   )
   const served = yield* Effect.provide(HttpApiBuilder.httpApp, context)
   const app = served.pipe(
+    Effect.tapErrorCause((cause) =>
+      Option.match(Cause.dieOption(cause), {
+        onNone: () => Effect.void,
+        onSome: () => Effect.logError("a bug failed a request of the operations API", cause)
+      })
+    ),
     Effect.catchAllCause((cause) => Effect.map(HttpServerError.causeResponse(cause), ([response]) => response)),
     Effect.provide(context)
   ) as HttpApp.Default<never, Scope.Scope>

@@ -3,6 +3,7 @@ import { SqlClient } from "@effect/sql"
 import { Effect } from "effect"
 import type { PaymentStatus } from "../domain/Payment.js"
 import * as Postgres from "../infra/postgres/Postgres.js"
+import type { PaymentFact } from "../story/Facts.js"
 
 /** What to find. With an order or a key at most one payment. */
 export interface OrderQuery {
@@ -16,16 +17,10 @@ export interface OrderQuery {
   readonly limit: number
 }
 
-/** The payment of an order. */
-export interface OrderRow {
+/** The payment of an order, with the number of its undone events. */
+export interface OrderRow extends PaymentFact {
   readonly id: string
   readonly order_id: string
-  readonly status: PaymentStatus
-  readonly created_at: Date
-  readonly updated_at: Date
-  readonly inventory_key: string | null
-  readonly reason: string | null
-  readonly settled_by: string | null
   readonly events_waiting: number
   readonly events_dead: number
 }

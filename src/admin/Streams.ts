@@ -1,7 +1,7 @@
 import { HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import type { Duration, Scope } from "effect"
-import { Deferred, Effect, Exit, Mailbox, Stream } from "effect"
+import { Cause, Deferred, Effect, Exit, Mailbox, Stream } from "effect"
 import { TooMany } from "./api/Refusals.js"
 
 export interface StreamsOptions {
@@ -40,12 +40,12 @@ export const make = Effect.fnUntraced(function*({ age, backlog, heartbeat = "15 
   const stopped = yield* Deferred.make<void>()
 
   /**
-   * Opens a stream for a request. `follow` runs while the stream is open. `mayRead` is asked at each heartbeat. Fails with
-   * `TooMany` when all streams are taken.
+   * Opens a stream for a request. `follow` runs while the stream is open; a defect of it is logged, and ends the stream.
+   * `mayRead` is asked at each heartbeat. Fails with `TooMany` when all streams are taken.
    */
-  const open = Effect.fnUntraced(function*<E, R>(
+  const open = Effect.fnUntraced(function*<R>(
     mayRead: Effect.Effect<boolean>,
-    follow: (reader: Reader) => Effect.Effect<void, E, R | Scope.Scope>
+    follow: (reader: Reader) => Effect.Effect<void, never, R | Scope.Scope>
   ) {
     const request = yield* HttpServerRequest.HttpServerRequest
     const context = yield* Effect.context<Exclude<R, Scope.Scope>>()
@@ -78,7 +78,9 @@ export const make = Effect.fnUntraced(function*({ age, backlog, heartbeat = "15 
       yield* Effect.forkScoped(Effect.delay(Effect.sync(() => end("age")), age))
       yield* follow({ send }).pipe(
         Effect.provide(context),
-        Effect.catchAllCause((cause) => Effect.logDebug("a stream has ended", cause)),
+        Effect.catchAllCause((cause) =>
+          Cause.isInterruptedOnly(cause) ? Effect.void : Effect.logError("a bug ended a stream of the console", cause)
+        ),
         Effect.ensuring(Effect.sync(() => end("stop"))),
         Effect.forkScoped
       )

@@ -65,9 +65,7 @@ export const layer = (sources: Sources, access: Access, streams: Streams) =>
             yield* Effect.sleep(pause)
           }))
         }).pipe(
-          Effect.catchAll((error) =>
-            Effect.sync(() => reader.send(event("problem", { message: (error as Error).message })))
-          ),
+          Effect.catchAll((error) => Effect.sync(() => reader.send(event("problem", { message: error.message })))),
           Effect.scoped
         )
 

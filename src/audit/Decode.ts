@@ -1,6 +1,5 @@
-import { Either } from "effect"
-import * as InventoryEvent from "../domain/InventoryEvent.js"
 import type { PaymentStatus } from "../domain/Payment.js"
+import * as PaymentEvent from "../domain/PaymentEvent.js"
 import type { KeyDigest } from "./Facts.js"
 
 /** Digest of an idempotency key: two lanes of multiply and rotate, 53 bits of both. 0 stands for no key. */
@@ -30,25 +29,16 @@ export interface Body {
 
 const canonical =
   /^\{"idempotent_key":"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})","order_id":([1-9]\d{0,18}),"status":"(\w+)"\}$/
-const statuses: ReadonlySet<string> = new Set<PaymentStatus>(["CREATED", "COMPLETED", "FAILED"])
 const limit = 9223372036854775807n
 
 /** Decodes a payment event, also in another JSON form, as readers of the topic do. Undefined when it is none. */
 export const payment = (value: Buffer | null): Body | undefined => {
   const [, key, order, status] = canonical.exec(value?.toString() ?? "") ?? []
-  if (key !== undefined && statuses.has(status!) && BigInt(order!) <= limit) {
-    return { orderId: BigInt(order!), key: digest(key), says: status as PaymentStatus, exact: true }
+  if (key !== undefined && PaymentEvent.isStatus(status) && BigInt(order!) <= limit) {
+    return { orderId: BigInt(order!), key: digest(key), says: status, exact: true }
   }
-  // a payment event has the three fields of an inventory event
-  const lenient = InventoryEvent.decode(value)
-  return Either.isRight(lenient) && statuses.has(lenient.right.status)
-    ? {
-      orderId: lenient.right.orderId,
-      key: digest(lenient.right.idempotentKey),
-      says: lenient.right.status as PaymentStatus,
-      exact: false
-    }
-    : undefined
+  const event = PaymentEvent.decode(value)
+  return event && { orderId: event.orderId, key: digest(event.idempotentKey), says: event.status, exact: false }
 }
 
 /** The order id in a record key; undefined when the key is something else. */

@@ -48,8 +48,9 @@ export interface LagOptions extends PositionsOptions {
 const interval = "5 seconds"
 
 /**
- * Returns an effect that measures the lag of each partition once, by its position. So the lag is known while no consumer runs, and while the consumer can read nothing. `/metrics` leaves out unknown
- * lags and those of partitions that are gone. The gauges are unknown when the scope ends.
+ * Returns an effect that measures the lag of each partition once, by its position. So the lag is known while no consumer runs, and
+ * while the consumer can read nothing. `/metrics` leaves out unknown lags and those of partitions that are gone. The gauges are
+ * unknown when the scope ends.
  */
 export const make = Effect.fnUntraced(function*({ part, ...options }: LagOptions) {
   const ask = yield* positions(options)

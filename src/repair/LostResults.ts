@@ -1,7 +1,7 @@
 import { SqlClient } from "@effect/sql"
-import { Effect, Either } from "effect"
-import * as InventoryEvent from "../domain/InventoryEvent.js"
+import { Effect } from "effect"
 import type { PaymentStatus } from "../domain/Payment.js"
+import * as PaymentEvent from "../domain/PaymentEvent.js"
 import type { KafkaOptions } from "../infra/kafka/KafkaClient.js"
 import * as KafkaOffsets from "../infra/kafka/KafkaOffsets.js"
 import * as KafkaScan from "../infra/kafka/KafkaScan.js"
@@ -44,8 +44,6 @@ interface Row {
   readonly waiting: string | null
 }
 
-const statuses: ReadonlySet<string> = new Set<PaymentStatus>(["CREATED", "COMPLETED", "FAILED"])
-
 /**
  * Takes over from topic `payment` what the database has lost: a standby that took over before it had everything, or a restore.
  *
@@ -67,7 +65,7 @@ export class LostResults extends Effect.Service<LostResults>()("payments/LostRes
           ${records.map((_) => _.payload)}::text[]
         ) WITH ORDINALITY AS told (order_id, says, payload, n)
         LEFT JOIN payment ON payment.order_id = told.order_id
-        -- those that a relay has in hand are its own matter
+        -- an event that a relay has in hand is left to that relay
         LEFT JOIN event ON event.order_id = told.order_id AND event.status <> 'DONE' AND event.payload = told.payload
           AND batch IS NULL AND (lease_token IS NULL OR reserved_to < clock_timestamp())
         WHERE payment.order_id IS NULL OR event.id IS NOT NULL OR (says <> 'CREATED' AND says <> payment.status)
@@ -87,16 +85,10 @@ export class LostResults extends Effect.Service<LostResults>()("payments/LostRes
       yield* KafkaScan.scan(options.kafka, options.topic, spans, (_, records) =>
         Effect.gen(function*() {
           const told = records.flatMap(({ timestamp, value }) => {
-            // a payment event has the fields of an inventory event
-            const decoded = InventoryEvent.decode(value)
-            if (Either.isLeft(decoded) || !statuses.has(decoded.right.status)) return []
-            const { orderId, status } = decoded.right
-            return [{
-              orderId: String(orderId),
-              says: status as PaymentStatus,
-              payload: value!.toString(),
-              at: Number(timestamp)
-            }]
+            const event = PaymentEvent.decode(value)
+            if (event === undefined) return []
+            const { orderId, status } = event
+            return [{ orderId: String(orderId), says: status, payload: value!.toString(), at: Number(timestamp) }]
           })
           for (const { n, payment, waiting } of yield* compare(told)) {
             const { at, orderId, payload, says } = told[n - 1]!

@@ -50,7 +50,7 @@ export const limits: ReadonlyArray<{ readonly when: string; readonly may: string
     when: "Kafka: unclean leader election, or the loss of all in-sync replicas",
     may: "Records that the broker acknowledged are gone from the topics.",
     helps:
-      "`payments audit` reports `not-on-topic`, and `payments outbox replay --missing` sends them again. Lost inventory records that nobody read must be written again. Keep `unclean.leader.election.enable=false`, three replicas and `min.insync.replicas=2`."
+      "`payments audit` reports `not-on-topic`, and `payments outbox replay --missing` sends them again. The producer must write lost inventory records again that no consumer had read. Keep `unclean.leader.election.enable=false`, three replicas and `min.insync.replicas=2`."
   },
   {
     when: "PostgreSQL: a unique index is corrupt and does not say so",

@@ -1,4 +1,4 @@
-import { Clock, Deferred, Duration, Effect, Option } from "effect"
+import { Cause, Clock, Deferred, Duration, Effect, Option } from "effect"
 import type { KafkaOptions } from "../../infra/kafka/KafkaClient.js"
 import * as KafkaTopic from "../../infra/kafka/KafkaTopic.js"
 import { Health } from "../../infra/runtime/Health.js"
@@ -165,10 +165,26 @@ export const make = Effect.fnUntraced(function*(
     (saga) => saga !== undefined && JSON.stringify(saga.parts) !== lastParts ? tell : Effect.void
   )
 
-  yield* Effect.forever(sample.pipe(Effect.zipRight(tell), Effect.zipRight(Effect.sleep(every)))).pipe(
-    Effect.forkScoped
-  )
-  yield* Effect.forever(Effect.zipRight(look, Effect.sleep(lookEvery))).pipe(Effect.forkScoped)
+  /** Repeats the work for the life of the scope. Logs a defect, once for defects in a row: the pages show a gap meanwhile. */
+  const repeated = (work: Effect.Effect<void>, pause: Duration.Duration) => {
+    let isBroken = false
+    return work.pipe(
+      Effect.matchCauseEffect({
+        onFailure: (cause) =>
+          Effect.suspend(() => {
+            if (isBroken || Cause.isInterruptedOnly(cause)) return Effect.void
+            isBroken = true
+            return Effect.logError("a bug stopped a sample of the console, which tries again", cause)
+          }),
+        onSuccess: () => Effect.sync(() => void (isBroken = false))
+      }),
+      Effect.zipRight(Effect.sleep(pause)),
+      Effect.forever,
+      Effect.forkScoped
+    )
+  }
+  yield* repeated(Effect.zipRight(sample, tell), every)
+  yield* repeated(look, lookEvery)
 
   return {
     /** The state now; waits for the first sample. */

@@ -1,8 +1,9 @@
 import { Clock, Duration, Effect, Mailbox } from "effect"
 import { randomUUID } from "node:crypto"
-import type { KafkaOptions } from "./KafkaClient.js"
+import type { KafkaOptions, KafkaUnavailable } from "./KafkaClient.js"
 import { attempt, finish, withAdmin } from "./KafkaClient.js"
 import * as KafkaConsumer from "./KafkaConsumer.js"
+import type { ConsumerCrashed } from "./KafkaGroup.js"
 import * as KafkaGroupOffsets from "./KafkaGroupOffsets.js"
 import { readers } from "./KafkaGroupOffsets.js"
 import type { IncomingRecord } from "./KafkaRecord.js"
@@ -57,7 +58,7 @@ const startAtEnd = Effect.fnUntraced(function*(options: TailOptions, groupId: st
  */
 export const open = Effect.fn("KafkaTail.open")(function*(options: TailOptions) {
   const groupId = `${readers}tail-${yield* Clock.currentTimeMillis}-${randomUUID()}`
-  const records = yield* Mailbox.make<TailRecord, Effect.Effect.Error<ReturnType<typeof KafkaConsumer.consume>>>({
+  const records = yield* Mailbox.make<TailRecord, KafkaUnavailable | ConsumerCrashed>({
     capacity,
     strategy: "suspend"
   })

@@ -69,7 +69,7 @@ const services = Effect.fnUntraced(function*(postgres: Restartable.Restartable, 
 
 type Services = Effect.Effect.Success<ReturnType<typeof services>>
 
-/** Ends when callers are told, and /readyz says, that the database takes nothing. */
+/** Ends when calls are refused, and /readyz is 503, because the database takes no writes. */
 const admitted = ({ program, saga }: Services, words: RegExp) =>
   Effect.gen(function*() {
     const goal = saga.answered("UNAVAILABLE") + 10
