@@ -46,6 +46,8 @@ export interface StartOptions {
   readonly heartbeat?: string
   /** Owners whose tokens are revoked. */
   readonly revoked?: Set<string>
+  /** What the doctor runs. Default: one finding. */
+  readonly examine?: AdminApi.AdminOptions["examine"]
 }
 
 export interface Asked {
@@ -79,7 +81,7 @@ export const start = Effect.fnUntraced(function*(options: StartOptions = {}) {
         local,
         tls: false
       },
-      examine: Effect.succeed({
+      examine: options.examine ?? Effect.succeed({
         results: [{
           place: "kafka",
           check: "kafka.test",

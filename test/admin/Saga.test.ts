@@ -184,3 +184,43 @@ it.scopedLive("a page that does not read its stream is dropped, beside one that 
     yield* eventually()(Effect.sync(() => assert.strictEqual(streams.size(), 1)))
     assert.isFalse(reader.ended)
   }).pipe(Effect.provide(Logger.remove(Logger.defaultLogger))))
+
+/** Keeps the messages of errors. */
+const errors = () => {
+  const said: Array<string> = []
+  const logger = Logger.make(({ logLevel, message }) => {
+    if (logLevel._tag === "Error") said.push(String(Array.isArray(message) ? message[0] : message))
+  })
+  return { said, layer: Logger.replace(Logger.defaultLogger, logger) }
+}
+
+it.scopedLive("a bug in a stream ends it, and is logged", () => {
+  const { layer, said } = errors()
+  return Effect.gen(function*() {
+    const streams = yield* Streams.make({ most: 1, age: "1 minute", backlog: 20 })
+    const bound = yield* Deferred.make<number>()
+    yield* HttpServer.serve({
+      address: { host: "127.0.0.1", port: 0 },
+      variable: "HTTP_ADDR",
+      app: Effect.orDie(streams.open(Effect.succeed(true), () => Effect.dieMessage("a bug of the test"))),
+      listening: (port) => Deferred.succeed(bound, port)
+    }).pipe(Effect.forkScoped)
+    const port = yield* Deferred.await(bound)
+    const body = yield* Effect.promise(() => fetch(`http://127.0.0.1:${port}/`).then((response) => response.text()))
+    assert.include(body, "event: end")
+    assert.deepStrictEqual(said, ["a bug ended a stream of the console"])
+  }).pipe(Effect.provide(layer))
+})
+
+layer(Layer.provideMerge(services, PgTest.layer), { excludeTestServices: true })("a bug in a handler", (it) => {
+  it.scoped("is 500 without its cause, and logged once", () => {
+    const { layer, said } = errors()
+    return Effect.gen(function*() {
+      const { ask } = yield* start({ examine: Effect.dieMessage("a bug of the test") })
+      const { status, text } = yield* ask("/api/doctor")
+      assert.strictEqual(status, 500)
+      assert.notInclude(text, "a bug of the test")
+      assert.deepStrictEqual(said, ["a bug failed a request of the operations API"])
+    }).pipe(Effect.provide(layer))
+  })
+})
