@@ -54,7 +54,6 @@ const filesOf = (identity: Authority.Identity, clientCa?: string) =>
     cert: file("cert.pem", identity.certificate),
     key: file("key.pem", identity.key),
     clientCa: clientCa === undefined ? undefined : file("ca.pem", clientCa),
-    every: "20 millis",
     replace: file
   }))
 
@@ -132,7 +131,7 @@ layer(live, { excludeTestServices: true })("gRPC, encrypted and authenticated", 
     Effect.gen(function*() {
       const first = here()
       const files = yield* filesOf(first)
-      const { client, port } = yield* Harness.start({ tls: files }, trusting())
+      const { client, port } = yield* Harness.start({ tls: { ...files, every: "100 millis" } }, trusting())
       const before = yield* serial(port)
       let calls = 0
       const count = Effect.sync(() => calls++)

@@ -106,7 +106,7 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
         const bound = yield* Deferred.make<number>()
         yield* Http.serve({
           address: { host: "127.0.0.1", port: 0 },
-          tls: { ...files, every: "20 millis" },
+          tls: { ...files, every: "100 millis" },
           serviceName: "payments",
           listening: (port) => Deferred.succeed(bound, port)
         }).pipe(Effect.forkScoped)

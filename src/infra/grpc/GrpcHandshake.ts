@@ -34,10 +34,12 @@ export const explain = (details: string, tls: boolean): string => {
   const code = failed ? codes.find(([text]) => text.test(details))?.[1] : undefined
   const meaning = code === undefined ? undefined : Tls.explain({ code })
   if (meaning !== undefined) return `no connection: ${meaning}`
-  if (failed && closed.test(details)) {
-    return tls
-      ? "no connection: the server closed it during or after the TLS handshake: it may refuse our client certificate, or not speak TLS at this port"
-      : "no connection: the server closed it at once: it may speak TLS at this port"
+  const seen = failed ? closed.exec(details)?.[0] : undefined
+  if (seen !== undefined) {
+    const why = tls
+      ? "during or after the TLS handshake: it may refuse our client certificate, or not speak TLS at this port"
+      : "at once: it may speak TLS at this port"
+    return `no connection: the server closed it ${why} (${seen})`
   }
   return details.replace(/\s*Resolution note:\s*$/, "")
 }
