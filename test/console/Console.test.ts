@@ -213,9 +213,16 @@ if (executable === undefined) {
       for (const scheme of ["light", "dark"] as const) {
         it.scoped(`every page: no serious finding of axe in ${scheme}, and no scrolling to the side on a phone`, () =>
           Effect.gen(function*() {
-            const { dead, misdirected, open, topics, world } = yield* Console
+            const { dead, misdirected, open, tables, topics, world } = yield* Console
             const { page, problems } = yield* open({ scheme })
-            yield* dead(...(scheme === "light" ? [481] : [482]))
+            const order = scheme === "light" ? 481 : 482
+            yield* dead(order)
+            yield* tables.query(
+              `INSERT INTO operation (run, operator, action, reason, order_id, before, after)
+               VALUES (gen_random_uuid(), 'ops', 'pay', 'the customer has paid', $1,
+                 '{"status":"CREATED"}', '{"status":"COMPLETED"}')`,
+              [order]
+            )
             yield* misdirected
             yield* topics.write(world.inventory, {
               value: `{"idempotent_key":"${randomUUID()}","order_id":111,"status":"COMPLETED"}`

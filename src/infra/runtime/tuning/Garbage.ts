@@ -1,16 +1,5 @@
-import { GlobalValue, Scheduler } from "effect"
+import { Scheduler } from "effect"
 import { setFlagsFromString } from "node:v8"
-
-/**
- * The private registry of root fibers (fibers without a parent) of Effect 3.22, which `Fiber.roots` reads. Where Effect has
- * no such global, this makes an object that nothing uses.
- */
-const globalScope = GlobalValue.globalValue(Symbol.for("effect/FiberScope/Global"), () => ({ add: () => {} }))
-
-/** The registry is a `Set`: its old hash tables keep finished fibers and their objects alive until the next full collection. */
-const keepNoRoots = () => {
-  globalScope.add = () => {}
-}
 
 /**
  * Lets V8 collect the objects of a call, a record or an event while they are young, which is cheap. Applies to the whole
@@ -21,7 +10,6 @@ export const staysYoung = () => {
   setFlagsFromString("--no-allocation-site-pretenuring")
   // V8 collects the old generation when it has doubled, not when it has grown to four times its size
   setFlagsFromString("--heap-growing-percent=100")
-  keepNoRoots()
 }
 
 /** One task queue for all fibers. The default scheduler keeps one a fiber in a `WeakMap`, which grows old with every fiber. */

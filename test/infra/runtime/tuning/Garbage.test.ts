@@ -1,15 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
+import type { Fiber } from "effect"
+import { Effect } from "effect"
 import * as Garbage from "../../../../src/infra/runtime/tuning/Garbage.js"
 
 describe("Garbage", () => {
-  it("a fiber without a parent is no root", async () => {
-    Garbage.staysYoung()
-    const fiber = Effect.runFork(Effect.never)
-    assert.notInclude(Fiber.unsafeRoots(), fiber)
-    await Effect.runPromise(Fiber.interrupt(fiber))
-  })
-
   it("one queue runs the tasks of all fibers in order, urgent ones first", async () => {
     const [one, other] = [Effect.runFork(Effect.void), Effect.runFork(Effect.void)]
     const done: Array<string> = []
