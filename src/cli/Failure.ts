@@ -105,3 +105,7 @@ export const exitCode = ({ error }: Failure): number => {
       return 1
   }
 }
+
+/** The exit code of a command that ended with this cause; 1 for a bug. */
+export const exitCodeOf = (cause: Cause.Cause<unknown>): number =>
+  Option.match(of(cause), { onNone: () => 1, onSome: exitCode })

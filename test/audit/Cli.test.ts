@@ -3,6 +3,7 @@ import { Clock, Context, Effect, Layer } from "effect"
 import { randomUUID } from "node:crypto"
 import * as Ports from "../../src/local/Ports.js"
 import * as Calls from "../harness/Calls.js"
+import * as Command from "../harness/Command.js"
 import { eventually } from "../harness/Eventually.js"
 import * as Program from "../harness/Program.js"
 import * as Tables from "../harness/Tables.js"
@@ -37,7 +38,7 @@ const lived = Effect.fnUntraced(function*(orders: number) {
   const topics = yield* Topics.make(world.kafkaBrokers)
   yield* topics.create(world.inventory, world.dlq, world.payment)
   const tables = yield* Tables.make(world.databaseUrl)
-  const audit = (...args: ReadonlyArray<string>) => Program.run(["audit", ...args], world.env)
+  const audit = (...args: ReadonlyArray<string>) => Command.run(["audit", ...args], world.env)
   const documents = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
     const { code, stderr, stdout } = yield* audit("--json", ...args)
     const lines = stdout.trimEnd().split("\n").map((line) => JSON.parse(line))
@@ -253,7 +254,7 @@ layer(Layer.scoped(Lived, lived(300)), { timeout: "120 seconds", excludeTestServ
         assert.sameMembers(notes, ["resend", "waiting", "unread"])
 
         // any five of the six may be shown
-        const shown = yield* Effect.map(Program.run(["audit", "--examples", "5"], world.env), ({ stdout }) => stdout)
+        const shown = yield* Effect.map(Command.run(["audit", "--examples", "5"], world.env), ({ stdout }) => stdout)
         assert.match(shown, /^FAULT {2}body-differs: 6 \(records that differ from their event\)$/m)
         const examples = shown.matchAll(
           new RegExp(`^  order (?:5000(?:0[6-9]|1[01])|500999), ${world.payment}/\\d@\\d+: .*$`, "gm")
@@ -263,7 +264,7 @@ layer(Layer.scoped(Lived, lived(300)), { timeout: "120 seconds", excludeTestServ
         assert.match(shown.trimEnd().split("\n").at(-1)!, /^not clean: 1 lost-record, .*6 body-differs/)
 
         // one order alone, with the command that repairs it
-        const alone = yield* Program.run(["audit", "--order", "500003"], world.env)
+        const alone = yield* Command.run(["audit", "--order", "500003"], world.env)
         assert.match(
           alone.stdout,
           new RegExp(
@@ -322,7 +323,7 @@ it.scopedLive("beside running services it reports no work in progress as a fault
     yield* Effect.forkScoped(work)
     let seen = 0
     for (let n = 0; n < 3; n++) {
-      const { code, stderr, stdout } = yield* Program.run(["audit", "--json", "--examples", "3"], world.env)
+      const { code, stderr, stdout } = yield* Command.run(["audit", "--json", "--examples", "3"], world.env)
       assert.strictEqual(code, 0, stdout + stderr)
       const { orders } = JSON.parse(stdout.trimEnd().split("\n").at(-1)!) as Summary
       assert.isAbove(orders, seen)
@@ -375,10 +376,10 @@ it.scopedLive(
       yield* topics.writeAll(world.inventory, 2, records)
       yield* Client.commit(world.kafkaBrokers, world.group, world.inventory, 2, 3)
       yield* Client.trim(world.kafkaBrokers, world.inventory, 2, 7)
-      assert.strictEqual((yield* Program.run(["migrate"], world.env)).code, 0)
+      assert.strictEqual((yield* Command.run(["migrate"], world.env)).code, 0)
 
       const skippedAt = Effect.fnUntraced(function*(offset: number) {
-        const { code, stdout } = yield* Program.run(["audit"], world.env)
+        const { code, stdout } = yield* Command.run(["audit"], world.env)
         assert.strictEqual(code, 1, stdout)
         assert.match(
           stdout,
@@ -406,13 +407,13 @@ it.scopedLive(
     Effect.gen(function*() {
       const world = yield* World.make()
       const nowhere = `127.0.0.1:${yield* Effect.scoped(Ports.free)}`
-      const migrated = yield* Program.run(["migrate"], world.env)
+      const migrated = yield* Command.run(["migrate"], world.env)
       assert.strictEqual(migrated.code, 0)
       const [database, kafka, since, topic] = yield* Effect.all([
-        Program.run(["audit"], { ...world.env, DATABASE_URL: `postgres://payments:hush@${nowhere}/payments` }),
-        Program.run(["audit", "--json"], { ...world.env, KAFKA_BROKERS: nowhere }),
-        Program.run(["audit", "--since", "yesterday"], world.env),
-        Program.run(["audit"], world.env)
+        Command.run(["audit"], { ...world.env, DATABASE_URL: `postgres://payments:hush@${nowhere}/payments` }),
+        Command.run(["audit", "--json"], { ...world.env, KAFKA_BROKERS: nowhere }),
+        Command.run(["audit", "--since", "yesterday"], world.env),
+        Command.run(["audit"], world.env)
       ], { concurrency: 2 })
       assert.strictEqual(database.code, 5, database.stderr)
       assert.match(database.stderr, /the database is not available/)

@@ -3,6 +3,7 @@ import { Context, Deferred, Effect, Layer } from "effect"
 import { randomUUID } from "node:crypto"
 import { readFileSync } from "node:fs"
 import * as Net from "node:net"
+import * as Command from "../harness/Command.js"
 import { eventually } from "../harness/Eventually.js"
 import { freePort } from "../harness/FreePort.js"
 import { freshDatabase } from "../harness/PgTest.js"
@@ -162,8 +163,8 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
     Effect.gen(function*() {
       const { env, program } = yield* Saga
       const [clean, wrong] = yield* both(
-        Program.run(["doctor", "grpc"], env),
-        Program.run(["doctor", "--json"], env)
+        Command.run(["doctor", "grpc"], env),
+        Command.run(["doctor", "--json"], env)
       )
       assert.match(
         printed(clean),
@@ -177,7 +178,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       assert.deepStrictEqual(documents.filter(({ state }) => state === "finding").map(({ check }) => check), [
         "topic.max_message"
       ])
-      const away = yield* Program.run(["doctor"], { ...env, REDIS_URL: "redis://127.0.0.1:1" })
+      const away = yield* Command.run(["doctor"], { ...env, REDIS_URL: "redis://127.0.0.1:1" })
       assert.strictEqual(away.code, 5)
       assert.match(away.stdout, /\n {2}not checked {2}redis is not available: [^\n]*ECONNREFUSED/)
       assert.match(away.stderr, /^payments: redis is not available\n$/)
@@ -267,7 +268,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
     Effect.gen(function*() {
       const { env, topics, world } = yield* Saga
       const tables = yield* Tables.make(world.databaseUrl)
-      const operate = (...args: ReadonlyArray<string>) => Program.run(args, { ...env, EDITOR: "sed -i s/seven/707/" })
+      const operate = (...args: ReadonlyArray<string>) => Command.run(args, { ...env, EDITOR: "sed -i s/seven/707/" })
       yield* tables.query("INSERT INTO payment (order_id, status) VALUES (706, 'CREATED')")
       const key = randomUUID()
       const [row] = yield* tables.query<{ readonly id: string }>(
@@ -347,7 +348,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
     Effect.gen(function*() {
       const { env } = yield* Saga
       const url = yield* freshDatabase
-      const migrate = (DATABASE_URL: string) => Program.run(["migrate"], { ...env, DATABASE_URL })
+      const migrate = (DATABASE_URL: string) => Command.run(["migrate"], { ...env, DATABASE_URL })
       const [first, away] = yield* both(migrate(url), migrate("postgres://payments:hush-hush@127.0.0.1:1/payments"))
       assert.strictEqual(
         printed(first),
@@ -363,8 +364,8 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
       const port = yield* freePort
       const nowhere = { GRPC_ADDR: `127.0.0.1:${port}`, KAFKA_BROKERS: `127.0.0.1:${port}` }
       const [pay, reserve] = yield* both(
-        Program.run(["pay", "1"], nowhere),
-        Program.run(["reserve", "1"], nowhere)
+        Command.run(["pay", "1"], nowhere),
+        Command.run(["reserve", "1"], nowhere)
       )
       failed(pay, 5, new RegExp(`127.0.0.1:${port}`))
       failed(reserve, 5, /kafka is not available/)
@@ -378,7 +379,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
         OTEL_EXPORTER_OTLP_HEADERS: "authorization=hush-hush",
         SHUTDOWN_TIMEOUT: "90s"
       }
-      const [human, json] = yield* both(Program.run(["config"], env), Program.run(["config", "--json"], env))
+      const [human, json] = yield* both(Command.run(["config"], env), Command.run(["config", "--json"], env))
       for (const text of [human, json].map(printed)) assert.notInclude(text, "hush-hush")
       const settings = JSON.parse(json.stdout) as Record<string, string>
       assert.deepInclude(settings, {
@@ -418,7 +419,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
 
   it.effect("a wrong command line is exit code 2, with the error on standard error", () =>
     Effect.gen(function*() {
-      const { cli } = yield* Saga
+      const { env } = yield* Saga
       const ran = yield* Effect.forEach(
         [["pay", "0x10"], ["reserve", "1", "--key", "no-uuid"], ["local", "dwon"], [
           "shards",
@@ -427,7 +428,7 @@ layer(Layer.scoped(Saga, setup), { timeout: "120 seconds", excludeTestServices: 
           "--unsent",
           "1"
         ]],
-        (args) => cli(...args),
+        (args) => Command.run(args, env),
         { concurrency: 2 }
       )
       const problems = [
