@@ -1,8 +1,11 @@
-// Checks types and Effect diagnostics in one pass, in half the time of two.
+// Checks types and Effect diagnostics in one pass. With --lint, eslint also runs, on the types of that pass: alone it would find
+// them all once more.
 // The pass needs a patched compiler: it is a copy, so that node_modules stays as npm installed it.
-import { execFileSync, spawnSync } from "node:child_process"
+import { ESLint } from "eslint"
+import { execFileSync } from "node:child_process"
 import { cpSync, existsSync, readFileSync, renameSync, rmSync } from "node:fs"
-import { dirname, join } from "node:path"
+import { createRequire } from "node:module"
+import { dirname, join, resolve } from "node:path"
 import { fileURLToPath } from "node:url"
 
 process.chdir(dirname(dirname(fileURLToPath(import.meta.url))))
@@ -18,6 +21,29 @@ if (!existsSync(compiler)) {
   renameSync(half, compiler)
 }
 
-process.exitCode = spawnSync(process.execPath, [join(compiler, "lib", "tsc.js"), "--noEmit", ...process.argv.slice(2)], {
-  stdio: "inherit"
-}).status ?? 1
+const ts = createRequire(import.meta.url)(resolve(compiler, "lib", "typescript.js"))
+
+const host = { getCanonicalFileName: (name) => name, getCurrentDirectory: ts.sys.getCurrentDirectory, getNewLine: () => "\n" }
+const show = (diagnostics) => process.stdout.write(ts.formatDiagnosticsWithColorAndContext(diagnostics, host))
+
+const { errors, fileNames, options } = ts.getParsedCommandLineOfConfigFile("tsconfig.json", { noEmit: true }, {
+  ...ts.sys,
+  onUnRecoverableConfigFileDiagnostic: (diagnostic) => {
+    show([diagnostic])
+    process.exit(1)
+  }
+})
+const program = ts.createProgram({ rootNames: fileNames, options, configFileParsingDiagnostics: errors })
+const diagnostics = ts.getPreEmitDiagnostics(program)
+show(diagnostics)
+let ok = !diagnostics.some(({ category }) => category === ts.DiagnosticCategory.Error)
+
+if (process.argv.includes("--lint")) {
+  const eslint = new ESLint({
+    overrideConfig: { files: ["**/*.{ts,tsx}"], languageOptions: { parserOptions: { project: null, programs: [program] } } }
+  })
+  const results = await eslint.lintFiles(["."])
+  process.stdout.write(await (await eslint.loadFormatter("stylish")).format(results))
+  ok &&= results.every(({ errorCount }) => errorCount === 0)
+}
+process.exitCode = ok ? 0 : 1
