@@ -149,8 +149,9 @@ layer(cluster, { timeout: "120 seconds", excludeTestServices: true })(
           yield* orders
           // an installation that accepts loss: two copies, one is enough, and a follower that lags may lead
           yield* cluster.reassign(world.payment, [1, 2])
-          yield* topics.configure(world.payment, "min.insync.replicas", "1")
-          yield* topics.configure(world.payment, "unclean.leader.election.enable", "true")
+          yield* topics.configure(world.payment, "unclean.leader.election.enable", "true", {
+            "min.insync.replicas": "1"
+          })
           yield* cluster.broker(2).stop
           yield* orders
           yield* cluster.broker(1).crash
