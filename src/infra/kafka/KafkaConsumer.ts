@@ -191,5 +191,8 @@ export const consume = <E, R>(
         schedule: Schedule.spaced("500 millis")
       })
     )
-    return yield* beside(member, options.onStanding === undefined ? [] : [KafkaWait.watch(wait, now, options.onStanding)])
+    return yield* beside(
+      member,
+      options.onStanding === undefined ? [] : [KafkaWait.watch(wait, now, options.onStanding)]
+    )
   }).pipe(Effect.scoped)

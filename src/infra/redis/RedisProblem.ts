@@ -21,7 +21,8 @@ const clusterHint = "REDIS_URL points to a cluster node; this service needs a Re
 
 /** A Sentinel speaks the protocol of Redis, and knows none of the commands for keys. */
 const ofSentinel = /^ERR unknown command/
-const sentinelHint = "REDIS_URL points to a Sentinel? This service needs the address of a Redis, or a name that leads to the primary"
+const sentinelHint =
+  "REDIS_URL points to a Sentinel? This service needs the address of a Redis, or a name that leads to the primary"
 
 /** What an operator can change, by error code. */
 const advice: Readonly<Record<string, string>> = {

@@ -9,7 +9,7 @@ interface ConsumerGroup {
   readonly cluster: { readonly findGroupCoordinator: (group: { readonly groupId: string }) => Promise<Coordinator> }
   coordinator: Coordinator | null
   readonly offsetManager: { coordinator: Coordinator } | null
-  /** When the last heartbeat was answered: milliseconds of the epoch. */
+  /** When the last heartbeat was answered, in milliseconds of the epoch. The next is due an interval later. */
   lastRequest: number
   joinAndSync: (this: ConsumerGroup) => Promise<void>
   heartbeat: (this: ConsumerGroup, options: { readonly interval: number }) => Promise<void>
@@ -37,6 +37,8 @@ const install = (load: Load) => {
   const joining = new WeakMap<ConsumerGroup, Promise<void>>()
   const finding = new WeakMap<ConsumerGroup, Promise<void>>()
   const failed = new WeakSet<ConsumerGroup>()
+  /** When the last heartbeat was answered, by the monotonic clock. */
+  const answered = new WeakMap<ConsumerGroup, number>()
 
   /** Runs one at a time for each group. A caller that comes meanwhile gets the same end. */
   const once = (
@@ -69,9 +71,11 @@ const install = (load: Load) => {
   const heartbeat = prototype.heartbeat
   prototype.heartbeat = async function(options) {
     if (failed.has(this) && !joining.has(this)) throw notJoined()
-    if (Date.now() < this.lastRequest) this.lastRequest = 0
+    const due = performance.now() >= (answered.get(this) ?? 0) + options.interval
+    if (due) this.lastRequest = 0
     try {
       await heartbeat.call(this, options)
+      if (due) answered.set(this, performance.now())
     } catch (error) {
       if (!isAway(error)) throw error
       // the first error is one after which kafkajs tries again
