@@ -21,7 +21,9 @@ export const errors = {
   concurrentTransactions: () => createErrorFromCode(51),
   notEnoughReplicas: () => createErrorFromCode(19),
   topicAuthorizationFailed: () => createErrorFromCode(29),
-  transactionalIdAuthorizationFailed: () => createErrorFromCode(53)
+  transactionalIdAuthorizationFailed: () => createErrorFromCode(53),
+  /** The broker goes away before it answers. */
+  closed: () => Object.assign(new Error("closed connection"), { name: "KafkaJSConnectionClosedError", retriable: true })
 }
 
 /** Lets `answer` replace broker responses for all clients of this process, for the life of the scope. */

@@ -23,6 +23,7 @@ export interface Ended {
 
 /** The compiled program as a process of its own. */
 export interface Program {
+  readonly pid: number
   readonly stdout: () => string
   readonly stderr: () => string
   readonly ended: Effect.Effect<Ended>
@@ -66,6 +67,7 @@ const startCommand = (
       child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text))
       child.on("close", (code, signal) => Deferred.unsafeDone(ended, Exit.succeed({ code, signal })))
       return {
+        pid: child.pid!,
         stdout: () => stdout,
         stderr: () => stderr,
         ended: Deferred.await(ended),

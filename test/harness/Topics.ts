@@ -100,14 +100,18 @@ export const make = Effect.fnUntraced(function*(brokers: string, ca?: string) {
   const grow = (topic: string, count: number) =>
     Effect.promise(() => admin.createPartitions({ topicPartitions: [{ topic, count }] }))
 
-  const alter = (type: number) => (resource: string, name: string, value: string) =>
+  const alter = (type: number) => (resource: string, name: string, value: string, others = {}) =>
     Effect.promise(() =>
       admin.alterConfigs({
         validateOnly: false,
-        resources: [{ type, name: resource, configEntries: [{ name, value }] }]
+        resources: [{
+          type,
+          name: resource,
+          configEntries: Object.entries<string>({ ...others, [name]: value }).map(([name, value]) => ({ name, value }))
+        }]
       })
     )
-  /** Changes a setting of a topic. */
+  /** Changes a setting of a topic, and `others`. All that are not named get their default again. */
   const configure = alter(topicResource)
   /** Changes a setting of a broker. */
   const configureBroker = alter(brokerResource)

@@ -38,7 +38,8 @@ export const consume = <E, R>(
   Effect.gen(function*() {
     const topic = yield* KafkaTopic.make(options, options.topic, options.groupId)
     const clock = yield* Effect.clock
-    const now = () => clock.unsafeCurrentTimeMillis()
+    /** Milliseconds of the epoch by the monotonic clock: a clock that is set back must not hide a stall. */
+    const now = () => Number(clock.unsafeCurrentTimeNanos() / 1_000_000n)
     const wait = KafkaWait.make(options.groupId, now())
     let lastSeen: LastSeen | undefined
     /** The last reported skip of each partition. A start finds it again until an offset behind it is committed. */
@@ -190,5 +191,8 @@ export const consume = <E, R>(
         schedule: Schedule.spaced("500 millis")
       })
     )
-    return yield* beside(member, options.onStanding === undefined ? [] : [KafkaWait.watch(wait, options.onStanding)])
+    return yield* beside(
+      member,
+      options.onStanding === undefined ? [] : [KafkaWait.watch(wait, now, options.onStanding)]
+    )
   }).pipe(Effect.scoped)

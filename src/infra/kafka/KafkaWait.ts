@@ -128,13 +128,13 @@ export const make = (groupId: string, started: number) => {
 
 export type KafkaWait = ReturnType<typeof make>
 
-/** Reports the problem each second, for ever. At its end it reports none. */
+/** Reports the problem each second, for ever. `now` is the clock of all events of `wait`. At its end it reports none. */
 export const watch = (
   wait: KafkaWait,
+  now: () => number,
   onStanding: (problem: Problem | undefined) => Effect.Effect<void>
 ): Effect.Effect<never> =>
-  Effect.clockWith((clock) => clock.currentTimeMillis).pipe(
-    Effect.flatMap((now) => onStanding(wait.standing(now))),
+  Effect.suspend(() => onStanding(wait.standing(now()))).pipe(
     Effect.delay("1 second"),
     Effect.forever,
     Effect.onExit(() => onStanding(undefined))

@@ -19,6 +19,11 @@ const failover = new Set(["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "T
 const ofCluster = new Set(["MOVED", "ASK", "CROSSSLOT", "CLUSTERDOWN"])
 const clusterHint = "REDIS_URL points to a cluster node; this service needs a Redis without cluster mode"
 
+/** A Sentinel speaks the protocol of Redis, and knows none of the commands for keys. */
+const ofSentinel = /^ERR unknown command/
+const sentinelHint =
+  "REDIS_URL points to a Sentinel? This service needs the address of a Redis, or a name that leads to the primary"
+
 /** What an operator can change, by error code. */
 const advice: Readonly<Record<string, string>> = {
   WRONGPASS: "check the user in REDIS_URL, and the password in REDIS_URL, REDIS_PASSWORD or REDIS_PASSWORD_FILE",
@@ -74,6 +79,8 @@ export const problemOf = (error: unknown, encrypted = false): Problem => {
     code,
     reason: ofCluster.has(code)
       ? `${code}: ${clusterHint}`
+      : ofSentinel.test(answer)
+      ? `${answer}: ${sentinelHint}`
       : advice[code] === undefined
       ? answer
       : `${answer.replace(/\.$/, "")}: ${advice[code]}`,

@@ -161,3 +161,37 @@ it.scopedLive(
     }),
   60_000
 )
+
+it.scopedLive(
+  "the coordinator goes away while a member joins again: the member joins at the next one",
+  () =>
+    Effect.gen(function*() {
+      const topic = yield* KafkaTest.freshTopic()
+      const { send } = yield* KafkaProducer.make(KafkaTest.kafka())
+      const handled: Array<string> = []
+      yield* KafkaConsumer.consume(
+        consumerOf(topic, `test-${randomUUID()}`),
+        ({ records, resolve }) =>
+          Effect.sync(() => {
+            handled.push(...records.map(({ value }) => String(value)))
+            resolve(records.at(-1)!.offset)
+          })
+      ).pipe(Effect.forkScoped)
+      const arrives = (value: string) =>
+        Effect.zipRight(
+          send([{ topic, key: value, value }], () => true),
+          Effect.sync(() => assert.include(handled, value)).pipe(eventually())
+        )
+      yield* arrives("before")
+      let moved = 0
+      let refused = 0
+      yield* KafkaAnswers.between((request, ask) => {
+        if (request === "Fetch" && moved++ === 0) return Promise.reject(KafkaAnswers.errors.notLeader())
+        if (request === "JoinGroup" && refused++ === 0) return Promise.reject(KafkaAnswers.errors.closed())
+        return ask()
+      })
+      yield* Effect.sync(() => assert.isAbove(refused, 0)).pipe(eventually())
+      yield* arrives("after")
+    }),
+  60_000
+)

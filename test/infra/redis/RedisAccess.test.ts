@@ -188,4 +188,30 @@ describe("access to Redis", () => {
       }),
     60_000
   )
+
+  it.scopedLive(
+    "a Sentinel is refused with its name",
+    () =>
+      Effect.gen(function*() {
+        const { parts } = yield* World.server("redis", 0)
+        const path = yield* folder
+        const port = yield* freePort
+        const settings = `${path}/sentinel.conf`
+        writeFileSync(
+          settings,
+          `port ${port}\ndir ${path}\nsentinel monitor main 127.0.0.1 ${new URL(parts.redis!.url).port} 1\n`
+        )
+        yield* Effect.acquireRelease(
+          Effect.sync(() =>
+            spawn(readlinkSync(`/proc/${parts.redis!.pid}/exe`), [settings, "--sentinel"], { stdio: "ignore" })
+          ),
+          (server) => Effect.sync(() => server.kill("SIGKILL"))
+        )
+        const url = `redis://127.0.0.1:${port}`
+        const admin = yield* connection(url)
+        yield* Effect.tryPromise(() => admin.ping()).pipe(eventually("10 seconds"))
+        yield* reports({ url: Redacted.make(url) }, /^ERR unknown command.*: REDIS_URL points to a Sentinel\?/)
+      }),
+    60_000
+  )
 })

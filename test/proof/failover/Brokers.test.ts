@@ -141,13 +141,19 @@ layer(cluster, { timeout: "120 seconds", excludeTestServices: true })(
           const { tables, topics, world } = saga
           const program = yield* saga.serve()
           yield* program.untilReady
-          yield* saga.judge(yield* saga.load)
+          const orders = Effect.gen(function*() {
+            const running = yield* saga.load
+            yield* saga.more()
+            yield* saga.judge(running)
+          }).pipe(Effect.scoped)
+          yield* orders
           // an installation that accepts loss: two copies, one is enough, and a follower that lags may lead
           yield* cluster.reassign(world.payment, [1, 2])
-          yield* topics.configure(world.payment, "min.insync.replicas", "1")
-          yield* topics.configure(world.payment, "unclean.leader.election.enable", "true")
+          yield* topics.configure(world.payment, "unclean.leader.election.enable", "true", {
+            "min.insync.replicas": "1"
+          })
           yield* cluster.broker(2).stop
-          yield* saga.judge(yield* saga.load)
+          yield* orders
           yield* cluster.broker(1).crash
           yield* cluster.broker(2).start
           yield* cluster.broker(1).destroy

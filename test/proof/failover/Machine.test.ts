@@ -1,9 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
+import { execFileSync } from "node:child_process"
 import { eventually } from "../../harness/Eventually.js"
 import { freePort } from "../../harness/FreePort.js"
 import * as Proxy from "../../harness/Proxy.js"
 import * as Restartable from "../../harness/Restartable.js"
+import { overtaken, says } from "../Instances.js"
 import * as Saga from "../Saga.js"
 
 const limit = 360_000
@@ -64,7 +66,7 @@ describe("P1 P2 P4 P6 P10: machines and their networks", () => {
         yield* Effect.replicateEffect(saga.serve(), 2)
         const cut = yield* saga.serve([], { DATABASE_URL: toDatabase.url, KAFKA_BROKERS: brokers })
         yield* cut.untilReady
-        const says = (part: string) =>
+        const reports = (part: string) =>
           Effect.tap(cut.readiness, ({ dependencies, ready }) => {
             assert.isFalse(ready)
             assert.isFalse(dependencies[part]?.ok, `${part} works`)
@@ -73,8 +75,9 @@ describe("P1 P2 P4 P6 P10: machines and their networks", () => {
           yield* saga.outlives(Effect.gen(function*() {
             // as a network that drops: connections stay open, and nothing arrives
             yield* Effect.forEach(links, (link) => Effect.zipRight(link.set("silent"), link.lose))
-            yield* says(links[0] === toDatabase ? "postgres" : "outbox-relay")
-            yield* saga.more(50)
+            yield* reports(links[0] === toDatabase ? "postgres" : "outbox-relay")
+            // without the database it keeps its partitions: in the end all callers ask for orders that do not begin
+            yield* saga.more(25)
             yield* Effect.forEach(links, (link) => link.set("pass"))
             yield* cut.untilReady
           }))
@@ -82,4 +85,61 @@ describe("P1 P2 P4 P6 P10: machines and their networks", () => {
       }),
     limit
   )
+
+  const steps = [-3_600_000, 7_200_000, -3_600_000]
+  const stepped = {
+    NODE_OPTIONS: `--import=${new URL("../preload/SteppedClock.mjs", import.meta.url).href}`,
+    CLOCK_STEPS_MILLIS: steps.join()
+  }
+
+  it.scopedLive("the clock is set by an hour, back and forward, while the service runs", () =>
+    Effect.forEach(
+      ["at-least-once", "exactly-once"],
+      Effect.fnUntraced(function*(delivery) {
+        const saga = yield* Saga.make({
+          env: { ...stepped, OUTBOX_DELIVERY: delivery, OUTBOX_LEASE: "5s" },
+          ordersPerSecond: 10
+        })
+        const program = yield* saga.serve()
+        yield* program.untilReady
+        yield* saga.outlives(
+          Effect.forEach(steps, (step) =>
+            Effect.gen(function*() {
+              yield* program.signal("SIGUSR2")
+              yield* says(program, `the clock is set by ${step} ms`)
+              // a member whose heartbeats stop is removed after 6 s, and commits nothing then
+              yield* Effect.sleep("8 seconds")
+              yield* overtaken(saga)
+              yield* saga.more()
+              yield* program.untilReady
+            })),
+          Saga.noResends
+        )
+      }),
+      { concurrency: "unbounded" }
+    ), limit)
+
+  /** Sets how many files a process may open. What is open stays open. */
+  const mayOpen = (pid: number, files: number) =>
+    Effect.sync(() => execFileSync("prlimit", ["--pid", String(pid), `--nofile=${files}:`]))
+
+  it.scopedLive("a process has no file descriptor left, and gets more", () =>
+    Effect.gen(function*() {
+      const postgres = yield* Restartable.make("postgres")
+      const proxy = yield* Proxy.make(postgres.url)
+      const saga = yield* Saga.make({ servers: { databaseUrl: proxy.url }, env: { OUTBOX_LEASE: "5s" } })
+      const program = yield* saga.serve()
+      yield* program.untilReady
+      yield* saga.outlives(Effect.gen(function*() {
+        yield* mayOpen(program.pid, 10)
+        // what it needs now are new connections
+        yield* proxy.cut
+        yield* says(program, "EMFILE")
+        const refused = saga.answered("UNAVAILABLE")
+        yield* Effect.sync(() => assert.isAbove(saga.answered("UNAVAILABLE"), refused)).pipe(eventually())
+        yield* mayOpen(program.pid, 4_096)
+        yield* saga.more()
+        yield* program.untilReady
+      }))
+    }), limit)
 })

@@ -6,6 +6,7 @@ import * as Coordinators from "./Coordinators.js"
 import * as FetchDecoder from "./FetchDecoder.js"
 import * as IdleTimers from "./IdleTimers.js"
 import * as Login from "./Login.js"
+import * as Membership from "./Membership.js"
 import type { Load, Patch } from "./Patch.js"
 import * as ProduceRequests from "./ProduceRequests.js"
 import * as RecordEncoder from "./RecordEncoder.js"
@@ -24,6 +25,7 @@ export const patches: Readonly<Record<string, Patch>> = {
   FetchDecoder: FetchDecoder.patch,
   IdleTimers: IdleTimers.patch,
   Login: Login.patch,
+  Membership: Membership.patch,
   ProduceRequests: ProduceRequests.patch,
   RecordEncoder: RecordEncoder.patch,
   RequestTimeouts: RequestTimeouts.patch,
