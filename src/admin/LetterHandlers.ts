@@ -44,7 +44,7 @@ export const layer = HttpApiBuilder.group(Api, "dead-letters", (handlers) =>
               for (const one of found) if (!open || one.replays.count === 0) letters.push(letterDocument(one))
             })
         )
-        letters.sort((a, b) => Number(b.at) - Number(a.at))
+        letters.sort((a, b) => Number(b.at) - Number(a.at) || Number(b.offset) - Number(a.offset))
         return { count: filtered ? letters.length : total, letters: letters.slice(0, limit), read, total }
       })
 

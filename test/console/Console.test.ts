@@ -221,7 +221,7 @@ if (executable === undefined) {
             )
             await page.getByLabel("From offset").fill("0")
             await page.getByRole("button", { name: "Search" }).click()
-            await page.getByText("choose the partition").waitFor()
+            assert.include(await page.locator("main p[role=alert]").innerText(), "choose the partition")
             await page.locator("table summary").first().click()
             await page.getByRole("link", { name: "Order 465" }).click()
             await page.getByRole("heading", { name: "Order 465" }).waitFor()

@@ -172,10 +172,18 @@ const Steps = () => {
     if (seen !== undefined) progress.set({ ...progress.get(), visited: new Set([...progress.get().visited, seen]) })
   }, [route.parts.join("/"), now.orderId])
   useEffect(() => {
-    const ask = () => void look().then(() => setAway(false), () => setAway(true))
-    ask()
-    const timer = setInterval(() => document.hidden ? undefined : ask(), 1_000)
-    return () => clearInterval(timer)
+    let timer: ReturnType<typeof setTimeout> | undefined
+    let ended = false
+    // the next look begins after this one: a slow server is not asked twice at once
+    const ask = async () => {
+      if (!document.hidden) await look().then(() => setAway(false), () => setAway(true))
+      if (!ended) timer = setTimeout(ask, 1_000)
+    }
+    void ask()
+    return () => {
+      ended = true
+      clearTimeout(timer)
+    }
   }, [])
   const place = useRef<HTMLElement>(null)
   useEffect(() => place.current?.focus(), [])
