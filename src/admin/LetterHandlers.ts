@@ -21,30 +21,36 @@ const placeOf = (text: string): Letters.Place => {
 /** The most letters of one request. */
 const mostLetters = 10_000
 
+/** The newest letters of each partition that a list with a filter reads. */
+const searched = 5_000
+
 /** Answers `/api/dead-letters…`. */
 export const layer = HttpApiBuilder.group(Api, "dead-letters", (handlers) =>
   Effect.gen(function*() {
     const box = yield* DeadLetterBox
 
-    /** The first letters, at most `limit`, and the number of all. */
-    const first = (error: string | undefined, limit: number, open: boolean) =>
+    /**
+     * The newest letters, at most `limit`, and the numbers of letters that match, that were read, and that are on the topic. The
+     * cost does not grow with the topic: it reads as many letters of each partition as it shows, or with a filter the newest 5,000.
+     */
+    const newest = (error: string | undefined, limit: number, open: boolean) =>
       Effect.gen(function*() {
+        const filtered = open || error !== undefined
         const letters: Array<ReturnType<typeof letterDocument>> = []
-        let count = 0
-        yield* box.scan({ error, since: undefined }, (found) =>
-          Effect.sync(() => {
-            for (const one of found) {
-              if (open && one.replays.count > 0) continue
-              count++
-              if (letters.length < limit) letters.push(letterDocument(one))
-            }
-          }))
-        return { count, letters }
+        const { read, total } = yield* box.scan(
+          { error, since: undefined, newest: filtered ? searched : limit },
+          (found) =>
+            Effect.sync(() => {
+              for (const one of found) if (!open || one.replays.count === 0) letters.push(letterDocument(one))
+            })
+        )
+        letters.sort((a, b) => Number(b.at) - Number(a.at) || Number(b.offset) - Number(a.offset))
+        return { count: filtered ? letters.length : total, letters: letters.slice(0, limit), read, total }
       })
 
     return handlers
       .handle("list", ({ urlParams: { error, limit, open } }) =>
-        first(error, limit, open).pipe(Effect.mapBoth({ onSuccess: documentOf, onFailure: unavailable })))
+        newest(error, limit, open).pipe(Effect.mapBoth({ onSuccess: documentOf, onFailure: unavailable })))
       .handle("show", ({ path }) =>
         box.at([path]).pipe(
           Effect.map(([filed]) =>

@@ -13,11 +13,12 @@ export const layer = (options: SamplerOptions, access: Access, streams: Streams)
   HttpApiBuilder.group(Api, "saga", (handlers) =>
     Effect.gen(function*() {
       const readers = new Set<Reader>()
-      const sampler = yield* Sampler.make(options, (saga: Saga) => {
+      const changed = (saga: Saga) => {
         if (readers.size === 0) return
         const bytes = event("saga", saga)
         for (const { send } of readers) send(bytes)
-      })
+      }
+      const sampler = yield* Sampler.make(options, { changed, isRead: () => readers.size > 0 })
       const follow = (reader: Reader) =>
         Effect.gen(function*() {
           yield* Effect.acquireRelease(

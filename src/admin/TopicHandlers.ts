@@ -44,7 +44,7 @@ export const layer = (sources: Sources, access: Access, streams: Streams) =>
           onSuccess: (spans) => ({
             name,
             topic: names[name],
-            partitions: spans.map(({ end, partition, start }) => ({
+            partitions: [...spans].sort((a, b) => a.partition - b.partition).map(({ end, partition, start }) => ({
               partition,
               start: String(start),
               end: String(end)

@@ -103,18 +103,21 @@ export class DeadLetterBox extends Effect.Service<DeadLetterBox>()("payments/Dea
 
     /**
      * Calls `take` with the letters since `since` (milliseconds of the epoch) whose reason contains `error`, of each partition
-     * in their order. Fails with `KafkaUnavailable`, `TopicMissing` or `DatabaseUnavailable`.
+     * in their order; with `newest` only with those among the newest so many records of each partition. Returns the numbers of
+     * records that it read and that there are. Fails with `KafkaUnavailable`, `TopicMissing` or `DatabaseUnavailable`.
      */
     const scan = Effect.fnUntraced(function*<E>(
-      filter: { readonly error: string | undefined; readonly since: number | undefined },
+      filter: { readonly error: string | undefined; readonly since: number | undefined; readonly newest?: number },
       take: (letters: ReadonlyArray<Filed>) => Effect.Effect<void, E>
     ) {
-      const spans = yield* KafkaOffsets.spans(kafka, dlqTopic, filter.since)
+      const all = yield* KafkaOffsets.spans(kafka, dlqTopic, filter.since)
+      const spans = filter.newest === undefined ? all : KafkaOffsets.newest(all, filter.newest)
       yield* KafkaScan.scan(kafka, dlqTopic, spans, (partition, records) => {
         const letters = records.map((record) => Letters.read(partition, record))
           .filter(({ reason }) => filter.error === undefined || reason.includes(filter.error))
         return Effect.flatMap(withReplays(letters), take)
       })
+      return { read: KafkaOffsets.count(spans), total: KafkaOffsets.count(all) } as const
     })
 
     /**
@@ -182,7 +185,7 @@ export class DeadLetterBox extends Effect.Service<DeadLetterBox>()("payments/Dea
         return Either.left("it was replayed before (--again replays it once more)")
       }
       if (!mended && letter.cut.some((part) => part === "value" || part === "unread")) {
-        return Either.left("the letter has only the beginning of the value: give the whole value with --value-file")
+        return Either.left("the letter has only the beginning of the value: give the whole value (--value-file)")
       }
       const [before, after] = [Letters.keyIn(letter.value), Letters.keyIn(value)]
       if (mended && before !== undefined && before !== after) {

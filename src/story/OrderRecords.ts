@@ -37,7 +37,7 @@ const choose = Effect.fnUntraced(function*({ kafka, near, partition, since, topi
   const mine = (spans: ReadonlyArray<KafkaOffsets.Span>) =>
     spans.filter((span) => partition === undefined || span.partition === partition)
   const whole = mine(yield* KafkaOffsets.spans(kafka, topic, since))
-  const records = whole.reduce((sum, { end, start }) => sum + end - start, 0)
+  const records = KafkaOffsets.count(whole)
   const range = {
     topic,
     problem: undefined,

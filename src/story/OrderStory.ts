@@ -55,6 +55,9 @@ const mentions = (orderId: bigint) => {
   return ({ value }: Letter) => value !== null && pattern.test(value.toString())
 }
 
+/** The newest letters of each partition that are searched for an order. A search from a given time on reads all. */
+const newestLetters = 5_000
+
 const settled = (status: string) => status !== "CREATED"
 
 /** Times at which the payment got its statuses. */
@@ -93,15 +96,25 @@ export const make = Effect.fnUntraced(function*(options: Sources) {
     const sent = events.flatMap(({ created_at, done_at }) => [created_at.getTime(), (done_at ?? created_at).getTime()])
     const letters: Array<Filed> = []
     const isOurs = mentions(orderId)
+    let oldest = now
     const readLetters = box.scan(
-      { error: undefined, since },
-      (filed) => Effect.sync(() => void letters.push(...filed.filter(({ letter }) => isOurs(letter))))
+      { error: undefined, since, ...(since === undefined ? { newest: newestLetters } : {}) },
+      (filed) =>
+        Effect.sync(() => {
+          for (const one of filed) {
+            oldest = Math.min(oldest, one.letter.at ?? oldest)
+            if (isOurs(one.letter)) letters.push(one)
+          }
+        })
     ).pipe(
-      Effect.as<Searched>({
-        topic: options.dlqTopic,
-        since: since === undefined ? undefined : new Date(since),
-        until: undefined,
-        problem: undefined
+      Effect.map(({ read, total }): Searched => {
+        const from = read < total ? oldest : since
+        return {
+          topic: options.dlqTopic,
+          since: from === undefined ? undefined : new Date(from),
+          until: undefined,
+          problem: undefined
+        }
       }),
       Effect.catchTags({
         KafkaUnavailable: ({ message }) =>

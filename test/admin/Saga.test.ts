@@ -37,13 +37,13 @@ it("what stands still comes first, with its section of the runbook", () => {
     since: new Date(0),
     runbook: "the-brokers-are-away"
   })
-  const still = sample({ lag: 7, dead: 2, dead_letters: 1, oldest_seconds: 90 })
+  const still = sample({ lag: 7, dead: 2, dead_letters: 1, waiting: 3, oldest_seconds: 90 })
   const items = Standing.of([part("redis", false), part("outbox-relay", true)], [sample(), still, still, still])
   assert.deepStrictEqual(items.map(({ runbook, says, urgent, where }) => [urgent, where, says, runbook]), [
     [true, "part", "outbox-relay: no broker answers", "the-brokers-are-away"],
     [true, "consumer", "7 inventory records wait, and no consumer processes them", "the-consumer-processes-nothing"],
     [true, "outbox", "2 events are dead: their orders wait for an operator", "events-are-dead"],
-    [true, "relay", "The oldest event has waited for 90 s to be published", "events-wait-to-be-published"],
+    [true, "relay", "3 events wait to be published, the oldest", "events-wait-to-be-published"],
     [false, "part", "redis: no broker answers", "the-brokers-are-away"],
     [false, "dead-letters", "1 dead letter is on its topic", "there-are-dead-letters"]
   ])
@@ -51,6 +51,23 @@ it("what stands still comes first, with its section of the runbook", () => {
   const titles = readFileSync(new URL("../../docs/runbook.md", import.meta.url), "utf8").match(/^## .*$/gm)!
   const slugs = titles.map((title) => title.slice(3).toLowerCase().replaceAll(" ", "-"))
   for (const section of Runbook.all) assert.include(slugs, section)
+})
+
+it("an outage of the broker does not begin the time of dead letters anew", () => {
+  const at = (second: number, changes: object) => sample({ at: new Date(second * 1_000), ...changes })
+  const [item] = Standing.of([], [
+    at(0, {}),
+    at(5, { dead_letters: 2 }),
+    at(10, { dead_letters: null }),
+    at(15, { dead_letters: 2 })
+  ])
+  assert.deepStrictEqual(item?.since, new Date(5_000))
+})
+
+it("an event that waits for more than 10 seconds stands still", () => {
+  const waiting = (seconds: number) => Standing.of([], [sample({ waiting: 1, oldest_seconds: seconds })])
+  assert.deepStrictEqual(waiting(9), [])
+  assert.deepInclude(waiting(11)[0]!, { says: "1 event waits to be published, the oldest", urgent: true })
 })
 
 /** Counts the statements of the effect and of all that it forks. */

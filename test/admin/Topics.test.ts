@@ -1,11 +1,13 @@
 import { SqlClient } from "@effect/sql"
 import { assert, it, layer } from "@effect/vitest"
 import { Effect, Layer } from "effect"
+import { inject } from "vitest"
 import * as Window from "../../src/admin/topics/Window.js"
 import * as KafkaProducer from "../../src/infra/kafka/KafkaProducer.js"
 import { eventually } from "../harness/Eventually.js"
 import * as KafkaTest from "../harness/KafkaTest.js"
 import * as PgTest from "../harness/PgTest.js"
+import * as Topics from "../harness/Topics.js"
 import { services, start } from "./Harness.js"
 
 const change = { "x-payments-console": "1" }
@@ -65,6 +67,30 @@ it("a search of a topic reads each record once, in both directions, whatever its
 layer(services.pipe(Layer.provideMerge(PgTest.layer)), { timeout: "90 seconds", excludeTestServices: true })(
   "the topics of the console",
   (it) => {
+    it.scoped("dead letters come newest first, and a list reads no more of each partition than it shows", () =>
+      Effect.gen(function*() {
+        const dlqTopic = yield* KafkaTest.freshTopic()
+        const { ask } = yield* start({ topic: dlqTopic, dlqTopic })
+        const topics = yield* Topics.make(inject("kafkaBrokers"))
+        yield* topics.write(
+          dlqTopic,
+          ...[1, 2, 3, 4, 5, 6].map((at) => ({
+            value: "x",
+            partition: at % 2,
+            timestamp: String(Date.now() - 10_000 + at * 1_000),
+            headers: { "dlq-reason": at < 3 ? "value is not JSON" : "order_id is missing" }
+          }))
+        )
+        const list = (query: string) => Effect.map(ask(`/api/dead-letters${query}`), ({ json }) => json)
+        const places = (json: any) => json.letters.map((one: any) => `${one.partition}@${one.offset}`)
+        const two = yield* list("?limit=2")
+        assert.deepStrictEqual(places(two), ["0@2", "1@2"])
+        assert.deepInclude(two, { count: 6, read: 4, total: 6 })
+        const filtered = yield* list("?error=JSON")
+        assert.deepStrictEqual(places(filtered), ["0@0", "1@0"])
+        assert.deepInclude(filtered, { count: 2, read: 6, total: 6 })
+      }))
+
     it.scoped("a local stack writes a record, shows it as text and bytes, finds it, and follows the topic", () =>
       Effect.gen(function*() {
         const topic = yield* KafkaTest.freshTopic()

@@ -50,6 +50,9 @@ if (executable === undefined) {
               "COMPLETED on topic"
             ]
           ) assert.include(story, told)
+          // both topics were searched whole, and each trace is a word of its own
+          assert.notInclude(story, "undefined")
+          assert.match(story, /Traces: [0-9a-f]{32} [0-9a-f]{32}\b/)
           yield* Pages.visit(page, { path: "#/outbox/operations", has: "table td" })
           const log = yield* text(page, "table")
           for (const told of ["local", "payment pay", "the customer has paid", "inventory write"]) {
@@ -191,7 +194,38 @@ if (executable === undefined) {
           yield* waitFor("[data-lost]")
           yield* web.set("pass")
           yield* waitFor("[data-stream=live]")
+          // a list that the server did not answer is asked for again, without a press
+          yield* Pages.visit(page, { path: "#/topics/inventory", has: "table td" })
+          yield* web.set("refuse")
+          yield* Effect.promise(() => page.getByRole("button", { name: "Refresh" }).click())
+          yield* waitFor("main section [role=alert]")
+          yield* web.set("pass")
+          yield* Effect.promise(() => page.locator("main section [role=alert]").first().waitFor({ state: "detached" }))
+          yield* waitFor("[data-stream=live]")
           assert.strictEqual(yield* Effect.promise(() => page.locator("[data-lost]").count()), 0)
+          assert.deepStrictEqual(problems, [])
+        }))
+
+      it.scoped("a record leads to its order, and an offset asks for its partition", () =>
+        Effect.gen(function*() {
+          const { open, topics, world } = yield* Console
+          const { page, problems } = yield* open()
+          yield* topics.write(world.inventory, {
+            value: `{"idempotent_key":"${randomUUID()}","order_id":465,"status":"COMPLETED"}`
+          })
+          yield* Pages.visit(page, { path: "#/topics/inventory?contains=465", has: "table summary" })
+          yield* Effect.promise(async () => {
+            assert.deepStrictEqual(
+              (await page.locator("select[name=partition] option").allInnerTexts()).map((name) => name.split(":")[0]),
+              ["all", "0", "1", "2", "3"]
+            )
+            await page.getByLabel("From offset").fill("0")
+            await page.getByRole("button", { name: "Search" }).click()
+            assert.include(await page.locator("main p[role=alert]").innerText(), "choose the partition")
+            await page.locator("table summary").first().click()
+            await page.getByRole("link", { name: "Order 465" }).click()
+            await page.getByRole("heading", { name: "Order 465" }).waitFor()
+          })
           assert.deepStrictEqual(problems, [])
         }))
 

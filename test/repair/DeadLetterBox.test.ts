@@ -159,7 +159,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("dead let
       assert.lengthOf(letters, 0)
       assert.deepStrictEqual(leftOut.map(({ reason }) => reason), [
         "its status \"FAILED\" is not in INVENTORY_ACCEPT_STATUSES",
-        "the letter has only the beginning of the value: give the whole value with --value-file",
+        "the letter has only the beginning of the value: give the whole value (--value-file)",
         "it would be a dead letter again: value is not JSON (--edit mends it)"
       ])
       const anyway = yield* box.plan(filed, { ...asItWas, anyway: true })

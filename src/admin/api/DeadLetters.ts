@@ -22,7 +22,7 @@ export const group = HttpApiGroup.make("dead-letters")
       limit: Fields.limit
     })).addSuccess(Fields.document).addError(Unavailable).annotate(
       OpenApi.Summary,
-      "Dead letters, without their values"
+      "The newest dead letters, without their values; a filter looks at the newest 5,000 of each partition"
     )
   )
   .add(

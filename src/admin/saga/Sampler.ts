@@ -11,8 +11,10 @@ import * as Standing from "./Standing.js"
 
 /** Time between two samples. */
 export const every = Duration.seconds(5)
-/** Samples that are kept: 15 minutes. */
-const kept = Duration.toMillis("15 minutes") / Duration.toMillis(every)
+/** The same while no reader asks: a line of 15 minutes still has 30 points, and rates are exact over any time. */
+export const idle = Duration.seconds(30)
+/** Samples are kept for this time. */
+const kept = Duration.toMillis("15 minutes")
 /** A slow server leaves gaps, and does not hold up the samples. */
 const patience = Duration.seconds(4)
 /** Time between two looks at the parts of this process, which ask no server. */
@@ -71,13 +73,14 @@ const ratesOf = (now: Measured, before: Measured | undefined) => {
 }
 
 /**
- * Measures the flow every 5 seconds for the life of the scope, whether a page is open or not, and keeps 15 minutes: two statements
- * and three requests to the brokers, for any number of pages. `changed` gets the state after each sample, and when a part of this
+ * Measures the flow for the life of the scope, and keeps 15 minutes: every 5 seconds while somebody reads, otherwise every 30
+ * seconds. A sample is two statements and three requests to the brokers, for any number of pages. `isRead` says whether a page
+ * follows. `changed` gets the state after each sample, and when a part of this
  * process changes its state. The figures are those of the whole deployment; the parts are those of this process.
  */
 export const make = Effect.fnUntraced(function*(
   { dlqTopic, groupId, inventoryTopic, kafka }: SamplerOptions,
-  changed: (saga: Saga) => void
+  { changed, isRead }: { readonly changed: (saga: Saga) => void; readonly isRead: () => boolean }
 ) {
   const health = yield* Health
   const backlog = yield* Backlog
@@ -90,10 +93,17 @@ export const make = Effect.fnUntraced(function*(
   let positions: ReadonlyMap<number, Lag.Position> = new Map()
   let before: Measured | undefined
   let lastParts = ""
+  /** Whether a sample had the figures of the database: before that, at a start, the tables are not there yet. */
+  let isKnown = false
+  /** The time until which a single question counts as a reader: milliseconds of the epoch. */
+  let askedUntil = 0
+  const wake = yield* Effect.makeLatch()
 
   const known = <A, E, R>(effect: Effect.Effect<A, E, R>) => effect.pipe(Effect.timeout(patience), Effect.option)
 
   const sample = Effect.gen(function*() {
+    const start = yield* Clock.currentTimeMillis
+    const startedAt = Number((yield* Clock.currentTimeNanos) / 1_000_000n)
     const [events, rows, places, ends] = yield* Effect.all([
       known(Effect.flatten(backlog.look)),
       known(counters),
@@ -110,7 +120,7 @@ export const make = Effect.fnUntraced(function*(
       () => false
     )
     const measured: Measured = {
-      at: Number((yield* Clock.currentTimeNanos) / 1_000_000n),
+      at: startedAt,
       counters: rows,
       positions: places,
       // the statistics come up to some seconds later than the rows
@@ -121,7 +131,8 @@ export const make = Effect.fnUntraced(function*(
     const event = (name: "waiting" | "dead" | "oldest") =>
       Option.match(events, { onNone: () => null, onSome: (_) => _[name] })
     history.push({
-      at: new Date(yield* Clock.currentTimeMillis),
+      // a server that is away holds the sample up: the figures are those of its begin
+      at: new Date(start),
       ...ratesOf(measured, before),
       lag: Option.match(total, { onNone: () => null, onSome: Number }),
       waiting: event("waiting"),
@@ -132,8 +143,9 @@ export const make = Effect.fnUntraced(function*(
         onSome: ({ ends }) => Number([...ends.values()].reduce((sum, { low, stable }) => sum + stable - low, 0n))
       })
     })
-    if (history.length > kept) history.shift()
+    while (history[0]!.at.getTime() < start - kept) history.shift()
     before = measured
+    isKnown ||= Option.isSome(rows)
     yield* Deferred.succeed(first, undefined)
   }).pipe(Effect.withTracerEnabled(false))
 
@@ -166,7 +178,7 @@ export const make = Effect.fnUntraced(function*(
   )
 
   /** Repeats the work for the life of the scope. Logs a defect, once for defects in a row: the pages show a gap meanwhile. */
-  const repeated = (work: Effect.Effect<void>, pause: Duration.Duration) => {
+  const repeated = (work: Effect.Effect<void>, pause: Effect.Effect<void>) => {
     let isBroken = false
     return work.pipe(
       Effect.matchCauseEffect({
@@ -178,17 +190,30 @@ export const make = Effect.fnUntraced(function*(
           }),
         onSuccess: () => Effect.sync(() => void (isBroken = false))
       }),
-      Effect.zipRight(Effect.sleep(pause)),
+      Effect.zipRight(pause),
       Effect.forever,
       Effect.forkScoped
     )
   }
-  yield* repeated(Effect.zipRight(sample, tell), every)
-  yield* repeated(look, lookEvery)
+  const untilNext = Effect.gen(function*() {
+    if (!isKnown) return yield* Effect.sleep(lookEvery)
+    yield* wake.close
+    yield* Effect.sleep(every)
+    if (isRead() || (yield* Clock.currentTimeMillis) < askedUntil) return
+    yield* Effect.race(wake.await, Effect.sleep(Duration.subtract(idle, every)))
+  })
+  yield* repeated(Effect.zipRight(sample, tell), untilNext)
+  yield* repeated(look, Effect.sleep(lookEvery))
+
+  /** Samples at the fast pace for a while, and now, when the last sample is older than that. */
+  const ask = Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    askedUntil = now + 3 * Duration.toMillis(every)
+    return wake.open
+  })
 
   return {
-    /** The state now; waits for the first sample. */
-    current: Effect.zipRight(Deferred.await(first), Effect.map(current, (saga) => saga!)),
+    /** The state now; waits for the first sample. Who asks is a reader. */
+    current: Effect.zipRight(Effect.zipRight(ask, Deferred.await(first)), Effect.map(current, (saga) => saga!)),
     history: (): ReadonlyArray<Sample> => history
   } as const
 })

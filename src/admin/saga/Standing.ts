@@ -4,8 +4,8 @@ import * as Runbook from "./Runbook.js"
 
 type Item = typeof Standing.Type
 
-/** An event that waits for longer than this is shown: a healthy relay takes well under a second. */
-const waitingLong = 30
+/** An event that waits for longer than these seconds is shown: a healthy relay takes well under one. */
+const waitingLong = 10
 /** Lag that is shown while the consumer goes on. */
 const lagShown = 1_000
 /** Samples without a processed record, while records wait, after which the consumer stands still. */
@@ -26,10 +26,15 @@ export const partsOf = (dependencies: Readonly<Record<string, Shown>>): Readonly
     runbook: Runbook.sectionOf(name, waiting_for)
   }))
 
-/** The time of the first sample of the run of samples, up to now, for which the condition holds. */
-const sinceOf = (history: ReadonlyArray<Sample>, holds: (sample: Sample) => boolean): Date | null => {
+/**
+ * The time of the first sample since when a figure is above 0, up to now. A sample without the figure says nothing: an outage of
+ * the server that knows it does not begin the time anew.
+ */
+const sinceOf = (history: ReadonlyArray<Sample>, figure: "lag" | "dead" | "dead_letters"): Date | null => {
   let since: Date | null = null
-  for (let i = history.length - 1; i >= 0 && holds(history[i]!); i--) since = history[i]!.at
+  for (let i = history.length - 1; i >= 0 && history[i]![figure] !== 0; i--) {
+    if (history[i]![figure] !== null) since = history[i]!.at
+  }
   return since
 }
 
@@ -38,7 +43,7 @@ const consumerOf = (history: ReadonlyArray<Sample>): ReadonlyArray<Item> => {
   if (lag === null || lag === 0) return []
   const last = history.slice(-stillAfter)
   const still = last.length === stillAfter && last.every((one) => one.consumed === 0 && (one.lag ?? 0) > 0)
-  const base = { where: "consumer", part: null, since: sinceOf(history, (one) => (one.lag ?? 0) > 0) } as const
+  const base = { where: "consumer", part: null, since: sinceOf(history, "lag") } as const
   if (still) {
     return [{
       ...base,
@@ -57,7 +62,7 @@ const consumerOf = (history: ReadonlyArray<Sample>): ReadonlyArray<Item> => {
 }
 
 const outboxOf = (history: ReadonlyArray<Sample>): ReadonlyArray<Item> => {
-  const { dead, oldest_seconds } = history.at(-1)!
+  const { at, dead, oldest_seconds, waiting } = history.at(-1)!
   return [
     ...(dead !== null && dead > 0
       ? [
@@ -68,7 +73,7 @@ const outboxOf = (history: ReadonlyArray<Sample>): ReadonlyArray<Item> => {
           says: `${
             count(dead, "event is dead: its order waits", "events are dead: their orders wait")
           } for an operator`,
-          since: sinceOf(history, (one) => (one.dead ?? 0) > 0),
+          since: sinceOf(history, "dead"),
           runbook: Runbook.sections.dead
         } as const
       ]
@@ -79,8 +84,8 @@ const outboxOf = (history: ReadonlyArray<Sample>): ReadonlyArray<Item> => {
           where: "relay",
           part: null,
           urgent: true,
-          says: `The oldest event has waited for ${Math.floor(oldest_seconds)} s to be published`,
-          since: new Date(history.at(-1)!.at.getTime() - oldest_seconds * 1_000),
+          says: `${count(waiting ?? 1, "event waits", "events wait")} to be published, the oldest`,
+          since: new Date(at.getTime() - oldest_seconds * 1_000),
           runbook: Runbook.sections.waiting
         } as const
       ]
@@ -95,7 +100,7 @@ const lettersOf = (history: ReadonlyArray<Sample>): ReadonlyArray<Item> => {
     part: null,
     urgent: false,
     says: count(dead_letters, "dead letter is on its topic", "dead letters are on their topic"),
-    since: sinceOf(history, (one) => (one.dead_letters ?? 0) > 0),
+    since: sinceOf(history, "dead_letters"),
     runbook: Runbook.sections.letters
   }]
 }

@@ -14,7 +14,13 @@ export interface Answer<A> {
 export const refusalOf = (error: unknown) =>
   error instanceof Refused ? error : new Refused(`This page has a defect: ${String(error)}`, "Defect")
 
-/** Hook: the answer of a call, asked again when `key` changes. A later question ends an earlier one. */
+/** Failures that pass by themselves: the page asks again. */
+const passing = new Set(["Unavailable", "Away"])
+const askAgainAfter = 5_000
+
+/**
+ * Hook: the answer of a call, asked again when `key` changes, and while a server is away. A later question ends an earlier one.
+ */
 export const useAnswer = <A extends unknown>(key: string, ask: (signal: AbortSignal) => Promise<A>): Answer<A> => {
   const [state, setState] = useState<
     { key: string; value: A | undefined; error: Refused | undefined; loading: boolean }
@@ -30,7 +36,13 @@ export const useAnswer = <A extends unknown>(key: string, ask: (signal: AbortSig
     const abort = new AbortController()
     const sameKey = asked.current === key
     asked.current = key
-    setState((now) => ({ ...now, key, value: sameKey ? now.value : undefined, error: undefined, loading: true }))
+    setState((now) => ({
+      ...now,
+      key,
+      value: sameKey ? now.value : undefined,
+      error: sameKey ? now.error : undefined,
+      loading: true
+    }))
     ask(abort.signal).then(
       (value) => setState({ key, value, error: undefined, loading: false }),
       (error) => {
@@ -39,16 +51,28 @@ export const useAnswer = <A extends unknown>(key: string, ask: (signal: AbortSig
     )
     return () => abort.abort()
   }, [key, round])
+  useEffect(() => {
+    if (state.loading || state.error === undefined || !passing.has(state.error.tag)) return
+    const timer = setInterval(() => document.hidden ? undefined : setRound((now) => now + 1), askAgainAfter)
+    return () => clearInterval(timer)
+  }, [state.loading, state.error])
   return { ...state, value: state.key === key ? state.value : undefined, reload: () => setRound((now) => now + 1) }
 }
 
+interface ProblemProps {
+  readonly error: Refused
+  readonly retry?: (() => void) | undefined
+  /** The next try is under way. */
+  readonly busy?: boolean
+}
+
 /** Says what failed, and offers to try again. */
-export const Problem = ({ error, retry }: { readonly error: Refused; readonly retry?: (() => void) | undefined }) => (
+export const Problem = ({ busy = false, error, retry }: ProblemProps) => (
   <div class="note bad" role="alert">
     <p>{error.message}</p>
     {retry === undefined ? null : (
       <p>
-        <button type="button" onClick={retry}>Try again</button>
+        <button type="button" onClick={retry} disabled={busy}>{busy ? "Trying …" : "Try again"}</button>
       </p>
     )}
   </div>
@@ -62,7 +86,7 @@ interface ShownProps<A> {
 /** The answer when it is there; before that, that it is under way, or why it failed. */
 export const Shown = <A extends unknown>({ answer, children }: ShownProps<A>) => (
   <>
-    {answer.error === undefined ? null : <Problem error={answer.error} retry={answer.reload} />}
+    {answer.error === undefined ? null : <Problem error={answer.error} retry={answer.reload} busy={answer.loading} />}
     {answer.value !== undefined
       ? children(answer.value)
       : answer.error === undefined

@@ -80,8 +80,7 @@ export const api = {
   repair: (verb: "retry" | "skip", body: Wire.Repair) => post<Wire.Changed>(`api/outbox/${verb}`, body),
   replay: (body: Wire.Replay) => post<Wire.Changed>("api/outbox/replay", body),
   operations: (query: Query, signal?: AbortSignal) => get<Wire.Log>("api/operations", query, signal),
-  letters: (query: Query, signal?: AbortSignal) =>
-    get<{ readonly count: number; readonly letters: ReadonlyArray<Wire.Letter> }>("api/dead-letters", query, signal),
+  letters: (query: Query, signal?: AbortSignal) => get<Wire.Letters>("api/dead-letters", query, signal),
   letter: (partition: string, offset: string, signal?: AbortSignal) =>
     get<Wire.WholeLetter>(`api/dead-letters/${partition}/${offset}`, {}, signal),
   replayLetters: (body: Wire.LetterReplay) => post<Wire.Changed>("api/dead-letters/replay", body),

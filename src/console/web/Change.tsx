@@ -4,6 +4,7 @@ import { refusalOf } from "./Answer.js"
 import type { Refused } from "./Calls.js"
 import { Dialog } from "./Dialog.js"
 import * as Store from "./Store.js"
+import { counted, Told } from "./Time.js"
 import type * as Wire from "./Wire.js"
 
 /** The last thing that the reader has done, for the line at the foot of the page. */
@@ -32,8 +33,6 @@ interface ChangeProps {
   readonly onDone: () => void
 }
 
-const counted = (count: number, noun: string) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`
-
 const Preview = (
   { changed, noun, verb }: { readonly changed: Wire.Changed; readonly noun: string; readonly verb: string }
 ) => (
@@ -44,7 +43,9 @@ const Preview = (
       {changed.more ? " There are more: repeat it afterwards." : ""}
     </p>
     {changed.left_out.map(({ count, examples, reason }) => (
-      <p class="small">Leaves out {count}: {reason} ({examples.join(", ")})</p>
+      <p class="small">
+        Leaves out {count}: <Told text={reason} /> ({examples.join(", ")})
+      </p>
     ))}
   </div>
 )

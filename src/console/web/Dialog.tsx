@@ -13,8 +13,11 @@ export const Dialog = ({ children, onClose, title }: DialogProps) => {
   const element = useRef<HTMLDialogElement>(null)
   useEffect(() => {
     const before = document.activeElement
-    element.current!.showModal()
+    const dialog = element.current!
+    dialog.showModal()
     return () => {
+      // the rest of the page takes no focus while the dialog is open
+      dialog.close()
       if (before instanceof HTMLElement) before.focus()
     }
   }, [])

@@ -31,6 +31,17 @@ export const Time = ({ at, millis = false }: { readonly at: string | null; reado
   )
 }
 
+const iso = /(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)/
+/** The options of the command line that a sentence names in brackets: the page has its own fields for them. */
+const options = / \((?:--|[^()]* --)[^()]*\)/g
+
+/** A sentence of the server, with its times as all others of the page, and without options of the command line. */
+export const Told = ({ text }: { readonly text: string }) => (
+  <>
+    {text.replace(options, "").split(iso).map((part, index) => index % 2 === 1 ? <Time key={index} at={part} /> : part)}
+  </>
+)
+
 const units = [[86_400, "d"], [3_600, "h"], [60, "min"], [1, "s"]] as const
 
 /** A duration by its largest unit, and the next one below ten: `3 min`, `1 h 12 min`. */
@@ -44,6 +55,10 @@ export const lasting = (seconds: number) => {
   const rest = next === undefined || count >= 10 ? 0 : Math.floor((whole % size) / next[0])
   return `${count} ${unit}${rest === 0 ? "" : ` ${rest} ${next![1]}`}`
 }
+
+/** A number with its noun: `1 record`, `2,000 records`. */
+export const counted = (count: number | bigint, noun: string) =>
+  `${count.toLocaleString("en")} ${noun}${Number(count) === 1 ? "" : "s"}`
 
 /** How long ago, renewed every second. */
 export const Since = ({ at }: { readonly at: string }) => {

@@ -46,6 +46,11 @@ type Json<A> = A extends Date | bigint ? string
   : A extends object ? { readonly [Name in keyof A]: Json<A[Name]> }
   : A
 
+/** How far a topic was searched. JSON leaves the fields out that are not known. */
+export type Searched = { readonly [Name in keyof Json<Facts.Searched>]?: Json<Facts.Searched>[Name] } & {
+  readonly topic: string
+}
+
 /** The story of an order, as `payments order --json` prints it, with its records whole. */
 export interface Story {
   readonly order_id: string
@@ -74,7 +79,7 @@ export interface Story {
   readonly other_records: ReadonlyArray<Json<Facts.AnnouncedFact>>
   readonly operations: ReadonlyArray<Operation>
   readonly trace_ids: ReadonlyArray<string>
-  readonly searched: { readonly [Name in keyof Facts.Story["searched"]]: Json<Facts.Searched> }
+  readonly searched: { readonly [Name in keyof Facts.Story["searched"]]: Searched }
   readonly raw: ReadonlyArray<Record>
 }
 
@@ -90,6 +95,16 @@ export interface Letter {
   readonly replays: number
   readonly replayed_at: string | null
   readonly replayed_by: string | null
+}
+
+/** The newest dead letters. */
+export interface Letters {
+  readonly letters: ReadonlyArray<Letter>
+  /** Letters that match: all of them without a filter, otherwise those among the letters that were read. */
+  readonly count: number
+  /** Letters that were read, and letters on the topic. */
+  readonly read: number
+  readonly total: number
 }
 
 /** A dead letter with its contents. */

@@ -14,6 +14,13 @@ export interface Span {
   readonly whole: boolean
 }
 
+/** The number of offsets in spans: of records, where compaction and transactions left no gaps. */
+export const count = (spans: ReadonlyArray<Span>) => spans.reduce((sum, { end, start }) => sum + end - start, 0)
+
+/** The ends of spans: at most so many offsets of each. */
+export const newest = (spans: ReadonlyArray<Span>, each: number): ReadonlyArray<Span> =>
+  spans.map((span) => ({ ...span, start: Math.max(span.start, span.end - each) }))
+
 /** Errors of a broker that has just started, or while groups or partitions move to another broker. */
 const moving = new Set([
   "GROUP_LOAD_IN_PROGRESS",

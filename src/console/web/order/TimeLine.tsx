@@ -114,7 +114,7 @@ const operations = (story: Wire.Story): ReadonlyArray<Moment> =>
   story.operations.map((operation) => ({
     at: operation.at,
     kind: "info",
-    what: `${operation.operator}: ${operation.action}`,
+    what: `Operation ${operation.action} by ${operation.operator}`,
     facts: known([["reason", operation.reason], ["event", operation.event_id], [
       "place",
       operation.place?.split(" ")[0]

@@ -2,7 +2,7 @@ import { Shown, useAnswer } from "../Answer.js"
 import { api } from "../Calls.js"
 import * as Route from "../Route.js"
 import { Table } from "../Table.js"
-import { Time } from "../Time.js"
+import { counted, Time } from "../Time.js"
 import type * as Wire from "../Wire.js"
 
 type Row = Wire.Blocked["events"][number]
@@ -29,8 +29,7 @@ export const Blocked = () => {
       {({ events, total }) => (
         <>
           <p>
-            {total.dead.toLocaleString("en")} dead events hold up {total.behind.toLocaleString("en")}{" "}
-            later events of their orders.
+            {counted(total.dead, "dead event")}. Behind: {counted(total.behind, "later event")} of the same orders.
           </p>
           <Table
             caption="Dead events"

@@ -16,7 +16,7 @@ const columns = [
       <>
         {row.order_id === null ? null : <a href={Route.to(["orders", row.order_id])}>order {row.order_id}</a>}
         {row.event_id === null ? "" : ` event ${row.event_id}`}
-        {row.place === null ? "" : ` ${row.place}`}
+        {row.place === null ? "" : ` ${row.place.split(" ")[0]}`}
       </>
     )
   },

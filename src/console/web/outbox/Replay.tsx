@@ -21,8 +21,8 @@ export const Replay = () => {
     <>
       <p>
         Announces events again that are DONE, after the topic or records of it were lost. An event goes together with
-        the later events of its order. Orders drops a repeat only within 15 minutes; a replay of older events asks
-        apart.
+        the later events of its order. Orders drops a repeat only within 15 minutes; a replay of older events asks for a
+        second consent.
       </p>
       <form
         class="stack"

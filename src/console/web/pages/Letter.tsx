@@ -3,9 +3,10 @@ import { Shown, useAnswer } from "../Answer.js"
 import { BytesView } from "../Bytes.js"
 import { api } from "../Calls.js"
 import { Change } from "../Change.js"
+import { OrderLink } from "../RecordView.js"
 import * as Route from "../Route.js"
 import * as Session from "../Session.js"
-import { Time } from "../Time.js"
+import { counted, Time } from "../Time.js"
 import type * as Wire from "../Wire.js"
 
 const Repair = ({ letter, reload }: { readonly letter: Wire.WholeLetter; readonly reload: () => void }) => {
@@ -76,9 +77,13 @@ const Whole = ({ letter, reload }: { readonly letter: Wire.WholeLetter; readonly
   const may = Session.useMay("operations:change")
   return (
     <>
-      <div class="note bad">
+      <div class={`note ${letter.replays === 0 ? "bad" : "info"}`}>
         <p>
           <b>{letter.reason}</b>
+        </p>
+        {letter.replays === 0 ? null : <p>The letter was replayed. It stays here until its topic drops it.</p>}
+        <p>
+          <OrderLink bytes={letter.value} />
         </p>
       </div>
       <section class="card stack">
@@ -94,7 +99,7 @@ const Whole = ({ letter, reload }: { readonly letter: Wire.WholeLetter; readonly
           {letter.replays === 0 ? null : [
             <dt key="replayed">replayed</dt>,
             <dd key="times">
-              {letter.replays} times, last <Time at={letter.replayed_at} /> by {letter.replayed_by}
+              {counted(letter.replays, "time")}, last <Time at={letter.replayed_at} /> by {letter.replayed_by}
             </dd>
           ]}
         </dl>

@@ -5,7 +5,7 @@ import { Change } from "../Change.js"
 import * as Route from "../Route.js"
 import * as Session from "../Session.js"
 import { Table } from "../Table.js"
-import { Time } from "../Time.js"
+import { counted, Time } from "../Time.js"
 import type * as Wire from "../Wire.js"
 
 const most = 200
@@ -32,7 +32,7 @@ const columns = [
           : <span class="pill bad">open</span>
         : (
           <>
-            {letter.replays} times, last <Time at={letter.replayed_at} /> by {letter.replayed_by}
+            {counted(letter.replays, "time")}, last <Time at={letter.replayed_at} /> by {letter.replayed_by}
           </>
         )
   }
@@ -55,7 +55,7 @@ export const LettersPage = () => {
     <>
       <div class="head">
         <h1 tabIndex={-1}>Dead letters</h1>
-        <span class="muted">records that could not be handled</span>
+        <span class="muted">records that could not be handled, newest first</span>
       </div>
       <section class="card stack" aria-label="Dead letters">
         <form class="row" onSubmit={search} role="search" key={`${error}${open}`}>
@@ -67,13 +67,13 @@ export const LettersPage = () => {
           </label>
           <button type="submit">Filter</button>
           <span class="grow" />
-          {may && (answer.value?.count ?? 0) > 0
+          {may && (answer.value?.total ?? 0) > 0
             ? <button type="button" onClick={() => setReplaying(true)}>Replay all that the filter finds …</button>
             : null}
           <button type="button" onClick={answer.reload}>Refresh</button>
         </form>
         <Shown answer={answer}>
-          {({ count, letters }) => (
+          {({ count, letters, read, total }) => (
             <>
               <Table
                 caption="Dead letters"
@@ -85,7 +85,15 @@ export const LettersPage = () => {
               {count > letters.length
                 ? (
                   <p class="muted small">
-                    {letters.length} of {count.toLocaleString("en")} are shown: filter by the reason.
+                    The newest {letters.length} of {count.toLocaleString("en")} are shown: filter by the reason.
+                  </p>
+                )
+                : null}
+              {(error !== "" || open) && read < total
+                ? (
+                  <p class="muted small">
+                    The filter looked at the newest {read.toLocaleString("en")} of {total.toLocaleString("en")}{" "}
+                    letters. A replay looks at all.
                   </p>
                 )
                 : null}

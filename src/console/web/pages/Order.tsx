@@ -6,6 +6,7 @@ import { TimeLine } from "../order/TimeLine.js"
 import { RecordView } from "../RecordView.js"
 import * as Route from "../Route.js"
 import * as Session from "../Session.js"
+import { Time, Told } from "../Time.js"
 import type * as Wire from "../Wire.js"
 import { statusKind } from "./Orders.js"
 
@@ -57,6 +58,25 @@ const Actions = ({ reload, story }: { readonly story: Wire.Story; readonly reloa
   )
 }
 
+/** Why a topic is not known, or which part of it was searched; nothing for a topic that was searched whole. */
+const Searched = ({ search: { problem, since, topic, until } }: { readonly search: Wire.Searched }) =>
+  problem === undefined && since === undefined ? null : (
+    <p class="small muted">
+      Topic {topic}: {problem === undefined ?
+        (
+          <>
+            searched from <Time at={since!} />
+            {until === undefined ? "" : (
+              <>
+                {" "}to <Time at={until} />
+              </>
+            )} only
+          </>
+        ) :
+        `not read: ${problem}`}
+    </p>
+  )
+
 const Whole = ({ reload, story }: { readonly story: Wire.Story; readonly reload: () => void }) => (
   <>
     <div class="head">
@@ -68,7 +88,16 @@ const Whole = ({ reload, story }: { readonly story: Wire.Story; readonly reload:
       <Actions story={story} reload={reload} />
     </div>
     <div class={`note ${conclusionKind(story.state)}`} data-state={story.state}>
-      <p>{story.says}</p>
+      <p>
+        <Told text={story.says} />
+      </p>
+      {story.events.some(({ status }) => status !== "DONE")
+        ? (
+          <p>
+            <a href={`#/outbox?order=${story.order_id}`}>Its events in the outbox</a>
+          </p>
+        )
+        : null}
       {story.command === null ? null : (
         <p class="small">
           On the command line: <code>{story.command}</code>
@@ -81,7 +110,9 @@ const Whole = ({ reload, story }: { readonly story: Wire.Story; readonly reload:
     </section>
     <section class="card stack">
       <h2>Raw records</h2>
-      {story.raw.length === 0 ? <p class="muted">No record of this order was found on the topics.</p> : null}
+      {story.raw.length === 0 && Object.values(story.searched).every(({ problem }) => problem === undefined)
+        ? <p class="muted">No record of this order was found on the topics.</p>
+        : null}
       {story.raw.map((record) => (
         <details key={`${record.topic}/${record.partition}@${record.offset}`}>
           <summary>{record.topic}/{record.partition}@{record.offset}</summary>
@@ -90,15 +121,8 @@ const Whole = ({ reload, story }: { readonly story: Wire.Story; readonly reload:
       ))}
       {story.trace_ids.length === 0
         ? null
-        : <p class="small">Traces: {story.trace_ids.map((id) => <code key={id}>{id}</code>)}</p>}
-      {Object.values(story.searched).filter(({ problem, since }) => problem !== null || (since ?? null) !== null).map((
-        search
-      ) => (
-        <p class="small muted" key={search.topic}>
-          Topic {search.topic}:{" "}
-          {search.problem ?? `searched from ${search.since}${search.until === null ? "" : ` to ${search.until}`} only`}
-        </p>
-      ))}
+        : <p class="small">Traces: {story.trace_ids.map((id) => [<code key={id}>{id}</code>, " "])}</p>}
+      {Object.values(story.searched).map((search) => <Searched key={search.topic} search={search} />)}
     </section>
   </>
 )

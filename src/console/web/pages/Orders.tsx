@@ -4,7 +4,7 @@ import { api } from "../Calls.js"
 import { More, usePages } from "../Pages.js"
 import * as Route from "../Route.js"
 import { Table } from "../Table.js"
-import { Time } from "../Time.js"
+import { counted, Time } from "../Time.js"
 import type * as Wire from "../Wire.js"
 
 export const statusKind = (status: string) => status === "COMPLETED" ? "ok" : status === "FAILED" ? "bad" : "info"
@@ -111,6 +111,8 @@ export const OrdersPage = () => {
               onChange={(event) => change({ until: event.currentTarget.value })}
             />
           </label>
+          <span class="grow" />
+          <button type="button" onClick={pages.reload}>Refresh</button>
         </form>
         <p id="orders-wrong" class="small" role="alert">{wrong}</p>
         <Shown answer={pages.answer}>
@@ -121,9 +123,11 @@ export const OrdersPage = () => {
                 columns={columns}
                 rows={pages.items}
                 keyOf={(order) => order.order_id}
-                empty={`No payment matches; searched ${pages.examined.toLocaleString("en")} payments.`}
+                empty={find === ""
+                  ? `No payment matches; searched ${counted(pages.examined, "payment")}.`
+                  : "No inventory record with this idempotent_key created a payment. An event has a key of its own: find its order on topic payment."}
               />
-              <More pages={pages} says={`searched ${pages.examined.toLocaleString("en")} payments`} />
+              <More pages={pages} says={`searched ${counted(pages.examined, "payment")}`} />
             </>
           )}
         </Shown>

@@ -9,6 +9,8 @@ import type * as Wire from "../Wire.js"
 const places: { readonly [where: string]: string } = {
   "dead-letters": "#/dead-letters",
   "outbox": "#/outbox",
+  "relay": "#/outbox",
+  "consumer": "#/topics/inventory",
   "inventory": "#/topics/inventory"
 }
 
@@ -28,7 +30,7 @@ const Standing = ({ saga }: { readonly saga: Wire.Saga }) =>
     : (
       <section class="standing" aria-label="What stands still" data-standing={saga.standing.length}>
         {saga.standing.map((one) => (
-          <div class={`note ${one.urgent ? "bad" : "warn"}`} key={one.says}>
+          <div class={`note ${one.urgent ? "bad" : "warn"}`} key={`${one.where} ${one.part}`}>
             <b>{one.says}</b>
             {one.since === null ? null : (
               <span>
@@ -56,11 +58,12 @@ const columns = [
     cell: (part: Wire.PartState) => (
       <>
         {part.waiting_for === null
-          ? (part.required ? "" : <span class="muted">not needed to be ready</span>)
+          ? (part.required ? "" : <span class="muted">the process is ready without it</span>)
           : `waits for ${part.waiting_for}`}
         {part.reason === null ? "" : `: ${part.reason}`}
         {part.runbook === null ? null : (
           <>
+            {" "}
             <a href={Route.to(["runbook", part.runbook])}>What to do</a>
           </>
         )}

@@ -1,9 +1,10 @@
-import { useState } from "preact/hooks"
+import { useEffect, useState } from "preact/hooks"
 import { Problem, Shown, useAnswer } from "../Answer.js"
 import { api } from "../Calls.js"
 import { More, usePages } from "../Pages.js"
 import * as Route from "../Route.js"
 import * as Session from "../Session.js"
+import { counted } from "../Time.js"
 import { useFollow } from "../topics/Follow.js"
 import { Records } from "../topics/Records.js"
 import { Write } from "../topics/Write.js"
@@ -23,6 +24,7 @@ export const TopicPage = ({ name }: { readonly name: string }) => {
   const local = Session.session.use()?.local === true
   const [writing, setWriting] = useState(false)
   const [follows, setFollows] = useState(false)
+  const [wrong, setWrong] = useState<string>()
   const filter = Object.fromEntries(
     ["partition", "offset", "from", "until", "key", "contains"].map((field) => [field, query.get(field) ?? ""])
   ) as { readonly [field in "partition" | "offset" | "from" | "until" | "key" | "contains"]: string }
@@ -32,11 +34,18 @@ export const TopicPage = ({ name }: { readonly name: string }) => {
     const page = await api.records(name, { ...asked, after, limit: 50 }, signal)
     return { items: page.records, next: page.next, examined: page.examined }
   })
-  const follow = useFollow(name, follows)
   const topic = topics.value?.topics.find((one) => one.name === name)
+  // the records are asked for again while the broker is away; with them comes the size of the topic
+  useEffect(() => {
+    if (pages.answer.value !== undefined && (topic?.problem ?? null) !== null) topics.reload()
+  }, [pages.answer.value])
+  const follow = useFollow(name, follows)
   const search = (event: SubmitEvent) => {
     event.preventDefault()
     const data = new FormData(event.currentTarget as HTMLFormElement)
+    const lacksPartition = data.get("offset") !== "" && data.get("partition") === ""
+    setWrong(lacksPartition ? "Each partition counts its own offsets: choose the partition, too." : undefined)
+    if (lacksPartition) return
     Route.filter(Object.fromEntries([...data].map(([field, value]) => [field, String(value).trim()])))
   }
   const reload = () => {
@@ -49,8 +58,11 @@ export const TopicPage = ({ name }: { readonly name: string }) => {
         <h1 tabIndex={-1}>Topic {topic?.topic ?? name}</h1>
         {topic === undefined || topic.problem !== null ?
           null :
-          <span class="muted">{total(topic).toLocaleString("en")} records in {topic.partitions.length} partitions
-          </span>}
+          (
+            <span class="muted">
+              {counted(total(topic), "record")} in {counted(topic.partitions.length, "partition")}
+            </span>
+          )}
         <span class="grow" />
         {name === "inventory" && mayWrite && local
           ? <button type="button" class="main" onClick={() => setWriting(true)}>Write a record …</button>
@@ -66,7 +78,7 @@ export const TopicPage = ({ name }: { readonly name: string }) => {
         ))}
       </nav>
       <section class="card stack" aria-label="Records">
-        {topic?.problem === undefined || topic.problem === null
+        {topic?.problem === undefined || topic.problem === null || pages.answer.error !== undefined
           ? null
           : <div class="note bad" role="alert">{topic.problem}</div>}
         <form class="row" onSubmit={search} role="search" key={JSON.stringify([name, filter])}>
@@ -103,6 +115,7 @@ export const TopicPage = ({ name }: { readonly name: string }) => {
           <button type="submit">Search</button>
           <button type="button" onClick={() => Route.filter({})}>Newest</button>
         </form>
+        {wrong === undefined ? null : <p class="small" role="alert">{wrong}</p>}
         <div class="row">
           <label class="check">
             <input
@@ -125,7 +138,7 @@ export const TopicPage = ({ name }: { readonly name: string }) => {
                 records={pages.items.filter((record) => !follow.has(record))}
                 empty={pages.next === null ? "No record here." : "None yet among those read."}
               />
-              <More pages={pages} says={`read ${pages.examined.toLocaleString("en")} records`} />
+              <More pages={pages} says={`read ${counted(pages.examined, "record")}`} />
             </>
           )}
         </Shown>

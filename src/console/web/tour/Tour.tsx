@@ -1,5 +1,5 @@
 import type { ComponentChildren } from "preact"
-import { useEffect, useState } from "preact/hooks"
+import { useEffect, useRef, useState } from "preact/hooks"
 import { api } from "../Calls.js"
 import * as Route from "../Route.js"
 import * as Store from "../Store.js"
@@ -46,9 +46,9 @@ const steps: ReadonlyArray<Step> = [
     how: (_orderId, { visited }) => (
       <>
         Open {inventory}
-        {visited.has("inventory") ? " ✓" : ""}: other services write to it that stock is reserved. Then open{" "}
-        <a href="#/topics/payment">topic payment</a>
-        {visited.has("payment") ? " ✓" : ""}: Payments announces there what became of the bill.
+        {visited.has("inventory") ? " ✓" : ""}: another service writes there that the stock of an order is reserved.
+        Then open <a href="#/topics/payment">topic payment</a>
+        {visited.has("payment") ? " ✓" : ""}: Payments announces there each change of a payment.
       </>
     ),
     saw: () => "inventory comes in, payment goes out"
@@ -78,7 +78,7 @@ const steps: ReadonlyArray<Step> = [
     how: (orderId) => (
       <>The relay sends the waiting event to topic payment, and marks it: see the time line of {order(orderId)}.</>
     ),
-    saw: (now) => `event ${eventOf(now, "CREATED")?.id} is on the topic${placeOf(eventOf(now, "CREATED"))}`
+    saw: (now) => `event ${eventOf(now, "CREATED")?.id} has gone to the topic${placeOf(eventOf(now, "CREATED"))}`
   },
   {
     name: "Push the same record again",
@@ -172,30 +172,49 @@ const Steps = () => {
     if (seen !== undefined) progress.set({ ...progress.get(), visited: new Set([...progress.get().visited, seen]) })
   }, [route.parts.join("/"), now.orderId])
   useEffect(() => {
-    const ask = () => void look().then(() => setAway(false), () => setAway(true))
-    ask()
-    const timer = setInterval(() => document.hidden ? undefined : ask(), 1_000)
-    return () => clearInterval(timer)
+    let timer: ReturnType<typeof setTimeout> | undefined
+    let ended = false
+    // the next look begins after this one: a slow server is not asked twice at once
+    const ask = async () => {
+      if (!document.hidden) await look().then(() => setAway(false), () => setAway(true))
+      if (!ended) timer = setTimeout(ask, 1_000)
+    }
+    void ask()
+    return () => {
+      ended = true
+      clearTimeout(timer)
+    }
   }, [])
+  const place = useRef<HTMLElement>(null)
+  useEffect(() => place.current?.focus(), [])
+  // a step counts when those before it are done: the reader sees one after the other
   const current = steps.findIndex((step) => !step.done(now))
+  const done = current < 0 ? steps.length : current
   const orderId = now.orderId ?? "111"
   return (
-    <section class="tour" aria-label="Tour" data-step={current < 0 ? "end" : current + 1}>
+    <section class="tour" aria-label="Tour" ref={place} tabIndex={-1} data-step={current < 0 ? "end" : current + 1}>
       <div class="row">
         <b>Tour: one order, from topic to topic</b>
         <span class="grow" />
-        <button type="button" class="plain" onClick={() => shown.set(false)}>Close</button>
+        <button
+          type="button"
+          class="plain"
+          onClick={() =>
+            shown.set(false)}
+        >
+          Close
+        </button>
       </div>
       {away ? <p class="muted" role="status">The server does not answer; the tour waits for it.</p> : null}
       <ol>
         {steps.map((step, index) => (
           <li
             key={step.name}
-            class={step.done(now) ? "done" : ""}
+            class={index < done ? "done" : ""}
             aria-current={index === current ? "step" : undefined}
           >
             {step.name}
-            {step.done(now) ? <span class="saw">: {step.saw(now)}</span> : null}
+            {index < done ? <span class="saw">: {step.saw(now)}</span> : null}
             {index === current ? <p>{step.how(orderId, now)}</p> : null}
           </li>
         ))}
