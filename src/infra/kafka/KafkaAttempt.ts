@@ -29,6 +29,9 @@ interface Sent {
 /** An error after which kafkajs does not begin again. */
 const final = (message: string) => Object.assign(new Error(message), { retriable: false })
 
+const namesOf = ({ topicData }: ProduceRequest) =>
+  topicData.flatMap(({ partitions, topic }) => partitions.map(({ partition }) => `${topic}/${partition}`))
+
 const sharesOf = ({ topicData }: ProduceRequest, { topics }: Written): ReadonlyArray<Share> =>
   topicData.flatMap(({ partitions, topic }) => {
     const answers = topics.find(({ topicName }) => topicName === topic)?.partitions
@@ -47,10 +50,17 @@ const sharesOf = ({ topicData }: ProduceRequest, { topics }: Written): ReadonlyA
  * - `stopped`: `mayStart` said no before the first request. No request leaves.
  * - `sent`: a request has left. kafkajs must not begin again: it would ask brokers that still owe an answer, and those that
  *   lead a partition only now, under new sequence numbers. They would write the records twice.
+ *
+ * A request of an earlier round may wait while kafkajs begins again, e.g. until its partitions belong to the transaction. It
+ * leaves later, beside the request of the new round for the same records. So a partition is sent once in an attempt, and
+ * nothing leaves after `result` was asked for.
  */
 export class Attempt {
   state: "waiting" | "stopped" | "sent" = "waiting"
   private readonly sent: Array<Sent> = []
+  /** `topic/partition` of all requests that have left. */
+  private readonly left = new Set<string>()
+  private isOver = false
   private topic: string | undefined
   /** Partitions of `topic` that have got a record in this round. */
   private readonly partitions = new Set<number>()
@@ -76,8 +86,12 @@ export class Attempt {
     return partition
   }
 
-  /** Waits for all brokers that have got a request: kafkajs fails with the first broker that fails. */
+  /**
+   * The result, after the call of kafkajs has ended. Waits for all brokers that have got a request: kafkajs fails with the first
+   * broker that fails.
+   */
   readonly result: Effect.Effect<Result> = Effect.gen(this, function*() {
+    this.isOver = true
     const written: Array<Share> = []
     let failure: KafkaUnavailable | undefined
     for (const { answer, request } of this.sent) {
@@ -90,6 +104,9 @@ export class Attempt {
 
   private readonly send: Gate = (request, send) => {
     this.ask()
+    const partitions = namesOf(request)
+    if (this.isOver || partitions.some((name) => this.left.has(name))) throw final("these records have left already")
+    for (const name of partitions) this.left.add(name)
     this.state = "sent"
     const answer = send()
     this.sent.push({ request, answer })

@@ -7,10 +7,10 @@ import * as TwoBrokers from "./patches/TwoBrokers.js"
 
 const { records } = TwoBrokers
 
-const patched = () => {
+const patched = (adding?: (partition: number) => Promise<unknown>) => {
   const load = copy()
   patch.install(load)
-  return TwoBrokers.make(load)
+  return TwoBrokers.make(load, adding)
 }
 
 const failureOf = (sent: Promise<unknown>) => sent.then(() => undefined, ({ message }: Error) => message)
@@ -56,5 +56,38 @@ describe("an attempt", () => {
     // the next attempt sends the rest under the same sequence number
     await send(new Attempt(records[0]!, () => true), 0)
     assert.strictEqual(requests[0]![1], "0: to 0")
+  })
+
+  it("a request that waits while kafkajs begins again: no partition is sent twice", async () => {
+    const asked = [0, 0]
+    let begun: () => void = () => {}
+    const again = new Promise<void>((resolve) => (begun = resolve))
+    const { requests, send } = await patched(async (partition) => {
+      asked[partition]! += 1
+      // the coordinator answers neither; then it answers the older request for partition 1
+      if (partition === 0 && asked[0] === 1) throw Object.assign(new Error("timed out"), { retriable: true })
+      if (partition === 0) begun()
+      else if (asked[1] === 1) await again
+    })
+    const attempt = new Attempt(records[0]!, () => true)
+    assert.strictEqual(await failureOf(send(attempt, 0)), "these records have left already")
+    const { failure, written } = await Effect.runPromise(attempt.result)
+    assert.isUndefined(failure)
+    assert.sameMembers(written.map(({ partition }) => partition), [0, 1])
+    assert.deepStrictEqual(requests, [["0: to 0"], ["0: to 1"]])
+  })
+
+  it("a request that waits until the attempt is over never leaves", async () => {
+    let added: () => void = () => {}
+    const late = new Promise<void>((resolve) => (added = resolve))
+    const { requests, send } = await patched((partition) =>
+      partition === 0 ? Promise.reject(Object.assign(new Error("denied"), { retriable: false })) : late
+    )
+    const attempt = new Attempt(records[0]!, () => true)
+    assert.strictEqual(await failureOf(send(attempt, 0)), "denied")
+    assert.deepStrictEqual(await Effect.runPromise(attempt.result), { written: [], failure: undefined })
+    added()
+    await new Promise((resolve) => setImmediate(resolve))
+    assert.deepStrictEqual(requests, [[], []])
   })
 })

@@ -16,6 +16,8 @@ interface Produce {
   >
 }
 
+type Added = readonly [{ readonly partitions: readonly [{ readonly partition: number }] }]
+
 /** One record for each of two partitions. Broker 0 leads partition 0, and broker 1 leads partition 1. */
 export const records: ReadonlyArray<OutgoingRecord> = ["to 0", "to 1"].map((value, n) => ({
   topic,
@@ -23,8 +25,11 @@ export const records: ReadonlyArray<OutgoingRecord> = ["to 0", "to 1"].map((valu
   value
 }))
 
-/** The producer of a copy of kafkajs, and two brokers that write what they get. */
-export const make = async (load: Load) => {
+/**
+ * The producer of a copy of kafkajs, and two brokers that write what they get. With `adding` the producer is in a transaction,
+ * and `adding` adds this partition to it.
+ */
+export const make = async (load: Load, adding?: (partition: number) => Promise<unknown>) => {
   const Broker = load("kafkajs/src/broker") as new(options: object) => { nodeId: number; lookupRequest: unknown }
   const sendMessages = load("kafkajs/src/producer/sendMessages") as (
     options: object
@@ -72,8 +77,13 @@ export const make = async (load: Load) => {
     findControllerBroker: () =>
       Promise.resolve({ initProducerId: () => Promise.resolve({ producerId: "1", producerEpoch: 0 }) })
   }
-  const eos = eosManager({ logger, cluster, transactional: false })
-  await eos.initProducerId()
+  const idempotent = eosManager({ logger, cluster, transactional: false })
+  await idempotent.initProducerId()
+  const eos = adding === undefined ? idempotent : {
+    ...idempotent,
+    isTransactional: () => true,
+    addPartitionsToTransaction: ([{ partitions: [{ partition }] }]: Added) => adding(partition)
+  }
 
   return {
     requests,
