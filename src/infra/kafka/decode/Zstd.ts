@@ -99,17 +99,26 @@ export function* frames(input: Buffer) {
   }
 }
 
+/** Decodes the next bytes. fzstd does not check all bounds: damaged bytes can cause a `RangeError` or a `TypeError`. */
+const push = (decoder: Decompress, bytes: Uint8Array, last?: boolean) => {
+  try {
+    decoder.push(bytes, last)
+  } catch (error) {
+    throw broken((error as Error).message)
+  }
+}
+
 /** Decodes frames of zstd without `node:zlib`, a block at a time (at most 128 KiB). Compares no checksums. Follows RFC 8878. */
 export function* decode(input: Buffer): Generator<Buffer> {
   for (const { begin, blocks, end, hasSum, window } of frames(input)) {
     if (window > windowBytes) throw broken("the window is too large for this version of Node.js, use 22.15 or later")
     const out: Array<Uint8Array> = []
     const decoder = new Decompress((part) => void out.push(part))
-    decoder.push(headerOf(window, hasSum))
+    push(decoder, headerOf(window, hasSum))
     let at = begin
     for (let n = 0; n < blocks.length; n++) {
       const last = n === blocks.length - 1
-      decoder.push(input.subarray(at, last ? end : blocks[n]), last)
+      push(decoder, input.subarray(at, last ? end : blocks[n]), last)
       at = blocks[n]!
       for (const part of out.splice(0)) {
         if (part.length > 0) yield Buffer.from(part.buffer, part.byteOffset, part.byteLength)

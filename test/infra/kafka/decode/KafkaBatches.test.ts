@@ -199,6 +199,7 @@ describe("batches", () => {
           assert.isAbove(found.length, 0)
         }
       ),
-      { numRuns: 400 }
+      // found once: fzstd fails with a RangeError of its own
+      { numRuns: 400, examples: [[java["zstd-2"], [[826862244, 188], [1, 0]], true]] }
     ), 30_000)
 })
