@@ -75,8 +75,7 @@ const ratesOf = (now: Measured, before: Measured | undefined) => {
 /**
  * Measures the flow for the life of the scope, and keeps 15 minutes: every 5 seconds while somebody reads, otherwise every 30
  * seconds. A sample is two statements and three requests to the brokers, for any number of pages. `isRead` says whether a page
- * follows. `changed` gets the state after each sample, and when a part of this
- * process changes its state. The figures are those of the whole deployment; the parts are those of this process.
+ * follows. `changed` gets the state after each sample, and when a part of this process changes its state. The figures are those of the whole deployment; the parts are those of this process.
  */
 export const make = Effect.fnUntraced(function*(
   { dlqTopic, groupId, inventoryTopic, kafka }: SamplerOptions,
@@ -212,7 +211,7 @@ export const make = Effect.fnUntraced(function*(
   })
 
   return {
-    /** The state now; waits for the first sample. Who asks is a reader. */
+    /** The state now; waits for the first sample. Its caller counts as a reader. */
     current: Effect.zipRight(Effect.zipRight(ask, Deferred.await(first)), Effect.map(current, (saga) => saga!)),
     history: (): ReadonlyArray<Sample> => history
   } as const
