@@ -30,7 +30,7 @@ export interface Position {
 export const positions = Effect.fnUntraced(function*(options: PositionsOptions) {
   const topic = yield* KafkaTopic.make(options, options.topic, options.groupId)
   return Effect.gen(function*() {
-    const { ends, topicId } = yield* topic.look
+    const { ends, topicId } = yield* untilSettled(topic.look)
     const committed = yield* untilSettled(topic.committed([...ends.keys()]))
     return new Map(Array.from(ends, ([partition, end]): readonly [number, Position] => {
       const { at } = KafkaPositions.start(partition, committed.get(partition), end, topicId)
