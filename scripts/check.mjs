@@ -36,7 +36,8 @@ const { errors, fileNames, options } = ts.getParsedCommandLineOfConfigFile("tsco
 const program = ts.createProgram({ rootNames: fileNames, options, configFileParsingDiagnostics: errors })
 const diagnostics = ts.getPreEmitDiagnostics(program)
 show(diagnostics)
-let ok = !diagnostics.some(({ category }) => category === ts.DiagnosticCategory.Error)
+const { Error: error, Warning: warning } = ts.DiagnosticCategory
+let ok = !diagnostics.some(({ category }) => category === error || category === warning)
 
 if (process.argv.includes("--lint")) {
   const eslint = new ESLint({
