@@ -10,9 +10,9 @@ import * as FlowRows from "./FlowRows.js"
 import * as Standing from "./Standing.js"
 
 /** Time between two samples. */
-export const every = Duration.seconds(5)
+const every = Duration.seconds(5)
 /** The same while no reader asks: a line of 15 minutes still has 30 points, and rates are exact over any time. */
-export const idle = Duration.seconds(30)
+const idle = Duration.seconds(30)
 /** Samples are kept for this time. */
 const kept = Duration.toMillis("15 minutes")
 /** A slow server leaves gaps, and does not hold up the samples. */
@@ -73,9 +73,10 @@ const ratesOf = (now: Measured, before: Measured | undefined) => {
 }
 
 /**
- * Measures the flow for the life of the scope, and keeps 15 minutes: every 5 seconds while somebody reads, otherwise every 30
+ * Measures the flow for the life of the scope, and keeps 15 minutes: every 5 seconds while it has a reader, otherwise every 30
  * seconds. A sample is two statements and three requests to the brokers, for any number of pages. `isRead` says whether a page
- * follows. `changed` gets the state after each sample, and when a part of this process changes its state. The figures are those of the whole deployment; the parts are those of this process.
+ * follows. `changed` gets the state after each sample, and when a part of this process changes its state. The figures are those
+ * of the whole deployment; the parts are those of this process.
  */
 export const make = Effect.fnUntraced(function*(
   { dlqTopic, groupId, inventoryTopic, kafka }: SamplerOptions,
