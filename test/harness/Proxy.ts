@@ -6,6 +6,8 @@ export type Mode =
   | "pass"
   /** Holds bytes until the mode changes. */
   | "stall"
+  /** Holds bytes of connections that are accepted from now on, until the mode changes. Older connections pass. */
+  | "stall new"
   /** Cuts open connections and closes new ones at once. */
   | "refuse"
   /** Accepts connections and passes nothing. */
@@ -37,6 +39,7 @@ export const make = (server: string, port = 0) =>
 
     const join = (client: Net.Socket) => {
       accepted++
+      const isNew = mode === "stall new"
       if (mode === "refuse") return client.destroy()
       const upstream = Net.connect(Number(target.port), target.hostname)
       const held: Array<() => void> = []
@@ -63,7 +66,7 @@ export const make = (server: string, port = 0) =>
         from.on("data", (data) => {
           if (mode === "silent") pair.lost = true
           if (mode === "swallow" && isAnswer) pair.mute = true
-          if (mode === "stall") held.push(() => later(data, 0))
+          if (mode === "stall" || (mode === "stall new" && isNew)) held.push(() => later(data, 0))
           else if (mode === "tear" && isAnswer) {
             to.end(data.subarray(0, Math.ceil(data.length / 2)))
             upstream.destroy()

@@ -1,5 +1,5 @@
 import type { Scope } from "effect"
-import { Deferred, Duration, Effect, FiberSet } from "effect"
+import { Deferred, Duration, Effect, Exit, FiberSet } from "effect"
 import type { Consumer, EachBatchPayload, Kafka } from "kafkajs"
 import { randomUUID } from "node:crypto"
 import { passedOver } from "./decode/KafkaParts.js"
@@ -31,11 +31,14 @@ const acquire = (
         retry: { retries: 3, restartOnFailure: () => Promise.resolve(false) }
       })
     ),
-    (consumer) =>
-      Effect.zipRight(
+    (consumer, exit) => {
+      // after a failure the broker may not answer, and the caller waits for its error
+      const limit = Exit.isSuccess(exit) ? "20 seconds" : "2 seconds"
+      return Effect.zipRight(
         close(kafka, consumer, "5 seconds"),
-        Effect.ignore(withAdmin(options, (admin) => finish(() => admin.deleteGroups([groupId]), "2 seconds")))
+        Effect.ignore(withAdmin(options, (admin) => finish(() => admin.deleteGroups([groupId]), limit)))
       )
+    }
   )
 
 /** Reads the open spans and moves their starts. Another call with the same spans goes on there. */
@@ -52,7 +55,7 @@ const read = <E>(
     const fork = yield* FiberSet.runtime(handlers)<never>()
     const ended = yield* Deferred.make<"all" | "quiet", KafkaUnavailable | E>()
     const kafka = client(options)
-    const consumer = yield* acquire(options, kafka, `${readers}scan-${randomUUID()}`)
+    const consumer = yield* acquire(options, kafka, `${readers}scan-${topic}-${randomUUID()}`)
     const finish = (how: "all" | "quiet") => Deferred.unsafeDone(ended, Effect.succeed(how))
 
     const fetches = new Map<number, number>()
@@ -132,7 +135,7 @@ const read = <E>(
 /**
  * Reads the spans of a topic, and ends after the last span. `handle` gets the records of one fetch and partition in their
  * order, without aborted records and control records. A broker gets the next fetch after `handle` has ended. The scan has a
- * group of its own, which commits nothing and is deleted at the end.
+ * group of its own, which is named by the topic, commits nothing and is deleted at the end.
  */
 export const scan = <E = never>(
   options: KafkaOptions,

@@ -32,10 +32,13 @@ const pause = 100
 /** Longest wait for a password, in milliseconds: a command may ask another service for it. */
 const passwordMillis = 25_000
 
-/** Closes a connection that is released while a statement runs: the next user would queue behind the statement. */
-const closeIfBusy = (_: unknown, client: Pg.PoolClient) => {
-  const internals = client as unknown as { readonly _activeQuery: unknown; _queryable: boolean }
-  if (internals._activeQuery != null) internals._queryable = false
+/** The statement by which `@effect/sql-pg` and `PostgresStatement` cancel the statement of a server process. */
+const cancellation = /^SELECT pg_cancel_backend\((\d+)\)$/
+
+interface Internals {
+  readonly _activeQuery: unknown
+  readonly processID: number
+  _queryable: boolean
 }
 
 /**
@@ -54,6 +57,8 @@ export class Pool extends Pg.Pool {
   #growing: NodeJS.Timeout | undefined
   /** Time (`performance.now()`) of the last renewal: older connections are not given out. */
   #renewed = 0
+  /** Server processes that a cancellation is on its way to. */
+  readonly #cancelled = new Set<number>()
   /** Of each connection. */
   readonly service: ConnectionOptions
 
@@ -81,12 +86,35 @@ export class Pool extends Pg.Pool {
     this.#timeout = timeout
     // the pool replaces a broken idle connection; an error without a listener would end the process
     this.on("error", () => {})
-    this.on("release", closeIfBusy)
+    this.on("release", (_, client) => this.#closeIfBusy(client as unknown as Internals))
     this.on("connect", (client) => {
       this.#connected++
       this.pooled = (client as unknown as ServiceClient).pooled
     })
-    this.on("remove", () => void this.#connected--)
+    this.on("remove", (client) => {
+      this.#connected--
+      this.#cancelled.delete((client as unknown as Internals).processID)
+    })
+  }
+
+  /**
+   * Closes a connection that is released while its statement runs, or while a cancellation is on its way: the next user would
+   * queue behind the statement, or its own statement would be cancelled.
+   */
+  #closeIfBusy(client: Internals) {
+    if (client._activeQuery != null || this.#cancelled.has(client.processID)) client._queryable = false
+  }
+
+  override query(...args: Array<any>): any {
+    const [text, then] = args
+    const process = Number(typeof text === "string" ? cancellation.exec(text)?.[1] : undefined)
+    if (Number.isNaN(process)) return super.query(...args as [string])
+    this.#cancelled.add(process)
+    return super.query(text, (error: Error | undefined, result: Pg.QueryResult) => {
+      // without an answer it may still arrive
+      if (error === undefined) this.#cancelled.delete(process)
+      then(error, result)
+    })
   }
 
   /** Call it when the server may not be the primary any more: each open connection is replaced at its next use. */

@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Fiber, Redacted, Schedule } from "effect"
 import * as Postgres from "../../../src/infra/postgres/Postgres.js"
 import { PostgresPool } from "../../../src/infra/postgres/PostgresStatement.js"
+import { until } from "../../harness/Eventually.js"
 import * as PgTest from "../../harness/PgTest.js"
 import * as Proxy from "../../harness/Proxy.js"
 
@@ -193,4 +194,45 @@ describe("Postgres", () => {
         )
       )
     }).pipe(Effect.scoped, Effect.provide(PgTest.layerEmpty)))
+
+  for (const way of ["alone, by the client library", "alone, on the pool", "in a transaction"] as const) {
+    it.live(`a cancellation that arrives late does not hit the next statement: ${way}`, () =>
+      Effect.gen(function*() {
+        const proxy = yield* Proxy.make(yield* PgTest.DatabaseUrl)
+        const watch = yield* SqlClient.SqlClient
+        const hold = (lock: number) =>
+          Effect.tap(watch.reserve, (_) => _.execute("SELECT pg_advisory_lock($1)", [lock], undefined))
+        const [first, second] = [yield* hold(1), yield* hold(2)]
+        yield* Effect.gen(function*() {
+          const sql = yield* SqlClient.SqlClient
+          const wait = (lock: number) => sql`SELECT pg_advisory_lock(${lock})::text AS got`
+          const patient = yield* Postgres.runner("60 seconds")
+          yield* patient(sql`SELECT 1 AS one`)
+          const giveUp = "500 millis"
+          const abandoned = way === "alone, on the pool"
+            ? (yield* Postgres.runner(giveUp))(wait(1))
+            : Postgres.run(giveUp)(way === "in a transaction" ? sql.withTransaction(wait(1)) : wait(1))
+          // the cancellation takes a new connection
+          yield* proxy.set("stall new")
+          yield* Effect.flip(abandoned)
+          yield* until(proxy.accepted, (connections) => connections === 2)
+          yield* first.execute("SELECT pg_advisory_unlock(1)", [], undefined)
+          const next = yield* Effect.fork(patient(wait(2)))
+          const waiting = watch`SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`
+          yield* until(
+            Effect.all([waiting, proxy.accepted]),
+            ([rows, connections]) => rows.length === 1 || connections === 3
+          )
+          yield* proxy.set("pass")
+          const cancelled = sql`SELECT 1 AS one`
+          yield* Effect.all([patient(cancelled), patient(cancelled)], { concurrency: 2 })
+          yield* second.execute("SELECT pg_advisory_unlock(2)", [], undefined)
+          assert.deepStrictEqual(yield* Fiber.join(next), [{ got: "" }])
+        }).pipe(
+          Effect.provide(
+            Postgres.layer({ url: Redacted.make(proxy.url), maxConnections: 2, connectTimeoutMillis: 30_000 })
+          )
+        )
+      }).pipe(Effect.scoped, Effect.provide(PgTest.layerEmpty)))
+  }
 })
