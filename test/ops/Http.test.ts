@@ -7,6 +7,7 @@ import * as Net from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import type { TLSSocket } from "node:tls"
+import * as NodeTls from "node:tls"
 import { AddressInUse } from "../../src/infra/runtime/AddressInUse.js"
 import { Health } from "../../src/infra/runtime/Health.js"
 import * as Authority from "../../src/local/Authority.js"
@@ -89,7 +90,7 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
         assert.isAbove(Number(seconds), 60)
       }))
 
-    it.scoped("with TLS: HTTPS only, and a renewed certificate counts for new connections", () =>
+    it.scoped("with TLS: HTTPS only, no renegotiation, and a renewed certificate counts for new connections", () =>
       Effect.gen(function*() {
         const authority = Authority.make("test authority")
         const folder = yield* Effect.acquireRelease(
@@ -126,6 +127,14 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
         assert.isTrue(yield* Effect.isFailure(Effect.tryPromise(() => fetch(`http://127.0.0.1:${port}/livez`))))
         issue()
         yield* until(livez, ({ serial }) => serial !== before.serial)
+        const again = yield* Effect.async<string>((resume) => {
+          const socket = NodeTls.connect(
+            { host: "127.0.0.1", port, ca: authority.certificate, maxVersion: "TLSv1.2" },
+            () => socket.renegotiate({}, (error) => resume(Effect.succeed(error === null ? "renegotiated" : "refused")))
+          )
+          socket.on("error", () => resume(Effect.succeed("refused"))).on("close", () => resume(Effect.succeed("refused")))
+        })
+        assert.strictEqual(again, "refused")
       }))
 
     it.scoped("unknown paths: 404; other methods: 405, with those that are allowed", () =>

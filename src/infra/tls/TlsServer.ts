@@ -23,7 +23,10 @@ export interface TlsServerFiles {
  */
 export const handshakeTimeout = 5_000
 
-/** TLS 1.2 or 1.3. A client cannot begin another handshake on its connection (renegotiation): each costs the server a signature. */
+/**
+ * TLS 1.2 or 1.3. A client cannot begin another handshake on its connection (renegotiation): each costs the server a signature.
+ * HTTP/2 forbids it anyway, so this is for HTTPS.
+ */
 const policy: SecureContextOptions = {
   minVersion: "TLSv1.2",
   secureOptions: constants.SSL_OP_NO_RENEGOTIATION
