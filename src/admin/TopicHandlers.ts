@@ -53,13 +53,15 @@ export const layer = (sources: Sources, access: Access, streams: Streams) =>
           })
         })
 
-      const follow = (topic: string) => (reader: Reader) =>
+      const follow = (topic: string, wanted: Browse.Wanted) => (reader: Reader) =>
         Effect.gen(function*() {
+          const isWanted = Browse.matching(wanted)
           const records = yield* KafkaTail.open({ ...kafka, topic, from: "end" })
           reader.send(event("ready", {}))
           return yield* Effect.forever(Effect.gen(function*() {
             const [taken] = yield* records.takeAll
-            const all = Chunk.toReadonlyArray(taken)
+            const all = Chunk.toReadonlyArray(taken).filter((record) => isWanted(record.partition, record))
+            if (all.length === 0) return
             const shown = all.slice(0, perEvent).map((record) => recordOf(topic, record.partition, record, inList))
             reader.send(event("records", { records: shown, left_out: all.length - shown.length }))
             yield* Effect.sleep(pause)
@@ -108,12 +110,12 @@ export const layer = (sources: Sources, access: Access, streams: Streams) =>
               ? unavailable(error)
               : new NotFound({ message: error.message })
           )))
-        .handleRaw("recordsLive", ({ path }) =>
+        .handleRaw("recordsLive", ({ path, urlParams }) =>
           Effect.gen(function*() {
             const topic = names[path.topic]
             yield* Effect.mapError(KafkaOffsets.spans(kafka, topic, undefined), unavailable)
             const request = yield* HttpServerRequest.HttpServerRequest
-            return yield* streams.open(access.stillMayRead(request), follow(topic))
+            return yield* streams.open(access.stillMayRead(request), follow(topic, urlParams))
           }))
         .handle("writeRecord", ({ payload }) =>
           Effect.gen(function*() {

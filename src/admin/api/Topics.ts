@@ -45,6 +45,12 @@ export const Written = Schema.Struct({ topic: Schema.String, partition: Schema.I
 
 const path = Schema.Struct({ topic: TopicName })
 
+const wanted = {
+  partition: Schema.optional(Fields.partition),
+  key: Schema.optional(Fields.search).annotations({ description: "The whole key of the record" }),
+  contains: Schema.optional(Fields.search).annotations({ description: "Text that key or value contains" })
+}
+
 export const group = HttpApiGroup.make("topics")
   .add(
     HttpApiEndpoint.get("topics", "/api/topics").addSuccess(Topics).addError(Unavailable).middleware(Admin).annotate(
@@ -54,12 +60,10 @@ export const group = HttpApiGroup.make("topics")
   )
   .add(
     HttpApiEndpoint.get("records", "/api/topics/:topic/records").setPath(path).setUrlParams(Schema.Struct({
-      partition: Schema.optional(Fields.partition),
+      ...wanted,
       offset: Schema.optional(Fields.offset).annotations({ description: "Begin at this offset; needs partition" }),
       from: Schema.optional(Fields.moment).annotations({ description: "Begin at this time" }),
       until: Schema.optional(Fields.moment).annotations({ description: "End at this time" }),
-      key: Schema.optional(Fields.search).annotations({ description: "The whole key of the record" }),
-      contains: Schema.optional(Fields.search).annotations({ description: "Text that key or value contains" }),
       after: Schema.optional(Schema.String.pipe(Schema.pattern(/^(?:\d{1,6}@\d{1,18})(?:,\d{1,6}@\d{1,18}){0,999}$/)))
         .annotations({ description: "`next` of the answer before" }),
       limit: Fields.smallLimit
@@ -67,7 +71,7 @@ export const group = HttpApiGroup.make("topics")
       .middleware(Admin).annotate(OpenApi.Summary, "Records of a topic by partition, offset, time, key and text")
   )
   .add(
-    HttpApiEndpoint.get("recordsLive", "/api/topics/:topic/live").setPath(path).addSuccess(Fields.events)
+    HttpApiEndpoint.get("recordsLive", "/api/topics/:topic/live").setPath(path).setUrlParams(Schema.Struct(wanted)).addSuccess(Fields.events)
       .addError(TooMany).addError(Unavailable).middleware(Admin).annotate(
         OpenApi.Summary,
         "Server-sent events: `records` with new records of a topic, `end` before the server closes the stream"

@@ -21,17 +21,21 @@ export class NoSuchPartition extends Schema.TaggedError<NoSuchPartition>()("NoSu
   }
 }
 
-export interface Search {
-  readonly partition: number | undefined
+/** The records that a reader wants, by what they hold. */
+export interface Wanted {
+  readonly partition?: number | undefined
+  /** The whole key. */
+  readonly key?: string | undefined
+  /** Text in key or value. */
+  readonly contains?: string | undefined
+}
+
+export interface Search extends Wanted {
   /** The first offset, with a partition. */
   readonly offset: number | undefined
   /** Milliseconds of the epoch. */
   readonly from: number | undefined
   readonly until: number | undefined
-  /** The whole key. */
-  readonly key: string | undefined
-  /** Text in key or value. */
-  readonly contains: string | undefined
   readonly after: string | undefined
   readonly limit: number
 }
@@ -40,10 +44,12 @@ interface Found extends Match {
   readonly record: Record
 }
 
-const matches = ({ contains, key }: Search) => {
+/** Tells the wanted records from others. */
+export const matching = ({ contains, key, partition: wanted }: Wanted) => {
   const whole = key === undefined ? undefined : Buffer.from(key)
   const text = contains === undefined ? undefined : Buffer.from(contains)
-  return (record: IncomingRecord) =>
+  return (partition: number, record: IncomingRecord) =>
+    (wanted === undefined || partition === wanted) &&
     (whole === undefined || record.key?.equals(whole) === true) &&
     (text === undefined || record.value?.includes(text) === true || record.key?.includes(text) === true)
 }
@@ -75,7 +81,7 @@ export const search = Effect.fn("Browse.search")(function*(kafka: KafkaOptions, 
   const cursor = after === undefined ? undefined : Window.parse(after)
   const parts = Window.next(spans, cursor, forward, each).map((span) => new Window.Matches<Found>(span, forward, limit))
   const byPartition = new Map(parts.map((part) => [part.span.partition, part]))
-  const isMatch = matches(asked)
+  const isMatch = matching(asked)
   let examined = 0
   const read = KafkaScan.scan(kafka, topic, parts.map(({ span }) => span), (partition, records) =>
     Effect.sync(() => {
@@ -83,7 +89,7 @@ export const search = Effect.fn("Browse.search")(function*(kafka: KafkaOptions, 
       examined += records.length
       for (const one of records) {
         part.reached = Number(one.offset) + 1
-        if (!isMatch(one)) continue
+        if (!isMatch(partition, one)) continue
         const record = recordOf(topic, partition, one, inList)
         part.add({ partition, offset: Number(one.offset), at: Number(one.timestamp), bytes: sizeOf(record), record })
       }

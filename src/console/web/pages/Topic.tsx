@@ -39,7 +39,8 @@ export const TopicPage = ({ name }: { readonly name: string }) => {
   useEffect(() => {
     if (pages.answer.value !== undefined && (topic?.problem ?? null) !== null) topics.reload()
   }, [pages.answer.value])
-  const follow = useFollow(name, follows)
+  const { contains, key, partition } = filter
+  const follow = useFollow(name, { contains, key, partition }, follows)
   const search = (event: SubmitEvent) => {
     event.preventDefault()
     const data = new FormData(event.currentTarget as HTMLFormElement)

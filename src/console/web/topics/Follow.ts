@@ -14,13 +14,14 @@ interface Following {
 
 const nothing: Following = { stream: "off", records: [], leftOut: 0 }
 
-/** Hook: the records that are written while the reader follows, newest first. */
-export const useFollow = (name: string, follows: boolean) => {
+/** Hook: the records that match the filter and are written while the reader follows, newest first. */
+export const useFollow = (name: string, filter: Readonly<Record<string, string>>, follows: boolean) => {
+  const query = new URLSearchParams(Object.entries(filter).filter(([, value]) => value !== "")).toString()
   const [now, setNow] = useState<Following>(nothing)
   useEffect(() => {
     if (!follows) return setNow(nothing)
     setNow({ ...nothing, stream: "connecting" })
-    const source = new EventSource(`api/topics/${name}/live`)
+    const source = new EventSource(`api/topics/${name}/live${query === "" ? "" : `?${query}`}`)
     source.addEventListener("ready", () => setNow((before) => ({ ...before, stream: "live" })))
     source.addEventListener("records", (event) => {
       const { left_out, records }: { readonly left_out: number; readonly records: ReadonlyArray<Wire.Record> } = JSON
@@ -35,7 +36,7 @@ export const useFollow = (name: string, follows: boolean) => {
     })
     source.addEventListener("error", () => setNow((before) => ({ ...before, stream: "lost" })))
     return () => source.close()
-  }, [name, follows])
+  }, [name, query, follows])
   const places = new Set(now.records.map(placeOf))
   return {
     stream: now.stream,
