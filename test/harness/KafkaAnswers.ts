@@ -16,6 +16,7 @@ const { createErrorFromCode } = require("kafkajs/src/protocol/error") as {
 /** Result of kafkajs for these responses of a broker. */
 export const errors = {
   notLeader: () => createErrorFromCode(6),
+  groupLoading: () => createErrorFromCode(14),
   rebalanceInProgress: () => createErrorFromCode(27),
   unknownMember: () => createErrorFromCode(25),
   concurrentTransactions: () => createErrorFromCode(51),

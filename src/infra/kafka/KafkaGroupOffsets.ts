@@ -1,6 +1,7 @@
 import { Deferred, Effect } from "effect"
 import type { KafkaOptions } from "./KafkaClient.js"
 import { attempt, client, close, connecting, KafkaUnavailable } from "./KafkaClient.js"
+import { untilSettled } from "./KafkaOffsets.js"
 
 /** The names of all groups that read for a person or for a check begin with this. An ACL grants them by it. */
 export const readers = "payments-reader-"
@@ -44,4 +45,4 @@ export const set = (options: KafkaOptions, groupId: string, topic: string, posit
     yield* attempt(() => consumer.run({ autoCommit: false, eachBatch: () => Promise.resolve() }))
     yield* Deferred.await(joined)
     yield* attempt(() => consumer.commitOffsets(positions.map((position) => ({ topic, ...position }))))
-  }).pipe(Effect.scoped)
+  }).pipe(Effect.scoped, untilSettled)

@@ -6,6 +6,7 @@ import * as KafkaConsumer from "./KafkaConsumer.js"
 import type { ConsumerCrashed } from "./KafkaGroup.js"
 import * as KafkaGroupOffsets from "./KafkaGroupOffsets.js"
 import { readers } from "./KafkaGroupOffsets.js"
+import { untilSettled } from "./KafkaOffsets.js"
 import type { IncomingRecord } from "./KafkaRecord.js"
 
 /** A record of the topic, with its partition. */
@@ -46,7 +47,9 @@ const deleteGroups = (options: TailOptions, groupId: string) =>
 
 /** Sets the positions to the ends of the partitions now, because joining the group takes time. */
 const startAtEnd = Effect.fnUntraced(function*(options: TailOptions, groupId: string) {
-  const partitions = yield* withAdmin(options, (admin) => attempt(() => admin.fetchTopicOffsets(options.topic)))
+  const partitions = yield* untilSettled(
+    withAdmin(options, (admin) => attempt(() => admin.fetchTopicOffsets(options.topic)))
+  )
   const ends = partitions.map(({ high, partition }) => ({ partition, offset: high }))
   yield* KafkaGroupOffsets.set(options, groupId, options.topic, ends)
 })
