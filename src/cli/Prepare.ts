@@ -1,6 +1,6 @@
 import { Data, Effect, Schedule, Schema } from "effect"
 import * as CrashPoint from "../drills/CrashPoint.js"
-import type { KafkaOptions } from "../infra/kafka/KafkaClient.js"
+import type { KafkaOptions, KafkaUnavailable } from "../infra/kafka/KafkaClient.js"
 import * as Kafka from "../infra/kafka/KafkaClient.js"
 import * as Migrations from "../infra/postgres/Migrations.js"
 import type { DatabaseUnavailable } from "../infra/postgres/Postgres.js"
@@ -97,23 +97,32 @@ export interface TopicsOptions {
 
 /** Looks once whether all topics exist, and creates missing ones. Fails when some are missing, and when no broker answers. */
 const look = Effect.fnUntraced(
-  function*(kafka: KafkaOptions, { create, part, topics }: TopicsOptions) {
-    const missing = yield* Kafka.missingTopics(kafka, topics.map((_) => _.topic))
+  function*(admin: Kafka.Admin, { create, part, topics }: TopicsOptions) {
+    const missing = yield* Kafka.missingTopics(admin, topics.map((_) => _.topic))
     if (missing.length > 0) {
       if (!create) {
         return yield* new StillMissing({ message: `no such topic: ${missing.join(", ")}`, waitsFor: "topic" })
       }
-      yield* Kafka.createTopics(kafka, topics.filter((_) => missing.includes(_.topic)))
+      yield* Kafka.createTopics(admin, topics.filter((_) => missing.includes(_.topic)))
     }
     part.working()
     return missing
-  },
-  (effect, _, { part }) => Effect.tapError(effect, (error) => Effect.sync(() => part.failed(problemOf(error, "kafka"))))
+  }
 )
+
+/** Runs `use` with an admin client. The part of the topics gets a failure. */
+const withAdmin = <A, E extends KafkaUnavailable | StillMissing>(
+  kafka: KafkaOptions,
+  { part }: TopicsOptions,
+  use: (admin: Kafka.Admin) => Effect.Effect<A, E>
+) =>
+  Kafka.withAdmin(kafka, use).pipe(
+    Effect.tapError((error) => Effect.sync(() => part.failed(problemOf(error, "kafka"))))
+  )
 
 /** Ends when all topics exist. */
 export const topics = Effect.fn("Prepare.topics")(function*(kafka: KafkaOptions, options: TopicsOptions) {
-  const created = yield* look(kafka, options).pipe(
+  const created = yield* withAdmin(kafka, options, (admin) => look(admin, options)).pipe(
     Effect.tapError((error) => Effect.sync(() => options.follower?.failed(problemOf(error, "kafka")))),
     Effect.retry(retries),
     Effect.orDie
@@ -125,15 +134,16 @@ export const topics = Effect.fn("Prepare.topics")(function*(kafka: KafkaOptions,
 const checkInterval = "5 seconds"
 
 /** Watches the topics while the services run, for ever. Creates topics again that are deleted, if it may. */
-export const keepTopics = (kafka: KafkaOptions, options: TopicsOptions): Effect.Effect<never> =>
-  look(kafka, options).pipe(
-    Effect.flatMap((created) =>
-      created.length === 0
-        ? Effect.void
-        : Effect.logWarning(`topics were deleted and are created again: ${created.join(", ")}`)
-    ),
-    // the part of the topics reports it
-    Effect.ignore,
-    Effect.delay(checkInterval),
-    Effect.forever
-  )
+export const keepTopics = (kafka: KafkaOptions, options: TopicsOptions): Effect.Effect<never> => {
+  const keep = (admin: Kafka.Admin) =>
+    look(admin, options).pipe(
+      Effect.tap((created) =>
+        created.length === 0
+          ? Effect.void
+          : Effect.logWarning(`topics were deleted and are created again: ${created.join(", ")}`)
+      ),
+      Effect.zipRight(Effect.sleep(checkInterval)),
+      Effect.forever
+    )
+  return withAdmin(kafka, options, keep).pipe(Effect.ignore, Effect.delay(checkInterval), Effect.forever)
+}

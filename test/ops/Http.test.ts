@@ -132,7 +132,10 @@ layer(services.pipe(Layer.provideMerge(PgTest.layer)), { excludeTestServices: tr
             { host: "127.0.0.1", port, ca: authority.certificate, maxVersion: "TLSv1.2" },
             () => socket.renegotiate({}, (error) => resume(Effect.succeed(error === null ? "renegotiated" : "refused")))
           )
-          socket.on("error", () => resume(Effect.succeed("refused"))).on("close", () => resume(Effect.succeed("refused")))
+          socket.on("error", () => resume(Effect.succeed("refused"))).on(
+            "close",
+            () => resume(Effect.succeed("refused"))
+          )
         })
         assert.strictEqual(again, "refused")
       }))

@@ -71,7 +71,8 @@ export const group = HttpApiGroup.make("topics")
       .middleware(Admin).annotate(OpenApi.Summary, "Records of a topic by partition, offset, time, key and text")
   )
   .add(
-    HttpApiEndpoint.get("recordsLive", "/api/topics/:topic/live").setPath(path).setUrlParams(Schema.Struct(wanted)).addSuccess(Fields.events)
+    HttpApiEndpoint.get("recordsLive", "/api/topics/:topic/live").setPath(path).setUrlParams(Schema.Struct(wanted))
+      .addSuccess(Fields.events)
       .addError(TooMany).addError(Unavailable).middleware(Admin).annotate(
         OpenApi.Summary,
         "Server-sent events: `records` with new records of a topic, `end` before the server closes the stream"

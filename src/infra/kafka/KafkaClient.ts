@@ -8,6 +8,8 @@ import * as KafkaSockets from "./KafkaSockets.js"
 import * as Login from "./patches/Login.js"
 import * as Patches from "./patches/Patches.js"
 
+export type { Admin } from "kafkajs"
+
 /** How to reach the brokers. */
 export interface KafkaOptions {
   readonly brokers: ReadonlyArray<string>
@@ -161,16 +163,15 @@ const isDenied = (admin: Admin, topic: string) =>
   })
 
 /** The topics of `wanted` that do not exist. Fails when this user may not see one of them. */
-export const missingTopics = (options: KafkaOptions, wanted: ReadonlyArray<string>) =>
-  withAdmin(options, (admin) =>
-    Effect.gen(function*() {
-      const existing = yield* attempt(() => admin.listTopics())
-      const missing = wanted.filter((topic) => !existing.includes(topic))
-      for (const topic of missing) {
-        if (yield* isDenied(admin, topic)) return yield* KafkaUnavailable.denied(topic)
-      }
-      return missing
-    }))
+export const missingTopics = (admin: Admin, wanted: ReadonlyArray<string>) =>
+  Effect.gen(function*() {
+    const existing = yield* attempt(() => admin.listTopics())
+    const missing = wanted.filter((topic) => !existing.includes(topic))
+    for (const topic of missing) {
+      if (yield* isDenied(admin, topic)) return yield* KafkaUnavailable.denied(topic)
+    }
+    return missing
+  })
 
 /** A topic to create. */
 export interface NewTopic {
@@ -180,18 +181,17 @@ export interface NewTopic {
 }
 
 /** Creates topics with 4 partitions and the replication of the broker. Another process may create the same topics. */
-export const createTopics = (options: KafkaOptions, topics: ReadonlyArray<NewTopic>) =>
-  withAdmin(options, (admin) =>
-    attempt(() =>
-      admin.createTopics({
-        topics: topics.map(({ maxMessageBytes, topic }) => ({
-          topic,
-          numPartitions: 4,
-          replicationFactor: -1,
-          configEntries: maxMessageBytes === undefined
-            ? []
-            : [{ name: "max.message.bytes", value: String(maxMessageBytes) }]
-        })),
-        waitForLeaders: true
-      })
-    ))
+export const createTopics = (admin: Admin, topics: ReadonlyArray<NewTopic>) =>
+  attempt(() =>
+    admin.createTopics({
+      topics: topics.map(({ maxMessageBytes, topic }) => ({
+        topic,
+        numPartitions: 4,
+        replicationFactor: -1,
+        configEntries: maxMessageBytes === undefined
+          ? []
+          : [{ name: "max.message.bytes", value: String(maxMessageBytes) }]
+      })),
+      waitForLeaders: true
+    })
+  )

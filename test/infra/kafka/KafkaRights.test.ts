@@ -31,7 +31,10 @@ const make = Effect.fnUntraced(function*(delivery: "at-least-once" | "exactly-on
     payment: `payment-${id}`,
     group: `group-${id}`
   }
-  yield* Kafka.createTopics(secured.admin, [names.inventory, names.dlq, names.payment].map((topic) => ({ topic })))
+  yield* Kafka.withAdmin(
+    secured.admin,
+    (admin) => Kafka.createTopics(admin, [names.inventory, names.dlq, names.payment].map((topic) => ({ topic })))
+  )
   const account = Effect.fnUntraced(function*(role: string, grants: ReadonlyArray<Grant>) {
     const user = `${role}-${id}`
     yield* secured.setPassword(user, "SCRAM-SHA-512", "scram-password")

@@ -179,7 +179,7 @@ const record = (topic: string, value: string) => ({ topic, key: "1", value: Buff
 const traffic = Effect.fnUntraced(function*(variables: Variables) {
   const [secured, options] = [yield* SecuredKafka, yield* optionsOf(variables)]
   const topic = `traffic-${randomUUID()}`
-  yield* Kafka.createTopics(secured.admin, [{ topic }])
+  yield* Kafka.withAdmin(secured.admin, (admin) => Kafka.createTopics(admin, [{ topic }]))
   const tail = yield* KafkaTail.open({ ...options, topic, from: "beginning" })
   const producer = yield* KafkaProducer.make(options)
   let sent = 0
