@@ -19,10 +19,10 @@ const failover = new Set(["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "T
 const ofCluster = new Set(["MOVED", "ASK", "CROSSSLOT", "CLUSTERDOWN"])
 const clusterHint = "REDIS_URL points to a cluster node; this service needs a Redis without cluster mode"
 
-/** A Sentinel speaks the protocol of Redis, and knows none of the commands for keys. */
-const ofSentinel = /^ERR unknown command/
-const sentinelHint =
-  "REDIS_URL points to a Sentinel? This service needs the address of a Redis, or a name that leads to the primary"
+/** A Sentinel speaks the protocol of Redis, and knows none of the commands for keys. A Redis may have them renamed. */
+const ofUnknown = /^ERR unknown command/
+const unknownHint = "REDIS_URL points to a Sentinel, or to a Redis with `rename-command`? " +
+  "This service needs the address of the primary, or a name that leads to it, with MGET, EVAL and SET"
 
 /** What an operator can change, by error code. */
 const advice: Readonly<Record<string, string>> = {
@@ -79,8 +79,8 @@ export const problemOf = (error: unknown, encrypted = false): Problem => {
     code,
     reason: ofCluster.has(code)
       ? `${code}: ${clusterHint}`
-      : ofSentinel.test(answer)
-      ? `${answer}: ${sentinelHint}`
+      : ofUnknown.test(answer)
+      ? `${answer}: ${unknownHint}`
       : advice[code] === undefined
       ? answer
       : `${answer.replace(/\.$/, "")}: ${advice[code]}`,

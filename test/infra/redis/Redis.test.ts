@@ -226,7 +226,7 @@ describe("Redis", () => {
     )
     assert.match(
       reply("ERR unknown command `eval`, with args beginning with: `for`, `payments:inventory:1`").reason,
-      /^ERR unknown command `eval`: REDIS_URL points to a Sentinel\?[^`]*$/
+      /^ERR unknown command `eval`: REDIS_URL points to a Sentinel, or to a Redis with `rename-command`\?[^`]*$/
     )
     assert.deepStrictEqual(problemOf(Object.assign(new AggregateError([]), { code: "ECONNREFUSED" })), {
       code: "",
