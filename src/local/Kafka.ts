@@ -88,7 +88,7 @@ const locate = Effect.fnUntraced(function*(place: Place) {
     Process.which("kafka-storage.sh")
   ])
   const heap = ["-Xms256m", "-Xmx512m"]
-  if (server !== "" && storage !== "") {
+  if (place.libraries === undefined && server !== "" && storage !== "") {
     const programs: Programs = {
       title: "Kafka from PATH",
       format: [storage],
@@ -98,12 +98,12 @@ const locate = Effect.fnUntraced(function*(place: Place) {
     return programs
   }
   const program = yield* java
-  const libraries = yield* Fetch.fetched(
+  const libraries = place.libraries ?? (yield* Fetch.fetched(
     "kafka",
     "KAFKA_BROKERS",
     place.cache,
     place.progress("fetching", "Kafka 4.1 with Maven, only once, 54 MB")
-  )
+  ))
   yield* fs.writeFileString(path.join(place.folder, files.logging), logging)
   // The serial collector starts half a second sooner on two cores. It pauses 10 to 30 ms when the young generation is full: at
   // 200 records a second every 5 s with its default size, every 10 s with this one.
@@ -119,7 +119,7 @@ const locate = Effect.fnUntraced(function*(place: Place) {
   // for a process that runs for seconds, optimizing code costs more than it saves
   const quick = ["-XX:TieredStopAtLevel=1"]
   const programs: Programs = {
-    title: "Kafka 4.1",
+    title: place.libraries === undefined ? "Kafka 4.1" : "Kafka",
     format: [...run, ...quick, "kafka.tools.StorageTool"],
     server: [...run, ...place.shortLived ? quick : [], "kafka.Kafka"],
     env: locale

@@ -30,6 +30,8 @@ export interface Place {
   readonly shortLived: boolean
   /** Kafka only: additional or overriding broker properties. */
   readonly properties: Readonly<Record<string, string>>
+  /** Kafka only: folder with the jars of another version. */
+  readonly libraries: string | undefined
   readonly progress: (step: "fetching" | "starting", detail: string) => Effect.Effect<void>
   /** Called as soon as the process exists, to record it for cleaning up. */
   readonly spawned: (running: RunningPart) => Effect.Effect<void, LocalStackError>

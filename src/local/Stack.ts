@@ -35,6 +35,8 @@ export interface StackOptions {
   readonly shortLived?: boolean
   /** For tests: additional or overriding broker properties. */
   readonly kafkaProperties?: Readonly<Record<string, string>>
+  /** For tests: folder with the jars of another version of Kafka. Default: Kafka from PATH, or else the downloaded one. */
+  readonly kafkaLibraries?: string | undefined
   /** The servers speak TLS; PostgreSQL and Redis take encrypted connections alone. Default: no encryption. */
   readonly tls?: ServerTls
   readonly onProgress?: (progress: Progress) => Effect.Effect<void>
@@ -73,7 +75,8 @@ const launchPart = Effect.fnUntraced(
     yield* fs.makeDirectory(folder, { recursive: true })
     yield* fs.writeFileString(log, "")
     const { cache, kafkaProperties: properties = {}, throwaway = false, shortLived = throwaway, tls } = options
-    const place = { folder, cache, log, port, throwaway, shortLived, properties, tls, progress, spawned }
+    const libraries = options.kafkaLibraries
+    const place = { folder, cache, log, port, throwaway, shortLived, properties, libraries, tls, progress, spawned }
     const server = yield* starts[part](place)
     yield* progress("ready", server.running.url)
     return server

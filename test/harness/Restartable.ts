@@ -36,6 +36,7 @@ export const make = Effect.fnUntraced(function*(
   { folder: given, kafkaProperties = {}, port = 0, tls }: Options = {}
 ) {
   const folder = given ?? (yield* freshFolder)
+  let kafkaLibraries: string | undefined
   const boot = (port: number) =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
@@ -46,6 +47,7 @@ export const make = Effect.fnUntraced(function*(
         parts: [part],
         shortLived: true,
         kafkaProperties,
+        kafkaLibraries,
         ...tls === undefined ? {} : { tls }
       }).pipe(
         Scope.extend(scope),
@@ -110,6 +112,10 @@ export const make = Effect.fnUntraced(function*(
   return {
     url: now.running.url,
     data,
+    /** What it has printed since its last start. */
+    log: Effect.sync(() => readFileSync(`${folder}/${part}/log`, "utf8")),
+    /** Kafka only: the next start is one of the version with these jars. */
+    upgrade: (libraries: string) => Effect.sync(() => (kafkaLibraries = libraries)),
     crash,
     destroy,
     stop,

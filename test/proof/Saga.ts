@@ -101,8 +101,15 @@ export const make = Effect.fnUntraced(function*(
   let enough = false
   let written = false
 
+  let partitions: ReadonlyArray<number> = [0, 1, 2, 3]
+
+  /** From now on the clients write to these partitions of topic `inventory`, also what they write again. */
+  const writeTo = (chosen: ReadonlyArray<number>) => Effect.sync(() => (partitions = chosen))
+
   const write = (values: ReadonlyArray<string>) =>
-    Effect.suspend(() => topics.writeAll(world.inventory, orders % 4, values.map((value) => ({ value })))).pipe(
+    Effect.suspend(() =>
+      topics.writeAll(world.inventory, partitions[orders % partitions.length]!, values.map((value) => ({ value })))
+    ).pipe(
       Effect.sandbox,
       Effect.retry(again)
     )
@@ -275,6 +282,7 @@ export const make = Effect.fnUntraced(function*(
     tables,
     serve,
     withdraw,
+    writeTo,
     reserved,
     ask,
     contrary,

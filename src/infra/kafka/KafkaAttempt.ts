@@ -26,6 +26,19 @@ interface Sent {
   readonly answer: Promise<Written>
 }
 
+/** A partition has no leader: an attempt found that out before it sent anything, and new metadata has not helped. */
+export class Leaderless extends Error {
+  readonly retriable = false
+  constructor(
+    readonly topic: string,
+    readonly partition: number,
+    /** Its last leader may have written the records: an earlier attempt had no answer. */
+    readonly attempted = false
+  ) {
+    super(`partition ${partition} of topic ${topic} has no leader`)
+  }
+}
+
 /** An error after which kafkajs does not begin again. */
 const final = (message: string) => Object.assign(new Error(message), { retriable: false })
 
@@ -64,6 +77,11 @@ export class Attempt {
   private topic: string | undefined
   /** Partitions of `topic` that have got a record in this round. */
   private readonly partitions = new Set<number>()
+  private rounds = 0
+  /** Partitions of `topic` that have no leader in this round. */
+  private readonly without = new Map<number, Leaderless>()
+  /** Records whose partitions had no leader in any round. */
+  private readonly leaderless = new Map<object, Leaderless>()
 
   /** @param first the record that kafkajs gets first @param mayStart asked right before the first request */
   constructor(private readonly first: OutgoingRecord, private readonly mayStart: () => boolean) {}
@@ -77,12 +95,16 @@ export class Attempt {
     if (args.topic !== this.topic) {
       this.topic = args.topic
       this.partitions.clear()
+      this.without.clear()
     }
     const partition = choose(args)
     if (!this.partitions.has(partition)) {
       this.partitions.add(partition)
       guard(args.message, this.send)
+      const leader = args.partitionMetadata.find(({ partitionId }) => partitionId === partition)?.leader ?? 0
+      if (leader < 0) this.without.set(partition, new Leaderless(args.topic, partition))
     }
+    if (this.without.size > 0) this.note(args.message, partition)
     return partition
   }
 
@@ -102,6 +124,20 @@ export class Attempt {
     return { written, failure }
   })
 
+  /** After a failure without a request: the records whose partitions have no leader, with the error. The others may be sent. */
+  get unled(): ReadonlyMap<object, Leaderless> {
+    return this.state === "waiting" ? this.leaderless : new Map()
+  }
+
+  /** The records of all requests that have left. */
+  get departed(): ReadonlyArray<object> {
+    return this.sent.flatMap(({ request }) =>
+      request.topicData.flatMap(({ partitions }) =>
+        partitions.flatMap(({ messages }) => messages as ReadonlyArray<object>)
+      )
+    )
+  }
+
   private readonly send: Gate = (request, send) => {
     this.ask()
     const partitions = namesOf(request)
@@ -113,9 +149,18 @@ export class Attempt {
     return answer
   }
 
+  private note(record: object, partition: number) {
+    const error = this.without.get(partition)
+    if (error === undefined) return
+    this.leaderless.set(record, error)
+    // kafkajs has asked for new metadata before the second round
+    if (this.rounds > 1) throw error
+  }
+
   private beginRound() {
     if (this.state === "sent") throw final("a broker did not write its records")
     this.ask()
+    this.rounds++
     this.topic = undefined
   }
 

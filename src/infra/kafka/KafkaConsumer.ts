@@ -62,7 +62,7 @@ export const consume = <E, R>(
       const fork = yield* FiberSet.runtime(workers)<R>()
       const chores = yield* FiberSet.makeRuntime<never, unknown, unknown>()
       const ended = yield* Deferred.make<never, KafkaGroup.ConsumerCrashed | KafkaUnavailable | E>()
-      const { consumer, kafka, lookForPartitions } = yield* KafkaGroup.member(options)
+      const { consumer, kafka, lookForPartitions, thinksLeaderless } = yield* KafkaGroup.member(options)
       /** The consumer is a member of the group, and may begin work. */
       let open = false
       let failed = false
@@ -90,28 +90,34 @@ export const consume = <E, R>(
         Deferred.unsafeDone(ended, Exit.failCause(cause))
       }
 
-      /** Finds the positions of an assignment, and begins to read there. */
+      /** Finds the positions of an assignment, and begins to read there. A partition without a leader begins when it has one. */
       const start = (given: Assignment) => {
         const isCurrent = () => open && given === work.assignment()
+        const begin = (partitions: ReadonlyArray<number>) =>
+          Effect.gen(function*() {
+            const starts = yield* KafkaStart.find({ ...topic, look }, partitions, lastSeen, now)
+            const { cells, leaderless, skips, topicId } = starts
+            if (!isCurrent()) return []
+            given.topicId = topicId
+            for (const cell of cells) {
+              const { partition, progress } = cell
+              given.cells.set(partition, cell)
+              consumer.seek({ topic: options.topic, partition, offset: String(progress.done) })
+            }
+            wait.joined(now(), given.partitions, given.cells)
+            if (cells.length > 0) consumer.resume(at(cells.map(({ partition }) => partition)))
+            commits.due()
+            for (const skip of skips) yield* report(skip)
+            if (cells.length > 0 || partitions.length === 0) yield* options.onJoin ?? Effect.void
+            return leaderless
+          }).pipe(
+            Effect.tapError((error) => Effect.sync(() => wait.failed(error))),
+            Effect.retry({ schedule: Schedule.spaced("500 millis"), while: isCurrent })
+          )
         return Effect.gen(function*() {
-          const { cells, skips, topicId } = yield* KafkaStart.find({ ...topic, look }, given.partitions, lastSeen, now)
-          if (!isCurrent()) return
-          given.topicId = topicId
-          for (const cell of cells) {
-            const { partition, progress } = cell
-            given.cells.set(partition, cell)
-            consumer.seek({ topic: options.topic, partition, offset: String(progress.done) })
-          }
-          wait.joined(given.cells)
-          consumer.resume(at(given.partitions))
-          commits.due()
-          for (const skip of skips) yield* report(skip)
-          yield* options.onJoin ?? Effect.void
-        }).pipe(
-          Effect.tapError((error) => Effect.sync(() => wait.failed(error))),
-          Effect.retry({ schedule: Schedule.spaced("500 millis"), while: isCurrent }),
-          Effect.ignore
-        )
+          let rest = yield* begin(given.partitions)
+          while (rest.length > 0) rest = yield* Effect.delay(begin(rest), "500 millis")
+        }).pipe(Effect.ignore)
       }
 
       consumer.on(
@@ -140,11 +146,14 @@ export const consume = <E, R>(
       })
 
       const lookAgain = Effect.gen(function*() {
-        const { partitions, topicId } = yield* look
+        const { leaderless, partitions, topicId } = yield* look
         const { cells, topicId: before } = work.assignment()
         if (before !== "" && topicId !== before) return fail(Cause.fail(KafkaGroup.topicChanged(options.topic)))
         lastSeen = { topicId, unread: new Map(Array.from(cells.keys(), (_) => [_, wait.unread(_) ?? 0n])) }
-        if (partitions <= knownPartitions) return
+        // kafkajs asks for leaders only when a broker or a partition is lost
+        const thought = yield* Effect.orElseSucceed(Effect.try(thinksLeaderless), () => [])
+        const ledAgain = thought.some((partition) => !leaderless.includes(partition))
+        if (partitions <= knownPartitions && !ledAgain) return
         yield* attempt(lookForPartitions)
         knownPartitions = partitions
       }).pipe(Effect.catchAll((error) => Effect.logDebug("the request for the topic failed", error)))

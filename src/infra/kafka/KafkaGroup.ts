@@ -6,6 +6,7 @@ import type { Problem } from "../runtime/Problem.js"
 import type { KafkaOptions } from "./KafkaClient.js"
 import { client, close, KafkaUnavailable, reason, TopicMissing, waitsFor } from "./KafkaClient.js"
 import type { Skip } from "./KafkaPositions.js"
+import type { Cluster } from "./KafkaTopic.js"
 import * as ConsumerGroupSeek from "./patches/ConsumerGroupSeek.js"
 
 /** kafkajs gave up the group or a broker. A new consumer goes on at the committed offsets. */
@@ -48,6 +49,8 @@ export interface Member {
   readonly consumer: Consumer
   /** Asks the brokers for the partitions of the topic. New partitions make the group rebalance. */
   readonly lookForPartitions: () => Promise<void>
+  /** The partitions that had no leader when kafkajs asked last. */
+  readonly thinksLeaderless: () => ReadonlyArray<number>
 }
 
 /** Makes a member of the group that chooses its own positions, until the scope ends. */
@@ -58,7 +61,7 @@ export const member = (options: ConsumerOptions): Effect.Effect<Member, never, S
       (stop) => Effect.sync(stop)
     )
     const kafka = client(options)
-    let lookForPartitions = () => Promise.resolve()
+    let cluster: Pick<Cluster, "refreshMetadata" | "findTopicPartitionMetadata"> | undefined
     const consumer = yield* Effect.acquireRelease(
       Effect.sync(() =>
         kafka.consumer({
@@ -70,8 +73,7 @@ export const member = (options: ConsumerOptions): Effect.Effect<Member, never, S
           // a stop and a rebalance wait for the open fetch; records end a fetch at once
           maxWaitTimeInMs: 1_000,
           partitionAssigners: [(parts) => {
-            const cluster = parts.cluster as unknown as { readonly refreshMetadata: () => Promise<void> }
-            lookForPartitions = () => cluster.refreshMetadata()
+            cluster = parts.cluster as unknown as Cluster
             return PartitionAssigners.roundRobin(parts)
           }],
           retry: {
@@ -87,7 +89,14 @@ export const member = (options: ConsumerOptions): Effect.Effect<Member, never, S
       // waits for the open fetch, and leaves the group
       (consumer) => close(kafka, consumer, "3 seconds")
     )
-    return { kafka, consumer, lookForPartitions: () => lookForPartitions() }
+    return {
+      kafka,
+      consumer,
+      lookForPartitions: () => cluster?.refreshMetadata() ?? Promise.resolve(),
+      thinksLeaderless: () =>
+        (cluster?.findTopicPartitionMetadata(options.topic) ?? []).filter(({ leader }) => leader < 0)
+          .map(({ partitionId }) => partitionId)
+    }
   })
 
 /** The error type of the broker that ended a consumer or kept it from starting. */

@@ -3,9 +3,9 @@ import { Array as Arr, Effect, Either, Schedule, Schema } from "effect"
 import type { PartitionerArgs, ProducerBatch } from "kafkajs"
 import { retry } from "../runtime/Retry.js"
 import type { Share } from "./KafkaAttempt.js"
-import { Attempt } from "./KafkaAttempt.js"
-import type { KafkaOptions, KafkaUnavailable } from "./KafkaClient.js"
-import { attempt, client, close, connecting, reason, TopicMissing } from "./KafkaClient.js"
+import { Attempt, Leaderless } from "./KafkaAttempt.js"
+import type { KafkaOptions } from "./KafkaClient.js"
+import { attempt, client, close, connecting, KafkaUnavailable, reason, TopicMissing } from "./KafkaClient.js"
 import * as KafkaPartitioner from "./KafkaPartitioner.js"
 import type { OutgoingRecord } from "./KafkaRecord.js"
 import * as RecordTime from "./RecordTime.js"
@@ -81,6 +81,7 @@ export interface KafkaProducer {
    *
    * After `KafkaUnavailable` a broker may have written records without an answer. Then this producer may only send exactly
    * the same records: the broker knows them and does not write them twice. Use a new producer for anything else.
+   * When only partitions without a leader are left, the cause of `KafkaUnavailable` is `Leaderless`: the others have their records.
    * `mayStart` is asked right before each attempt sends. `onWritten` gets what each partition has written.
    */
   readonly send: (
@@ -99,6 +100,8 @@ const attempts = Schedule.intersect(Schedule.exponential("20 millis"), Schedule.
 export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaUnavailable, Scope.Scope> =>
   Effect.gen(function*() {
     let current: Attempt | undefined
+    /** Records of requests that have left. */
+    const tried = new WeakSet<object>()
     const partitions = KafkaPartitioner.keeping()
     const kafka = client(options)
     const producer = yield* Effect.acquireRelease(
@@ -124,8 +127,9 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
       const topic = records[0]!.topic
       const positions: Array<Position> = []
       let attempted = false
+      const unled = new Map<object, Leaderless>()
       const once = Effect.gen(function*() {
-        const open = records.filter((record) => !written.has(record))
+        const open = records.filter((record) => !written.has(record) && !unled.has(record))
         if (open.length === 0) return
         const now = current = new Attempt(open[0]!, mayStart)
         const messages = open as unknown as NonNullable<ProducerBatch["topicMessages"]>[number]["messages"]
@@ -133,6 +137,7 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
         const sent = yield* Effect.either(attempt(() => producer.sendBatch(batch)))
         const { failure, written: shares } = yield* now.result
         attempted ||= now.state === "sent"
+        for (const record of now.departed) tried.add(record)
         for (const share of shares) {
           const { offset, partition, records } = share
           positions.push({ partition, offset })
@@ -141,12 +146,17 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
         }
         if (Either.isRight(sent)) return yield* RecordTime.accepted(topic)
         if (now.state === "stopped") return yield* new SendStopped({ attempted })
+        for (const [record, error] of now.unled) unled.set(record, error)
         const error = failure ?? sent.left
         // the next attempt writes without a time
         if (reason(error.cause) === "INVALID_TIMESTAMP") yield* RecordTime.refused(topic)
         return yield* sendError(error, topic, !records.some((record) => written.has(record)))
       }).pipe(Effect.uninterruptible)
       yield* retry(attempts, (error: SendError) => error._tag === "KafkaUnavailable")(once)
+      for (const [record, { partition }] of unled) {
+        const cause = new Leaderless(topic, partition, Array.from(unled.keys()).some((_) => tried.has(_)))
+        if (!written.has(record as OutgoingRecord)) return yield* new KafkaUnavailable({ cause })
+      }
       return positions
     })
 

@@ -1,6 +1,6 @@
 import { Effect } from "effect"
 import type { EachBatchPayload } from "kafkajs"
-import { KafkaUnavailable } from "./KafkaClient.js"
+import type { KafkaUnavailable } from "./KafkaClient.js"
 import type { Skip } from "./KafkaPositions.js"
 import * as KafkaPositions from "./KafkaPositions.js"
 import type { KafkaTopic, Look } from "./KafkaTopic.js"
@@ -19,9 +19,11 @@ export interface Starts {
   readonly topicId: string
   readonly cells: ReadonlyArray<Cell>
   readonly skips: ReadonlyArray<Skip>
+  /** Partitions without a leader: their positions are not known yet. */
+  readonly leaderless: ReadonlyArray<number>
 }
 
-/** Finds the position at which reading of each partition begins. */
+/** Finds the position at which reading of each partition begins that has a leader. */
 export const find = Effect.fnUntraced(function*(
   topic: Pick<KafkaTopic, "committed"> & { readonly look: Effect.Effect<Look, KafkaUnavailable> },
   partitions: ReadonlyArray<number>,
@@ -32,10 +34,14 @@ export const find = Effect.fnUntraced(function*(
   const committed = yield* topic.committed(partitions)
   const skips: Array<Skip> = []
   const cells: Array<Cell> = []
+  const leaderless: Array<number> = []
   for (const partition of partitions) {
     const known = committed.get(partition)
     const end = ends.get(partition)
-    if (end === undefined) return yield* new KafkaUnavailable({ cause: `partition ${partition} has no leader` })
+    if (end === undefined) {
+      leaderless.push(partition)
+      continue
+    }
     const { at, committed: from, skip } = KafkaPositions.start(partition, known, end, topicId)
     const records = skip?.records ??
       (lastSeen !== undefined && lastSeen.topicId === known?.note.topicId ? lastSeen.unread.get(partition) : undefined)
@@ -46,5 +52,5 @@ export const find = Effect.fnUntraced(function*(
       progress: PartitionProgress.assigned<EachBatchPayload>(at, from, now())
     })
   }
-  return { topicId, cells, skips } satisfies Starts
+  return { topicId, cells, skips, leaderless } satisfies Starts
 })

@@ -25,6 +25,10 @@ interface Cell {
 /** Collects the events of a consumer, and finds out why it makes no progress. */
 export const make = (groupId: string, started: number) => {
   let cells: ReadonlyMap<number, Cell> = new Map()
+  /** The partitions of this member, also those whose positions are not known yet. */
+  let partitions: ReadonlyArray<number> = []
+  /** Since when this member has its partitions. */
+  let joinedAt = started
   /** Since when the consumer is not a member. Undefined for a member. */
   let leftAt: number | undefined = started
   let look: Look | undefined
@@ -77,6 +81,11 @@ export const make = (groupId: string, started: number) => {
         stalled.push([reason, `partition ${partition}: ${lag === undefined ? "" : `${lag} records behind, `}${why}`])
       }
     }
+    for (const partition of partitions) {
+      if (!cells.has(partition) && now - joinedAt > patience) {
+        stalled.push(["kafka", `partition ${partition}: it has no leader`])
+      }
+    }
     if (!fresh) return failure ?? { reason: "kafka", why: `the brokers have not answered since ${time(lookedAt)}` }
     if (leftAt !== undefined && now - leftAt > patience) {
       const why = `not a member of group ${groupId} since ${time(leftAt)}`
@@ -93,7 +102,9 @@ export const make = (groupId: string, started: number) => {
   return {
     standing,
     /** The group has assigned these partitions. */
-    joined: (given: ReadonlyMap<number, Cell>) => {
+    joined: (now: number, assigned: ReadonlyArray<number>, given: ReadonlyMap<number, Cell>) => {
+      if (partitions !== assigned) joinedAt = now
+      partitions = assigned
       cells = given
       leftAt = undefined
       failure = undefined
@@ -102,6 +113,7 @@ export const make = (groupId: string, started: number) => {
     left: (now: number) => {
       leftAt ??= now
       cells = new Map()
+      partitions = []
     },
     fetched: (now: number) => void (fetchedAt = now),
     /** The brokers have answered with the state of the topic. */

@@ -10,7 +10,7 @@ export interface Published {
   readonly sent: ReadonlyArray<OutboxEvent>
   /** The broker refused the event for its content. */
   readonly refused: ReadonlyArray<{ readonly event: OutboxEvent; readonly reason: string }>
-  /** Certainly not on the topic: the topic does not exist, or sending stopped before them. */
+  /** Certainly not on the topic: the topic does not exist, its partition has no leader, or sending stopped before them. */
   readonly unsent: ReadonlyArray<OutboxEvent>
   /** Sending stopped before the broker answered: perhaps on the topic, or still on the way to it. */
   readonly undecided: ReadonlyArray<OutboxEvent>
@@ -22,7 +22,7 @@ export interface Published {
 export interface Outages {
   /** The publisher waits for the brokers, and attempts again by itself. */
   readonly waits: (problem: Problem) => void
-  /** The topic does not exist: its events are not sent now. */
+  /** The topic does not exist, or its partition (`topic/partition`) has no leader: its events are not sent now. */
   readonly missing: (topic: string, problem: Problem) => void
   /** Events of this topic were sent. */
   readonly reached: (topic: string) => void

@@ -1,4 +1,5 @@
-import { Array as Arr, Effect, Layer } from "effect"
+import { Array as Arr, Clock, Effect, Layer } from "effect"
+import { Leaderless } from "../../infra/kafka/KafkaAttempt.js"
 import type { KafkaOptions, KafkaUnavailable } from "../../infra/kafka/KafkaClient.js"
 import * as KafkaProducer from "../../infra/kafka/KafkaProducer.js"
 import * as KafkaProducerSlot from "../../infra/kafka/KafkaProducerSlot.js"
@@ -13,7 +14,9 @@ import { EventPublisher } from "./EventPublisher.js"
 
 /** Answer of the broker for a group of records. */
 type Answer =
-  | { readonly _tag: "Sent" | "Unsent" | "Undecided" }
+  | { readonly _tag: "Sent" }
+  /** `rest`: of the records that are not written. The others are sent. */
+  | { readonly _tag: "Unsent" | "Undecided"; readonly rest?: true }
   | { readonly _tag: "Refused"; readonly reason: string }
 
 /** How to send the records of one call. */
@@ -27,13 +30,22 @@ interface Sending {
 type Messages = ReadonlyArray<EventRecord.EventRecord>
 type Answered = readonly [Messages, Answer]
 
+/**
+ * Nanoseconds that records wait for the leader of a partition whose last leader may have written them: the same producer does not
+ * double them.
+ */
+const leaderPatience = 10_000_000_000n
+
 /** A publisher with an idempotent producer of its own. */
 const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads) {
   const producer = yield* KafkaProducerSlot.make(options)
   const written: KafkaProducer.WrittenRecords = new WeakSet()
   const record = (event: OutboxEvent) => EventRecord.make(event, spreads.of(event))
 
-  /** Sends one group of records until the broker takes or refuses it, or `mayStart` ends it. */
+  /**
+   * Sends one group of records until the broker takes or refuses it, or `mayStart` ends it. Does not wait long for the leader of
+   * a partition: the events of the others would wait for their mark.
+   */
   const sendGroup = (messages: Messages, { mayStart, outages, places }: Sending): Effect.Effect<Answer> => {
     const { topic } = messages[0]!
     const waitFor = (error: KafkaUnavailable) =>
@@ -46,12 +58,26 @@ const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads
       )
     // after an attempt without an answer, only the same records through the same producer are safe
     let attempted = false
+    /** A producer that may have sent them is gone. */
+    let lost = false
+    let leaderlessSince: bigint | undefined
+    const unled = (error: KafkaUnavailable, { attempted: asked, partition }: Leaderless) =>
+      Effect.gen(function*() {
+        const rest = true
+        outages.missing(`${topic}/${partition}`, problemOf(error, "kafka"))
+        if (!asked && !lost) return { _tag: "Unsent", rest } satisfies Answer
+        const now = yield* Clock.currentTimeNanos
+        leaderlessSince ??= now
+        if (now - leaderlessSince < leaderPatience) return yield* Effect.zipRight(waitFor(error), send)
+        return yield* Effect.as(producer.close, { _tag: "Undecided", rest } satisfies Answer)
+      })
     const send: Effect.Effect<Answer> = Effect.suspend(() =>
       mayStart()
         ? Effect.flatMap(producer.get, ({ send }) =>
           Effect.tapError(send(messages, mayStart, written, places?.add), (error) =>
             Effect.sync(() => {
               attempted ||= error._tag !== "SendStopped" || error.attempted
+              lost ||= error._tag === "ProducerLost"
             })))
         : Effect.fail(new KafkaProducer.SendStopped({ attempted: false }))
     ).pipe(
@@ -68,11 +94,22 @@ const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads
           }),
         SendStopped: () => Effect.as(producer.close, { _tag: attempted ? "Undecided" : "Unsent" } as Answer),
         ProducerLost: () => Effect.zipRight(producer.close, send),
-        KafkaUnavailable: (error) => Effect.zipRight(waitFor(error), send)
+        KafkaUnavailable: (error) =>
+          error.cause instanceof Leaderless
+            ? unled(error, error.cause)
+            : Effect.zipRight(waitFor(error), send)
       })
     )
     return send
   }
+
+  const answeredBy = (messages: Messages, answer: Answer): ReadonlyArray<Answered> =>
+    "rest" in answer
+      ? [
+        [messages.filter((message) => written.has(message)), { _tag: "Sent" }],
+        [messages.filter((message) => !written.has(message)), answer]
+      ]
+      : [[messages, answer]]
 
   /**
    * A refusal concerns one partition of several, and the others may have taken their records. So each partition is sent again
@@ -83,7 +120,7 @@ const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads
     const answered: Array<Answered> = []
     for (const group of byPartition(messages) as ReadonlyArray<Messages>) {
       const answer = yield* sendGroup(group, sending)
-      if (answer._tag !== "Refused" || group.length === 1) answered.push([group, answer])
+      if (answer._tag !== "Refused" || group.length === 1) answered.push(...answeredBy(group, answer))
       else for (const message of group) answered.push([[message], yield* sendGroup([message], sending)])
     }
     return answered
@@ -93,7 +130,7 @@ const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads
     const answer = yield* sendGroup(messages, sending)
     return answer._tag === "Refused" && messages.length > 1
       ? yield* isolate(messages, sending)
-      : [[messages, answer] as const]
+      : answeredBy(messages, answer)
   })
 
   const publish = Effect.fnUntraced(

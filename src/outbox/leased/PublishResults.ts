@@ -9,7 +9,7 @@ import { Refusals } from "../Refusals.js"
 import * as RelayMetrics from "../RelayMetrics.js"
 import type { Published } from "./EventPublisher.js"
 
-/** An operator has to create a missing topic. */
+/** An operator has to create a missing topic, or start a broker that may lead a partition. */
 const missingTopicDelay = Duration.seconds(5)
 
 const pauses = Schedule.exponential("50 millis").pipe(Schedule.union(Schedule.spaced("250 millis")))

@@ -7,10 +7,10 @@ import * as TwoBrokers from "./patches/TwoBrokers.js"
 
 const { records } = TwoBrokers
 
-const patched = (adding?: (partition: number) => Promise<unknown>) => {
+const patched = (adding?: (partition: number) => Promise<unknown>, leaders?: ReadonlyArray<number>) => {
   const load = copy()
   patch.install(load)
-  return TwoBrokers.make(load, adding)
+  return TwoBrokers.make(load, adding, leaders)
 }
 
 const failureOf = (sent: Promise<unknown>) => sent.then(() => undefined, ({ message }: Error) => message)
@@ -75,6 +75,22 @@ describe("an attempt", () => {
     assert.isUndefined(failure)
     assert.sameMembers(written.map(({ partition }) => partition), [0, 1])
     assert.deepStrictEqual(requests, [["0: to 0"], ["0: to 1"]])
+  })
+
+  it("a partition has no leader, also by new metadata: nothing is sent, and the records of the others are known", async () => {
+    const leaders = [0, -1]
+    const { requests, send } = await patched(undefined, leaders)
+    const attempt = new Attempt(records[0]!, () => true)
+    assert.strictEqual(await failureOf(send(attempt, 0)), "partition 1 of topic payment has no leader")
+    assert.deepStrictEqual(requests, [[], []])
+    assert.strictEqual(attempt.state, "waiting")
+    assert.deepStrictEqual([...attempt.unled.keys()], [records[1]])
+
+    leaders[1] = 1
+    const next = new Attempt(records[0]!, () => true)
+    await send(next, 0)
+    assert.deepStrictEqual(requests, [["0: to 0"], ["0: to 1"]])
+    assert.deepStrictEqual([...next.unled], [])
   })
 
   it("a request that waits until the attempt is over never leaves", async () => {

@@ -115,6 +115,7 @@ layer(cluster, { timeout: "120 seconds", excludeTestServices: true })(
       limit
     )
 
+    // red when a client keeps its first metadata: the brokers answer NOT_LEADER_FOR_PARTITION, and the events wait
     it.scoped("partitions are reassigned under load, away from a broker and back", () =>
       Effect.gen(function*() {
         const cluster = yield* AtCluster
@@ -193,6 +194,7 @@ layer(cluster, { timeout: "120 seconds", excludeTestServices: true })(
 layer(Layer.fresh(cluster), { timeout: "120 seconds", excludeTestServices: true })(
   "P1 P3 P8: a broker of three",
   (it) => {
+    // red when NOT_LEADER_FOR_PARTITION counts as a refusal: an event has an attempt
     it.scoped(
       "one broker is gone for good, with its data: two carry on, and a new one takes its place",
       () =>

@@ -1,59 +1,17 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { execFileSync } from "node:child_process"
-import { closeSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs"
+import { closeSync, openSync, writeSync } from "node:fs"
 import * as Pg from "pg"
 import { eventually } from "../../harness/Eventually.js"
 import * as Proxy from "../../harness/Proxy.js"
 import * as Restartable from "../../harness/Restartable.js"
 import { freshFolder } from "../../harness/World.js"
 import * as Saga from "../Saga.js"
+import { canMount, small } from "./Disk.js"
 import * as Standby from "./Standby.js"
 
 const limit = 240_000
-
-/** A file system in memory, which goes with the scope. It needs the right to mount. */
-const small = Effect.fnUntraced(function*(folder: string, megabytes: number) {
-  yield* Effect.acquireRelease(
-    Effect.sync(() => {
-      mkdirSync(folder, { recursive: true })
-      execFileSync("mount", ["-t", "tmpfs", "-o", `size=${megabytes}m,mode=777`, "tmpfs", folder])
-    }),
-    () =>
-      Effect.sync(() => {
-        execFileSync("umount", ["-l", folder])
-        rmSync(folder, { recursive: true, force: true })
-      })
-  )
-  const filler = `${folder}/filler`
-  return {
-    /** Takes all the room that is left. */
-    fill: Effect.sync(() => {
-      const file = openSync(filler, "w")
-      try {
-        for (let size = 1 << 20; size >= 4_096; size = size >> 1) {
-          try {
-            for (;;) writeSync(file, Buffer.alloc(size, 1))
-          } catch (error) {
-            if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error
-          }
-        }
-      } finally {
-        closeSync(file)
-      }
-    }),
-    free: Effect.sync(() => rmSync(filler, { force: true }))
-  } as const
-})
-
-const canMount = (() => {
-  try {
-    execFileSync("unshare", ["-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], { stdio: "ignore" })
-    return process.getuid?.() === 0
-  } catch {
-    return false
-  }
-})()
 
 /** Services on this server by a proxy, which are ready, and load. */
 const services = Effect.fnUntraced(function*(postgres: Restartable.Restartable, delivery = "at-least-once") {

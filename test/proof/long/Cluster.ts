@@ -1,3 +1,4 @@
+import type { Scope } from "effect"
 import { Effect } from "effect"
 import { Kafka, logLevel } from "kafkajs"
 import { strict as assert } from "node:assert"
@@ -18,23 +19,29 @@ const hash = (text: string) => [...text].reduce((h, c) => (Math.imul(31, h) + c.
 const clusterId = "MkU3OEVBNTcwNTJENDM2Qg"
 
 /** Formats the data of a broker as Kafka's tool does, which takes two seconds of processor time a broker. */
-const format = (folder: string, node: number) =>
+const format = (folder: string, node: number, dataFolders: ReadonlyArray<string>) =>
   Effect.sync(() => {
-    mkdirSync(`${folder}/kafka/data`, { recursive: true })
-    writeFileSync(
-      `${folder}/kafka/data/meta.properties`,
-      `version=1\ncluster.id=${clusterId}\nnode.id=${node}\ndirectory.id=${
-        randomBytes(16).toString("base64url").replace(/^-/, "A")
-      }\n`
-    )
+    for (const data of dataFolders) {
+      mkdirSync(`${folder}/kafka/${data}`, { recursive: true })
+      writeFileSync(
+        `${folder}/kafka/${data}/meta.properties`,
+        `version=1\ncluster.id=${clusterId}\nnode.id=${node}\ndirectory.id=${
+          randomBytes(16).toString("base64url").replace(/^-/, "A")
+        }\n`
+      )
+    }
   })
 
 /** Three brokers, each of which is controller too. Every topic is on all of them. `inSync` brokers must have a record. */
 export const make = Effect.fnUntraced(function*(
-  { inSync: least = 1, properties = {} }: {
+  { dataFolders = ["data"], inSync: least = 1, prepare = () => Effect.void, properties = {} }: {
     /** Default: 1, as in Kafka. */
     readonly inSync?: number
     readonly properties?: Readonly<Record<string, string>>
+    /** Folders of the records of a broker; the first has its metadata too. */
+    readonly dataFolders?: ReadonlyArray<string>
+    /** Runs before a broker starts for the first time. Gets the path to its folders. */
+    readonly prepare?: (node: number, path: string) => Effect.Effect<void, never, Scope.Scope>
   } = {}
 ) {
   const ports = yield* Effect.forEach(nodes, () => Effect.all({ broker: freePort, controller: freePort }))
@@ -45,7 +52,8 @@ export const make = Effect.fnUntraced(function*(
     Effect.fnUntraced(function*(node) {
       const { broker, controller } = ports[node - 1]!
       const folder = folders[node - 1]!
-      yield* format(folder, node)
+      yield* prepare(node, `${folder}/kafka`)
+      yield* format(folder, node, dataFolders)
       return yield* Restartable.make("kafka", {
         folder,
         port: broker,
@@ -59,6 +67,8 @@ export const make = Effect.fnUntraced(function*(
           "transaction.state.log.replication.factor": "3",
           "transaction.state.log.min.isr": String(least),
           "min.insync.replicas": String(least),
+          "log.dirs": dataFolders.join(),
+          "metadata.log.dir": dataFolders[0]!,
           // one that is gone is missed after 3 s, not 9
           "broker.session.timeout.ms": "3000",
           "broker.heartbeat.interval.ms": "500",
@@ -112,32 +122,37 @@ export const make = Effect.fnUntraced(function*(
       eventually("60 seconds")
     )
 
-  /** Moves the partitions of a topic to these nodes, and ends when they are there and in sync. */
-  const reassign = (topic: string, replicas: ReadonlyArray<number>) =>
-    Effect.flatMap(described(topic), (partitions) =>
-      Effect.promise(() =>
-        admin.alterPartitionReassignments({
-          topics: [{
-            topic,
-            partitionAssignment: partitions.map(({ partitionId: partition }) => ({
-              partition,
-              replicas: [...replicas]
-            }))
-          }]
-        })
-      )).pipe(
-        Effect.zipRight(
-          described(topic).pipe(
-            Effect.tap((partitions) => {
-              for (const { isr, partitionId, replicas: now } of partitions) {
-                assert.deepEqual([...now].sort(), [...replicas].sort(), `${topic}/${partitionId}`)
-                assert.equal(isr.length, replicas.length, `${topic}/${partitionId} is not in sync`)
-              }
-            }),
-            eventually("60 seconds")
-          )
+  /** Moves partitions of a topic to these nodes, and ends when they are there and in sync. */
+  const place = (topic: string, wanted: ReadonlyMap<number, ReadonlyArray<number>>) =>
+    Effect.promise(() =>
+      admin.alterPartitionReassignments({
+        topics: [{
+          topic,
+          partitionAssignment: [...wanted].map(([partition, replicas]) => ({ partition, replicas: [...replicas] }))
+        }]
+      })
+    ).pipe(
+      Effect.zipRight(
+        described(topic).pipe(
+          Effect.tap((partitions) => {
+            for (const { isr, partitionId, replicas: now } of partitions) {
+              const replicas = wanted.get(partitionId)
+              if (replicas === undefined) continue
+              assert.deepEqual([...now].sort(), [...replicas].sort(), `${topic}/${partitionId}`)
+              assert.equal(isr.length, replicas.length, `${topic}/${partitionId} is not in sync`)
+            }
+          }),
+          eventually("60 seconds")
         )
       )
+    )
+
+  /** Moves all partitions of a topic to these nodes, and ends when they are there and in sync. */
+  const reassign = (topic: string, replicas: ReadonlyArray<number>) =>
+    Effect.flatMap(
+      described(topic),
+      (partitions) => place(topic, new Map(partitions.map(({ partitionId }) => [partitionId, replicas])))
+    )
 
   /** The node of the active controller, as a node has noted it that runs. */
   const controller = (witness: number) =>
@@ -147,13 +162,15 @@ export const make = Effect.fnUntraced(function*(
     })
 
   /** Starts a broker whose data is gone, as a new one with the same number. */
-  const replace = (node: number) => Effect.zipRight(format(folders[node - 1]!, node), brokers[node - 1]!.start)
+  const replace = (node: number) =>
+    Effect.zipRight(format(folders[node - 1]!, node, dataFolders), brokers[node - 1]!.start)
 
   return {
     url,
     replace,
     described,
     preferred,
+    place,
     reassign,
     controller,
     leaders,

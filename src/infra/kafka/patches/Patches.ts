@@ -5,6 +5,7 @@ import * as ConsumerGroupSeek from "./ConsumerGroupSeek.js"
 import * as Coordinators from "./Coordinators.js"
 import * as FetchDecoder from "./FetchDecoder.js"
 import * as IdleTimers from "./IdleTimers.js"
+import * as Leaderless from "./Leaderless.js"
 import * as Login from "./Login.js"
 import * as Membership from "./Membership.js"
 import type { Load, Patch } from "./Patch.js"
@@ -24,6 +25,7 @@ export const patches: Readonly<Record<string, Patch>> = {
   Coordinators: Coordinators.patch,
   FetchDecoder: FetchDecoder.patch,
   IdleTimers: IdleTimers.patch,
+  Leaderless: Leaderless.patch,
   Login: Login.patch,
   Membership: Membership.patch,
   ProduceRequests: ProduceRequests.patch,

@@ -29,7 +29,12 @@ export const records: ReadonlyArray<OutgoingRecord> = ["to 0", "to 1"].map((valu
  * The producer of a copy of kafkajs, and two brokers that write what they get. With `adding` the producer is in a transaction,
  * and `adding` adds this partition to it.
  */
-export const make = async (load: Load, adding?: (partition: number) => Promise<unknown>) => {
+export const make = async (
+  load: Load,
+  adding?: (partition: number) => Promise<unknown>,
+  /** The leader of each partition now; a negative one is none. */
+  leaders: ReadonlyArray<number> = [0, 1]
+) => {
   const Broker = load("kafkajs/src/broker") as new(options: object) => { nodeId: number; lookupRequest: unknown }
   const sendMessages = load("kafkajs/src/producer/sendMessages") as (
     options: object
@@ -71,8 +76,12 @@ export const make = async (load: Load, adding?: (partition: number) => Promise<u
     refreshMetadata: done,
     addMultipleTargetTopics: done,
     isConnected: () => true,
-    findTopicPartitionMetadata: () => [0, 1].map((partitionId) => ({ partitionId, leader: partitionId })),
-    findLeaderForPartitions: () => ({ 0: [0], 1: [1] }),
+    findTopicPartitionMetadata: () => leaders.map((leader, partitionId) => ({ partitionId, leader })),
+    // as with the patch Leaderless
+    findLeaderForPartitions: () => {
+      if (leaders.some((leader) => leader < 0)) throw brokerError(load, 5)
+      return { 0: [0], 1: [1] }
+    },
     findBroker: ({ nodeId }: { readonly nodeId: string }) => Promise.resolve(brokers[Number(nodeId)]),
     findControllerBroker: () =>
       Promise.resolve({ initProducerId: () => Promise.resolve({ producerId: "1", producerEpoch: 0 }) })
