@@ -72,7 +72,7 @@ interface Open {
 const about = ({ pid, role, seconds, state, waiting }: Open) =>
   `pid ${pid} of ${role} (${state}) for ${seconds} s${waiting === 0 ? "" : `, ${waiting} sessions wait for its locks`}`
 
-/** Checks for transactions of this age, and for those whose locks hold up other sessions now. */
+/** Checks for transactions of this age, for those whose locks hold up other sessions now, and for slots that hold back vacuum. */
 export const checkTransactions = Effect.fn("Sessions.checkTransactions")(
   function*(age: Duration.DurationInput = tooOld) {
     const sql = yield* SqlClient.SqlClient
@@ -96,6 +96,10 @@ export const checkTransactions = Effect.fn("Sessions.checkTransactions")(
     WHERE database = current_database() AND prepared < clock_timestamp() - make_interval(secs => ${seconds})
     ORDER BY prepared LIMIT 10
   `.pipe(Postgres.run(limit))
+    const slots = yield* sql<{ readonly name: string; readonly transactions: number }>`
+    SELECT slot_name AS name, age(xmin) AS transactions FROM pg_replication_slots
+    WHERE NOT active AND xmin IS NOT NULL ORDER BY age(xmin) DESC LIMIT 10
+  `.pipe(Postgres.run(limit))
     const [hidden] = yield* sql<{ readonly role: string; readonly sessions: number }>`
     SELECT current_user AS role, count(*)::int AS sessions FROM pg_stat_activity
     WHERE datname = current_database() AND usename <> current_user AND NOT pg_has_role('pg_read_all_stats', 'USAGE')
@@ -103,7 +107,10 @@ export const checkTransactions = Effect.fn("Sessions.checkTransactions")(
   `.pipe(Postgres.run(limit))
     const long = [
       ...open.map(about),
-      ...prepared.map(({ gid, seconds }) => `prepared transaction ${JSON.stringify(gid)} for ${seconds} s`)
+      ...prepared.map(({ gid, seconds }) => `prepared transaction ${JSON.stringify(gid)} for ${seconds} s`),
+      ...slots.map(({ name, transactions }) =>
+        `replication slot ${name}, which no standby reads, for ${transactions} transactions`
+      )
     ]
     const results: ReadonlyArray<Result> = [
       judge(
@@ -119,7 +126,8 @@ export const checkTransactions = Effect.fn("Sessions.checkTransactions")(
           "statements wait for its locks, and orders with them; VACUUM removes no row that was deleted since: claims get slower",
           [
             ...open.map(({ pid }) => `SELECT pg_terminate_backend(${pid})`),
-            ...prepared.map(({ gid }) => `ROLLBACK PREPARED '${gid.replaceAll("'", "''")}'`)
+            ...prepared.map(({ gid }) => `ROLLBACK PREPARED '${gid.replaceAll("'", "''")}'`),
+            ...slots.map(({ name }) => `start its standby, or SELECT pg_drop_replication_slot('${name}')`)
           ].join("; ")
         )
       ),

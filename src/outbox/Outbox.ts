@@ -6,9 +6,10 @@ import * as Postgres from "../infra/postgres/Postgres.js"
 import * as Trace from "../infra/runtime/Trace.js"
 import type { Dispatched, DispatchLease } from "./Dispatch.js"
 import * as EventSpans from "./EventSpans.js"
-import type { Sight } from "./leased/ScanCursor.js"
 import type { Claim, OutboxEvent, Reason } from "./OutboxEvent.js"
 import * as OutboxWake from "./OutboxWake.js"
+import type { Sight } from "./ScanCursor.js"
+import * as ScanCursor from "./ScanCursor.js"
 import * as Turn from "./Turn.js"
 
 /** An event to write. */
@@ -64,6 +65,7 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
     const stillWaits = sql.literal("status::text = 'WAIT'")
     const { isNext } = Turn.make(sql)
     const none = sql.literal("")
+    const sight = sql.literal(ScanCursor.sight)
 
     /**
      * The part `appended` of a statement: writes an event for each of `rows` (order_id, payload, traceparent,
@@ -179,7 +181,7 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
         )
         -- UPDATE returns rows in no particular order
         SELECT leased.*, (
-          SELECT concat_ws(' ', id, pg_current_xact_id(), pg_snapshot_xmin(pg_current_snapshot())) FROM event
+          SELECT ${sight} FROM event
           WHERE status = 'WAIT' AND id >= ${from}::bigint
             -- a scan from the beginning finds events that were put off for long
             AND (reserved_to IS NULL OR reserved_to <= clock_timestamp() OR lease_token IS NOT NULL)
@@ -197,7 +199,7 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
       const recorder = yield* Trace.recording
       const rows = yield* run(claimStatement(token, limit, from, recorder !== undefined))
       const events = recorder === undefined ? rows : EventSpans.withPast(recorder, rows)
-      return { token, events, sight: sightOf(rows[0]?.sight) } satisfies Claimed
+      return { token, events, sight: ScanCursor.sightOf(rows[0]?.sight) } satisfies Claimed
     }, Trace.span("Outbox.claim"))
 
     /** Extends the lease of a claim. False when another worker took any of its events over. */
@@ -289,11 +291,5 @@ export class Outbox extends Effect.Service<Outbox>()("payments/Outbox", {
     } as const
   })
 }) {}
-
-const sightOf = (seen: string | undefined): Sight | undefined => {
-  if (seen === undefined) return undefined
-  const [oldest, xid, xmin] = seen.split(" ").map(BigInt) as [bigint, bigint, bigint]
-  return { oldest, xid, xmin }
-}
 
 const ids = (events: ReadonlyArray<OutboxEvent>) => events.map((_) => _.id)

@@ -148,7 +148,7 @@ layer(services, { timeout: "60 seconds", excludeTestServices: true })("plans aft
           yield* check("release", outbox.release(claim, [first!], 0))
           yield* check("refuse", outbox.refuse(claim, rest[0]!, "why"))
 
-          yield* check("due shards", owners.due([shard!]))
+          yield* check("due shards", owners.due([{ owned: shard!, from: 0n }]))
           const owned = Option.getOrThrow(yield* batches.claim(shard!, 10))
           yield* check("claim of a shard", batches.claim(shard!, 10))
           yield* check("state of a shard", batches.stateOf(shard!))

@@ -11,11 +11,11 @@ import * as EventSpans from "../EventSpans.js"
 import { Outbox } from "../Outbox.js"
 import type { Claim } from "../OutboxEvent.js"
 import * as OutboxWake from "../OutboxWake.js"
+import * as ScanCursor from "../ScanCursor.js"
 import type { Outages, Published, Publisher } from "./EventPublisher.js"
 import { EventPublisher } from "./EventPublisher.js"
 import * as Lease from "./Lease.js"
 import * as PublishResults from "./PublishResults.js"
-import * as ScanCursor from "./ScanCursor.js"
 
 export interface RelayOptions {
   readonly batchSize: number
@@ -96,7 +96,7 @@ const look = Effect.fnUntraced(function*(
     shared.cursor.failed(from)
     return false
   }
-  if (claim.sight !== undefined) shared.cursor.found(from, since, claim.sight)
+  shared.cursor.found(from, since, claim.sight)
   shared.part.working()
   if (claim.events.length === 0) return false
   const full = claim.events.length === options.batchSize

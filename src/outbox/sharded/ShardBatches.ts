@@ -5,6 +5,8 @@ import * as Trace from "../../infra/runtime/Trace.js"
 import * as EventSpans from "../EventSpans.js"
 import { Outbox } from "../Outbox.js"
 import type { OutboxEvent } from "../OutboxEvent.js"
+import type { Sight } from "../ScanCursor.js"
+import * as ScanCursor from "../ScanCursor.js"
 import * as Turn from "../Turn.js"
 import * as ShardOf from "./ShardOf.js"
 import type { OwnedShard } from "./ShardOwners.js"
@@ -13,6 +15,8 @@ import type { OwnedShard } from "./ShardOwners.js"
 export interface Batch {
   readonly number: bigint
   readonly events: ReadonlyArray<OutboxEvent>
+  /** What its claim saw of the shard; undefined when no event waits. */
+  readonly sight: Sight | undefined
 }
 
 /** A shard as `payments shards` shows it. */
@@ -99,19 +103,24 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
       return mine.length > 0
     })
 
+    /** Condition on events that no batch has, from an id on. */
+    const unleased = (owned: OwnedShard, from: bigint) =>
+      sql`${ofShard(owned)} AND status = 'WAIT' AND batch IS NULL AND id >= ${from}::bigint`
+
     /**
-     * Leases up to `limit` events of the shard under the next number, lowest id first and at most one of an order. A batch
-     * without events when nothing is due; none when another relay owns the shard.
+     * Leases up to `limit` events of the shard under the next number, from id `from` on, lowest id first and at most one of an
+     * order. A batch without events when nothing is due; none when another relay owns the shard.
      */
-    const claim = Effect.fn("ShardBatches.claim")(function*(owned: OwnedShard, limit: number) {
+    const claim = Effect.fn("ShardBatches.claim")(function*(owned: OwnedShard, limit: number, from = 0n) {
       const recorder = yield* Trace.recording
-      const rows = yield* sql<OutboxEvent & { readonly number: string } & Partial<EventSpans.Past>>`
+      type Row = OutboxEvent & { readonly number: string; readonly sight: string | null } & Partial<EventSpans.Past>
+      const rows = yield* sql<Row>`
         WITH mine AS MATERIALIZED (
           -- a relay that takes the shard over waits for this, and then finds the batch
           SELECT shard FROM outbox_shard WHERE owner = ${owned.token}::uuid FOR UPDATE
         ), due AS MATERIALIZED (
           SELECT id FROM event AS candidate
-          WHERE ${ofShard(owned)} AND status = 'WAIT' AND batch IS NULL
+          WHERE ${unleased(owned, from)}
             AND (reserved_to IS NULL OR reserved_to <= clock_timestamp())
             AND ${isNext}
             AND EXISTS (SELECT FROM mine)
@@ -132,12 +141,19 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
         recorder === undefined ? sql.literal("") : EventSpans.age(sql)
       }
         )
-        SELECT leased.* FROM mine LEFT JOIN leased ON true ORDER BY leased.id
+        SELECT leased.*, (
+          SELECT ${sql.literal(ScanCursor.sight)} FROM event
+          WHERE ${unleased(owned, from)}
+            AND (reserved_to IS NULL OR reserved_to <= clock_timestamp() OR lease_token IS NOT NULL)
+          ORDER BY id LIMIT 1
+        ) AS sight
+        FROM mine LEFT JOIN leased ON true ORDER BY leased.id
       `.pipe(run)
       return Option.map(Option.fromNullable(rows[0]), (first): Batch => {
         const events = rows.filter(({ id }) => id !== null)
         return {
           number: BigInt(first.number ?? 0),
+          sight: ScanCursor.sightOf(first.sight),
           events: recorder === undefined ? events : EventSpans.withPast(recorder, events)
         }
       })
@@ -145,9 +161,9 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
 
     /**
      * Marks a batch that is on the topic `DONE`. Needs no token: a committed batch is a fact. Returns the seconds from commit
-     * to mark of each event, and whether the shard has more due events.
+     * to mark of each event, and whether the shard has more due events from the first one on that its claim saw.
      */
-    const mark = Effect.fn("ShardBatches.mark")(function*(owned: OwnedShard, { events, number }: Batch) {
+    const mark = Effect.fn("ShardBatches.mark")(function*(owned: OwnedShard, { events, number, sight }: Batch) {
       const [row] = yield* sql<{ readonly waited: ReadonlyArray<number>; readonly more: boolean }>`
         WITH noted AS (
           UPDATE outbox_shard SET done = greatest(done, ${number}), leased_to = CASE WHEN batch > ${number} THEN leased_to END
@@ -161,7 +177,7 @@ export class ShardBatches extends Effect.Service<ShardBatches>()("payments/Shard
         SELECT coalesce(json_agg(waited), '[]') AS waited, EXISTS (
           -- also an event that waited for one of these
           SELECT FROM event
-          WHERE ${ofShard(owned)} AND status = 'WAIT' AND batch IS NULL
+          WHERE ${unleased(owned, sight?.oldest ?? 0n)}
             AND (reserved_to IS NULL OR reserved_to <= clock_timestamp())
         ) AS more
         FROM marked

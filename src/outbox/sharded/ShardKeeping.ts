@@ -43,14 +43,17 @@ export const make = Effect.fnUntraced(function*(
     const answer = yield* part.query(
       "postgres",
       "keeping the shards",
-      owners.keep(relay, before.map(({ owned }) => owned))
+      // a busy worker looks anyway when the batch in hand is sent
+      workers.lookFor(
+        before.filter(({ due }) => due.awaited()),
+        (looks) => owners.keep(relay, before.map(({ owned }) => owned), looks)
+      )
     )
     standing = answer
     for (const [worker, token] of tokens) {
       // an idle worker does not find out by itself; a token that changed meanwhile was fresh
       if (worker.owned.token === token && !answer.kept.includes(token)) worker.recheck()
     }
-    workers.notifyDue(answer.due)
     part.working()
     kept.notify()
   }).pipe(oneAtATime, Effect.catchTag("DatabaseUnavailable", () => Effect.void))

@@ -18,6 +18,12 @@ export interface OwnedShard {
 
 const limit = Duration.seconds(15)
 
+/** A shard, and the event id from which to look for due events. */
+export interface Look {
+  readonly owned: OwnedShard
+  readonly from: bigint
+}
+
 const tokensOf = (owned: ReadonlyArray<OwnedShard>) => owned.map(({ token }) => token)
 
 /** Owners of shards, in the database. These are leases only: of two owners at once the broker obeys the last one. */
@@ -30,19 +36,26 @@ export class ShardOwners extends Effect.Service<ShardOwners>()("payments/ShardOw
     const leaseEnd = sql.literal(`clock_timestamp() + make_interval(secs => ${leaseSeconds})`)
 
     /** Tokens of those of these shards that have due events. */
-    const dueOf = (owned: ReadonlyArray<OwnedShard>) =>
+    const dueOf = (looks: ReadonlyArray<Look>) =>
       sql`
         SELECT owner::text FROM outbox_shard
-        WHERE owner = ANY(${tokensOf(owned)}::uuid[]) AND EXISTS (
+        JOIN unnest(${tokensOf(looks.map(({ owned }) => owned))}::uuid[], ${
+        looks.map(({ from }) => String(from))
+      }::bigint[])
+          AS look (token, first) ON owner = look.token
+        WHERE EXISTS (
           SELECT FROM event
           -- the newest shard has the present number; after a change of it the others have no owner
-          WHERE ${shardOf(owned.at(-1)?.shards ?? 1)} = outbox_shard.shard AND status = 'WAIT' AND event.batch IS NULL
-            AND (reserved_to IS NULL OR reserved_to <= clock_timestamp())
+          WHERE ${
+        shardOf(looks.at(-1)?.owned.shards ?? 1)
+      } = outbox_shard.shard AND status = 'WAIT' AND event.batch IS NULL
+            AND id >= look.first AND (reserved_to IS NULL OR reserved_to <= clock_timestamp())
+          OFFSET 0 -- keeps it one index probe a shard, never a join
         )
       `
 
-    const due = (owned: ReadonlyArray<OwnedShard>) =>
-      sql<{ readonly tokens: ReadonlyArray<string> }>`SELECT ARRAY(${dueOf(owned)}) AS tokens`.pipe(
+    const due = (looks: ReadonlyArray<Look>) =>
+      sql<{ readonly tokens: ReadonlyArray<string> }>`SELECT ARRAY(${dueOf(looks)}) AS tokens`.pipe(
         run,
         Effect.map(([row]) => row!.tokens),
         Effect.withTracerEnabled(false)
@@ -50,12 +63,16 @@ export class ShardOwners extends Effect.Service<ShardOwners>()("payments/ShardOw
 
     /**
      * Records that this relay is alive, and renews the leases of these shards, the newest last. Returns the tokens that are
-     * still valid, those of shards with due events, and where the relay stands among those that are alive.
+     * still valid, those of `looks` with due events, and where the relay stands among those that are alive.
      *
      * It waits for no statement of a worker, which may lock the row of its shard for long: a later round renews such a shard,
      * and no other relay can acquire it meanwhile.
      */
-    const keep = Effect.fn("ShardOwners.keep")(function*(relay: string, owned: ReadonlyArray<OwnedShard>) {
+    const keep = Effect.fn("ShardOwners.keep")(function*(
+      relay: string,
+      owned: ReadonlyArray<OwnedShard>,
+      looks: ReadonlyArray<Look> = []
+    ) {
       const [row] = yield* sql<
         {
           readonly before: number
@@ -81,7 +98,7 @@ export class ShardOwners extends Effect.Service<ShardOwners>()("payments/ShardOw
                (SELECT count(*)::int + 1 FROM others) AS alive,
                (SELECT count(*)::int FROM outbox_shard) AS shards,
                ARRAY(SELECT owner::text FROM outbox_shard WHERE owner = ANY(${tokensOf(owned)}::uuid[])) AS kept,
-               ARRAY(${dueOf(owned)}) AS due
+               ARRAY(${dueOf(looks)}) AS due
       `.pipe(run, Effect.withTracerEnabled(false))
       return row!
     })

@@ -17,7 +17,9 @@ export const run = Effect.fnUntraced(function*(workers: ShardWorkers) {
     const asked = new Set(idle.length > maxUnasked ? idle : [])
     // a busy worker looks anyway when the batch in hand is sent
     for (const worker of all) if (!asked.has(worker)) worker.due.notify()
-    if (asked.size > 0) workers.notifyDue(yield* owners.due(Array.from(asked, ({ owned }) => owned)))
+    if (asked.size > 0) {
+      yield* workers.lookFor([...asked], (looks) => Effect.map(owners.due(looks), (due) => ({ due })))
+    }
   })
   return yield* wakeWorkers.pipe(
     Effect.catchTag("DatabaseUnavailable", (error) => Effect.logDebug("cannot look for due events", error)),

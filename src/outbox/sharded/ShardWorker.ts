@@ -1,5 +1,5 @@
 import type { Duration } from "effect"
-import { Effect, Option } from "effect"
+import { Clock, Effect, Option } from "effect"
 import * as CrashPoint from "../../drills/CrashPoint.js"
 import type { TransactionFailed, Transactions } from "../../infra/kafka/KafkaTransactions.js"
 import type { Problem } from "../../infra/runtime/Problem.js"
@@ -8,6 +8,7 @@ import type * as Signal from "../../infra/runtime/Signal.js"
 import * as EventRecord from "../EventRecord.js"
 import { Refusals } from "../Refusals.js"
 import * as RelayMetrics from "../RelayMetrics.js"
+import type * as ScanCursor from "../ScanCursor.js"
 import { Spreads } from "../Spreads.js"
 import * as BatchSpans from "./BatchSpans.js"
 import type { Batch } from "./ShardBatches.js"
@@ -57,7 +58,7 @@ const renew = Effect.fnUntraced(function*(owned: OwnedShard, transactions: Trans
 })
 
 /** The batch when no event is due. */
-const nothing: Batch = { number: 0n, events: [] }
+const nothing: Batch = { number: 0n, events: [], sight: undefined }
 
 /**
  * Publishes the events of a shard, batch after batch, each in one transaction with its number: while one is committed the
@@ -67,6 +68,8 @@ const nothing: Batch = { number: 0n, events: [] }
 export const serve = Effect.fnUntraced(function*(
   owned: OwnedShard,
   options: ShardOptions & {
+    /** Where claims begin. */
+    readonly cursor: ScanCursor.ScanCursor
     /** Notified when events may be due. */
     readonly due: Signal.Signal
     /** Notified when a pause is of no use any more: the worker stops, or its shard may be lost. */
@@ -81,6 +84,7 @@ export const serve = Effect.fnUntraced(function*(
 ) {
   const batches = yield* ShardBatches
   const spreads = yield* Spreads
+  const { cursor } = options
   const spans = BatchSpans.make(owned.name)
   /** Events of a batch at the most: doubles after a success, halves after a refusal, until the refused event is alone. */
   let size = options.batchSize
@@ -96,11 +100,17 @@ export const serve = Effect.fnUntraced(function*(
 
   const work = Effect.gen(function*() {
     const transactions = yield* takeOver(owned, { ...options, onOpen: spans.wereOpen })
-    const claim = Effect.suspend(() =>
-      options.stopping()
-        ? Effect.succeed(nothing)
-        : Effect.flatMap(batches.claim(owned, size), Effect.mapError(() => new ShardLost({ shard: owned.shard })))
-    )
+    // events of a failed batch wait again
+    cursor.reset()
+    const claim = Effect.gen(function*() {
+      if (options.stopping()) return nothing
+      const since = yield* Clock.currentTimeNanos
+      const from = cursor.begin()
+      const claimed = yield* batches.claim(owned, size, from)
+      const batch = yield* Effect.mapError(claimed, () => new ShardLost({ shard: owned.shard }))
+      cursor.found(from, since, batch.sight)
+      return batch
+    })
     /** Committed, and not marked yet. */
     let last: Option.Option<Batch> = Option.none()
     const markLast = Effect.suspend(() =>

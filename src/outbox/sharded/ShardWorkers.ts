@@ -1,10 +1,11 @@
-import { Effect, Fiber, FiberSet, Metric } from "effect"
+import { Clock, Effect, Fiber, FiberSet, Metric } from "effect"
 import type { Duration } from "effect"
 import * as CrashPoint from "../../drills/CrashPoint.js"
 import type { Part, Work } from "../../infra/runtime/Health.js"
 import * as Signal from "../../infra/runtime/Signal.js"
 import * as Drain from "../Drain.js"
-import type { OwnedShard } from "./ShardOwners.js"
+import * as ScanCursor from "../ScanCursor.js"
+import type { Look, OwnedShard } from "./ShardOwners.js"
 import { ShardOwners } from "./ShardOwners.js"
 import type { ShardOptions } from "./ShardTakeover.js"
 import * as ShardWorker from "./ShardWorker.js"
@@ -24,6 +25,8 @@ export interface RunningWorker {
   readonly owned: OwnedShard
   /** Notified when events of the shard may be due. */
   readonly due: Signal.Signal
+  /** Where claims of the shard begin. */
+  readonly cursor: ScanCursor.ScanCursor
   readonly work: Work
   readonly stopping: () => boolean
   /** Whatever the worker waits for, it looks again: its shard may be lost. */
@@ -46,7 +49,10 @@ export const make = Effect.fnUntraced(function*(
     unavailableGauge.unsafeUpdate(Array.from(running).filter(({ work }) => work.problem !== undefined).length, [])
   })
 
-  const newWorker = (owned: OwnedShard): RunningWorker & { readonly endPause: Signal.Signal } => {
+  const newWorker = (
+    owned: OwnedShard,
+    cursor: ScanCursor.ScanCursor
+  ): RunningWorker & { readonly endPause: Signal.Signal } => {
     const [due, endPause] = [Signal.make(), Signal.make()]
     let stopping = false
     const recheck = () => {
@@ -56,6 +62,7 @@ export const make = Effect.fnUntraced(function*(
     return {
       owned,
       due,
+      cursor,
       endPause,
       work: part.begin("no_progress", `taking over shard ${owned.shard}`),
       stopping: () => stopping,
@@ -69,12 +76,13 @@ export const make = Effect.fnUntraced(function*(
 
   /** Starts the worker of a shard that this process has just acquired. Interrupted, it drains. */
   const start = Effect.fnUntraced(function*(owned: OwnedShard) {
-    const worker = newWorker(owned)
-    const { due, endPause, stop, stopping, work } = worker
+    const worker = newWorker(owned, yield* ScanCursor.make)
+    const { cursor, due, endPause, stop, stopping, work } = worker
     running.add(worker)
     yield* measure
     const serve = ShardWorker.serve(owned, {
       ...options,
+      cursor,
       due,
       endPause,
       stopping,
@@ -104,10 +112,33 @@ export const make = Effect.fnUntraced(function*(
   return {
     start,
     all: (): ReadonlyArray<RunningWorker> => [...running],
-    /** Notifies the workers whose shards have one of these tokens. */
-    notifyDue: (tokens: ReadonlyArray<string>) => {
-      for (const { due, owned } of running) if (tokens.includes(owned.token)) due.notify()
-    },
+    /**
+     * Asks the database whether the shards of these workers have due events, with the looks of their cursors, and notifies those
+     * that have some.
+     */
+    lookFor: <A extends { readonly due: ReadonlyArray<string> }, E, R>(
+      workers: ReadonlyArray<RunningWorker>,
+      ask: (looks: ReadonlyArray<Look>) => Effect.Effect<A, E, R>
+    ) =>
+      Effect.gen(function*() {
+        const since = yield* Clock.currentTimeNanos
+        const looks = workers.map(({ cursor, owned }) => ({ owned, from: cursor.begin() }))
+        const answer = yield* Effect.tapError(ask(looks), () =>
+          Effect.sync(() => workers.forEach(({ cursor }, i) => cursor.failed(looks[i]!.from))))
+        workers.forEach(({ cursor, due, owned }, i) => {
+          const { from } = looks[i]!
+          cursor.found(from, since, undefined)
+          if (!answer.due.includes(owned.token)) {
+            return
+          }
+          // they may lie below the cursor
+          if (from === 0n) {
+            cursor.reset()
+          }
+          due.notify()
+        })
+        return answer
+      }),
     /** Never succeeds; fails as the first worker that fails. */
     failure: FiberSet.join(fibers),
     /** Stops all workers, and waits until they have drained. */

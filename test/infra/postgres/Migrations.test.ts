@@ -85,6 +85,27 @@ describe("Migrations", () => {
       )
     }).pipe(empty))
 
+  it.scopedLive("a migration that does not get the lock of a table gives it up for others, and tries again", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`CREATE TABLE held ()`
+      const options = yield* folderOf({ "0001_change.sql": "ALTER TABLE held ADD COLUMN changed int" })
+      const holder = yield* sql.reserve
+      yield* holder.executeRaw("BEGIN", [])
+      // the lock of a vacuum
+      yield* holder.executeRaw("LOCK TABLE held IN SHARE UPDATE EXCLUSIVE MODE", [])
+      const migrating = yield* Effect.fork(Migrations.migrate(options))
+      yield* sql`SELECT FROM pg_locks WHERE relation = 'held'::regclass AND NOT granted`.pipe(
+        Effect.repeat({ until: (rows) => rows.length === 1, schedule: Schedule.spaced("5 millis") }),
+        Effect.timeout("20 seconds")
+      )
+      // a reader queues behind it
+      yield* Effect.timeout(sql`SELECT FROM held`, "10 seconds")
+      assert.isNull(migrating.unsafePoll())
+      yield* holder.executeRaw("COMMIT", [])
+      assert.deepStrictEqual(names(yield* Fiber.join(migrating)), ["change"])
+    }).pipe(empty))
+
   it.scopedLive("an interrupted wait for the lock does not block the others", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient

@@ -97,3 +97,43 @@ export const alone = (server: Restartable.Restartable) =>
 /** Makes a standby the primary. It has no standby of its own, and waits for none. */
 export const promote = (standby: Restartable.Restartable) =>
   Effect.zipRight(statement(standby.url, "SELECT pg_promote(true, 30)"), alone(standby))
+
+/** A standby with `hot_standby_feedback` says what its readers need, and is gone. Its slot keeps that. */
+export const gone = Effect.fnUntraced(function*(url: string) {
+  const [now] = yield* statement(
+    url,
+    `SELECT pg_create_physical_replication_slot('gone'), pg_current_wal_lsn()::text AS place,
+            pg_current_xact_id()::text AS xid`
+  )
+  const client = yield* Effect.acquireRelease(
+    Effect.promise(async () => {
+      const client = new Pg.Client({ connectionString: url, replication: "true" } as Pg.ClientConfig).on(
+        "error",
+        () => {}
+      )
+      await client.connect()
+      return client as unknown as Pg.Client & {
+        readonly connection: Pg.Connection & {
+          readonly query: (text: string) => void
+          readonly sendCopyFromChunk: (chunk: Buffer) => void
+          readonly stream: { readonly destroy: () => void }
+        }
+      }
+    }),
+    ({ connection }) => Effect.sync(() => connection.stream.destroy())
+  )
+  const { connection } = client
+  yield* Effect.async<void>((resume) => {
+    connection.once("replicationStart", () => resume(Effect.void))
+    connection.query(`START_REPLICATION SLOT gone PHYSICAL ${String(now!["place"])}`)
+  })
+  // the message "Hot standby feedback" of the protocol
+  const feedback = Buffer.alloc(25)
+  feedback.write("h")
+  feedback.writeUInt32BE(Number(now!["xid"]), 9)
+  connection.sendCopyFromChunk(feedback)
+  yield* Effect.tap(
+    statement(url, "SELECT FROM pg_replication_slots WHERE xmin IS NOT NULL"),
+    (rows) => assert.equal(rows.length, 1, "no xmin yet")
+  ).pipe(eventually())
+}, Effect.scoped)

@@ -19,7 +19,7 @@ describe("P1 P2 P4 P9 P10: an upgrade and its rollback", () => {
       `the program before ${migration} beside this one: no call fails, no event is sent twice, nothing is lost`,
       () =>
         Effect.gen(function*() {
-          const old = yield* Versions.compiled(version.commit)
+          const old = yield* Versions.compiled(version)
           const saga = yield* Saga.make()
           const serveOld = saga.serve([], {}, { main: old, whenReady: true })
           const stop = Effect.fnUntraced(function*(program: Program.Services) {

@@ -1,10 +1,10 @@
 import { SqlClient } from "@effect/sql"
 import { assert, it, layer } from "@effect/vitest"
 import { Deferred, Effect, Fiber, TestClock } from "effect"
-import * as ScanCursor from "../../../src/outbox/leased/ScanCursor.js"
-import { Outbox } from "../../../src/outbox/Outbox.js"
-import { until } from "../../harness/Eventually.js"
-import * as Fixtures from "../Fixtures.js"
+import { Outbox } from "../../src/outbox/Outbox.js"
+import * as ScanCursor from "../../src/outbox/ScanCursor.js"
+import { until } from "../harness/Eventually.js"
+import * as Fixtures from "./Fixtures.js"
 
 const after = (millis: number) => TestClock.adjust(millis)
 
@@ -64,6 +64,23 @@ it.effect("a look at everything that takes long is seldom", () =>
     assert.strictEqual(floor.begin(), 7n)
     yield* after(100)
     assert.strictEqual(floor.begin(), 0n)
+  }))
+
+it.effect("a look at everything that finds nothing counts as well", () =>
+  Effect.gen(function*() {
+    const clock = yield* Effect.clock
+    const floor = yield* ScanCursor.make
+    assert.strictEqual(floor.begin(), 0n)
+    floor.found(0n, clock.unsafeCurrentTimeNanos(), { oldest: 7n, xid: 100n, xmin: 101n })
+    yield* after(1_000)
+    const since = clock.unsafeCurrentTimeNanos()
+    assert.strictEqual(floor.begin(), 0n)
+    yield* after(500)
+    floor.found(0n, since, undefined)
+    yield* after(9_900)
+    assert.strictEqual(floor.begin(), 7n)
+    floor.reset()
+    assert.strictEqual(floor.begin(), 0n, "events below it wait again")
   }))
 
 layer(Fixtures.layer, { excludeTestServices: true })("beside a transaction that commits late", (it) => {

@@ -11,6 +11,16 @@ export interface Sight {
   readonly xmin: bigint
 }
 
+/** A sight as a statement selects it from the first event that waits: its id, and the transactions of now. */
+export const sight = "concat_ws(' ', id, pg_current_xact_id(), pg_snapshot_xmin(pg_current_snapshot()))"
+
+/** The sight that a statement selected; undefined when no event waits. */
+export const sightOf = (seen: string | null | undefined): Sight | undefined => {
+  if (seen === undefined || seen === null) return undefined
+  const [oldest, xid, xmin] = seen.split(" ").map(BigInt) as [bigint, bigint, bigint]
+  return { oldest, xid, xmin }
+}
+
 /** After so many milliseconds a cursor does not wait for older transactions any more. */
 const trail = 200
 /** Pause in milliseconds between two scans from the beginning; they may take a twentieth of the time. */
@@ -43,13 +53,22 @@ export const make = Effect.map(Effect.clock, (clock: Clock.Clock) => {
     return seen[0]!.oldest
   }
 
-  /** Records what a claim saw that started at id `from` and time `since` (nanoseconds). */
-  const found = (from: bigint, since: bigint, { oldest, xid, xmin }: Sight) => {
+  /** Records what a claim saw that started at id `from` and time `since` (nanoseconds); undefined when no event waits. */
+  const found = (from: bigint, since: bigint, sight: Sight | undefined) => {
     const now = millis()
+    // also without a sight: the dead rows of what was published are read then too
     if (from === 0n) last = { at: now, took: now - Number(since / 1_000_000n) }
+    if (sight === undefined) return
+    const { oldest, xid, xmin } = sight
     if (xmin > underWay) underWay = xmin
     // an event with a lower id, which came late, moves the cursor back
     seen = [...seen.map((one) => one.oldest > oldest ? { ...one, oldest } : one), { at: now, xid, oldest }]
+  }
+
+  /** The next claim looks at everything: events below the cursor wait again, or came late. */
+  const reset = () => {
+    last = { at: Number.NEGATIVE_INFINITY, took: 0 }
+    seen = []
   }
 
   /** A claim that started at `from` has failed and saw nothing. */
@@ -57,7 +76,7 @@ export const make = Effect.map(Effect.clock, (clock: Clock.Clock) => {
     if (from === 0n) last = { at: Number.NEGATIVE_INFINITY, took: 0 }
   }
 
-  return { begin, found, failed } as const
+  return { begin, found, failed, reset } as const
 })
 
 export type ScanCursor = Effect.Effect.Success<typeof make>
