@@ -84,7 +84,7 @@ export const promises: Readonly<Record<string, Promised>> = {
       ["proof/Promotion.test.ts", promoted],
       ["proof/failover/SwitchOver.test.ts", switched],
       ["proof/Kafka.test.ts", "instances join and leave in the middle of a batch"],
-      ["proof/RollingBrokers.test.ts", rolled],
+      ["proof/failover/RollingBrokers.test.ts", rolled],
       ["proof/long/Cluster.test.ts", cluster],
       ["proof/Redis.test.ts", "Redis is gone, and comes back", "Redis restarts"],
       ["inventory/Intake.test.ts", "Redis remembers keys after the commit, and none when the commit fails"],
@@ -249,7 +249,7 @@ export const promises: Readonly<Record<string, Promised>> = {
       "Only a refusal of this record counts as an attempt. The relay waits for the end of an outage, however long it is.",
     tests: [
       ["proof/Kafka.test.ts", "the broker stands still for 40 s"],
-      ["proof/RollingBrokers.test.ts", rolled],
+      ["proof/failover/RollingBrokers.test.ts", rolled],
       [
         "infra/kafka/KafkaConsumer.test.ts",
         "the coordinator goes away while a member joins again: the member joins at the next one"

@@ -32,9 +32,12 @@ const variables = (container: Container): Program.Environment =>
 
 /**
  * Replaces all pods of an example of the chart one by one, as `helm upgrade` does, while clients write and pay. No call may fail, no event
- * be sent twice, and nothing be lost.
+ * be sent twice, and nothing be lost. With relays that are behind, each has events in hand when it is stopped.
  */
-export const rollingUpdate = Effect.fnUntraced(function*(example: "minimal" | "together") {
+export const rollingUpdate = Effect.fnUntraced(function*(
+  example: "minimal" | "together",
+  relays: "idle" | "behind" = "idle"
+) {
   const manifests = rendered(example)
   const parts = deployments(manifests)
   const saga = yield* Saga.make()
@@ -69,7 +72,11 @@ export const rollingUpdate = Effect.fnUntraced(function*(example: "minimal" | "t
 
   /** A pod, which the kubelet probes, and which gets calls while it is ready and stays. */
   const start = Effect.fnUntraced(function*({ container, roles, spec }: Deployed) {
-    const program = yield* Program.serve(roles, { ...world.env, ...variables(container), ...slowRelay })
+    const program = yield* Program.serve(roles, {
+      ...world.env,
+      ...variables(container),
+      ...(relays === "behind" ? slowRelay : {})
+    })
     const calls = yield* Calls.make(program.grpc)
     const { failureThreshold, httpGet, periodSeconds, timeoutSeconds } = container.readinessProbe
     let ready = false
@@ -97,7 +104,7 @@ export const rollingUpdate = Effect.fnUntraced(function*(example: "minimal" | "t
         yield* Fiber.interruptFork(probing)
         yield* later(Effect.sync(() => targets.delete(program.grpc)))
         yield* Effect.sleep(Duration.seconds(pauseOf(container)))
-        if (roles.includes("relay")) {
+        if (relays === "behind" && roles.includes("relay")) {
           yield* fallBehind
           const published = yield* program.metric("payments_events_published_total")
           // it is at work, and stays so until the end of the backlog

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect } from "effect"
-import * as Cluster from "./long/Cluster.js"
-import * as Saga from "./Saga.js"
+import * as Cluster from "../long/Cluster.js"
+import * as Saga from "../Saga.js"
 
 describe("P1 P3 P4 P8: brokers that roll", () => {
   it.scopedLive(
