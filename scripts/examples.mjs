@@ -99,7 +99,7 @@ const stack = async () => {
     await ended
   }
   let output = ""
-  const address = (name) => new RegExp(`^ {2}${name} +(\\S+)$`, "m").exec(output)?.[1]
+  const address = (name) => new RegExp(`^ {2}${name} +(\\S*:\\d+\\S*)`, "m").exec(output)?.[1]
   const ready = new Promise((resolve) => {
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding("utf8").on("data", (text) => {
