@@ -1,5 +1,5 @@
 import { Args, Command } from "@effect/cli"
-import { Console, Effect } from "effect"
+import { Console, Effect, Schedule } from "effect"
 import type { Config } from "../Config.js"
 import { readSettings, settings } from "../Config.js"
 import * as Migrations from "../infra/postgres/Migrations.js"
@@ -22,13 +22,31 @@ const serve = Command.make("serve", {
   Command.withDescription("Run the services until SIGTERM or SIGINT")
 )
 
+/** An attempt waits for the lock for a second, so that these are about a minute. */
+const attemptsBetweenLines = 20
+
+/** Migrates as soon as no other transaction holds the tables. Says why it waits at once, and then once a minute. */
+const migrated = Effect.suspend(() => {
+  let attempts = 0
+  return Migrations.migrate(Prepare.migrations).pipe(
+    Effect.tapErrorTag(
+      "TableLocked",
+      ({ message }) =>
+        attempts++ % attemptsBetweenLines === 0
+          ? Effect.logWarning(`${message}: trying again every 2 seconds`)
+          : Effect.void
+    ),
+    Effect.retry({ while: ({ _tag }) => _tag === "TableLocked", schedule: Schedule.spaced("2 seconds") })
+  )
+})
+
 const migrate = Command.make(
   "migrate",
   { json },
   ({ json }) =>
     withSettings(Database.used, (config) =>
       Effect.gen(function*() {
-        const applied = yield* Migrations.migrate(Prepare.migrations).pipe(
+        const applied = yield* migrated.pipe(
           Effect.provide(Database.layer(config, 2)),
           waitingFor("applying migrations, or waiting for another process that applies them")
         )

@@ -46,14 +46,14 @@ class StillMissing extends Data.TaggedError("StillMissing")<{
 }> {}
 
 /** True for an error that waiting does not fix: the start fails. */
-const isFinal = (error: Migrations.MigrationFailed | DatabaseUnavailable | StillMissing) =>
+const isFinal = (error: Migrations.MigrationFailed | Migrations.TableLocked | DatabaseUnavailable | StillMissing) =>
   error._tag === "MigrationFailed" || (error._tag === "DatabaseUnavailable" && error.refused)
 
 /**
  * Ends when the database has the schema and the role has its permissions. Applies pending migrations, or with
  * `migrate: false` waits until another process has applied them.
  *
- * Waits for a database that is away or read-only. Fails with `MigrationFailed`, and with `DatabaseUnavailable` when the
+ * Waits for a database that is away or read-only, and for the lock of a table. Fails with `MigrationFailed`, and with `DatabaseUnavailable` when the
  * database refuses the role, because waiting fixes neither.
  */
 export const database = Effect.fn("Prepare.database")(
@@ -79,7 +79,7 @@ export const database = Effect.fn("Prepare.database")(
         Effect.sync(() => isFinal(error) ? undefined : options.part.failed(problemOf(error, "postgres")))
       ),
       Effect.retry({ schedule: retries, while: (error) => !isFinal(error) }),
-      Effect.catchTag("StillMissing", (error) => Effect.die(error))
+      Effect.catchTags({ StillMissing: Effect.die, TableLocked: Effect.die })
     )
     options.part.working()
   }

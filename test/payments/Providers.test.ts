@@ -196,7 +196,7 @@ describe("PostgreSQL as providers set it", () => {
       const app = yield* role(url)
       const grant = (statement: string) =>
         Effect.provide(Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe(statement)), on(url))
-      const flipped = <A, R>(effect: Effect.Effect<A, Postgres.DatabaseUnavailable | Migrations.MigrationFailed, R>) =>
+      const flipped = <A, E extends Error, R>(effect: Effect.Effect<A, E, R>) =>
         Effect.map(Effect.flip(effect), ({ message }) => message)
 
       yield* Effect.gen(function*() {

@@ -100,7 +100,7 @@ const attempts = Schedule.intersect(Schedule.exponential("20 millis"), Schedule.
 export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaUnavailable, Scope.Scope> =>
   Effect.gen(function*() {
     let current: Attempt | undefined
-    /** Records of requests that have left. */
+    /** Records of the requests that left in attempts that failed. */
     const tried = new WeakSet<object>()
     const partitions = KafkaPartitioner.keeping()
     const kafka = client(options)
@@ -137,7 +137,6 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
         const sent = yield* Effect.either(attempt(() => producer.sendBatch(batch)))
         const { failure, written: shares } = yield* now.result
         attempted ||= now.state === "sent"
-        for (const record of now.departed) tried.add(record)
         for (const share of shares) {
           const { offset, partition, records } = share
           positions.push({ partition, offset })
@@ -145,6 +144,7 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
           onWritten?.(share)
         }
         if (Either.isRight(sent)) return yield* RecordTime.accepted(topic)
+        for (const record of now.departed) tried.add(record)
         if (now.state === "stopped") return yield* new SendStopped({ attempted })
         for (const [record, error] of now.unled) unled.set(record, error)
         const error = failure ?? sent.left
@@ -153,9 +153,10 @@ export const make = (options: KafkaOptions): Effect.Effect<KafkaProducer, KafkaU
         return yield* sendError(error, topic, !records.some((record) => written.has(record)))
       }).pipe(Effect.uninterruptible)
       yield* retry(attempts, (error: SendError) => error._tag === "KafkaUnavailable")(once)
-      for (const [record, { partition }] of unled) {
-        const cause = new Leaderless(topic, partition, Array.from(unled.keys()).some((_) => tried.has(_)))
-        if (!written.has(record as OutgoingRecord)) return yield* new KafkaUnavailable({ cause })
+      const [left] = unled.values()
+      if (left !== undefined) {
+        const attempted = Array.from(unled.keys()).some((record) => tried.has(record))
+        return yield* new KafkaUnavailable({ cause: new Leaderless(topic, left.partition, attempted) })
       }
       return positions
     })

@@ -1,7 +1,7 @@
 import { FileSystem } from "@effect/platform"
 import type { Statement } from "@effect/sql"
 import { SqlClient, SqlError } from "@effect/sql"
-import { Array as Arr, Effect, Option, Order, Schedule, Schema } from "effect"
+import { Array as Arr, Effect, Option, Order, Schema } from "effect"
 import * as Postgres from "./Postgres.js"
 import * as PostgresFault from "./PostgresFault.js"
 
@@ -16,6 +16,20 @@ export class MigrationFailed extends Schema.TaggedError<MigrationFailed>()("Migr
       ? "; let the role that owns the tables run payments migrate"
       : ""
     return `the migration of the database failed and was rolled back: ${reason}${advice}`
+  }
+}
+
+/** Another transaction holds a table. The transaction of the migrations was rolled back; a later attempt may get the lock. */
+export class TableLocked extends Schema.TaggedError<TableLocked>()("TableLocked", {
+  cause: Schema.Defect
+}) {
+  readonly waitsFor = "migrations"
+
+  override get message() {
+    return `a migration does not get the lock of a table: ${
+      PostgresFault.explain(this.cause)
+    }; another transaction or a vacuum ` +
+      "holds it (payments doctor names transactions)"
   }
 }
 
@@ -115,7 +129,7 @@ const checkSchema = Effect.fnUntraced(function*(table: string) {
  * One process migrates at a time. The end of the transaction releases the lock, also when the process dies.
  *
  * Statements of the services queue behind a migration that waits for the lock of a table. A long transaction, or a vacuum to
- * prevent wraparound, may hold such a lock for hours: so a migration gives up soon, and tries again.
+ * prevent wraparound, may hold such a lock for hours: so a migration gives up soon, and its caller tries again.
  */
 const apply = Effect.fnUntraced(function*(options: MigrationOptions) {
   const sql = yield* SqlClient.SqlClient
@@ -137,26 +151,21 @@ const apply = Effect.fnUntraced(function*(options: MigrationOptions) {
   return steps.map(({ id, name }): Step => [id, name])
 })
 
-/** True when another transaction holds the lock of a table. */
-const isLocked = ({ cause }: SqlError.SqlError) => PostgresFault.stateOf(cause) === "55P03"
-
-const logLocked = Effect.logWarning(
-  "a migration waits for the lock of a table, and tries again in 2 seconds: another transaction or a vacuum holds it " +
-    "(payments doctor names transactions)"
-)
-
 /** True when a later attempt may succeed without a change: no answer, read-only, contention, resources, operator. */
 const isTemporary = ({ cause }: SqlError.SqlError) =>
   /^(08|25|40|53|55|57|58)/.test(PostgresFault.stateOf(cause) ?? "08")
 
 const classify = (error: SqlError.SqlError) =>
-  isTemporary(error) ? new Postgres.DatabaseUnavailable({ cause: error.cause }) : new MigrationFailed({ cause: error })
+  PostgresFault.stateOf(error.cause) === "55P03"
+    ? new TableLocked({ cause: error.cause })
+    : isTemporary(error)
+    ? new Postgres.DatabaseUnavailable({ cause: error.cause })
+    : new MigrationFailed({ cause: error })
 
 /**
- * Applies all pending migrations in one transaction and returns them. Only reads when none is pending. Tries until it gets the
- * locks of the tables.
+ * Applies all pending migrations in one transaction and returns them. Only reads when none is pending.
  *
- * Fails with `MigrationFailed`, or with `DatabaseUnavailable`, which is `refused` when a right is missing.
+ * Fails with `MigrationFailed`, with `TableLocked`, or with `DatabaseUnavailable`, which is `refused` when a right is missing.
  */
 export const migrate = Effect.fn("Migrations.migrate")(function*(options: MigrationOptions) {
   const sql = yield* SqlClient.SqlClient
@@ -168,8 +177,6 @@ export const migrate = Effect.fn("Migrations.migrate")(function*(options: Migrat
       Effect.flatMap(unapplied(options, Postgres.run("5 seconds")), ({ exists }) => exists ? Effect.void : refusal))
   }
   return yield* sql.withTransaction(apply(options)).pipe(
-    Effect.tapError((error) => isLocked(error) ? logLocked : Effect.void),
-    Effect.retry({ schedule: Schedule.spaced("2 seconds"), while: isLocked }),
     Effect.mapError(classify),
     // `withTransaction` turns failures of COMMIT and ROLLBACK into defects
     Effect.catchSomeDefect((defect) =>

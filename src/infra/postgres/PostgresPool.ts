@@ -107,12 +107,12 @@ export class Pool extends Pg.Pool {
 
   override query(...args: Array<any>): any {
     const [text, then] = args
-    const process = Number(typeof text === "string" ? cancellation.exec(text)?.[1] : undefined)
-    if (Number.isNaN(process)) return super.query(...args as [string])
-    this.#cancelled.add(process)
+    const pid = typeof text === "string" ? cancellation.exec(text)?.[1] : undefined
+    if (pid === undefined) return super.query(...args as [string])
+    this.#cancelled.add(Number(pid))
     return super.query(text, (error: Error | undefined, result: Pg.QueryResult) => {
       // without an answer it may still arrive
-      if (error === undefined) this.#cancelled.delete(process)
+      if (error === undefined) this.#cancelled.delete(Number(pid))
       then(error, result)
     })
   }

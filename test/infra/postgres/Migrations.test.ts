@@ -85,7 +85,7 @@ describe("Migrations", () => {
       )
     }).pipe(empty))
 
-  it.scopedLive("a migration that does not get the lock of a table gives it up for others, and tries again", () =>
+  it.scopedLive("a migration that does not get the lock of a table gives it up for others, and may be tried again", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       yield* sql`CREATE TABLE held ()`
@@ -101,9 +101,9 @@ describe("Migrations", () => {
       )
       // a reader queues behind it
       yield* Effect.timeout(sql`SELECT FROM held`, "10 seconds")
-      assert.isNull(migrating.unsafePoll())
+      assert.strictEqual((yield* Effect.flip(Fiber.join(migrating)))._tag, "TableLocked")
       yield* holder.executeRaw("COMMIT", [])
-      assert.deepStrictEqual(names(yield* Fiber.join(migrating)), ["change"])
+      assert.deepStrictEqual(names(yield* Migrations.migrate(options)), ["change"])
     }).pipe(empty))
 
   it.scopedLive("an interrupted wait for the lock does not block the others", () =>

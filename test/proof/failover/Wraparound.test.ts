@@ -117,7 +117,7 @@ describe("P1 P2 P9 P12: transaction ids run out", () => {
     () =>
       Effect.gen(function*() {
         const postgres = yield* Restartable.make("postgres")
-        // it vacuums template0, to which nobody connects
+        // autovacuum has to freeze template0, because no client can connect to it
         yield* Standby.statement(postgres.url, "ALTER SYSTEM SET autovacuum_naptime = '1s'")
         yield* Standby.statement(postgres.url, "SELECT pg_reload_conf()")
         const saga = yield* Saga.make({ servers: { databaseUrl: postgres.url }, env: { OUTBOX_LEASE: "5s" } })
