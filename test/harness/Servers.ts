@@ -1,5 +1,6 @@
 import * as NodeContext from "@effect/platform-node/NodeContext"
 import { Effect, Exit, Scope } from "effect"
+import { existsSync, readdirSync, rmSync } from "node:fs"
 import type { TestProject } from "vitest/node"
 import * as Stack from "../../src/local/Stack.js"
 
@@ -11,8 +12,26 @@ declare module "vitest" {
   }
 }
 
+/** Deletes what runs have left that were killed: the data of their servers, which went with them. Folders are named by the process of the run. */
+const sweep = () => {
+  if (!existsSync(".local")) return
+  for (const name of readdirSync(".local")) {
+    const run = Number(/^(?:test-\w+|e2e)-(\d+)/.exec(name)?.[1])
+    if (run > 0 && !runs(run)) rmSync(`.local/${name}`, { recursive: true, force: true })
+  }
+}
+
+const runs = (pid: number) => {
+  try {
+    return process.kill(pid, 0)
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM"
+  }
+}
+
 /** Real servers for all tests of a run, on free ports and with data of their own, which go when it ends. */
 export default async (project: TestProject) => {
+  sweep()
   const scope = Effect.runSync(Scope.make())
   const close = () => Effect.runPromise(Scope.close(scope, Exit.void))
   const stack = await Stack.start({

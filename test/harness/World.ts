@@ -57,7 +57,7 @@ export const make = Effect.fnUntraced(function*(given: Partial<Servers> = {}) {
 })
 
 /** A new folder name in .local for the data of a server. */
-export const freshFolder = Effect.sync(() => `.local/e2e-${randomUUID().slice(0, 8)}`)
+export const freshFolder = Effect.sync(() => `.local/e2e-${process.ppid}-${randomUUID().slice(0, 8)}`)
 
 /** Runs one separate server for the life of the scope, and deletes its data at the end. */
 export const server = Effect.fnUntraced(function*(part: Part, port: number, options: Partial<Stack.StackOptions> = {}) {

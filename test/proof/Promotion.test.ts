@@ -1,5 +1,5 @@
 import { assert, layer } from "@effect/vitest"
-import { Clock, Context, Effect, Layer } from "effect"
+import { Context, Effect, Layer } from "effect"
 import { eventually } from "../harness/Eventually.js"
 import * as Pair from "./failover/Pair.js"
 import * as Standby from "./failover/Standby.js"
@@ -29,27 +29,13 @@ layer(Layer.scoped(AtPair, Pair.make), { timeout: "120 seconds", excludeTestServ
             (yield* programs[0].readiness).dependencies["postgres"]?.reason ?? "",
             /is read-only, but target_session_attrs=read-write/
           )
-          const promoted = yield* Clock.currentTimeMillis
-          yield* Standby.promote(standby)
-          yield* switching.lead(standby.url)
-          yield* switching.cut
-          const seconds = yield* Effect.forEach(sagas, (saga) =>
-            Effect.zipRight(
-              saga.more(1),
-              Effect.map(Clock.currentTimeMillis, (now) => (now - promoted) / 1_000)
-            ), {
-            concurrency: "unbounded"
-          })
-          yield* Effect.forEach(sagas, (saga) => saga.more(50), { concurrency: "unbounded" })
-          const verdict = yield* byHosts.judge(loads[0]!)
-          const exact = yield* byProxy.judge(loads[1]!, Saga.noResends)
-          console.log(
-            `hosts: back after ${seconds[0]} s, ${
-              verdict.found["resend"] ?? 0
-            } resent of ${verdict.payment_records}; ` +
-              `proxy: back after ${seconds[1]} s, ${exact.payment_records} records; ` +
-              `${byHosts.answered("UNAVAILABLE")} and ${byProxy.answered("UNAVAILABLE")} calls UNAVAILABLE`
+          yield* Saga.repair(
+            sagas,
+            Effect.all([Standby.promote(standby), switching.lead(standby.url), switching.cut])
           )
+          yield* Effect.forEach(sagas, (saga) => saga.more(50), { concurrency: "unbounded" })
+          yield* byHosts.judge(loads[0]!)
+          yield* byProxy.judge(loads[1]!, Saga.noResends)
         }),
       120_000
     )

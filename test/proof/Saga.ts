@@ -1,5 +1,5 @@
 import * as NodeContext from "@effect/platform-node/NodeContext"
-import { Duration, Effect, Fiber, Option, Redacted, Schedule } from "effect"
+import { Clock, Duration, Effect, Fiber, Option, Redacted, Schedule } from "effect"
 import { strict as assert } from "node:assert"
 import { randomUUID } from "node:crypto"
 import * as Report from "../../src/audit/Report.js"
@@ -11,6 +11,7 @@ import * as Program from "../harness/Program.js"
 import * as Tables from "../harness/Tables.js"
 import * as Topics from "../harness/Topics.js"
 import * as World from "../harness/World.js"
+import * as Figures from "./Figures.js"
 
 export interface SagaOptions {
   /** Servers of one's own, as a stranger reaches them. Default: the shared ones. */
@@ -66,6 +67,7 @@ export const make = Effect.fnUntraced(function*(
   const targets = new Map<string, Effect.Effect.Success<ReturnType<typeof Calls.make>>>()
   /** Calls without an answer yet, by target. */
   const pending = new Map<string, number>()
+  const instances = new Set<Program.Services>()
 
   /**
    * An instance of these parts (none: all). It is killed with the scope. Clients call it at once, also while it starts; with
@@ -78,17 +80,22 @@ export const make = Effect.fnUntraced(function*(
       { main, whenReady = false }: { readonly main?: string; readonly whenReady?: boolean } = {}
     ) {
       const program = yield* Program.serve(parts, { ...world.env, ...env, ...more }, main)
+      instances.add(program)
       if (whenReady) yield* program.untilReady
       if (parts.length === 0 || parts.includes("grpc")) {
         targets.set(program.grpc, yield* Calls.make(program.grpc, secured))
-        yield* program.ended.pipe(
-          Effect.zipRight(Effect.sync(() => targets.delete(program.grpc))),
-          // also where it is served without interruption: the scope ends it before it ends the program
-          Effect.interruptible,
-          Effect.forkScoped
-        )
-        yield* Effect.addFinalizer(() => Effect.sync(() => targets.delete(program.grpc)))
       }
+      const gone = Effect.sync(() => {
+        instances.delete(program)
+        targets.delete(program.grpc)
+      })
+      yield* program.ended.pipe(
+        Effect.zipRight(gone),
+        // also where it is served without interruption: the scope ends it before it ends the program
+        Effect.interruptible,
+        Effect.forkScoped
+      )
+      yield* Effect.addFinalizer(() => gone)
       return program
     }
   )
@@ -97,8 +104,11 @@ export const make = Effect.fnUntraced(function*(
   let settled = 0
   let asked = 0
   const answers = new Map<string, number>()
+  const answered = (code: string, details = "") =>
+    [...answers].reduce((sum, [answer, n]) => answer.startsWith(code) && answer.includes(details) ? sum + n : sum, 0)
   const open: Array<number> = []
-  let enough = false
+  /** No load, or its end. */
+  let enough = true
   let written = false
 
   let partitions: ReadonlyArray<number> = [0, 1, 2, 3]
@@ -162,10 +172,13 @@ export const make = Effect.fnUntraced(function*(
     yield* Effect.tap(tables.payments(orderId), (payments) => assert.strictEqual(payments.length, 1)).pipe(eventually())
   })
 
+  const figures = Figures.make(env["OUTBOX_DELIVERY"] ?? "at-least-once")
+
   const settle = (orderId: number) =>
     ask(orderId).pipe(
       Effect.repeat({ schedule: patience, until: (code) => code === "OK" }),
       Effect.tap(() => ++settled),
+      Effect.zipLeft(figures.settled),
       Effect.onInterrupt(() => Effect.sync(() => open.push(orderId)))
     )
 
@@ -176,6 +189,7 @@ export const make = Effect.fnUntraced(function*(
 
   /** Begins the load. It goes on until `judge`, or the end of the scope. */
   const load = Effect.gen(function*() {
+    yield* figures.loaded
     enough = false
     written = false
     // asked to end rather than interrupted: nobody forgets what was written
@@ -205,6 +219,13 @@ export const make = Effect.fnUntraced(function*(
       )
     })
 
+  /** Notes how long a repair took that began then: until the next order is settled (under load), and every instance is ready. */
+  const recovered = Effect.fnUntraced(function*(began: number) {
+    if (!enough) yield* more(1)
+    yield* Effect.forEach(instances, (instance) => instance.untilReady, { concurrency: "unbounded", discard: true })
+    yield* figures.recovered(began)
+  })
+
   /** The audit of all that ever happened in this world, once everything is drained. */
   const look = Effect.fnUntraced(function*(strict: Strict = {}) {
     const audited = yield* Audit.run({
@@ -229,6 +250,11 @@ export const make = Effect.fnUntraced(function*(
     ]))
     const documents = Report.documents(audited, { noResends: false, waited: true, ...strict }, world)
     const verdict = documents.at(-1) as unknown as Verdict
+    yield* figures.audited({
+      records: verdict.payment_records,
+      resent: verdict.found["resend"] ?? 0,
+      unavailable: answered("UNAVAILABLE")
+    })
     const faults = documents.slice(0, -1).filter(({ fault }) => fault === true).map((fault) =>
       JSON.stringify(fault, (_, value) => typeof value === "bigint" ? String(value) : value)
     )
@@ -288,6 +314,7 @@ export const make = Effect.fnUntraced(function*(
     contrary,
     load,
     more,
+    recovered,
     finish,
     unsettled,
     judge,
@@ -300,9 +327,19 @@ export const make = Effect.fnUntraced(function*(
     /** How many calls were answered, by code and details. */
     answers: answers as ReadonlyMap<string, number>,
     /** How many calls were answered with this code, and details that contain this. */
-    answered: (code: string, details = "") =>
-      [...answers].reduce((sum, [answer, n]) => answer.startsWith(code) && answer.includes(details) ? sum + n : sum, 0)
+    answered
   } as const
 })
 
 export type Saga = Effect.Effect.Success<ReturnType<typeof make>>
+
+/** Repairs something, and notes for each of these worlds how long it takes until it works again. */
+export const repair = Effect.fnUntraced(function*<A, E, R>(
+  worlds: ReadonlyArray<Saga>,
+  repairing: Effect.Effect<A, E, R>
+) {
+  const began = yield* Clock.currentTimeMillis
+  const result = yield* repairing
+  yield* Effect.forEach(worlds, (world) => world.recovered(began), { concurrency: "unbounded", discard: true })
+  return result
+})

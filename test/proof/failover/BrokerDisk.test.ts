@@ -73,14 +73,13 @@ describe("P1 P3 P4 P8: the disk of a broker", () => {
         yield* start
         yield* cluster.inSync
         yield* more(25)
-        const [{ found, payment_records }, exact] = yield* Effect.all([
+        yield* Effect.all([
           sagas[0].judge(loads[0]!),
           sagas[1].judge(loads[1]!, Saga.noResends)
         ], { concurrency: "unbounded" })
         for (const saga of sagas) assert.strictEqual(yield* saga.tables.count("event WHERE attempts > 0"), 0)
         console.log(
-          `${lost.length} of 8 replicas lost; led ${before}, then ${meanwhile} partitions; at-least-once: ` +
-            `${JSON.stringify(found)} of ${payment_records} records; exactly-once: none of ${exact.payment_records}`
+          `${lost.length} of 8 replicas lost; led ${before}, then ${meanwhile} partitions`
         )
       }),
     300_000

@@ -44,9 +44,8 @@ const outlive = Effect.fnUntraced(function*<A, E, R>(
   yield* happening
   yield* Effect.forEach(both, ({ saga }) => saga.more(), { concurrency: "unbounded" })
   for (const [i, { saga, strict }] of both.entries()) {
-    const { found, payment_records } = yield* saga.judge(loads[i]!, strict)
+    yield* saga.judge(loads[i]!, strict)
     assert.strictEqual(yield* saga.tables.count("event WHERE attempts > 0"), 0)
-    console.log(`${JSON.stringify(found)} of ${payment_records} records`)
   }
 })
 
@@ -78,8 +77,10 @@ layer(cluster, { timeout: "120 seconds", excludeTestServices: true })(
                 assert.isAbove(yield* saga.tables.count("event WHERE status = 'WAIT'"), 0)
               }
               yield* Effect.sleep("10 seconds")
-              yield* Effect.all([cluster.broker(2).start, cluster.broker(3).start], { concurrency: "unbounded" })
-              yield* Effect.forEach(both, ({ program }) => program.untilReady, { concurrency: "unbounded" })
+              yield* Saga.repair(
+                both.map(({ saga }) => saga),
+                Effect.all([cluster.broker(2).start, cluster.broker(3).start], { concurrency: "unbounded" })
+              )
             })
           )
         }),
@@ -158,8 +159,7 @@ layer(cluster, { timeout: "120 seconds", excludeTestServices: true })(
           yield* cluster.broker(1).crash
           yield* cluster.broker(2).start
           yield* cluster.broker(1).destroy
-          yield* topics.ends(world.payment).pipe(eventually("60 seconds"))
-          yield* program.untilReady
+          yield* Saga.repair([saga], topics.ends(world.payment).pipe(eventually("60 seconds")))
 
           const { faults, verdict } = yield* saga.look()
           assert.isFalse(verdict.clean)

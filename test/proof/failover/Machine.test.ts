@@ -29,21 +29,20 @@ describe("P1 P2 P4 P6 P10: machines and their networks", () => {
           const programs = yield* Effect.replicateEffect(saga.serve(), 2)
           yield* Effect.forEach(programs, (program) => program.untilReady)
           yield* saga.outlives(
-            Effect.acquireUseRelease(
-              Effect.all([
-                ...programs.map((program) => program.signal("SIGSTOP")),
-                ...servers.map(({ freeze }) => freeze)
-              ]),
-              () => Effect.sleep("2 minutes"),
-              () =>
-                Effect.all([
-                  ...servers.map(({ thaw }) => thaw),
-                  ...programs.map((program) => program.signal("SIGCONT"))
-                ])
-            ),
+            Effect.gen(function*() {
+              yield* Effect.forEach(programs, (program) => program.signal("SIGSTOP"))
+              yield* Effect.forEach(servers, ({ freeze }) => freeze)
+              yield* Effect.sleep("2 minutes")
+              yield* Saga.repair(
+                [saga],
+                Effect.zipRight(
+                  Effect.forEach(servers, ({ thaw }) => thaw),
+                  Effect.forEach(programs, (program) => program.signal("SIGCONT"))
+                )
+              )
+            }),
             { noResends: delivery === "exactly-once" }
           )
-          yield* Effect.forEach(programs, (program) => program.untilReady)
         }),
       limit
     )
@@ -78,8 +77,7 @@ describe("P1 P2 P4 P6 P10: machines and their networks", () => {
             yield* reports(links[0] === toDatabase ? "postgres" : "outbox-relay")
             // without the database it keeps its partitions: in the end all callers ask for orders that do not begin
             yield* saga.more(25)
-            yield* Effect.forEach(links, (link) => link.set("pass"))
-            yield* cut.untilReady
+            yield* Saga.repair([saga], Effect.forEach(links, (link) => link.set("pass")))
           }))
         }
       }),
@@ -137,9 +135,7 @@ describe("P1 P2 P4 P6 P10: machines and their networks", () => {
         yield* says(program, "EMFILE")
         const refused = saga.answered("UNAVAILABLE")
         yield* Effect.sync(() => assert.isAbove(saga.answered("UNAVAILABLE"), refused)).pipe(eventually())
-        yield* mayOpen(program.pid, 4_096)
-        yield* saga.more()
-        yield* program.untilReady
+        yield* Saga.repair([saga], mayOpen(program.pid, 4_096))
       }))
     }), limit)
 })

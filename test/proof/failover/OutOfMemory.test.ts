@@ -51,7 +51,7 @@ describe("P1 P2 P3 P4 P5: out of memory", () => {
           })
           let program = yield* saga.serve()
           yield* program.untilReady
-          const [verdict] = yield* saga.outlives(
+          yield* saga.outlives(
             Effect.gen(function*() {
               for (let n = 1; n <= kills; n++) {
                 yield* saga.more(50)
@@ -62,14 +62,10 @@ describe("P1 P2 P3 P4 P5: out of memory", () => {
                 assert.strictEqual(yield* group.killed, n, "killed by somebody else")
                 yield* group.unlimited
                 // the supervisor starts it again
-                program = yield* saga.serve()
-                yield* program.untilReady
+                program = yield* Saga.repair([saga], saga.serve())
               }
             }),
             { noResends: delivery === "exactly-once" }
-          )
-          console.log(
-            `${delivery}: ${kills} kills, ${verdict.payment_records} records, ${JSON.stringify(verdict.found)}`
           )
         }),
       limit

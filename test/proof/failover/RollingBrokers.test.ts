@@ -29,7 +29,7 @@ describe("P1 P3 P4 P8: brokers that roll", () => {
         }
         yield* cluster.inSync
         const seconds = ((yield* Clock.currentTimeMillis) - began) / 1_000
-        const [{ found, payment_records }, exact] = yield* Effect.all([
+        yield* Effect.all([
           sagas[0].judge(loads[0]!),
           sagas[1].judge(loads[1]!, Saga.noResends)
         ], { concurrency: "unbounded" })
@@ -37,10 +37,7 @@ describe("P1 P3 P4 P8: brokers that roll", () => {
           // attempts count refusals alone
           assert.strictEqual(yield* saga.tables.count("event WHERE attempts > 0"), 0)
         }
-        console.log(
-          `rolled in ${seconds} s; at-least-once: ${found["resend"] ?? 0} resent of ${payment_records} records; ` +
-            `exactly-once: none of ${exact.payment_records}`
-        )
+        console.log(`rolled in ${seconds} s`)
       }),
     240_000
   )

@@ -42,17 +42,14 @@ describe("P1 P2 P12: PostgreSQL dies slowly", () => {
       const disk = yield* small(folder, 256)
       const postgres = yield* Restartable.make("postgres", { folder: `${folder}/server` })
       const found = yield* services(postgres)
-      const [verdict] = yield* found.saga.outlives(Effect.gen(function*() {
+      yield* found.saga.outlives(Effect.gen(function*() {
         yield* disk.fill
         // no order begins meanwhile, so callers may have nothing to settle
         yield* Effect.sync(() => assert.match(found.program.stderr(), /waiting for postgres.*No space left on device/))
           .pipe(eventually("60 seconds"))
         yield* Effect.tap(found.program.readiness, ({ ready }) => assert.isFalse(ready)).pipe(eventually("60 seconds"))
-        yield* disk.free
+        yield* Saga.repair([found.saga], disk.free)
       }))
-      console.log(
-        `disk full: ${found.saga.answered("UNAVAILABLE")} calls UNAVAILABLE, ${JSON.stringify(verdict.found)}`
-      )
     }), limit)
 
   it.scopedLive.skipIf(!canMount)(
@@ -84,9 +81,7 @@ describe("P1 P2 P12: PostgreSQL dies slowly", () => {
               )
             )
             yield* admitted(found, /waiting for postgres/)
-            yield* volume.free
-            yield* postgres.crash
-            yield* postgres.start
+            yield* Saga.repair([found.saga], Effect.all([volume.free, postgres.crash, postgres.start]))
           }),
           Saga.noResends
         )
@@ -128,7 +123,7 @@ describe("P1 P2 P12: PostgreSQL dies slowly", () => {
           )
         // callers share what is left, or wait
         yield* Effect.sleep("5 seconds")
-        yield* release
+        yield* Saga.repair([found.saga], release)
       }))
     }), limit)
 
@@ -156,7 +151,7 @@ describe("P1 P2 P12: PostgreSQL dies slowly", () => {
             "sound", (error: Error) =>
             error.message))
         assert.match(yield* check, /payment_order_id_key/)
-        yield* Standby.statement(postgres.url, "REINDEX INDEX payment_order_id_key")
+        yield* Saga.repair([saga], Standby.statement(postgres.url, "REINDEX INDEX payment_order_id_key"))
         assert.strictEqual(yield* check, "sound")
       }))
     }), limit)

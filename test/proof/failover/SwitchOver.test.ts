@@ -1,5 +1,5 @@
 import { assert, layer } from "@effect/vitest"
-import { Clock, Context, Effect, Layer } from "effect"
+import { Context, Effect, Layer } from "effect"
 import { eventually } from "../../harness/Eventually.js"
 import * as Saga from "../Saga.js"
 import * as Pair from "./Pair.js"
@@ -18,16 +18,14 @@ layer(Layer.scoped(AtPair, Pair.make), { timeout: "120 seconds", excludeTestServ
           const sagas = [byHosts, byProxy] as const
           const loads = yield* Effect.forEach(sagas, (saga) => saga.load)
           yield* Effect.forEach(sagas, (saga) => saga.more(), { concurrency: "unbounded" })
-          const began = yield* Clock.currentTimeMillis
           const before = sagas.map((saga) => saga.answered("UNAVAILABLE"))
-          yield* old.stop
-          yield* Standby.promote(heir)
-          yield* switching.lead(heir.url)
-          yield* switching.cut
-          yield* Effect.forEach(sagas, (saga) => saga.more(1), { concurrency: "unbounded" })
-          const seconds = ((yield* Clock.currentTimeMillis) - began) / 1_000
+          yield* Saga.repair(
+            sagas,
+            Effect.all([old.stop, Standby.promote(heir), switching.lead(heir.url), switching.cut])
+          )
           yield* Effect.forEach(sagas, (saga) => saga.more(), { concurrency: "unbounded" })
           const failed = sagas.map((saga, i) => saga.answered("UNAVAILABLE") - before[i]!)
+          console.log(`calls UNAVAILABLE in the switch-over: ${failed.join(" and ")}`)
 
           // it accepts changes, and is named first
           yield* old.start
@@ -57,7 +55,6 @@ layer(Layer.scoped(AtPair, Pair.make), { timeout: "120 seconds", excludeTestServ
           yield* Effect.forEach(sagas, (saga) => saga.more(), { concurrency: "unbounded" })
           yield* byHosts.judge(loads[0]!)
           yield* byProxy.judge(loads[1]!, Saga.noResends)
-          console.log(`switched over in ${seconds} s; calls UNAVAILABLE: ${failed.join(" and ")}`)
         }),
       120_000
     )

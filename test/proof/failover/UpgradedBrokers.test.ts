@@ -57,19 +57,14 @@ describe("P1 P3 P4 P8: brokers that are upgraded", () => {
           eventually()
         )
         yield* more(50)
-        const [{ found, payment_records }, exact] = yield* Effect.all([
+        yield* Effect.all([
           sagas[0].judge(loads[0]!),
           sagas[1].judge(loads[1]!, Saga.noResends)
         ], { concurrency: "unbounded" })
         for (const saga of sagas) {
           assert.strictEqual(yield* saga.tables.count("event WHERE attempts > 0"), 0)
         }
-        console.log(
-          `${before} to ${after} in ${seconds} s; at-least-once: ${
-            found["resend"] ?? 0
-          } resent of ${payment_records} ` +
-            `records; exactly-once: none of ${exact.payment_records}`
-        )
+        console.log(`${before} to ${after} in ${seconds} s`)
       }),
     300_000
   )
