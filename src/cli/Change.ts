@@ -70,7 +70,9 @@ export interface Change<E, R> {
 }
 
 const out = (leftOut: ReadonlyArray<LeftOut>) =>
-  leftOut.map(({ count, examples, reason }) => `left out: ${count} (${examples.join(", ")}): ${reason}`)
+  leftOut.map(({ count, examples, option, reason }) =>
+    `left out: ${count} (${examples.join(", ")}): ${reason}${option === undefined ? "" : ` (${option})`}`
+  )
 
 /**
  * Shows the preview of a change, asks for what the flags leave open, makes the change and prints its result. Fails with

@@ -9,6 +9,8 @@ import * as Postgres from "../infra/postgres/Postgres.js"
 import type { Filed, Replays } from "./Filed.js"
 import type { Letter, Place } from "./Letter.js"
 import * as Letters from "./Letter.js"
+import type { PlannedLetter, ReplayChoice } from "./LetterReplay.js"
+import { judge } from "./LetterReplay.js"
 import type { By } from "./Operations.js"
 import type { Pacing } from "./OutboxRepair.js"
 import * as Pace from "./Pace.js"
@@ -39,28 +41,10 @@ export interface BoxOptions {
   readonly acceptStatuses: ReadonlyArray<string>
 }
 
-/** A letter that a replay writes to the inventory topic again. */
-export interface PlannedLetter extends Filed {
-  readonly value: Buffer | null
-  readonly mended: boolean
-  /** The order of the value; undefined when it has none. */
-  readonly orderId: bigint | undefined
-  readonly effect: "creates a payment" | "has no effect: the order has its payment" | "has no effect"
-}
-
 /** The preview of a replay. */
 export interface LetterPlan {
   readonly letters: ReadonlyArray<PlannedLetter>
   readonly leftOut: ReadonlyArray<LeftOut>
-}
-
-export interface ReplayChoice {
-  /** The value to write instead of the letter's own. */
-  readonly value: Buffer | undefined
-  /** Also letters that were replayed before. */
-  readonly again: boolean
-  /** Also values from which the service makes no payment. */
-  readonly anyway: boolean
 }
 
 /** Bytes of the values of the letters that one replay chooses, at the most: they are in memory. */
@@ -176,39 +160,9 @@ export class DeadLetterBox extends Effect.Service<DeadLetterBox>()("payments/Dea
         WHERE order_id = ANY(${orders.map(String)}::bigint[]) OR inventory_key = ANY(${keys}::uuid[])
       `.pipe(Postgres.run("15 seconds"))
 
-    /** Judges a letter: what its replay would do, or why it is left out. */
-    const judge = (filed: Filed, choice: ReplayChoice): Either.Either<PlannedLetter, string> => {
-      const { letter, replays } = filed
-      const mended = choice.value !== undefined
-      const value = choice.value ?? letter.value
-      if (replays.count > 0 && !choice.again) {
-        return Either.left("it was replayed before (--again replays it once more)")
-      }
-      if (!mended && letter.cut.some((part) => part === "value" || part === "unread")) {
-        return Either.left("the letter has only the beginning of the value: give the whole value (--value-file)")
-      }
-      const [before, after] = [Letters.keyIn(letter.value), Letters.keyIn(value)]
-      if (mended && before !== undefined && before !== after) {
-        return Either.left("the corrected value has another idempotent_key: a repeat would not be recognised")
-      }
-      const outcome = Letters.outcome(value, accepted)
-      switch (outcome._tag) {
-        case "Creates":
-          return Either.right({ ...filed, value, mended, orderId: outcome.orderId, effect: "creates a payment" })
-        case "Ignored":
-          if (!choice.anyway) {
-            return Either.left(`its status ${JSON.stringify(outcome.status)} is not in INVENTORY_ACCEPT_STATUSES`)
-          }
-          break
-        case "Malformed":
-          if (!choice.anyway) return Either.left(`it would be a dead letter again: ${outcome.reason} (--edit mends it)`)
-      }
-      return Either.right({ ...filed, value, mended, orderId: undefined, effect: "has no effect" })
-    }
-
     /** What a replay of these letters would do. Fails with `DatabaseUnavailable`. */
     const plan = Effect.fnUntraced(function*(filed: ReadonlyArray<Filed>, choice: ReplayChoice) {
-      const judged = filed.map((one) => [one, judge(one, choice)] as const)
+      const judged = filed.map((one) => [one, judge(one, choice, accepted)] as const)
       const letters = judged.flatMap(([, either]) => Either.isRight(either) ? [either.right] : [])
       const orders = letters.flatMap(({ orderId }) => orderId === undefined ? [] : [orderId])
       const keys = letters.flatMap(({ value }) => Letters.keyIn(value) ?? [])

@@ -9,7 +9,7 @@ import * as Postgres from "../infra/postgres/Postgres.js"
 import type { By } from "./Operations.js"
 import type { Pacing } from "./OutboxRepair.js"
 import * as Pace from "./Pace.js"
-import type { LeftOut, Repaired } from "./Plan.js"
+import type { LeftOut, Repaired, Why } from "./Plan.js"
 import * as Plans from "./Plan.js"
 
 /** A record of topic `payment`. */
@@ -80,7 +80,7 @@ export class LostResults extends Effect.Service<LostResults>()("payments/LostRes
     }) {
       const orders = new Map<string, LostOrder>()
       const sent = new Set<string>()
-      const out: Array<readonly [reason: string, example: string]> = []
+      const out: Array<readonly [why: Why, example: string]> = []
       const spans = yield* KafkaOffsets.spans(options.kafka, options.topic, options.since)
       yield* KafkaScan.scan(options.kafka, options.topic, spans, (_, records) =>
         Effect.gen(function*() {
@@ -97,7 +97,7 @@ export class LostResults extends Effect.Service<LostResults>()("payments/LostRes
             const known = orders.get(orderId)
             if ((payment ?? "CREATED") !== "CREATED" || (known?.settled !== undefined && known.status !== says)) {
               out.push([
-                "topic and payment, or two records, contradict each other: payments order shows them",
+                { reason: "topic and payment, or two records, contradict each other: payments order shows them" },
                 `order ${orderId}`
               ])
             } else if (says === "CREATED") {

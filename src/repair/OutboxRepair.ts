@@ -63,11 +63,13 @@ export class OutboxRepair extends Effect.Service<OutboxRepair>()("payments/Outbo
       `.pipe(run)
       const out = rows.filter((_) => !_.repairable).map(({ id, readable, status }) =>
         [
-          !readable
-            ? "its payload cannot be read, so it cannot be sent: skip it"
-            : status === "WAIT"
-            ? "it is not dead: a relay has it in hand, or it is due"
-            : "it cannot be changed",
+          {
+            reason: !readable
+              ? "its payload cannot be read, so it cannot be sent: skip it"
+              : status === "WAIT"
+              ? "it is not dead: a relay has it in hand, or it is due"
+              : "it cannot be changed"
+          },
           `event ${id}`
         ] as const
       )

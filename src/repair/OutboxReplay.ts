@@ -100,7 +100,7 @@ export class OutboxReplay extends Effect.Service<OutboxReplay>()("payments/Outbo
       return {
         events: judged.flatMap(([events, reason]) => reason === undefined ? events : []),
         leftOut: Plans.leftOut(
-          judged.flatMap(([[{ order_id }], reason]) => reason === undefined ? [] : [[reason, `order ${order_id}`]])
+          judged.flatMap(([[{ order_id }], reason]) => reason === undefined ? [] : [[{ reason }, `order ${order_id}`]])
         ),
         more: rows.length > Plans.most
       } satisfies Plan

@@ -16,9 +16,15 @@ export interface PlannedEvent {
   readonly old: boolean
 }
 
-/** Events that were asked for and that a repair leaves out, with the reason. */
-export interface LeftOut {
+/** Why a repair leaves something out. */
+export interface Why {
   readonly reason: string
+  /** The option of the command line that takes it all the same. */
+  readonly option?: string
+}
+
+/** What was asked for and a repair leaves out, with the reason. */
+export interface LeftOut extends Why {
   readonly count: number
   /** Up to three events or orders. */
   readonly examples: ReadonlyArray<string>
@@ -50,12 +56,12 @@ export const sum = (steps: ReadonlyArray<Repaired>): Repaired => ({
 })
 
 /** Groups left-out items by their reason. */
-export const leftOut = (items: ReadonlyArray<readonly [reason: string, example: string]>): ReadonlyArray<LeftOut> => {
-  const byReason = new Map<string, Array<string>>()
-  for (const [reason, example] of items) {
-    const known = byReason.get(reason)
-    if (known === undefined) byReason.set(reason, [example])
-    else known.push(example)
+export const leftOut = (items: ReadonlyArray<readonly [why: Why, example: string]>): ReadonlyArray<LeftOut> => {
+  const byReason = new Map<string, { readonly why: Why; readonly all: Array<string> }>()
+  for (const [why, example] of items) {
+    const known = byReason.get(why.reason)
+    if (known === undefined) byReason.set(why.reason, { why, all: [example] })
+    else known.all.push(example)
   }
-  return Array.from(byReason, ([reason, all]) => ({ reason, count: all.length, examples: all.slice(0, 3) }))
+  return Array.from(byReason.values(), ({ all, why }) => ({ ...why, count: all.length, examples: all.slice(0, 3) }))
 }

@@ -98,7 +98,7 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("dead let
       const plan = yield* box.plan(letters, asItWas)
       assert.lengthOf(plan.letters, 90)
       assert.deepStrictEqual(plan.leftOut.map(({ count, reason }) => [count, reason]), [
-        [10, "it would be a dead letter again: order_id is not a number (--edit mends it)"]
+        [10, "it would be a dead letter again: order_id is not a number"]
       ])
       const both = yield* Effect.all([box.replay(plan, by(), pacing), box.replay(plan, by(), pacing)], {
         concurrency: 2
@@ -159,8 +159,8 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("dead let
       assert.lengthOf(letters, 0)
       assert.deepStrictEqual(leftOut.map(({ reason }) => reason), [
         "its status \"FAILED\" is not in INVENTORY_ACCEPT_STATUSES",
-        "the letter has only the beginning of the value: give the whole value (--value-file)",
-        "it would be a dead letter again: value is not JSON (--edit mends it)"
+        "the letter has only the beginning of the value: give the whole value",
+        "it would be a dead letter again: value is not JSON"
       ])
       const anyway = yield* box.plan(filed, { ...asItWas, anyway: true })
       assert.deepStrictEqual(anyway.letters.map(({ effect }) => effect), ["has no effect", "has no effect"])

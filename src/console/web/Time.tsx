@@ -32,13 +32,11 @@ export const Time = ({ at, millis = false }: { readonly at: string | null; reado
 }
 
 const iso = /(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)/
-/** The options of the command line that a sentence names in brackets: the page has its own fields for them. */
-const options = / \((?:--|[^()]* --)[^()]*\)/g
 
-/** A sentence of the server, with its times as all others of the page, and without options of the command line. */
+/** A sentence of the server, with its times as all others of the page. */
 export const Told = ({ text }: { readonly text: string }) => (
   <>
-    {text.replace(options, "").split(iso).map((part, index) => index % 2 === 1 ? <Time key={index} at={part} /> : part)}
+    {text.split(iso).map((part, index) => index % 2 === 1 ? <Time key={index} at={part} /> : part)}
   </>
 )
 
