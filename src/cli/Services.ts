@@ -181,7 +181,8 @@ export const doctorOptions = (config: Config, running: ReadonlyArray<Role>): Doc
 
 const inventoryConsumer = (config: PartConfig<"consumer">, part: Part) =>
   Effect.gen(function*() {
-    const cache = yield* Parts.part("redis")
+    const health = yield* Health
+    const cache = health.part("redis")
     const redis = Redis.layer({
       ...Cache.server(config),
       onChange: (why) => Effect.sync(() => why === undefined ? cache.working() : cache.failed({ reason: "redis", why }))
@@ -194,6 +195,7 @@ const inventoryConsumer = (config: PartConfig<"consumer">, part: Part) =>
       dlqTopic: config.inventoryDlqTopic,
       acceptStatuses: config.inventoryAcceptStatuses,
       drainTimeout: drainTimeout(config),
+      databaseIsAway: Effect.map(health.known, ({ dependencies }) => dependencies["postgres"]?.state === "waiting"),
       part
     }).pipe(Effect.provide(Layer.provide(Dedupe.layer({ ttl: config.dedupeTtl }), redis)))
   })

@@ -25,7 +25,7 @@ export const kafka = {
     default: "payments"
   }),
   kafkaSessionTimeout: setting("KAFKA_SESSION_TIMEOUT", duration("6 seconds"), {
-    about: "How long a silent consumer keeps its partitions before the group assigns them to others.",
+    about: "How long a consumer that is silent, or without PostgreSQL, keeps its partitions before others get them.",
     default: "15s",
     show: showDuration
   }),

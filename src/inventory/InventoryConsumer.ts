@@ -13,6 +13,7 @@ import * as RecordSpans from "./RecordSpans.js"
 import * as Skips from "./Skips.js"
 import type { Triage } from "./Triage.js"
 import { triage } from "./Triage.js"
+import * as Withdrawal from "./Withdrawal.js"
 
 export interface InventoryConsumerOptions extends KafkaOptions {
   readonly groupId: string
@@ -21,6 +22,8 @@ export interface InventoryConsumerOptions extends KafkaOptions {
   readonly dlqTopic: string
   readonly acceptStatuses: ReadonlyArray<string>
   readonly drainTimeout: Duration.DurationInput
+  /** Whether PostgreSQL takes no changes now. */
+  readonly databaseIsAway: Effect.Effect<boolean>
   /** Gets what the consumer does and waits for. */
   readonly part: Part
 }
@@ -35,8 +38,8 @@ const backoff = Schedule.exponential("100 millis").pipe(Schedule.union(Schedule.
  * Reads topic `inventory` and creates the payment of each reserved order. Never ends by itself.
  *
  * The offset moves only after the database has committed and the dead letters are written. While a dependency is away, the
- * batch stays in hand, until the group assigns the partition to another consumer. Fails when the Kafka consumer fails; the
- * supervisor restarts it.
+ * batch stays in hand, until the group assigns the partition to another consumer. Without PostgreSQL for long the consumer leaves
+ * the group. Fails when the Kafka consumer fails; the supervisor restarts it.
  */
 export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptions) {
   const reserve = yield* Intake.make
@@ -116,5 +119,8 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
     onStanding: (problem) =>
       Effect.sync(() => problem === undefined ? part.reached("progress") : part.postponed("progress", problem)),
     onSkip: Skips.report
-  }, handle)
+  }, handle).pipe(
+    Effect.ensuring(Effect.sync(() => part.reached("progress"))),
+    Withdrawal.around(options)
+  )
 }, Effect.scoped)

@@ -53,6 +53,7 @@ const make = Effect.fnUntraced(function*(dlq: string) {
       dlqTopic: dlq,
       acceptStatuses: ["COMPLETED"],
       drainTimeout: "2 seconds",
+      databaseIsAway: Effect.succeed(false),
       part
     }),
     health.watch

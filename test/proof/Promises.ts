@@ -53,12 +53,6 @@ export const limits: ReadonlyArray<{ readonly when: string; readonly may: string
       "`payments audit` reports `not-on-topic`, and `payments outbox replay --missing` sends them again. The producer must write lost inventory records again that no consumer had read. Keep `unclean.leader.election.enable=false`, three replicas and `min.insync.replicas=2`."
   },
   {
-    when: "An instance is cut off from PostgreSQL alone",
-    may:
-      "It stays a member of the consumer group: orders of its partitions begin only when it is healed or stopped. Nothing is lost.",
-    helps: "Stop it. After `KAFKA_SESSION_TIMEOUT` at the latest the other instances have its partitions."
-  },
-  {
     when: "PostgreSQL: a unique index is corrupt and does not say so",
     may: "A second payment of an order can be stored.",
     helps: "`amcheck` finds the index, `REINDEX` rebuilds it. `payments audit` reports `double` and `event-twice`."

@@ -1,5 +1,5 @@
 import type { Duration } from "effect"
-import { Effect } from "effect"
+import { Effect, Schedule } from "effect"
 import type { Part } from "../../infra/runtime/Health.js"
 import { problemOf } from "../../infra/runtime/Problem.js"
 import { ShardOwners } from "./ShardOwners.js"
@@ -29,7 +29,9 @@ export const reconcileOrphans = Effect.fnUntraced(function*(
     options.part.reached(orphans)
   }).pipe(
     Effect.catchTag("ShardLost", () => Effect.void),
-    Effect.catchAll((error) => Effect.sync(() => options.part.postponed(orphans, problemOf(error, "no_progress"))))
+    Effect.tapError((error) => Effect.sync(() => options.part.postponed(orphans, problemOf(error, "no_progress")))),
+    // the relay is not ready until this succeeds
+    Effect.retry(Schedule.spaced("1 second"))
   )
   return yield* Effect.forever(Effect.zipRight(reconcile, Effect.sleep(options.interval)))
 })

@@ -207,6 +207,28 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
       }
     }))
 
+  it.scoped("the look for orphans is repeated within seconds when the database is back, not after a lease", () =>
+    Effect.gen(function*() {
+      yield* fresh
+      const sql = yield* SqlClient.SqlClient
+      const part = Fixtures.part()
+      const topic = yield* KafkaTest.freshTopic()
+      const why = Effect.sync(() => part.why() ?? "")
+      const isLocked = yield* Effect.makeLatch()
+      const maintenance = yield* Effect.forkScoped(
+        sql`LOCK TABLE outbox_shard IN ACCESS EXCLUSIVE MODE`.pipe(
+          Effect.zipRight(isLocked.open),
+          Effect.zipRight(Effect.never),
+          sql.withTransaction
+        )
+      )
+      yield* isLocked.await
+      yield* Effect.forkScoped(ShardOrphans.reconcileOrphans({ ...shardOptions(topic), interval: "1 hour", part }))
+      yield* until(why, (problem) => problem.includes("the database"))
+      yield* Fiber.interrupt(maintenance)
+      yield* until(why, (problem) => problem === "")
+    }))
+
   it.scoped("a lease longer than the brokers allow is reported with the name of its setting", () =>
     Effect.gen(function*() {
       yield* fresh

@@ -1,0 +1,39 @@
+import { assert, it } from "@effect/vitest"
+import { Duration, Effect, Ref, TestClock } from "effect"
+import { make as makeHealth } from "../../src/infra/runtime/Health.js"
+import * as Withdrawal from "../../src/inventory/Withdrawal.js"
+
+it.scoped("leaves the group when the database is away for the session timeout, and joins again when it is back", () =>
+  Effect.gen(function*() {
+    const health = yield* makeHealth({ parts: { "inventory-consumer": { roles: ["consumer"] } } })
+    const part = health.part("inventory-consumer")
+    const isAway = yield* Ref.make(false)
+    const told: Array<string> = []
+    const tell = (what: string) => Effect.sync(() => void told.push(what))
+    yield* Effect.acquireUseRelease(
+      Effect.zipRight(tell("joined"), Effect.sync(part.working)),
+      () => Effect.never,
+      () => tell("left")
+    ).pipe(
+      Withdrawal.around({ databaseIsAway: Ref.get(isAway), sessionTimeout: Duration.seconds(15), part }),
+      Effect.forkScoped
+    )
+    const shown = Effect.map(health.known, ({ dependencies }) => dependencies["inventory-consumer"]!)
+    const after = (away: boolean, seconds: number) =>
+      Effect.zipRight(Ref.set(isAway, away), TestClock.adjust(Duration.seconds(seconds)))
+
+    yield* after(false, 60)
+    // short outages, one after the other, are none
+    for (let n = 0; n < 3; n++) yield* Effect.zipRight(after(true, 12), after(false, 2))
+    assert.deepStrictEqual(told, ["joined"])
+
+    yield* after(true, 17)
+    assert.deepStrictEqual(told, ["joined", "left"])
+    assert.deepInclude(yield* shown, { state: "waiting", waiting_for: "postgres" })
+    yield* after(true, 60)
+    assert.deepStrictEqual(told, ["joined", "left"])
+
+    yield* after(false, 1)
+    assert.deepStrictEqual(told, ["joined", "left", "joined"])
+    assert.isTrue((yield* shown).ok)
+  }))
