@@ -29,13 +29,24 @@ export interface Position {
  */
 export const positions = Effect.fnUntraced(function*(options: PositionsOptions) {
   const topic = yield* KafkaTopic.make(options, options.topic, options.groupId)
+  const look = untilSettled(topic.look)
+  /** The partitions at the last answer. */
+  let known = 0
   return Effect.gen(function*() {
-    const { ends, topicId } = yield* untilSettled(topic.look)
-    const committed = yield* untilSettled(topic.committed([...ends.keys()]))
-    return new Map(Array.from(ends, ([partition, end]): readonly [number, Position] => {
-      const { at } = KafkaPositions.start(partition, committed.get(partition), end, topicId)
-      return [partition, { at, end: end.high }]
-    }))
+    if (known === 0) known = (yield* look).partitions
+    const asked = Array.from({ length: known }, (_, partition) => partition)
+    // asked for first: an offset behind an end that is older would count as one of another topic
+    const committed = yield* untilSettled(topic.committed(asked))
+    const { ends, partitions, topicId } = yield* look
+    known = partitions
+    return new Map(
+      Array.from(ends).filter(([partition]) => partition < asked.length).map(
+        ([partition, end]): readonly [number, Position] => {
+          const { at } = KafkaPositions.start(partition, committed.get(partition), end, topicId)
+          return [partition, { at, end: end.high }]
+        }
+      )
+    )
   })
 })
 

@@ -5,6 +5,7 @@ import * as KafkaGroupOffsets from "../../src/infra/kafka/KafkaGroupOffsets.js"
 import { make as makeHealth } from "../../src/infra/runtime/Health.js"
 import * as Lag from "../../src/inventory/Lag.js"
 import { eventually } from "../harness/Eventually.js"
+import * as KafkaAnswers from "../harness/KafkaAnswers.js"
 import * as KafkaTest from "../harness/KafkaTest.js"
 import * as Topics from "../harness/Topics.js"
 
@@ -47,4 +48,31 @@ it.scopedLive("the lag is that of the group, also without any consumer, and is u
     yield* until("waiting")
     assert.deepStrictEqual(Object.values(yield* lags), [NaN, NaN, NaN, NaN])
     assert.strictEqual((yield* shown).waiting_for, "topic")
+  }))
+
+it.scopedLive("what the group commits during a measurement is not taken for another topic", () =>
+  Effect.gen(function*() {
+    const kafka = KafkaTest.kafka()
+    const topic = yield* KafkaTest.freshTopic()
+    const groupId = `test-${randomUUID()}`
+    const topics = yield* Topics.make(kafka.brokers[0]!)
+    yield* topics.writeAll(topic, 0, Array.from({ length: 5 }, () => ({ value: "x" })))
+    yield* KafkaGroupOffsets.set(kafka, groupId, topic, [{ partition: 0, offset: "5" }])
+    const positions = yield* Lag.positions({ ...kafka, topic, groupId })
+    yield* positions
+    const another = Effect.zipRight(
+      topics.writeAll(topic, 0, [{ value: "x" }]),
+      KafkaGroupOffsets.set(kafka, groupId, topic, [{ partition: 0, offset: "6" }])
+    )
+    let committed = false
+    yield* KafkaAnswers.between(async (request, ask) => {
+      if (request === "OffsetFetch" && !committed) {
+        committed = true
+        await Effect.runPromise(another)
+      }
+      return ask()
+    })
+    const { at, end } = (yield* positions).get(0)!
+    assert.isTrue(committed)
+    assert.deepStrictEqual([at, end], [6n, 6n])
   }))

@@ -40,7 +40,7 @@ export const make = (groupId: string, started: number) => {
   const transactions = new Map<number, { readonly stable: bigint; readonly at: number }>()
 
   /** Why this partition makes no progress. */
-  const whyOf = (partition: number, { progress }: Cell): readonly [Reason, string] => {
+  const whyOf = (now: number, partition: number, { progress }: Cell): readonly [Reason, string] => {
     if (progress.inHand !== undefined) {
       return [
         "no_progress",
@@ -58,7 +58,13 @@ export const make = (groupId: string, started: number) => {
         `an open transaction upstream holds ${records} records from offset ${ends.stable} on, since ${since}`
       ]
     }
-    return ["kafka", `no fetch was answered since ${time(fetchedAt)}`]
+    return [
+      "kafka",
+      now - fetchedAt > patience
+        ? `no fetch was answered since ${time(fetchedAt)}`
+        // a broker gives no records to a client whose requests are over its quota for their time
+        : "fetches are answered without them: does a quota (request_percentage) throttle this client?"
+    ]
   }
 
   const lagOf = (partition: number, { progress }: Cell) => {
@@ -77,7 +83,7 @@ export const make = (groupId: string, started: number) => {
       const since = before === undefined || before.done !== done || lag === 0 ? { done, at: now } : before
       seen.set(partition, since)
       if (now - since.at > patience) {
-        const [reason, why] = whyOf(partition, cell)
+        const [reason, why] = whyOf(now, partition, cell)
         stalled.push([reason, `partition ${partition}: ${lag === undefined ? "" : `${lag} records behind, `}${why}`])
       }
     }
@@ -109,12 +115,11 @@ export const make = (groupId: string, started: number) => {
       leftAt = undefined
       failure = undefined
     },
-    /** The group rebalances, or has removed this member. */
-    left: (now: number) => {
-      leftAt ??= now
-      cells = new Map()
-      partitions = []
-    },
+    /**
+     * The group rebalances, or has removed this member. The partitions stay in view until the next assignment: a member that
+     * joins again and again makes no progress either.
+     */
+    left: (now: number) => void (leftAt ??= now),
     fetched: (now: number) => void (fetchedAt = now),
     /** The brokers have answered with the state of the topic. */
     looked: (now: number, next: Look) => {

@@ -8,6 +8,7 @@ import * as IdleTimers from "./IdleTimers.js"
 import * as Leaderless from "./Leaderless.js"
 import * as Login from "./Login.js"
 import * as Membership from "./Membership.js"
+import * as NewGroups from "./NewGroups.js"
 import type { Load, Patch } from "./Patch.js"
 import * as ProduceRequests from "./ProduceRequests.js"
 import * as RecordEncoder from "./RecordEncoder.js"
@@ -28,6 +29,7 @@ export const patches: Readonly<Record<string, Patch>> = {
   Leaderless: Leaderless.patch,
   Login: Login.patch,
   Membership: Membership.patch,
+  NewGroups: NewGroups.patch,
   ProduceRequests: ProduceRequests.patch,
   RecordEncoder: RecordEncoder.patch,
   RequestTimeouts: RequestTimeouts.patch,

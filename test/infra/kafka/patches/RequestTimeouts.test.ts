@@ -9,6 +9,7 @@ interface Queue {
   readonly requestTimeoutIntervalId: NodeJS.Timeout | undefined
   readonly scheduleRequestTimeoutCheck: () => void
   readonly destroy: () => void
+  readonly maybeThrottle: (millis: number) => void
   readonly push: (request: object) => void
   readonly fulfillRequest: (response: object) => void
 }
@@ -57,6 +58,29 @@ contract(
     await vi.advanceTimersByTimeAsync(1_000)
     queue.destroy()
     return over
+  }
+)
+
+contract(
+  "the clock is set back by an hour while a quota makes a connection wait: it sends nothing",
+  patch,
+  { stock: [] as ReadonlyArray<string>, patched: ["after 60 ms"] },
+  async (load) => {
+    withFakeTime()
+    const queue = make(load)
+    queue.maybeThrottle(30)
+    queue.maybeThrottle(60)
+    queue.maybeThrottle(20)
+    const sent: Array<string> = []
+    let at = 59
+    const entry = { correlationId: 1, resolve: () => {}, reject: () => {} }
+    queue.push({ entry, expectResponse: false, sendRequest: () => sent.push(`after ${at} ms`) })
+    vi.setSystemTime(Date.now() - 3_600_000)
+    await vi.advanceTimersByTimeAsync(59)
+    at = 60
+    await vi.advanceTimersByTimeAsync(10_000)
+    queue.destroy()
+    return sent
   }
 )
 
