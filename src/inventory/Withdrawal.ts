@@ -1,5 +1,5 @@
 import type { Duration } from "effect"
-import { Effect, Option, Schedule } from "effect"
+import { Effect, Fiber, Option, Schedule } from "effect"
 import type { Part } from "../infra/runtime/Health.js"
 
 export interface WithdrawalOptions {
@@ -31,8 +31,10 @@ export const around = ({ databaseIsAway, part, sessionTimeout }: WithdrawalOptio
   const rejoin = Effect.zipRight(database(false), Effect.sync(() => part.reached("partitions")))
 
   return <E, R>(member: Effect.Effect<never, E, R>): Effect.Effect<never, E, R> =>
-    member.pipe(
-      Effect.raceFirst(isAwayForLong),
+    // the scope waits for the member to leave, also at a stop: a race alone would not
+    Effect.forkScoped(member).pipe(
+      Effect.flatMap((running) => Effect.raceFirst(Fiber.join(running), isAwayForLong)),
+      Effect.scoped,
       Effect.zipRight(withdraw),
       Effect.zipRight(rejoin),
       Effect.forever

@@ -1,5 +1,5 @@
 import { assert, it } from "@effect/vitest"
-import { Duration, Effect, Ref, TestClock } from "effect"
+import { Duration, Effect, Fiber, Ref, TestClock } from "effect"
 import { make as makeHealth } from "../../src/infra/runtime/Health.js"
 import * as Withdrawal from "../../src/inventory/Withdrawal.js"
 
@@ -10,10 +10,10 @@ it.scoped("leaves the group when the database is away for the session timeout, a
     const isAway = yield* Ref.make(false)
     const told: Array<string> = []
     const tell = (what: string) => Effect.sync(() => void told.push(what))
-    yield* Effect.acquireUseRelease(
+    const consumer = yield* Effect.acquireUseRelease(
       Effect.zipRight(tell("joined"), Effect.sync(part.working)),
       () => Effect.never,
-      () => tell("left")
+      () => Effect.zipRight(Effect.promise(() => new Promise(setImmediate)), tell("left"))
     ).pipe(
       Withdrawal.around({ databaseIsAway: Ref.get(isAway), sessionTimeout: Duration.seconds(15), part }),
       Effect.forkScoped
@@ -36,4 +36,8 @@ it.scoped("leaves the group when the database is away for the session timeout, a
     yield* after(false, 1)
     assert.deepStrictEqual(told, ["joined", "left", "joined"])
     assert.isTrue((yield* shown).ok)
+
+    // a stop ends when the member has left
+    yield* Fiber.interrupt(consumer)
+    assert.deepStrictEqual(told, ["joined", "left", "joined", "left"])
   }))
