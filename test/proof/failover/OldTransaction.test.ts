@@ -99,6 +99,7 @@ describe("P1 P2 P3 P11: another program's transaction stays open", () => {
           const held = yield* fromTheBeginning(saga.tables)
           assert.isAbove(held, size / 50, "the slot holds nothing back")
           const doctor = Effect.map(Program.run(["doctor"], saga.world.env), ({ stdout }) => stdout)
+          // red when the doctor does not ask for slots
           assert.match(yield* doctor, /open: replication slot gone, which no standby reads, for \d+ transactions/)
           yield* Standby.statement(postgres.url, "SELECT pg_drop_replication_slot('gone')")
           assert.notInclude(yield* doctor, "replication slot")
@@ -127,14 +128,15 @@ describe("P1 P2 P3 P11: another program's transaction stays open", () => {
           const program = yield* saga.serve()
           yield* program.untilReady
           const old = yield* olderTransaction(postgres.url)
-          const perEvent: Array<number> = []
+          // a slow machine has more claims an event, and more looks from the beginning
+          const perClaim: Array<number> = []
           const size = events / rounds
           yield* saga.outlives(
             Effect.gen(function*() {
               for (let round = 0; round < rounds; round++) {
                 const began = Date.now()
                 const { blocks, calls, millis } = yield* measured(saga, firstOrder + round * size, size)
-                perEvent.push(blocks / size)
+                perClaim.push(blocks / calls)
                 console.log(
                   `${delivery}, ${(round + 1) * size} events: ${calls} claims of ${
                     Math.round(blocks / calls)
@@ -145,7 +147,8 @@ describe("P1 P2 P3 P11: another program's transaction stays open", () => {
               }
               const before = yield* fromTheBeginning(saga.tables)
               assert.isAbove(before, events / 50, "the transaction holds nothing back")
-              assert.isBelow(perEvent.at(-1)!, 2 * perEvent[0]!, `blocks an event: ${perEvent.join()}`)
+              // red when claims begin at the first row: each reads 4.8 to 7.9 times the blocks at last
+              assert.isBelow(perClaim.at(-1)!, 3 * perClaim[0]!, `blocks a claim: ${perClaim.join()}`)
               assert.isTrue((yield* program.readiness).ready)
               // the command calls a transaction old after five minutes
               const found = yield* Sessions.checkTransactions("1 second").pipe(

@@ -165,6 +165,7 @@ describe("P1 P2 P9 P12: transaction ids run out", () => {
           yield* vacuum
           yield* Effect.flip(Effect.sandbox(Standby.statement(postgres.url, "SELECT pg_current_xact_id()")))
           const doctor = yield* Program.run(["doctor"], saga.world.env)
+          // red when the doctor does not ask for slots
           assert.match(doctor.stdout, /replication slot gone, which no standby reads, for 2\d{9} transactions/)
           yield* Saga.repair(
             [saga],
