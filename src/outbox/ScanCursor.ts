@@ -65,18 +65,15 @@ export const make = Effect.map(Effect.clock, (clock: Clock.Clock) => {
     seen = [...seen.map((one) => one.oldest > oldest ? { ...one, oldest } : one), { at: now, xid, oldest }]
   }
 
-  /** The next claim looks at everything: events below the cursor wait again, or came late. */
-  const reset = () => {
-    last = { at: Number.NEGATIVE_INFINITY, took: 0 }
-    seen = []
-  }
+  /** The next claim scans from the beginning: events below the cursor wait again, or came late. It moves the cursor back to them. */
+  const rewind = () => void (last = { at: Number.NEGATIVE_INFINITY, took: 0 })
 
   /** A claim that started at `from` has failed and saw nothing. */
   const failed = (from: bigint) => {
-    if (from === 0n) last = { at: Number.NEGATIVE_INFINITY, took: 0 }
+    if (from === 0n) rewind()
   }
 
-  return { begin, found, failed, reset } as const
+  return { begin, found, failed, rewind } as const
 })
 
 export type ScanCursor = Effect.Effect.Success<typeof make>

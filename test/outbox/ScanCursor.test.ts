@@ -79,8 +79,10 @@ it.effect("a look at everything that finds nothing counts as well", () =>
     floor.found(0n, since, undefined)
     yield* after(9_900)
     assert.strictEqual(floor.begin(), 7n)
-    floor.reset()
+    floor.rewind()
     assert.strictEqual(floor.begin(), 0n, "events below it wait again")
+    floor.found(0n, clock.unsafeCurrentTimeNanos(), { oldest: 3n, xid: 300n, xmin: 30n })
+    assert.strictEqual(floor.begin(), 3n, "the claim moves it back, and the next one need not scan from the beginning")
   }))
 
 layer(Fixtures.layer, { excludeTestServices: true })("beside a transaction that commits late", (it) => {

@@ -101,7 +101,7 @@ export const serve = Effect.fnUntraced(function*(
   const work = Effect.gen(function*() {
     const transactions = yield* takeOver(owned, { ...options, onOpen: spans.wereOpen })
     // events of a failed batch wait again
-    cursor.reset()
+    cursor.rewind()
     const claim = Effect.gen(function*() {
       if (options.stopping()) return nothing
       const since = yield* Clock.currentTimeNanos

@@ -133,7 +133,7 @@ export const make = Effect.fnUntraced(function*(
           }
           // they may lie below the cursor
           if (from === 0n) {
-            cursor.reset()
+            cursor.rewind()
           }
           due.notify()
         })

@@ -38,6 +38,6 @@ it("fetches that are answered without records are told from those without an ans
   )
   assert.strictEqual(
     standing(9_000),
-    "partition 0: 5 records behind, fetches are answered without them: does a quota (request_percentage) throttle this client?"
+    "partition 0: 5 records behind, fetches are answered without them: has the leader moved, or does a quota (request_percentage) throttle this client?"
   )
 })

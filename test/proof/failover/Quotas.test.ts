@@ -20,7 +20,7 @@ const throttled = Effect.fnUntraced(function*(delivery: string) {
   const cluster = yield* Cluster.make({ inSync: 2 })
   const saga = yield* Saga.make({
     servers: { kafkaBrokers: cluster.url },
-    env: { OUTBOX_DELIVERY: delivery, OUTBOX_LEASE: "5s", KAFKA_CLIENT_ID: "throttled" }
+    env: { OUTBOX_DELIVERY: delivery, OUTBOX_LEASE: "20s", KAFKA_CLIENT_ID: "throttled" }
   })
   const configure = (...change: ReadonlyArray<string>) =>
     KafkaVersions.tool(

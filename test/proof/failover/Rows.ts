@@ -8,7 +8,7 @@ const row = (test: TestCase) => [
   ...(test.meta().worlds ?? []).map((figures) => `        ${line(figures)}`)
 ]
 
-/** The last lines of a run of faults: each fault, and what the worlds of its test have shown. */
+/** The last lines of `npm run failover`: each fault, and what the worlds of its test have shown. */
 export default class Rows implements Reporter {
   private all = true
 
