@@ -24,19 +24,19 @@ export const around = ({ databaseIsAway, part, sessionTimeout }: WithdrawalOptio
     Effect.zipRight(Effect.timeoutOption(database(false), sessionTimeout)),
     Effect.repeat({ until: Option.isNone })
   )
-  const withdraw = Effect.zipRight(
-    Effect.sync(() => part.postponed("partitions", { reason: "postgres", why: "other consumers have the partitions" })),
-    Effect.logInfo("left the consumer group, because PostgreSQL is away: other instances get the partitions")
+  const why = "left the consumer group until PostgreSQL is back: other instances get the partitions"
+  const untilBack = Effect.logInfo(why).pipe(
+    Effect.zipRight(Effect.sync(() => part.postponed("partitions", { reason: "postgres", why }))),
+    Effect.zipRight(database(false)),
+    Effect.ensuring(Effect.sync(() => part.reached("partitions")))
   )
-  const rejoin = Effect.zipRight(database(false), Effect.sync(() => part.reached("partitions")))
 
   return <E, R>(member: Effect.Effect<never, E, R>): Effect.Effect<never, E, R> =>
     // the scope waits for the member to leave, also at a stop: a race alone would not
     Effect.forkScoped(member).pipe(
       Effect.flatMap((running) => Effect.raceFirst(Fiber.join(running), isAwayForLong)),
       Effect.scoped,
-      Effect.zipRight(withdraw),
-      Effect.zipRight(rejoin),
+      Effect.zipRight(untilBack),
       Effect.forever
     )
 }

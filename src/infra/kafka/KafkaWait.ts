@@ -62,7 +62,7 @@ export const make = (groupId: string, started: number) => {
       "kafka",
       now - fetchedAt > patience
         ? `no fetch was answered since ${time(fetchedAt)}`
-        // a broker gives no records to a client whose requests are over its quota for their time, or when it is not the leader any more
+        // a broker gives no records to a client whose requests are over its quota for their time
         : "fetches are answered without them: has the leader moved, or does a quota (request_percentage) throttle this client?"
     ]
   }
