@@ -97,7 +97,10 @@ export const keeper = Effect.fnUntraced(function*(
       )
     })
 
-  return { hold, keep } as const
+  /** Whether the lease of events that were leased at this time (nanoseconds) has ended. */
+  const hasEnded = (since: bigint) => clock.unsafeCurrentTimeNanos() >= since + length
+
+  return { hold, keep, hasEnded } as const
 })
 
 export type Keeper = Effect.Effect.Success<ReturnType<typeof keeper>>

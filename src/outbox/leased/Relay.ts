@@ -111,6 +111,11 @@ const look = Effect.fnUntraced(function*(
 const receive = Effect.fnUntraced(
   function*(dispatched: Dispatched, publisher: Publisher, shared: Shared) {
     const { dispatch } = yield* OutboxWake.OutboxWake
+    // they waited for a lane longer than their lease, because no broker answered
+    if (shared.leases.hasEnded(dispatched.since)) {
+      yield* Effect.ignoreLogged((yield* Outbox).releaseAll(dispatched))
+      return true
+    }
     yield* publish(dispatched, dispatched.since, publisher, shared)
     // as above: no wake-up follows for events that waited for these
     return dispatch.looks() > dispatched.looks

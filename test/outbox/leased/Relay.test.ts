@@ -306,6 +306,50 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("Relay", 
       yield* until(count("DONE"), (n) => n === 1)
     }).pipe(Effect.provide(Outbox.Default({ ...Fixtures.options, lease: "1 second" }))))
 
+  it.scoped("dispatched events that waited longer than their lease are claimed anew, at once", () =>
+    Effect.gen(function*() {
+      yield* Fixtures.clear
+      const sql = yield* SqlClient.SqlClient
+      const { dispatch } = yield* OutboxWake
+      const lostBefore = yield* lost
+      // as many as there are lanes
+      const first = yield* Fixtures.append([1, 2, 3])
+      const isAway = yield* Effect.makeLatch()
+      const busy = new Set<string>()
+      const late: Array<string> = []
+      const relay = yield* Effect.fork(Effect.provide(
+        run({ lease: "1 second", batchSize: 1, pollInterval: "1 minute" }),
+        publishing((events, mayStart) =>
+          Effect.suspend(() => {
+            const ids = events.map(({ id }) => id)
+            if (!mayStart()) {
+              late.push(...ids)
+              return Effect.succeed({ ...nothing, unsent: events })
+            }
+            for (const id of ids) busy.add(id)
+            return Effect.as(isAway.await, { ...nothing, sent: events })
+          })
+        )
+      ))
+      yield* until(Effect.sync(() => first.every((id) => busy.has(id))), (all) => all)
+
+      const lease = dispatch.lease()!
+      const [id] = yield* Fixtures.append([4])
+      yield* sql`
+        UPDATE event SET lease_token = ${lease.token}::uuid, reserved_to = clock_timestamp() + interval '1 second' WHERE id = ${id!}
+      `
+      dispatch.dispatch({
+        ...lease,
+        events: [{ id: id!, topic: "payment", key: "4", payload: "{}", traceparent: null, generation: 0 }]
+      })
+      yield* until(Fixtures.statusOf(id!), ({ delay }) => delay! < 0)
+      yield* isAway.open
+      yield* until(count("DONE"), (n) => n === 4)
+      yield* Fiber.interrupt(relay)
+      assert.isEmpty(late)
+      assert.strictEqual(yield* lost, lostBefore)
+    }).pipe(Effect.provide(Outbox.Default({ ...Fixtures.options, lease: "1 second" }))))
+
   it.scoped("a failed claim interrupts no mark of sent events, and is repeated", () =>
     Effect.gen(function*() {
       yield* Fixtures.clear
