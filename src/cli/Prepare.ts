@@ -53,8 +53,8 @@ const isFinal = (error: Migrations.MigrationFailed | Migrations.TableLocked | Da
  * Ends when the database has the schema and the role has its permissions. Applies pending migrations, or with
  * `migrate: false` waits until another process has applied them.
  *
- * Waits for a database that is away or read-only, and for the lock of a table. Fails with `MigrationFailed`, and with `DatabaseUnavailable` when the
- * database refuses the role, because waiting fixes neither.
+ * Waits for a database that is away or read-only, and for the lock of a table. Fails with `MigrationFailed`, and with
+ * `DatabaseUnavailable` when the database refuses the role, because waiting fixes neither.
  */
 export const database = Effect.fn("Prepare.database")(
   function*(options: { readonly migrate: boolean; readonly rights: PostgresRights.Rights; readonly part: Part }) {

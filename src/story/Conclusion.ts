@@ -117,7 +117,7 @@ const withPayment = (story: Story, status: string): Conclusion => {
     }
   }
   if (absent !== undefined) {
-    const where = since === undefined ? "" : ` about that time`
+    const where = since === undefined ? "" : " about that time"
     return {
       state: "not-on-topic",
       says:

@@ -12,7 +12,7 @@ declare module "vitest" {
   }
 }
 
-/** Deletes what runs have left that were killed: the data of their servers, which went with them. Folders are named by the process of the run. */
+/** Deletes the data of servers that killed runs have left. The folders are named by the process of the run. */
 const sweep = () => {
   if (!existsSync(".local")) return
   for (const name of readdirSync(".local")) {

@@ -53,6 +53,12 @@ export const limits: ReadonlyArray<{ readonly when: string; readonly may: string
       "`payments audit` reports `not-on-topic`, and `payments outbox replay --missing` sends them again. The producer must write lost inventory records again that no consumer had read. Keep `unclean.leader.election.enable=false`, three replicas and `min.insync.replicas=2`."
   },
   {
+    when: "An instance is cut off from the brokers alone",
+    may:
+      "Its relay keeps what it has leased, and these events wait until it is healed or stopped. At least once the other relays send the rest. Exactly once, with two instances, all events waited. Nothing is lost, and payments go on.",
+    helps: "Stop it: its `/readyz` is 503. After `OUTBOX_LEASE` the other relays have its events."
+  },
+  {
     when: "PostgreSQL: a unique index is corrupt and does not say so",
     may: "A second payment of an order can be stored.",
     helps: "`amcheck` finds the index, `REINDEX` rebuilds it. `payments audit` reports `double` and `event-twice`."

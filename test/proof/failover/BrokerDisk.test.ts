@@ -5,7 +5,7 @@ import { resolve } from "node:path"
 import { eventually } from "../../harness/Eventually.js"
 import { freshFolder } from "../../harness/World.js"
 import * as Cluster from "../long/Cluster.js"
-import * as Saga from "../Saga.js"
+import * as Both from "./Both.js"
 import { canMount, small } from "./Disk.js"
 
 /** The broker whose disk fills up. */
@@ -30,18 +30,7 @@ describe("P1 P3 P4 P8: the disk of a broker", () => {
             symlinkSync(resolve(folder), `${path}/records`)
           })
         })
-        const make = (delivery: string) =>
-          Saga.make({
-            servers: { kafkaBrokers: cluster.url },
-            env: { OUTBOX_DELIVERY: delivery, OUTBOX_LEASE: "5s" },
-            ordersPerSecond: 15
-          })
-        const sagas = [yield* make("at-least-once"), yield* make("exactly-once")] as const
-        const more = (count: number) => Effect.forEach(sagas, (saga) => saga.more(count), { concurrency: "unbounded" })
-        const programs = [yield* sagas[0].serve(), yield* sagas[1].serve()] as const
-        yield* Effect.forEach(programs, (program) => program.untilReady, { concurrency: "unbounded" })
-        const loads = yield* Effect.forEach(sagas, (saga) => saga.load)
-        yield* more(25)
+        const { judge, more, sagas } = yield* Both.underLoad(cluster.url, 15)
         yield* cluster.inSync
         const led = Effect.map(
           Effect.forEach(sagas, ({ world }) => cluster.leaders(world.payment)),
@@ -73,11 +62,7 @@ describe("P1 P3 P4 P8: the disk of a broker", () => {
         yield* start
         yield* cluster.inSync
         yield* more(25)
-        yield* Effect.all([
-          sagas[0].judge(loads[0]!),
-          sagas[1].judge(loads[1]!, Saga.noResends)
-        ], { concurrency: "unbounded" })
-        for (const saga of sagas) assert.strictEqual(yield* saga.tables.count("event WHERE attempts > 0"), 0)
+        yield* judge
         console.log(
           `${lost.length} of 8 replicas lost; led ${before}, then ${meanwhile} partitions`
         )

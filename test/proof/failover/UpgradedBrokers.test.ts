@@ -3,7 +3,7 @@ import { Clock, Effect } from "effect"
 import { eventually } from "../../harness/Eventually.js"
 import * as KafkaVersions from "../../harness/KafkaVersions.js"
 import * as Cluster from "../long/Cluster.js"
-import * as Saga from "../Saga.js"
+import * as Both from "./Both.js"
 
 describe("P1 P3 P4 P8: brokers that are upgraded", () => {
   it.scopedLive(
@@ -24,16 +24,7 @@ describe("P1 P3 P4 P8: brokers that are upgraded", () => {
           features("describe"),
           (text) => /metadata\.version\s.*FinalizedVersionLevel: (\S+)/.exec(text)?.[1] ?? text
         )
-        const shared = { servers: { kafkaBrokers: cluster.url }, ordersPerSecond: 10 }
-        const sagas = [
-          yield* Saga.make({ ...shared, env: { OUTBOX_LEASE: "5s" } }),
-          yield* Saga.make({ ...shared, env: { OUTBOX_LEASE: "5s", OUTBOX_DELIVERY: "exactly-once" } })
-        ] as const
-        const more = (count: number) => Effect.forEach(sagas, (saga) => saga.more(count), { concurrency: "unbounded" })
-        const programs = [yield* sagas[0].serve(), yield* sagas[1].serve()] as const
-        yield* Effect.forEach(programs, (program) => program.untilReady, { concurrency: "unbounded" })
-        const loads = yield* Effect.forEach(sagas, (saga) => saga.load)
-        yield* more(25)
+        const { judge, more } = yield* Both.underLoad(cluster.url, 10)
         const before = yield* level
         assert.match(before, /^4\.1-/)
         const began = yield* Clock.currentTimeMillis
@@ -57,13 +48,7 @@ describe("P1 P3 P4 P8: brokers that are upgraded", () => {
           eventually()
         )
         yield* more(50)
-        yield* Effect.all([
-          sagas[0].judge(loads[0]!),
-          sagas[1].judge(loads[1]!, Saga.noResends)
-        ], { concurrency: "unbounded" })
-        for (const saga of sagas) {
-          assert.strictEqual(yield* saga.tables.count("event WHERE attempts > 0"), 0)
-        }
+        yield* judge
         console.log(`${before} to ${after} in ${seconds} s`)
       }),
     300_000
