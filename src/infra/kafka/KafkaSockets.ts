@@ -11,7 +11,10 @@ const keepAlive = 60_000
 /** The sockets of one client. */
 export interface Sockets {
   readonly factory: ISocketFactory
-  /** Destroys all sockets. The factory makes no more. */
+  /**
+   * Ends all connections and drops what they have not sent yet: after a mere close the operating system would go on sending for
+   * minutes, and records would arrive after those of another worker when a network is back. The factory makes no more.
+   */
   readonly leave: () => void
 }
 
@@ -44,12 +47,14 @@ const tlsProblem = (error: SocketError, hasCertificate: boolean, secure: boolean
 const problemOf = ({ code, message }: SocketError, address: string) =>
   message.includes(address) ? message : `${address}: ${message || code || "cannot be reached"}`
 
-const connectTls = ({ files, serverName }: KafkaTls, host: string, port: number, onConnect: () => void) => {
+const encrypt = ({ files, serverName }: KafkaTls, socket: Socket, host: string, onConnect: () => void) => {
   const name = serverName ?? (isIP(host) === 0 ? host : undefined)
-  return NodeTls.connect(
-    { host, port, ...Tls.loadNow(files), ...(name === undefined ? {} : { servername: name }) },
+  const encrypted = NodeTls.connect(
+    { socket, host, ...Tls.loadNow(files), ...(name === undefined ? {} : { servername: name }) },
     onConnect
   )
+  // Node resets no TLS socket by itself
+  return Object.assign(encrypted, { resetAndDestroy: () => socket.resetAndDestroy() && encrypted })
 }
 
 /** Makes sockets whose errors name the address, and explain an address that is not one of `brokers`. */
@@ -61,9 +66,10 @@ export const make = (brokers: ReadonlyArray<string>, tls: KafkaTls | undefined):
       if (left) throw new Error("the client was left")
       const address = `${host}:${port}`
       let secure = false
+      const raw = connect({ host, port })
       const socket = tls === undefined
-        ? connect({ host, port }, onConnect)
-        : connectTls(tls, host, port, () => {
+        ? raw.once("connect", onConnect)
+        : encrypt(tls, raw, host, () => {
           secure = true
           onConnect()
         })
@@ -82,7 +88,13 @@ export const make = (brokers: ReadonlyArray<string>, tls: KafkaTls | undefined):
     },
     leave: () => {
       left = true
-      for (const socket of open) socket.destroy(new Error("the client was left"))
+      for (const socket of open) {
+        // the requests in flight fail by it; a reset alone is no error
+        socket.emit("error", new Error("the client was left"))
+        // libuv resets no socket that connects, or ends in order: kafkajs ends one when all its requests are answered
+        if (socket.connecting || socket.writableEnded) socket.destroy()
+        else socket.resetAndDestroy()
+      }
     }
   }
 }

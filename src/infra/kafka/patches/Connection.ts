@@ -95,7 +95,8 @@ const watchFirst = (connection: Connection) => {
  *
  * - After a reconnect kafkajs appends the first bytes to the half answer of the last connection. No later request ever gets
  *   an answer.
- * - After a time-out it sends the next request on the same connection, though its other end may be gone.
+ * - After a time-out it sends the next request on the same connection, though its other end may be gone. Here the connection ends,
+ *   and what has not left is dropped.
  * - Bytes that are no answer of Kafka throw in a socket listener, which ends the process. Here they end the connection.
  * - It waits for an answer of any length, and buffers all of it.
  */
@@ -121,6 +122,7 @@ const install = (load: Load) => {
     return send.call(this, protocol).catch((error: unknown) => {
       if (error instanceof Error && error.name === "KafkaJSRequestTimeoutError") {
         this.requestQueue.rejectAll(error)
+        if (this.socket?.writableEnded === false) this.socket.resetAndDestroy()
         void this.disconnect().catch(() => {})
       }
       throw error

@@ -91,11 +91,16 @@ const connectionOf = (load: Load, address: string) => {
   })
 }
 
-/** Sends a request, and returns the text of the answer or the name of the error. */
-const ask = (load: Load, connection: Connection) => {
-  const Encoder = load("kafkajs/src/protocol/encoder") as new() => object
+/** Sends a request with this body, and returns the text of the answer or the name of the error. */
+const ask = (load: Load, connection: Connection, body = Buffer.alloc(0)) => {
+  const Encoder = load("kafkajs/src/protocol/encoder") as new() => { readonly writeBytes: (body: Buffer) => object }
   return connection.send({
-    request: { apiKey: 3, apiVersion: 1, apiName: "Metadata", encode: () => Promise.resolve(new Encoder()) },
+    request: {
+      apiKey: 3,
+      apiVersion: 1,
+      apiName: "Metadata",
+      encode: () => Promise.resolve(new Encoder().writeBytes(body))
+    },
     response: { decode: (bytes: Buffer) => Promise.resolve(bytes.toString()), parse: (text: string) => text }
   }).catch(({ name }: Error) => name)
 }
@@ -129,6 +134,26 @@ contract(
       }
       yield* Effect.promise(() => connection.disconnect())
       return answers
+    })))
+)
+
+contract(
+  "a request times out, and the network has not taken all of it: the rest leaves later",
+  patch,
+  { stock: ["KafkaJSRequestTimeoutError", "all of it"], patched: ["KafkaJSRequestTimeoutError", "a part"] },
+  (load) =>
+    Effect.runPromise(Effect.scoped(Effect.gen(function*() {
+      const body = Buffer.alloc(600_000)
+      let server: Socket | undefined
+      const connection = connectionOf(load, yield* stranger((socket) => void (server = socket)))
+      yield* Effect.promise(() => connection.connect())
+      const answer = yield* Effect.promise(() => ask(load, connection, body))
+      yield* Effect.promise(() => connection.disconnect())
+      let arrived = 0
+      yield* Effect.async<void>((resume) => {
+        server!.on("data", (data) => (arrived += data.length)).on("close", () => resume(Effect.void))
+      })
+      return [answer, arrived > body.length ? "all of it" : "a part"]
     })))
 )
 
