@@ -11,6 +11,7 @@ import { beside } from "../infra/runtime/Beside.js"
 import type { Part } from "../infra/runtime/Health.js"
 import { Health } from "../infra/runtime/Health.js"
 import { supervise } from "../infra/runtime/Supervisor.js"
+import * as Withdrawal from "../infra/runtime/Withdrawal.js"
 import { Dedupe } from "../inventory/Dedupe.js"
 import * as InventoryConsumer from "../inventory/InventoryConsumer.js"
 import * as Lag from "../inventory/Lag.js"
@@ -18,6 +19,7 @@ import type { PartName, Role } from "../ops/Parts.js"
 import * as Parts from "../ops/Parts.js"
 import { Backlog } from "../outbox/Backlog.js"
 import * as KafkaPublisher from "../outbox/leased/KafkaPublisher.js"
+import * as OtherRelays from "../outbox/leased/OtherRelays.js"
 import * as Relay from "../outbox/leased/Relay.js"
 import { Outbox } from "../outbox/Outbox.js"
 import { OutboxWake } from "../outbox/OutboxWake.js"
@@ -216,17 +218,27 @@ const outboxRelay = (config: PartConfig<"relay">, part: Part) =>
       part,
       listener: yield* Parts.part("outbox-listener")
     }
-    const followPartitions = (yield* Spreads).watch(brokers, config.paymentTopic)
-    return yield* config.outboxDelivery === "exactly-once"
-      ? beside(ShardRelay.serve({ ...shards, ...common }), [followPartitions])
+    const spreads = yield* Spreads
+    const whileInReach = (isAway: Effect.Effect<boolean>) =>
+      Withdrawal.around({
+        isAway,
+        after: config.outboxLease,
+        part,
+        problem: { reason: "kafka", why: "gave up its events until the brokers are back: other relays publish them" }
+      })
+    const relay = config.outboxDelivery === "exactly-once"
+      ? ShardRelay.serve({ ...shards, ...common }).pipe(
+        whileInReach(Effect.map(spreads.brokersAway, (time) => Duration.greaterThan(time, Duration.zero)))
+      )
       : beside(
         Relay.serve({
           ...common,
           batchSize: config.outboxBatchSize,
           lease: config.outboxLease
         }).pipe(Effect.provide(KafkaPublisher.layer(brokers))),
-        [followPartitions, ShardOrphans.reconcileOrphans({ ...shards, interval: config.outboxLease, part })]
-      )
+        [ShardOrphans.reconcileOrphans({ ...shards, interval: config.outboxLease, part })]
+      ).pipe(whileInReach(yield* OtherRelays.goOn))
+    return yield* beside(relay, [spreads.watch(brokers, config.paymentTopic)])
   }).pipe(Effect.provide(relayLayer(config)))
 
 const relayLayer = (config: ConfigOf<"outboxLease">) =>

@@ -6,6 +6,7 @@ import * as KafkaConsumer from "../infra/kafka/KafkaConsumer.js"
 import * as KafkaSpan from "../infra/kafka/KafkaSpan.js"
 import type { Part } from "../infra/runtime/Health.js"
 import * as Trace from "../infra/runtime/Trace.js"
+import * as Withdrawal from "../infra/runtime/Withdrawal.js"
 import * as DeadLetterLog from "./DeadLetterLog.js"
 import * as DeadLetters from "./DeadLetters.js"
 import * as Intake from "./Intake.js"
@@ -13,7 +14,6 @@ import * as RecordSpans from "./RecordSpans.js"
 import * as Skips from "./Skips.js"
 import type { Triage } from "./Triage.js"
 import { triage } from "./Triage.js"
-import * as Withdrawal from "./Withdrawal.js"
 
 export interface InventoryConsumerOptions extends KafkaOptions {
   readonly groupId: string
@@ -121,6 +121,14 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
     onSkip: Skips.report
   }, handle).pipe(
     Effect.ensuring(Effect.sync(() => part.reached("progress"))),
-    Withdrawal.around(options)
+    Withdrawal.around({
+      isAway: options.databaseIsAway,
+      after: options.sessionTimeout,
+      part,
+      problem: {
+        reason: "postgres",
+        why: "left the consumer group until PostgreSQL is back: other instances get the partitions"
+      }
+    })
   )
 }, Effect.scoped)

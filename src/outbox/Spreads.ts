@@ -1,5 +1,5 @@
 import { SqlClient } from "@effect/sql"
-import { Clock, Effect } from "effect"
+import { Clock, Duration, Effect } from "effect"
 import type { KafkaOptions } from "../infra/kafka/KafkaClient.js"
 import type { Spread } from "../infra/kafka/KafkaPartitioner.js"
 import * as KafkaPartitions from "../infra/kafka/KafkaPartitions.js"
@@ -26,6 +26,9 @@ interface Generation {
 /** The same, shared with the producers, which read it at each attempt. */
 type Known = { -readonly [K in keyof Spread]: Spread[K] }
 
+/** Brokers that are there answer more often: they are asked at each `interval`. */
+const silence = Duration.seconds(5)
+
 /** More than any topic has: producers wait until the number is known. */
 const unknown = Number.POSITIVE_INFINITY
 
@@ -42,6 +45,8 @@ export class Spreads extends Effect.Service<Spreads>()("payments/Spreads", {
     const run = yield* Postgres.runner("5 seconds")
     const topics = new Map<string, Map<number, Known>>()
     const missing = Signal.make()
+    /** Monotonic nanoseconds of the last answer of a broker. */
+    let answered = yield* Clock.currentTimeNanos
 
     /** The spread of this event's generation. Its number may change. */
     const of = ({ generation, topic }: OutboxEvent): Spread => {
@@ -98,9 +103,11 @@ export class Spreads extends Effect.Service<Spreads>()("payments/Spreads", {
     /** By topic: since when (monotonic milliseconds) it has had fewer partitions than its generations. */
     const fewer = new Map<string, number>()
 
-    const look = Effect.fnUntraced(function*(topic: string, partitions: number) {
+    const look = Effect.fnUntraced(function*(topic: string, partitions: number | undefined) {
+      answered = yield* Clock.currentTimeNanos
+      if (partitions === undefined) return
       const known = [...topics.get(topic)!.values()].map((spread) => spread.partitions)
-      const now = Number((yield* Clock.currentTimeNanos) / 1_000_000n)
+      const now = Number(answered / 1_000_000n)
       if (known.every((most) => most <= partitions || most === unknown)) fewer.delete(topic)
       else {
         const since = fewer.get(topic) ?? now
@@ -129,6 +136,12 @@ export class Spreads extends Effect.Service<Spreads>()("payments/Spreads", {
       )
     }
 
-    return { of, watch } as const
+    /** For how long the brokers have been away. Zero while one answers. */
+    const brokersAway = Effect.map(
+      Clock.currentTimeNanos,
+      (now) => Duration.subtract(Duration.nanos(now - answered), silence)
+    )
+
+    return { of, watch, brokersAway } as const
   })
 }) {}

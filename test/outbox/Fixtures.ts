@@ -33,7 +33,12 @@ export const record = (event: OutboxEvent) => EventRecord.make(event, spread)
 const outbox = Outbox.Default(options).pipe(
   Layer.provideMerge(Refusals.Default),
   Layer.provideMerge(OutboxWake.layerLocal),
-  Layer.provideMerge(Layer.succeed(Spreads, Spreads.make({ of: () => spread, watch: () => Effect.never })))
+  Layer.provideMerge(
+    Layer.succeed(
+      Spreads,
+      Spreads.make({ of: () => spread, watch: () => Effect.never, brokersAway: Effect.succeed(Duration.zero) })
+    )
+  )
 )
 
 /** A database of its own, and an outbox over it with the rights of the service. */

@@ -44,8 +44,15 @@ layer(Alone.Default, options)("P1 P3 P8: a broker", (it) => {
   it.scoped("the broker stands still for 40 s", () =>
     Effect.gen(function*() {
       const { kafka, saga } = yield* Alone
+      const paidMeanwhile = 900_000_001
+      yield* saga.reserved(paidMeanwhile)
+      // red when a relay gives up events without an answer while no other one goes on: the broker has them when it goes on
       const [verdict] = yield* saga.outlives(
-        Effect.acquireUseRelease(kafka.freeze, () => Effect.sleep("40 seconds"), () => kafka.thaw),
+        Effect.acquireUseRelease(
+          kafka.freeze,
+          () => Effect.zipRight(saga.ask(paidMeanwhile), Effect.sleep("40 seconds")),
+          () => kafka.thaw
+        ),
         Saga.noResends
       )
       yield* nothingDead(saga, verdict.inventory.malformed)

@@ -53,10 +53,10 @@ export const limits: ReadonlyArray<{ readonly when: string; readonly may: string
       "`payments audit` reports `not-on-topic`, and `payments outbox replay --missing` sends them again. The producer must write lost inventory records again that no consumer had read. Keep `unclean.leader.election.enable=false`, three replicas and `min.insync.replicas=2`."
   },
   {
-    when: "An instance is cut off from the brokers alone",
+    when: "At least once: a process is killed while the network holds its packets back",
     may:
-      "Its relay keeps what it has leased, and these events wait until it is healed or stopped. At least once the other relays send the rest. Exactly once, with two instances, all events waited. Nothing is lost, and payments go on.",
-    helps: "Stop it: its `/readyz` is 503. After `OUTBOX_LEASE` the other relays have its events."
+      "The operating system goes on sending for it. A record of the killed process can arrive after the resend, and after a later event of its order.",
+    helps: "`OUTBOX_DELIVERY=exactly-once`: the brokers refuse the producer of the killed process."
   },
   {
     when: "PostgreSQL: a unique index is corrupt and does not say so",
@@ -143,7 +143,7 @@ export const promises: Readonly<Record<string, Promised>> = {
     promise:
       "For one order, CREATED comes before the terminal event on the topic, also with many relays, retries, crashes and rebalances. A resend (same key) can come late only from a worker that froze between its last look at the lease and the bytes leaving it; delivery `exactly-once` excludes that too.",
     kept:
-      "An event is claimed, or leased when it is written, only when all earlier events of its order are DONE. The body defines which comes first, not an id: a sequence may be set back. An order keeps the number of partitions that the topic had when its payment was created, so its events share one partition. A worker checks its lease right before each attempt.",
+      "An event is claimed, or leased when it is written, only when all earlier events of its order are DONE. The body defines which comes first, not an id: a sequence may be set back. An order keeps the number of partitions that the topic had when its payment was created, so its events share one partition. A worker checks its lease right before each attempt. A producer that is given up resets its connections: records that wait there to be sent are dropped.",
     tests: [
       [
         "proof/ExactlyOnce.test.ts",
@@ -170,6 +170,10 @@ export const promises: Readonly<Record<string, Promised>> = {
       [
         "outbox/Dispatch.test.ts",
         "an event waits in the table while an earlier one of its order is not DONE, and the relay is woken"
+      ],
+      [
+        "infra/kafka/KafkaSockets.test.ts",
+        "what waits to be sent on a %s connection is dropped with its client"
       ],
       [
         "outbox/SetBack.test.ts",
@@ -292,8 +296,12 @@ export const promises: Readonly<Record<string, Promised>> = {
   P10: {
     promise: "Several instances of every part may run at once.",
     kept:
-      "Partitions are shared by the consumer group, events by leases and SKIP LOCKED, payments by unique keys and row locks, migrations by an advisory lock.",
+      "Partitions are shared by the consumer group, events by leases and SKIP LOCKED, payments by unique keys and row locks, migrations by an advisory lock. An instance that is cut off from a server leaves to the others what it holds.",
     tests: [
+      [
+        "proof/failover/Machine.test.ts",
+        "${delivery}: four instances, one is cut off from the database, from the broker, from both, and healed: the others go on"
+      ],
       [
         "proof/long/Service.test.ts",
         instances,

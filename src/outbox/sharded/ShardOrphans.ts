@@ -21,7 +21,8 @@ export const reconcileOrphans = Effect.fnUntraced(function*(
     for (const shard of yield* owners.acquireOrphans) {
       yield* ShardTakeover.takeOver(shard, options).pipe(
         Effect.scoped,
-        Effect.zipRight(owners.release(shard)),
+        // also after a failure: another relay may reach the brokers
+        Effect.ensuring(Effect.suspend(() => Effect.ignore(owners.release(shard)))),
         Effect.zipRight(Effect.logInfo("reconciled the batches of a shard without an owner")),
         Effect.annotateLogs({ shard: shard.shard })
       )

@@ -93,20 +93,20 @@ export const make = Effect.fnUntraced(function*(
       onOutage: (problem) => Effect.zipRight(Effect.sync(() => part.stuck(work, problem)), measure)
     }).pipe(
       Effect.catchTag("ShardLost", () => Effect.logInfo("another relay owns this shard now")),
-      // also after a defect, so that another relay need not wait for the lease
-      Effect.ensuring(Effect.suspend(() => Effect.ignore(owners.release(owned)))),
-      Effect.ensuring(Effect.suspend(() => {
-        part.end(work)
-        running.delete(worker)
-        return measure
-      })),
       Effect.annotateLogs({ shard: owned.shard })
     )
     const onStop = Effect.suspend(() => {
       stop()
       return CrashPoint.pass("relay-stopping")
     })
-    yield* FiberSet.run(fibers, Drain.finish(serve, { onStop, within: options.drainTimeout }))
+    // also after a defect, and while a call of a broker goes on after the drain
+    const end = Effect.suspend(() => {
+      part.end(work)
+      running.delete(worker)
+      // another relay need not wait for the lease
+      return Effect.zipRight(measure, Effect.ignore(owners.release(owned)))
+    })
+    yield* FiberSet.run(fibers, Effect.ensuring(Drain.finish(serve, { onStop, within: options.drainTimeout }), end))
   })
 
   return {

@@ -3,9 +3,11 @@ import { Effect } from "effect"
 import { execFileSync } from "node:child_process"
 import { eventually } from "../../harness/Eventually.js"
 import { freePort } from "../../harness/FreePort.js"
+import * as Program from "../../harness/Program.js"
 import * as Proxy from "../../harness/Proxy.js"
 import * as Restartable from "../../harness/Restartable.js"
 import { overtaken, says } from "../Instances.js"
+import { sharedOf } from "../Relaying.js"
 import * as Saga from "../Saga.js"
 
 const limit = 360_000
@@ -51,48 +53,65 @@ describe("P1 P2 P4 P6 P10: machines and their networks", () => {
     )
   }
 
-  it.scopedLive(
-    "four instances, one is cut off from the database, from the broker, from both, and healed: the others go on",
-    () =>
-      Effect.gen(function*() {
-        const postgres = yield* Restartable.make("postgres")
-        const front = yield* freePort
-        const { behind, broker, front: brokers } = yield* Restartable.makeBrokerBehind(front)
-        const toDatabase = yield* Proxy.make(postgres.url)
-        const toBroker = yield* Proxy.make(behind, front)
-        const saga = yield* Saga.make({
-          servers: { databaseUrl: postgres.url, kafkaBrokers: broker.url },
-          env: { OUTBOX_LEASE: "5s", KAFKA_SESSION_TIMEOUT: "6s" }
-        })
-        const { topics, world } = saga
-        const members = (count: number) =>
-          Effect.tap(topics.members(world.group), (n) => Effect.sync(() => assert.strictEqual(n, count, "members")))
-            .pipe(eventually("60 seconds"))
-        yield* Effect.replicateEffect(saga.serve([], { OUTBOX_DELIVERY: "exactly-once" }), 1)
-        yield* Effect.replicateEffect(saga.serve(), 2)
-        const cut = yield* saga.serve([], { DATABASE_URL: toDatabase.url, KAFKA_BROKERS: brokers })
-        yield* cut.untilReady
-        const reports = (part: string) =>
-          Effect.tap(cut.readiness, ({ dependencies, ready }) => {
-            assert.isFalse(ready)
-            assert.isFalse(dependencies[part]?.ok, `${part} works`)
-          }).pipe(eventually("60 seconds"))
-        for (const links of [[toDatabase], [toBroker], [toDatabase, toBroker]]) {
-          yield* saga.outlives(Effect.gen(function*() {
-            // as a network that drops: connections stay open, and nothing arrives
-            yield* Effect.forEach(links, (link) => Effect.zipRight(link.set("silent"), link.lose))
-            yield* reports(links[0] === toDatabase ? "postgres" : "outbox-relay")
-            // red when an instance without the database keeps its partitions: their orders do not begin
-            yield* members(3)
-            yield* overtaken(saga)
-            yield* saga.more(100)
-            yield* Saga.repair([saga], Effect.forEach(links, (link) => link.set("pass")))
-            yield* members(4)
-          }))
-        }
-      }),
-    limit
-  )
+  for (const delivery of ["at-least-once", "exactly-once"]) {
+    it.scopedLive(
+      `${delivery}: four instances, one is cut off from the database, from the broker, from both, and healed: the others go on`,
+      () =>
+        Effect.gen(function*() {
+          const postgres = yield* Restartable.make("postgres")
+          const front = yield* freePort
+          const { behind, broker, front: brokers } = yield* Restartable.makeBrokerBehind(front)
+          const toDatabase = yield* Proxy.make(postgres.url)
+          const toBroker = yield* Proxy.make(behind, front)
+          const saga = yield* Saga.make({
+            servers: { databaseUrl: postgres.url, kafkaBrokers: broker.url },
+            env: { OUTBOX_DELIVERY: delivery, OUTBOX_LEASE: "5s", KAFKA_SESSION_TIMEOUT: "6s" }
+          })
+          const { tables, topics, world } = saga
+          const members = (count: number) =>
+            Effect.tap(topics.members(world.group), (n) => Effect.sync(() => assert.strictEqual(n, count, "members")))
+              .pipe(eventually("60 seconds"))
+          /** Ends when all events are sent that are written now. */
+          const sent = Effect.gen(function*() {
+            const [last] = yield* tables.query<{ readonly id: string }>("SELECT max(id) AS id FROM event")
+            yield* Effect.tap(
+              tables.count(`event WHERE status = 'WAIT' AND id <= ${last!.id}`),
+              (waiting) => Effect.sync(() => assert.strictEqual(waiting, 0, "events that wait"))
+            ).pipe(eventually("60 seconds"))
+          })
+          const others = yield* Effect.replicateEffect(saga.serve(), 3)
+          const cut = yield* saga.serve([], { DATABASE_URL: toDatabase.url, KAFKA_BROKERS: brokers })
+          yield* cut.untilReady
+          // an instance without a shard would hold nothing
+          yield* Program.run(["shards", "--count", "4"], { ...world.env, OUTBOX_DELIVERY: delivery })
+          const shared = delivery === "exactly-once" ? sharedOf(4, cut, ...others) : Effect.void
+          const reports = (part: string) =>
+            Effect.tap(cut.readiness, ({ dependencies, ready }) => {
+              assert.isFalse(ready)
+              assert.isFalse(dependencies[part]?.ok, `${part} works`)
+            }).pipe(eventually("60 seconds"))
+          for (const links of [[toDatabase], [toBroker], [toDatabase, toBroker]]) {
+            yield* shared
+            yield* saga.outlives(
+              Effect.gen(function*() {
+                // as a network that drops: connections stay open, and nothing arrives
+                yield* Effect.forEach(links, (link) => Effect.zipRight(link.set("silent"), link.lose))
+                yield* reports(links[0] === toDatabase ? "postgres" : "outbox-relay")
+                // red when an instance without the database keeps its partitions: their orders do not begin
+                yield* members(3)
+                yield* overtaken(saga)
+                yield* saga.more(100)
+                yield* sent
+                yield* Saga.repair([saga], Effect.forEach(links, (link) => link.set("pass")))
+                yield* members(4)
+              }),
+              { noResends: delivery === "exactly-once" }
+            )
+          }
+        }),
+      limit
+    )
+  }
 
   const steps = [-3_600_000, 7_200_000, -3_600_000]
   const stepped = {

@@ -1,9 +1,9 @@
 import { assert, it } from "@effect/vitest"
 import { Duration, Effect, Fiber, Ref, TestClock } from "effect"
-import { make as makeHealth } from "../../src/infra/runtime/Health.js"
-import * as Withdrawal from "../../src/inventory/Withdrawal.js"
+import { make as makeHealth } from "../../../src/infra/runtime/Health.js"
+import * as Withdrawal from "../../../src/infra/runtime/Withdrawal.js"
 
-it.scoped("leaves the group when the database is away for the session timeout, and joins again when it is back", () =>
+it.scoped("ends the work when its server is away for long, and starts it again when the server is back", () =>
   Effect.gen(function*() {
     const health = yield* makeHealth({ parts: { "inventory-consumer": { roles: ["consumer"] } } })
     const part = health.part("inventory-consumer")
@@ -15,7 +15,12 @@ it.scoped("leaves the group when the database is away for the session timeout, a
       () => Effect.never,
       () => Effect.zipRight(Effect.promise(() => new Promise(setImmediate)), tell("left"))
     ).pipe(
-      Withdrawal.around({ databaseIsAway: Ref.get(isAway), sessionTimeout: Duration.seconds(15), part }),
+      Withdrawal.around({
+        isAway: Ref.get(isAway),
+        after: "15 seconds",
+        part,
+        problem: { reason: "postgres", why: "left until it is back" }
+      }),
       Effect.forkScoped
     )
     const shown = Effect.map(health.known, ({ dependencies }) => dependencies["inventory-consumer"]!)
