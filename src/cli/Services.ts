@@ -224,7 +224,7 @@ const outboxRelay = (config: PartConfig<"relay">, part: Part) =>
         isAway,
         after: config.outboxLease,
         part,
-        problem: { reason: "kafka", why: "gave up its events until the brokers are back: other relays publish them" }
+        problem: { reason: "kafka", why: "gave up its events until the brokers are back: other relays may publish them" }
       })
     const relay = config.outboxDelivery === "exactly-once"
       ? ShardRelay.serve({ ...shards, ...common }).pipe(
