@@ -8,9 +8,6 @@ import { Kafka } from "./StockKafkajs.js"
 /** Kafka's resource types for topics and brokers. kafkajs exports them in its types only. */
 const [topicResource, brokerResource] = [2, 4]
 
-/** Milliseconds that a broker waits for its replicas. With the default, 30 s, this producer would be the pause of the service. */
-const timeout = 5_000
-
 /** A client that is independent of the project's own. */
 const connect = (brokers: string, ca: string | undefined) =>
   new Kafka({
@@ -71,7 +68,7 @@ export const make = Effect.fnUntraced(function*(brokers: string, ca?: string) {
     Effect.promise(async () => {
       const written: Array<Written> = []
       for (const message of messages) {
-        const [place] = await producer.send({ topic, timeout, messages: [message] })
+        const [place] = await producer.send({ topic, messages: [message] })
         written.push({ partition: place!.partition, offset: place!.baseOffset! })
       }
       return written as ReadonlyArray<Written>
@@ -80,11 +77,7 @@ export const make = Effect.fnUntraced(function*(brokers: string, ca?: string) {
   /** Writes records to one partition in one request. Returns the offset of the first. */
   const writeAll = (topic: string, partition: number, messages: ReadonlyArray<Message>) =>
     Effect.promise(async () => {
-      const [place] = await producer.send({
-        topic,
-        timeout,
-        messages: messages.map((message) => ({ ...message, partition }))
-      })
+      const [place] = await producer.send({ topic, messages: messages.map((message) => ({ ...message, partition })) })
       return Number(place!.baseOffset!)
     })
 
