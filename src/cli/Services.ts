@@ -219,17 +219,19 @@ const outboxRelay = (config: PartConfig<"relay">, part: Part) =>
       listener: yield* Parts.part("outbox-listener")
     }
     const spreads = yield* Spreads
-    const whileInReach = (isAway: Effect.Effect<boolean>) =>
+    const unless = (isCutOff: Effect.Effect<boolean>) =>
       Withdrawal.around({
-        isAway,
+        isCutOff,
         after: config.outboxLease,
+        isBack: Effect.map(spreads.brokersAreAway, (areAway) => !areAway),
         part,
-        problem: { reason: "kafka", why: "gave up its events until the brokers are back: other relays may publish them" }
+        problem: {
+          reason: "kafka",
+          why: "gave up its events until the brokers are back: other relays may publish them"
+        }
       })
     const relay = config.outboxDelivery === "exactly-once"
-      ? ShardRelay.serve({ ...shards, ...common }).pipe(
-        whileInReach(Effect.map(spreads.brokersAway, (time) => Duration.greaterThan(time, Duration.zero)))
-      )
+      ? ShardRelay.serve({ ...shards, ...common }).pipe(unless(spreads.brokersAreAway))
       : beside(
         Relay.serve({
           ...common,
@@ -237,7 +239,7 @@ const outboxRelay = (config: PartConfig<"relay">, part: Part) =>
           lease: config.outboxLease
         }).pipe(Effect.provide(KafkaPublisher.layer(brokers))),
         [ShardOrphans.reconcileOrphans({ ...shards, interval: config.outboxLease, part })]
-      ).pipe(whileInReach(yield* OtherRelays.goOn))
+      ).pipe(unless(yield* OtherRelays.goOn))
     return yield* beside(relay, [spreads.watch(brokers, config.paymentTopic)])
   }).pipe(Effect.provide(relayLayer(config)))
 

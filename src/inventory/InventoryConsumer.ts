@@ -122,7 +122,8 @@ export const serve = Effect.fnUntraced(function*(options: InventoryConsumerOptio
   }, handle).pipe(
     Effect.ensuring(Effect.sync(() => part.reached("progress"))),
     Withdrawal.around({
-      isAway: options.databaseIsAway,
+      isCutOff: options.databaseIsAway,
+      isBack: Effect.map(options.databaseIsAway, (isAway) => !isAway),
       after: options.sessionTimeout,
       part,
       problem: {

@@ -1,5 +1,5 @@
 import { SqlClient } from "@effect/sql"
-import { Clock, Duration, Effect } from "effect"
+import { Duration, Effect } from "effect"
 import type { KafkaOptions } from "../infra/kafka/KafkaClient.js"
 import type { Spread } from "../infra/kafka/KafkaPartitioner.js"
 import * as KafkaPartitions from "../infra/kafka/KafkaPartitions.js"
@@ -26,7 +26,7 @@ interface Generation {
 /** The same, shared with the producers, which read it at each attempt. */
 type Known = { -readonly [K in keyof Spread]: Spread[K] }
 
-/** Brokers that are there answer more often: they are asked at each `interval`. */
+/** Brokers that are in reach answer more often: they are asked at each `interval`. */
 const silence = Duration.seconds(5)
 
 /** More than any topic has: producers wait until the number is known. */
@@ -45,8 +45,11 @@ export class Spreads extends Effect.Service<Spreads>()("payments/Spreads", {
     const run = yield* Postgres.runner("5 seconds")
     const topics = new Map<string, Map<number, Known>>()
     const missing = Signal.make()
+    const clock = yield* Effect.clock
     /** Monotonic nanoseconds of the last answer of a broker. */
-    let answered = yield* Clock.currentTimeNanos
+    let answeredAt = clock.unsafeCurrentTimeNanos()
+    /** A broker has answered this process. */
+    const answered = () => void (answeredAt = clock.unsafeCurrentTimeNanos())
 
     /** The spread of this event's generation. Its number may change. */
     const of = ({ generation, topic }: OutboxEvent): Spread => {
@@ -104,10 +107,10 @@ export class Spreads extends Effect.Service<Spreads>()("payments/Spreads", {
     const fewer = new Map<string, number>()
 
     const look = Effect.fnUntraced(function*(topic: string, partitions: number | undefined) {
-      answered = yield* Clock.currentTimeNanos
+      answered()
       if (partitions === undefined) return
       const known = [...topics.get(topic)!.values()].map((spread) => spread.partitions)
-      const now = Number(answered / 1_000_000n)
+      const now = Number(answeredAt / 1_000_000n)
       if (known.every((most) => most <= partitions || most === unknown)) fewer.delete(topic)
       else {
         const since = fewer.get(topic) ?? now
@@ -136,12 +139,11 @@ export class Spreads extends Effect.Service<Spreads>()("payments/Spreads", {
       )
     }
 
-    /** For how long the brokers have been away. Zero while one answers. */
-    const brokersAway = Effect.map(
-      Clock.currentTimeNanos,
-      (now) => Duration.subtract(Duration.nanos(now - answered), silence)
+    /** Whether no broker has answered this process for some seconds. */
+    const brokersAreAway = Effect.sync(() =>
+      Duration.greaterThan(Duration.nanos(clock.unsafeCurrentTimeNanos() - answeredAt), silence)
     )
 
-    return { of, watch, brokersAway } as const
+    return { of, watch, answered, brokersAreAway } as const
   })
 }) {}

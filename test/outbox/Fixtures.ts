@@ -36,7 +36,12 @@ const outbox = Outbox.Default(options).pipe(
   Layer.provideMerge(
     Layer.succeed(
       Spreads,
-      Spreads.make({ of: () => spread, watch: () => Effect.never, brokersAway: Effect.succeed(Duration.zero) })
+      Spreads.make({
+        of: () => spread,
+        watch: () => Effect.never,
+        answered: () => undefined,
+        brokersAreAway: Effect.succeed(false)
+      })
     )
   )
 )

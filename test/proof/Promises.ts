@@ -53,6 +53,19 @@ export const limits: ReadonlyArray<{ readonly when: string; readonly may: string
       "`payments audit` reports `not-on-topic`, and `payments outbox replay --missing` sends them again. The producer must write lost inventory records again that no consumer had read. Keep `unclean.leader.election.enable=false`, three replicas and `min.insync.replicas=2`."
   },
   {
+    when:
+      "At least once: an instance reaches no broker for longer than `OUTBOX_LEASE`, and other relays publish meanwhile",
+    may:
+      "The others send again what it had sent without an answer: a record can come twice. While no other relay publishes anything, these events wait.",
+    helps: "`OUTBOX_DELIVERY=exactly-once`."
+  },
+  {
+    when: "An instance reaches some of the brokers, and not the others",
+    may: "What it holds for the partitions of the others waits until it reaches them, or is stopped.",
+    helps:
+      "Stop it: the other instances have its partitions after `KAFKA_SESSION_TIMEOUT`, its events after `OUTBOX_LEASE`."
+  },
+  {
     when: "At least once: a process is killed while the network holds its packets back",
     may:
       "The operating system goes on sending for it. A record of the killed process can arrive after the resend, and after a later event of its order.",
@@ -296,7 +309,7 @@ export const promises: Readonly<Record<string, Promised>> = {
   P10: {
     promise: "Several instances of every part may run at once.",
     kept:
-      "Partitions are shared by the consumer group, events by leases and SKIP LOCKED, payments by unique keys and row locks, migrations by an advisory lock. An instance that is cut off from a server leaves to the others what it holds.",
+      "Partitions are shared by the consumer group, events by leases and SKIP LOCKED, payments by unique keys and row locks, migrations by an advisory lock. An instance that reaches no broker, or not the database, leaves to the others what it holds.",
     tests: [
       [
         "proof/failover/Machine.test.ts",

@@ -2,12 +2,12 @@ import { Effect } from "effect"
 import type { KafkaOptions, KafkaUnavailable } from "./KafkaClient.js"
 import { attempt, reason, withAdmin } from "./KafkaClient.js"
 
-/** Errors of a broker for a topic that does not exist, or that we must not see. */
-const hidden = new Set(["UNKNOWN_TOPIC_OR_PARTITION", "TOPIC_AUTHORIZATION_FAILED", "INVALID_TOPIC_EXCEPTION"])
+/** Whether a broker has answered with this error: it has a code of the protocol, like `UNKNOWN_TOPIC_OR_PARTITION`. */
+const isAnswer = ({ cause }: KafkaUnavailable) => /^[A-Z][A-Z_]+$/.test(reason(cause))
 
 /**
- * Asks the brokers for the number of partitions of topics, again after each `pause`, and calls `tell` with it; undefined for a
- * missing topic. Fails when no broker answers, or when `tell` fails.
+ * Asks the brokers for the number of partitions of topics, again after each `pause`, and calls `tell` with it; undefined where
+ * a broker answers with an error, because the topic is missing for example. Fails when no broker answers, or when `tell` fails.
  */
 export const follow = <E>(
   options: KafkaOptions,
@@ -19,7 +19,7 @@ export const follow = <E>(
     const one = (topic: string) =>
       attempt(() => admin.fetchTopicMetadata({ topics: [topic] })).pipe(
         Effect.map(({ topics: [found] }) => found?.partitions.length),
-        Effect.catchIf(({ cause }) => hidden.has(reason(cause)), () => Effect.succeed(undefined)),
+        Effect.catchIf(isAnswer, () => Effect.succeed(undefined)),
         Effect.flatMap((partitions) => tell(topic, partitions))
       )
     return Effect.suspend(() => Effect.forEach([...topics()], one, { discard: true })).pipe(

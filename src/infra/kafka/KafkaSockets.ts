@@ -47,14 +47,23 @@ const tlsProblem = (error: SocketError, hasCertificate: boolean, secure: boolean
 const problemOf = ({ code, message }: SocketError, address: string) =>
   message.includes(address) ? message : `${address}: ${message || code || "cannot be reached"}`
 
-const encrypt = ({ files, serverName }: KafkaTls, socket: Socket, host: string, onConnect: () => void) => {
+/** What Node keeps below a TLS socket. It resets no such socket by itself, and has no public way to do so. */
+interface Encrypted {
+  readonly _handle?: { readonly _parent?: { readonly reset?: (done: () => void) => number } } | null
+}
+
+const connectTls = ({ files, serverName }: KafkaTls, host: string, port: number, onConnect: () => void) => {
   const name = serverName ?? (isIP(host) === 0 ? host : undefined)
-  const encrypted = NodeTls.connect(
-    { socket, host, ...Tls.loadNow(files), ...(name === undefined ? {} : { servername: name }) },
+  const socket = NodeTls.connect(
+    { host, port, ...Tls.loadNow(files), ...(name === undefined ? {} : { servername: name }) },
     onConnect
   )
-  // Node resets no TLS socket by itself
-  return Object.assign(encrypted, { resetAndDestroy: () => socket.resetAndDestroy() && encrypted })
+  return Object.assign(socket, {
+    resetAndDestroy: () => {
+      ;(socket as Encrypted)._handle?._parent?.reset?.(() => {})
+      return socket.destroy()
+    }
+  })
 }
 
 /** Makes sockets whose errors name the address, and explain an address that is not one of `brokers`. */
@@ -66,10 +75,9 @@ export const make = (brokers: ReadonlyArray<string>, tls: KafkaTls | undefined):
       if (left) throw new Error("the client was left")
       const address = `${host}:${port}`
       let secure = false
-      const raw = connect({ host, port })
       const socket = tls === undefined
-        ? raw.once("connect", onConnect)
-        : encrypt(tls, raw, host, () => {
+        ? connect({ host, port }, onConnect)
+        : connectTls(tls, host, port, () => {
           secure = true
           onConnect()
         })

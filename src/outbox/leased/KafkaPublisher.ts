@@ -82,6 +82,7 @@ const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads
         : Effect.fail(new KafkaProducer.SendStopped({ attempted: false }))
     ).pipe(
       Effect.map((): Answer => {
+        spreads.answered()
         outages.reached(topic)
         return { _tag: "Sent" }
       }),

@@ -1,44 +1,47 @@
 import { SqlClient } from "@effect/sql"
-import { Duration, Effect } from "effect"
+import { Effect } from "effect"
 import * as Postgres from "../../infra/postgres/Postgres.js"
 import { Spreads } from "../Spreads.js"
 
-/** Events that one look reads: more than all relays lease at the same time. */
-const window = 10_000
+/** The most events that a look reads. Relays publish in the order of the ids, so the first ones show it. */
+const first = 10_000
 
 /**
- * Returns a query: whether other relays have published events since the brokers are away for this one. While the brokers are away
- * for all relays, an event without an answer stays with the producer that may have sent it: another one would double it.
+ * Returns an effect: whether another relay has published an event that was written after the brokers had gone for this one. While
+ * they are away for all relays, an event without an answer stays with the producer that may have sent it: another one would
+ * double it.
  */
 export const goOn = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   const run = yield* Postgres.runner("5 seconds")
-  const { brokersAway } = yield* Spreads
-  const beforeDue = sql`id < (
-    SELECT id FROM event
-    WHERE status = 'WAIT' AND (reserved_to IS NULL OR reserved_to <= clock_timestamp())
-    ORDER BY id LIMIT 1
-  )`
-  /** The events that were published last lie before the first one that is due, and at the end of the table. */
-  const publishedIn = (time: Duration.Duration) =>
-    sql<{ readonly published: boolean }>`
+  const { brokersAreAway } = yield* Spreads
+  /** The last event when the brokers were away at first. Undefined while they answer. */
+  let last: string | undefined
+
+  const look = Effect.gen(function*() {
+    if (last === undefined) {
+      const [row] = yield* run(sql<{ readonly id: string }>`SELECT coalesce(max(id), 0)::text AS id FROM event`)
+      last = row!.id
+      return false
+    }
+    const [row] = yield* run(sql<{ readonly published: boolean }>`
       SELECT EXISTS (
-        SELECT FROM (
-          (SELECT status, done_at FROM event WHERE ${beforeDue} ORDER BY id DESC LIMIT ${window})
-          UNION ALL
-          (SELECT status, done_at FROM event ORDER BY id DESC LIMIT ${window})
-        ) AS latest
-        WHERE status = 'DONE' AND done_at > clock_timestamp() - make_interval(secs => ${Duration.toSeconds(time)})
+        SELECT FROM (SELECT status FROM event WHERE id > ${last}::bigint ORDER BY id LIMIT ${first}) AS written
+        WHERE status = 'DONE'
       ) AS published
-    `.pipe(
-      run,
-      Effect.map(([row]) => row!.published),
-      Effect.catchTag("DatabaseUnavailable", (error) =>
-        Effect.as(Effect.logDebug("cannot look for events of other relays", error), false)),
-      Effect.withTracerEnabled(false)
-    )
-  return Effect.flatMap(
-    brokersAway,
-    (time) => Duration.equals(time, Duration.zero) ? Effect.succeed(false) : publishedIn(time)
+    `)
+    return row!.published
+  })
+
+  return Effect.gen(function*() {
+    if (yield* brokersAreAway) return yield* look
+    last = undefined
+    return false
+  }).pipe(
+    Effect.catchTag(
+      "DatabaseUnavailable",
+      (error) => Effect.as(Effect.logDebug("cannot look for events of other relays", error), false)
+    ),
+    Effect.withTracerEnabled(false)
   )
 })

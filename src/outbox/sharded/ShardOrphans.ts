@@ -2,9 +2,12 @@ import type { Duration } from "effect"
 import { Effect, Schedule } from "effect"
 import type { Part } from "../../infra/runtime/Health.js"
 import { problemOf } from "../../infra/runtime/Problem.js"
+import { Spreads } from "../Spreads.js"
 import { ShardOwners } from "./ShardOwners.js"
 import type { ShardOptions } from "./ShardTakeover.js"
 import * as ShardTakeover from "./ShardTakeover.js"
+
+const everySecond = Schedule.spaced("1 second")
 
 /** What the relay does here, for operators. */
 const orphans = "reconciling the batches of shards without an owner"
@@ -17,22 +20,25 @@ export const reconcileOrphans = Effect.fnUntraced(function*(
   options: ShardOptions & { readonly interval: Duration.DurationInput; readonly part: Part }
 ) {
   const owners = yield* ShardOwners
+  const { brokersAreAway } = yield* Spreads
   const reconcile = Effect.gen(function*() {
-    for (const shard of yield* owners.acquireOrphans) {
-      yield* ShardTakeover.takeOver(shard, options).pipe(
+    // it would only keep the shards from relays that reach the brokers
+    yield* Effect.repeat(brokersAreAway, { schedule: everySecond, until: (areAway) => !areAway })
+    const shards = yield* owners.acquireOrphans
+    yield* Effect.forEach(shards, (shard) =>
+      ShardTakeover.takeOver(shard, options).pipe(
         Effect.scoped,
-        // also after a failure: another relay may reach the brokers
-        Effect.ensuring(Effect.suspend(() => Effect.ignore(owners.release(shard)))),
         Effect.zipRight(Effect.logInfo("reconciled the batches of a shard without an owner")),
         Effect.annotateLogs({ shard: shard.shard })
+      ), { discard: true }).pipe(
+        Effect.ensuring(Effect.forEach(shards, owners.letGo, { concurrency: "unbounded", discard: true }))
       )
-    }
     options.part.reached(orphans)
   }).pipe(
     Effect.catchTag("ShardLost", () => Effect.void),
     Effect.tapError((error) => Effect.sync(() => options.part.postponed(orphans, problemOf(error, "no_progress")))),
     // the relay is not ready until this succeeds
-    Effect.retry(Schedule.spaced("1 second"))
+    Effect.retry(everySecond)
   )
   return yield* Effect.forever(Effect.zipRight(reconcile, Effect.sleep(options.interval)))
 })

@@ -135,6 +135,7 @@ export const serve = Effect.fnUntraced(function*(
         size = Math.min(options.batchSize, size * 2)
         const commit = Effect.zipRight(failed(transactions.commit), attempt.committed)
         const [next] = yield* Effect.all([claim, commit], { concurrency: "unbounded" })
+        spreads.answered()
         last = Option.some(batch)
         batch = next
         progress(`publishing events of shard ${owned.shard}`)

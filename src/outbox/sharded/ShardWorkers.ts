@@ -104,7 +104,7 @@ export const make = Effect.fnUntraced(function*(
       part.end(work)
       running.delete(worker)
       // another relay need not wait for the lease
-      return Effect.zipRight(measure, Effect.ignore(owners.release(owned)))
+      return Effect.zipRight(measure, owners.letGo(owned))
     })
     yield* FiberSet.run(fibers, Effect.ensuring(Drain.finish(serve, { onStop, within: options.drainTimeout }), end))
   })

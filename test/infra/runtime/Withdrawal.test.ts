@@ -16,7 +16,8 @@ it.scoped("ends the work when its server is away for long, and starts it again w
       () => Effect.zipRight(Effect.promise(() => new Promise(setImmediate)), tell("left"))
     ).pipe(
       Withdrawal.around({
-        isAway: Ref.get(isAway),
+        isCutOff: Ref.get(isAway),
+        isBack: Effect.map(Ref.get(isAway), (is) => !is),
         after: "15 seconds",
         part,
         problem: { reason: "postgres", why: "left until it is back" }

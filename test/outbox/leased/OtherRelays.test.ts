@@ -1,62 +1,77 @@
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
-import { Array as Arr, Duration, Effect, Layer } from "effect"
+import { Array as Arr, Effect, Layer } from "effect"
 import * as OtherRelays from "../../../src/outbox/leased/OtherRelays.js"
 import { Spreads } from "../../../src/outbox/Spreads.js"
+import * as PgTest from "../../harness/PgTest.js"
 import * as Fixtures from "../Fixtures.js"
 
-let away = Duration.zero
+const brokers = { areAway: false }
 const spreads = Layer.succeed(
   Spreads,
   Spreads.make({
     of: () => ({ partitions: 4 }),
     watch: () => Effect.never,
-    brokersAway: Effect.sync(() => away)
+    answered: () => undefined,
+    brokersAreAway: Effect.sync(() => brokers.areAway)
   })
 )
 
-/** Whether other relays go on, as a relay sees it for which the brokers have been away for so long. */
-const goOn = (time: Duration.DurationInput) =>
-  Effect.suspend(() => {
-    away = Duration.decode(time)
-    return Effect.flatten(OtherRelays.goOn)
-  }).pipe(Effect.provide(spreads))
+/** Whether other relays go on, as a relay sees it that has just started. */
+const make = Effect.suspend(() => {
+  brokers.areAway = false
+  return Effect.zipRight(Fixtures.clear, OtherRelays.goOn)
+}).pipe(Effect.provide(spreads))
+const away = Effect.sync(() => (brokers.areAway = true))
 
-const published = Effect.fnUntraced(function*(ids: ReadonlyArray<string>, secondsAgo: number) {
+const published = Effect.fnUntraced(function*(ids: ReadonlyArray<string>) {
   const sql = yield* SqlClient.SqlClient
-  yield* sql`
-    UPDATE event SET status = 'DONE', done_at = clock_timestamp() - make_interval(secs => ${secondsAgo})
-    WHERE id = ANY(${ids}::bigint[])
-  `
+  yield* sql`UPDATE event SET status = 'DONE', done_at = clock_timestamp() WHERE id = ANY(${ids}::bigint[])`
 })
 
-layer(Fixtures.layer)("events of other relays", (it) => {
-  it.effect("what was published while the brokers are away for this relay was published by another", () =>
+layer(Fixtures.layer)("other relays go on", (it) => {
+  it.effect("when an event is published that was written after the brokers had gone for this relay", () =>
     Effect.gen(function*() {
-      yield* Fixtures.clear
-      assert.isFalse(yield* goOn("1 hour"), "an empty outbox")
-      const [first, second] = yield* Fixtures.append([1, 2, 3])
-      assert.isFalse(yield* goOn("1 hour"), "nothing published")
-      yield* published([first!], 60)
-      assert.isFalse(yield* goOn("30 seconds"), "published before")
-      assert.isTrue(yield* goOn("90 seconds"), "published meanwhile")
-      yield* published([second!], 1)
-      assert.isTrue(yield* goOn("30 seconds"), "published meanwhile, the next")
-      assert.isFalse(yield* goOn(0), "the brokers answer this relay")
+      const goOn = yield* make
+      const before = yield* Fixtures.append([1, 2])
+      assert.isFalse(yield* goOn, "the brokers answer")
+      yield* away
+      assert.isFalse(yield* goOn, "nothing is published")
+      yield* published(before)
+      assert.isFalse(yield* goOn, "a mark that comes late: the brokers may have gone for all meanwhile")
+      const [first, second] = yield* Fixtures.append([3, 4])
+      assert.isFalse(yield* goOn, "written, and not published")
+      yield* published([second!])
+      assert.isTrue(yield* goOn)
+      yield* published([first!])
+      assert.isTrue(yield* goOn, "it goes on")
     }))
 
-  it.effect("others go on at the beginning of a long backlog, beside events that this relay has leased", () =>
+  it.effect("from the next outage on, only what is published then counts", () =>
     Effect.gen(function*() {
-      yield* Fixtures.clear
-      const sql = yield* SqlClient.SqlClient
+      const goOn = yield* make
+      yield* away
+      assert.isFalse(yield* goOn, "an empty outbox")
+      yield* published(yield* Fixtures.append([1]))
+      assert.isTrue(yield* goOn)
+      brokers.areAway = false
+      assert.isFalse(yield* goOn, "the brokers answer")
+      yield* away
+      assert.isFalse(yield* goOn, "the next outage")
+    }))
+
+  it.effect("also with a long backlog, and not while the database does not answer", () =>
+    Effect.gen(function*() {
+      const goOn = yield* make
+      yield* away
+      yield* goOn
       const ids = yield* Fixtures.append(Arr.range(1, 10_100))
-      yield* published(ids.slice(0, 10), 60)
-      yield* sql`
-        UPDATE event SET lease_token = gen_random_uuid(), reserved_to = clock_timestamp() + interval '1 minute'
-        WHERE id = ANY(${ids.slice(10, 20)}::bigint[])
-      `
-      assert.isFalse(yield* goOn("30 seconds"))
-      yield* published(ids.slice(20, 25), 1)
-      assert.isTrue(yield* goOn("30 seconds"))
+      assert.isFalse(yield* goOn)
+      yield* published(ids.slice(0, 5))
+      assert.isTrue(yield* goOn)
+      yield* PgTest.asAdministrator(Effect.flatMap(SqlClient.SqlClient, (sql) => sql`ALTER TABLE event RENAME TO gone`))
+      assert.isFalse(yield* goOn)
+      yield* PgTest.asAdministrator(Effect.flatMap(SqlClient.SqlClient, (sql) => sql`ALTER TABLE gone RENAME TO event`))
+      assert.isTrue(yield* goOn)
     }))
 })

@@ -158,8 +158,8 @@ export const watched = Effect.map(ShardOwners, (owners) => {
     ...owners,
     acquire: (count: number) =>
       Effect.tap(owners.acquire(count), (taken) => taken.forEach(({ shard }) => shards.add(shard))),
-    release: (owned: Parameters<typeof owners.release>[0]) =>
-      Effect.tap(owners.release(owned), () => shards.delete(owned.shard))
+    letGo: (owned: Parameters<typeof owners.letGo>[0]) =>
+      Effect.tap(owners.letGo(owned), () => shards.delete(owned.shard))
   } as unknown as ShardOwners
   return { shards, service } as const
 })
