@@ -100,12 +100,15 @@ export const make = Effect.fnUntraced(function*(
       return CrashPoint.pass("relay-stopping")
     })
     // also after a defect, and while a call of a broker goes on after the drain
-    const end = Effect.suspend(() => {
-      part.end(work)
-      running.delete(worker)
-      // another relay need not wait for the lease
-      return Effect.zipRight(measure, owners.letGo(owned))
-    })
+    const end = Effect.zipRight(
+      // another relay need not wait for the lease. As long as the worker counts, this one does not acquire the shard again
+      owners.letGo(owned),
+      Effect.suspend(() => {
+        part.end(work)
+        running.delete(worker)
+        return measure
+      })
+    )
     yield* FiberSet.run(fibers, Effect.ensuring(Drain.finish(serve, { onStop, within: options.drainTimeout }), end))
   })
 
