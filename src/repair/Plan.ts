@@ -19,7 +19,7 @@ export interface PlannedEvent {
 /** Why a repair leaves something out. */
 export interface Why {
   readonly reason: string
-  /** The option of the command line that takes it all the same, or mends it. */
+  /** The command-line option that includes it anyway, or repairs it. */
   readonly option?: string
 }
 
