@@ -1,5 +1,5 @@
 import type { ComponentChildren } from "preact"
-import { useEffect, useId, useRef } from "preact/hooks"
+import { useId, useLayoutEffect, useRef } from "preact/hooks"
 
 interface DialogProps {
   readonly title: string
@@ -11,7 +11,8 @@ interface DialogProps {
 export const Dialog = ({ children, onClose, title }: DialogProps) => {
   const id = useId()
   const element = useRef<HTMLDialogElement>(null)
-  useEffect(() => {
+  // a passive effect would take the focus, and give it back, a frame after the key was pressed
+  useLayoutEffect(() => {
     const before = document.activeElement
     const dialog = element.current!
     dialog.showModal()
@@ -21,8 +22,16 @@ export const Dialog = ({ children, onClose, title }: DialogProps) => {
       if (before instanceof HTMLElement) before.focus()
     }
   }, [])
+  const cancel = (event: Event) => {
+    // the browser would say that it closed the dialog after the next key was pressed
+    event.preventDefault()
+    onClose()
+  }
+  const closed = () => {
+    if (element.current !== null) onClose()
+  }
   return (
-    <dialog ref={element} aria-labelledby={id} onClose={onClose}>
+    <dialog ref={element} aria-labelledby={id} onCancel={cancel} onClose={closed}>
       <div class="stack">
         <h2 id={id}>{title}</h2>
         {children}

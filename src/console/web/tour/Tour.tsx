@@ -1,5 +1,5 @@
 import type { ComponentChildren } from "preact"
-import { useEffect, useRef, useState } from "preact/hooks"
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks"
 import { api } from "../Calls.js"
 import * as Route from "../Route.js"
 import * as Store from "../Store.js"
@@ -186,7 +186,7 @@ const Steps = () => {
     }
   }, [])
   const place = useRef<HTMLElement>(null)
-  useEffect(() => place.current?.focus(), [])
+  useLayoutEffect(() => place.current?.focus(), [])
   // a step counts when those before it are done: the reader sees one after the other
   const current = steps.findIndex((step) => !step.done(now))
   const done = current < 0 ? steps.length : current
