@@ -86,19 +86,28 @@ const publish = fc.tuple(claim, fc.array(fate, { minLength: 1, maxLength: 4 })).
   fates
 }))
 
+/** What must have become of an event of a claim, for a step to have something to do. */
+const needs = (step: Step): ReadonlyArray<Fate> =>
+  step._tag === "Refuse" ? ["refused"] : step._tag === "Release" ? ["unsent"] : []
+
 /** A worker takes events all the way, or some of it. */
 const turn = fc.tuple(
   take,
   fc.array(fate, { minLength: 1, maxLength: 4 }),
-  fc.subarray<Step>([
-    { _tag: "Refuse", claim: 0 },
-    { _tag: "Release", claim: 0, later: true },
-    { _tag: "Release", claim: 0, later: false },
-    { _tag: "Renew", claim: 0 }
-  ])
+  fc.oneof(
+    { weight: 3, arbitrary: fc.subarray<Step>([{ _tag: "Renew", claim: 0 }]) },
+    {
+      weight: 1,
+      arbitrary: fc.subarray<Step>([
+        { _tag: "Refuse", claim: 0 },
+        { _tag: "Release", claim: 0, later: true },
+        { _tag: "Release", claim: 0, later: false }
+      ], { minLength: 1 })
+    }
+  )
 ).map(([take, fates, rest]): ReadonlyArray<Step> => [
   take,
-  { _tag: "Publish", claim: 0, fates },
+  { _tag: "Publish", claim: 0, fates: [...new Set(rest.flatMap(needs)), ...fates] },
   { _tag: "Mark", claim: 0 },
   ...rest
 ])
@@ -120,14 +129,19 @@ const handed = fc.tuple(
 ])
 
 /** A worker that is too slow, or dies, after the broker had its events; another takes over. */
-const lapse = fc.tuple(turn, fc.constantFrom<Fate>("acked", "unanswered"), fc.boolean(), turn).map((
-  [[take], fate, late, again]
-): ReadonlyArray<Step> => [
+const lapse = fc.tuple(
+  turn,
+  fc.constantFrom<Fate>("acked", "unanswered"),
+  fc.constantFrom("dies" as const, "marks late" as const, "gives up" as const),
+  turn
+).map(([[take], fate, then, again]): ReadonlyArray<Step> => [
   take!,
   { _tag: "Publish", claim: 0, fates: [fate] },
-  { _tag: "Expire", claim: 0 },
+  ...then === "dies"
+    ? [{ _tag: "Crash", claim: 0 } as const, { _tag: "Expire", claim: "all" } as const]
+    : [{ _tag: "Expire", claim: 0 } as const],
   ...again,
-  ...late ? [{ _tag: "Mark", claim: 1 } as const] : []
+  ...then === "marks late" ? [{ _tag: "Mark", claim: 1 } as const] : []
 ])
 
 /** Orders that are reserved and then settled. */
@@ -153,8 +167,8 @@ export const sequence: fc.Arbitrary<ReadonlyArray<Step>> = fc.tuple(
       one(2, fc.nat().map((of): Step => ({ _tag: "Replay", of }))),
       one(5, settle),
       { weight: 5, arbitrary: life },
-      { weight: 6, arbitrary: turn },
-      { weight: 3, arbitrary: lapse },
+      { weight: 9, arbitrary: turn },
+      { weight: 4, arbitrary: lapse },
       { weight: 4, arbitrary: handed },
       one(
         3,
@@ -172,7 +186,7 @@ export const sequence: fc.Arbitrary<ReadonlyArray<Step>> = fc.tuple(
       one(2, fc.tuple(claim, fc.boolean()).map(([claim, later]): Step => ({ _tag: "Release", claim, later }))),
       one(1, claim.map((claim): Step => ({ _tag: "Crash", claim }))),
       one(4, fc.oneof(claim, fc.constant("all" as const)).map((claim): Step => ({ _tag: "Expire", claim }))),
-      one(1, fc.constant<Step>({ _tag: "FlushRedis" })),
+      one(2, fc.constant<Step>({ _tag: "FlushRedis" })),
       one(2, fc.integer({ min: 1, max: 3 }).map((by): Step => ({ _tag: "SetBack", by }))),
       one(3, rivals)
     ),

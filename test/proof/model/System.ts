@@ -62,6 +62,9 @@ const counts = Effect.forEach(
 /** What a sequence needs of its surroundings. */
 export type Needs = SqlClient.SqlClient | Payments | Outbox | OutboxWake | Dedupe
 
+/** What payments and events show of a step that does not touch them. */
+const unchanged: Done = { _tag: "Expire", events: [] }
+
 let sequences = 0n
 
 /**
@@ -252,13 +255,13 @@ export const make = Effect.fnUntraced(function*(redis: RedisClient) {
         return taken.length === 0 ? [] : yield* records(taken[step.of % taken.length]!, "none")
       case "FlushRedis":
         yield* Effect.promise(() => redis.flushdb())
-        return []
+        return [unchanged]
       case "SetBack":
         yield* Effect.orDie(sql`
           SELECT setval('payment_id_seq', (SELECT greatest(1, min(id) - ${step.by}) FROM payment), false),
                  setval('event_id_seq', (SELECT greatest(1, min(id) - ${step.by}) FROM event), false)
         `)
-        return [{ _tag: "Expire", events: [] }]
+        return [unchanged]
       case "Publish": {
         // as the worker's clock says right before the bytes leave; and nothing of a claim is sent twice
         if (claim === undefined || claim.fates !== undefined || !claim.mayStart) return []
@@ -319,8 +322,9 @@ export const make = Effect.fnUntraced(function*(redis: RedisClient) {
         return [{ _tag: "Receive", token: handed.token, taken: names }]
       }
       case "Crash":
-        if (claim !== undefined) claims.splice(claims.indexOf(claim), 1)
-        return []
+        if (claim === undefined) return []
+        claims.splice(claims.indexOf(claim), 1)
+        return [unchanged]
       case "Expire":
         return yield* Effect.orDie(expire(step.claim))
       default:
