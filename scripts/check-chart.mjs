@@ -22,6 +22,11 @@ const examples = readdirSync(join(root, "deploy/helm/examples")).map((file) => {
 const refused = [
   ["a password among the settings", ["--set", "settings.REDIS_PASSWORD=x"], "REDIS_PASSWORD"],
   ["a password in a URL among the settings", ["--set", "settings.DATABASE_URL=postgres://a:b@c/d"], "DATABASE_URL"],
+  [
+    "a password of Sentinels among the settings",
+    ["--set", "settings.REDIS_URL=redis+sentinel://a/main?sentinel_password=x"],
+    "REDIS_URL"
+  ],
   ["open servers without consent", ["--set", "insecure=false"], "HTTP_TLS_CERT"],
   ["no database", ["--set", "files.DATABASE_URL_FILE=null"], "DATABASE_URL_FILE"],
   ["a role that does not exist", ["--set", "workloads.server.roles={api}"], "roles"],

@@ -1,7 +1,8 @@
-import { Option, Redacted } from "effect"
+import { Option } from "effect"
 import type { ConfigOf } from "../Config.js"
 import { settings } from "../Config.js"
 import type { RedisServer } from "../infra/redis/RedisAccess.js"
+import * as RedisUrl from "../infra/redis/RedisUrl.js"
 import * as StorePassword from "./StorePassword.js"
 
 /** The settings of every connection to Redis. */
@@ -23,7 +24,7 @@ export const server = (config: ConfigOf<(typeof used)[number]>): RedisServer => 
     urlFile: config.redisUrlFile,
     urlVariable: settings.redisUrl.name,
     parseUrl: settings.redisUrl.parse,
-    inUrl: (url) => decodeURIComponent(new URL(Redacted.value(url)).password) || undefined,
+    inUrl: (url) => RedisUrl.parse(url).password,
     source: { variable: settings.redisPassword.name, value: config.redisPassword, file: config.redisPasswordFile }
   }),
   tls: {

@@ -1,4 +1,4 @@
-import { Duration, Effect, Layer, Option, Redacted } from "effect"
+import { Duration, Effect, Layer, Option } from "effect"
 import type { ConfigOf, KafkaClientConfig, Settings } from "../Config.js"
 import { kafkaClient } from "../Config.js"
 import type { DoctorOptions } from "../doctor/Doctor.js"
@@ -7,6 +7,7 @@ import * as KafkaSettings from "../infra/kafka/KafkaSettings.js"
 import * as DatabaseClock from "../infra/postgres/DatabaseClock.js"
 import * as PostgresUrl from "../infra/postgres/PostgresUrl.js"
 import { Redis } from "../infra/redis/Redis.js"
+import * as RedisUrl from "../infra/redis/RedisUrl.js"
 import { beside } from "../infra/runtime/Beside.js"
 import type { Part } from "../infra/runtime/Health.js"
 import { Health } from "../infra/runtime/Health.js"
@@ -138,7 +139,7 @@ export const topicsOf = (config: Config, running: ReadonlyArray<Role>) => ({
 const addressesOf = (config: Config, running: ReadonlyArray<Role>) => ({
   postgres: PostgresUrl.places(config.databaseUrl),
   ...(running.some((role) => role !== "grpc") ? { kafka: config.kafkaBrokers.join(",") } : {}),
-  ...(running.includes("consumer") ? { redis: new URL(Redacted.value(config.redisUrl)).host } : {})
+  ...(running.includes("consumer") ? { redis: RedisUrl.parse(config.redisUrl).places } : {})
 })
 
 /** The shared services of the parts: one connection pool, and the use cases on it. */

@@ -1,5 +1,6 @@
 import { Effect, Either, Option, Record, Redacted } from "effect"
 import * as PostgresUrl from "../infra/postgres/PostgresUrl.js"
+import * as RedisUrl from "../infra/redis/RedisUrl.js"
 import { isLoopback } from "../infra/runtime/Loopback.js"
 import * as Secret from "../infra/runtime/Secret.js"
 import type { Problem, Setting, Values } from "../infra/runtime/Setting.js"
@@ -87,12 +88,12 @@ const ofPostgres = (read: Read): ReadonlyArray<Problem> => {
 
 const ofRedis = (read: Read): ReadonlyArray<Problem> => {
   if (read.redisUrl === undefined) return []
-  const url = new URL(Redacted.value(read.redisUrl))
+  const { password: inUrl, scheme, tls } = RedisUrl.parse(read.redisUrl)
   return [
-    ...password(read, url.password !== "", "redisUrl", "redisPassword", "redisPasswordFile"),
-    ...(url.protocol === "rediss:"
+    ...password(read, inUrl !== undefined, "redisUrl", "redisPassword", "redisPasswordFile"),
+    ...(tls
       ? []
-      : unused(read, ["redisTlsCa", "redisTlsCert", "redisTlsKey"], `${nameOf("redisUrl")} begins with redis://`)),
+      : unused(read, ["redisTlsCa", "redisTlsCert", "redisTlsKey"], `${nameOf("redisUrl")} begins with ${scheme}://`)),
     ...pair(read, "redisTlsCert", "redisTlsKey")
   ]
 }

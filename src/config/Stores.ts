@@ -1,5 +1,6 @@
 import * as PostgresUrl from "../infra/postgres/PostgresUrl.js"
-import { optionalSetting, secret, setting, showUrl, text, url } from "../infra/runtime/Setting.js"
+import * as RedisUrl from "../infra/redis/RedisUrl.js"
+import { optionalSetting, secret, setting, showUrl, text } from "../infra/runtime/Setting.js"
 
 /** The settings of the connections to PostgreSQL. */
 export const postgres = {
@@ -29,8 +30,8 @@ export const postgres = {
 
 /** The settings of the connections to Redis. */
 export const redis = {
-  redisUrl: setting("REDIS_URL", url("redis:", "rediss:"), {
-    about: "Redis URL (cache of handled records).",
+  redisUrl: setting("REDIS_URL", RedisUrl.setting, {
+    about: "Redis URL (cache of handled records), also one of Sentinels ([docs/security.md](docs/security.md#redis)).",
     default: "redis://localhost:6379",
     file: "REDIS_URL_FILE",
     show: showUrl

@@ -31,6 +31,9 @@ const commandTimeout = Duration.millis(250)
  */
 const [shortest, longest, relapse] = [1_000, 16_000, 5_000]
 
+/** Milliseconds before the next attempt to connect. */
+const retryPause = (attempts: number) => Math.min(attempts * 100, 2_000)
+
 const available = Metric.gauge("payments_redis_available", {
   description: "1 while Redis is available, else 0"
 })
@@ -93,7 +96,8 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
               disableClientInfo: true,
               // detects a vanished host, also during the handshake; TCP alone would take a quarter of an hour
               socketTimeout: 2_000,
-              retryStrategy: (times) => Math.min(times * 100, 2_000)
+              retryStrategy: retryPause,
+              sentinelRetryStrategy: retryPause
             }, () => runSync(unused))
             client.on("error", (error) => runSync(away(explained(error)))).on("ready", due.notify)
             // the `error` event reports a failure, and ioredis tries again

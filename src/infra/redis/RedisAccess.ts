@@ -3,36 +3,36 @@ import type { RedisOptions } from "ioredis"
 import { isIP } from "node:net"
 import type { Secret } from "../runtime/Secret.js"
 import * as Tls from "../tls/Tls.js"
+import * as RedisUrl from "./RedisUrl.js"
 
 /** Address of a Redis server, and what it takes to enter. */
 export interface RedisServer {
-  /** `redis://` or `rediss://` (TLS), with user, and with the password when there is no other. */
+  /** As `RedisUrl` reads it, with user, and with the password when there is no other. */
   readonly url: Redacted.Redacted
   /** Password of each new connection, instead of the one in the URL. */
   readonly password?: Secret | undefined
-  /** For `rediss://`. */
+  /** For a URL whose connections are encrypted. */
   readonly tls?: Tls.TlsFiles | undefined
 }
 
 /** True when connections are encrypted. */
-export const encrypted = ({ url }: RedisServer) => new URL(Redacted.value(url)).protocol === "rediss:"
+export const encrypted = ({ url }: RedisServer) => RedisUrl.parse(url).tls
 
 /** Options of the next connection. Password and certificates are read again, so that new ones need no restart. */
 export const options = Effect.fnUntraced(function*(server: RedisServer) {
-  const { hostname } = new URL(Redacted.value(server.url))
+  const { host, sentinels, tls } = RedisUrl.parse(server.url)
   const password = server.password === undefined ? undefined : Redacted.value(yield* server.password.get)
-  const host = hostname.replace(/^\[|\]$/g, "")
+  const secure = tls
+    ? {
+      // providers with many servers at one address choose by it
+      ...(host !== undefined && isIP(host) === 0 ? { servername: host } : {}),
+      ...yield* Tls.load(server.tls ?? { prefix: "REDIS_TLS" })
+    }
+    : undefined
   const options: RedisOptions = {
     ...(password === undefined ? {} : { password }),
-    ...(encrypted(server)
-      ? {
-        tls: {
-          // providers with many servers at one address choose by it
-          ...(isIP(host) === 0 ? { servername: host } : {}),
-          ...yield* Tls.load(server.tls ?? { prefix: "REDIS_TLS" })
-        }
-      }
-      : {})
+    ...(secure === undefined ? {} : { tls: secure }),
+    ...(secure === undefined || sentinels === undefined ? {} : { sentinelTLS: secure })
   }
   return options
 })

@@ -44,7 +44,8 @@ export const describe = (server: RedisServer): Effect.Effect<Either.Either<Descr
           connectTimeout: 2_000,
           commandTimeout: 2_000,
           disableClientInfo: true,
-          retryStrategy: () => null
+          retryStrategy: () => null,
+          sentinelRetryStrategy: () => null
         }, () => {})
         // `connect` fails with another error, which says less
         redis.on("error", (error) => (failure = error))

@@ -22,7 +22,30 @@ const clusterHint = "REDIS_URL points to a cluster node; this service needs a Re
 /** A Sentinel speaks the protocol of Redis, and knows none of the commands for keys. A Redis may have them renamed. */
 const ofUnknown = /^ERR unknown command/
 const unknownHint = "REDIS_URL points to a Sentinel, or to a Redis with `rename-command`? " +
-  "This service needs the address of the primary, or a name that leads to it, with MGET, EVAL and SET"
+  "For a Sentinel write redis+sentinel://host:port/name of the primary; a Redis needs MGET, EVAL and SET"
+
+/** What ioredis says when no Sentinel leads to a primary. */
+const ofSentinels = /^All sentinels are unreachable.*Last error: ([^]*)$/
+
+/** The reason why no Sentinel leads to a primary. ioredis does not say why it has no connection to one. */
+const unled = (last: string, encrypted: boolean) => {
+  const why = withoutArguments(last).replace(/\.$/, "")
+  if (why === "Connection is closed") {
+    return `no Sentinel takes the connection: none is there, or ${
+      encrypted
+        ? "they are without TLS, or a certificate is not accepted: check REDIS_URL and REDIS_TLS_CA"
+        : "they speak TLS: then write rediss+sentinel:// in REDIS_URL"
+    }`
+  }
+  const wayOut = /^(NOAUTH|WRONGPASS)/.test(why)
+    ? ": write ?sentinel_password=… into REDIS_URL"
+    : /^ERR No such master/.test(why)
+    ? ": check the name of the primary in REDIS_URL"
+    : ofUnknown.test(why)
+    ? ": REDIS_URL has the address of a Redis instead of a Sentinel"
+    : ""
+  return `no Sentinel leads to the primary: ${why}${wayOut}`
+}
 
 /** What an operator can change, by error code. */
 const advice: Readonly<Record<string, string>> = {
@@ -42,6 +65,9 @@ const ofTls: Readonly<Record<Tls.Fault, string>> = {
 /** Before version 7, the error of a command in a script is inside another error. */
 const inScript = /@user_script: ?\d+: -?([A-Z]+ [^]*)$/
 
+/** The answer to an unknown command quotes its arguments. */
+const withoutArguments = (answer: string) => answer.replace(/, with args beginning with:[^]*$/, "").trim()
+
 const messageOf = (error: unknown) => {
   if (!(error instanceof Error)) return String(error)
   // an AggregateError of all addresses of a name has a code and no message
@@ -50,6 +76,8 @@ const messageOf = (error: unknown) => {
 
 /** The reason of an error that is no answer of the server. */
 const unanswered = (error: unknown, message: string, encrypted: boolean) => {
+  const led = ofSentinels.exec(message)
+  if (led !== null) return unled(led[1]!, encrypted)
   const fault = Tls.faultOf(error)
   if (fault !== undefined) return `${Tls.explain(error)}: ${ofTls[fault]}`
   // the first byte of a TLS alert, in place of an answer
@@ -72,8 +100,7 @@ export const problemOf = (error: unknown, encrypted = false): Problem => {
   if (!(error instanceof Error) || (error.name !== "ReplyError" && message === text)) {
     return { code: "", reason: unanswered(error, message, encrypted), elsewhere: false }
   }
-  // the answer to an unknown command quotes its arguments
-  const answer = (inScript.exec(message)?.[1] ?? message).replace(/, with args beginning with:[^]*$/, "").trim()
+  const answer = withoutArguments(inScript.exec(message)?.[1] ?? message)
   const code = /^[A-Z]+/.exec(answer)?.[0] ?? "ERR"
   return {
     code,

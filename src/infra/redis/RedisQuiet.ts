@@ -3,6 +3,7 @@ import type { Callback, RedisOptions } from "ioredis"
 import { Redis as Client } from "ioredis"
 import type { RedisServer } from "./RedisAccess.js"
 import * as RedisAccess from "./RedisAccess.js"
+import * as RedisUrl from "./RedisUrl.js"
 
 const message = (error: unknown) => error instanceof Error ? error.message : String(error)
 
@@ -21,7 +22,10 @@ type Answer = (error: Error | null | undefined, reply?: unknown) => void
  */
 export const make = (server: RedisServer, options: RedisOptions, onUnused: (problem: string) => void): Client => {
   // ioredis calls `auth` and `info` of the instance when it connects
-  const client = new Client(Redacted.value(server.url), { ...options, lazyConnect: true })
+  const { sentinels } = RedisUrl.parse(server.url)
+  const client = sentinels === undefined
+    ? new Client(Redacted.value(server.url), { ...options, lazyConnect: true })
+    : new Client({ ...options, ...sentinels, lazyConnect: true })
   const connect = client.connect.bind(client)
   const auth = client.auth.bind(client) as (...args: ReadonlyArray<unknown>) => Promise<unknown>
   const info = client.info.bind(client) as () => Promise<string>

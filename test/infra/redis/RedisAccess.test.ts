@@ -11,11 +11,13 @@ import { OrderId } from "../../../src/domain/Payment.js"
 import { Redis } from "../../../src/infra/redis/Redis.js"
 import type { RedisServer as Server } from "../../../src/infra/redis/RedisAccess.js"
 import * as RedisDescription from "../../../src/infra/redis/RedisDescription.js"
+import * as RedisUrl from "../../../src/infra/redis/RedisUrl.js"
 import * as Secret from "../../../src/infra/runtime/Secret.js"
 import { Dedupe } from "../../../src/inventory/Dedupe.js"
 import * as Authority from "../../../src/local/Authority.js"
 import { eventually } from "../../harness/Eventually.js"
 import { freePort } from "../../harness/FreePort.js"
+import * as Sentinels from "../../harness/Sentinels.js"
 import * as World from "../../harness/World.js"
 
 const folder = Effect.acquireRelease(
@@ -190,27 +192,96 @@ describe("access to Redis", () => {
   )
 
   it.scopedLive(
-    "a Sentinel is refused with its name",
+    "Sentinels lead to the primary; the address of a Sentinel without their URL is refused with its name",
     () =>
       Effect.gen(function*() {
-        const { parts } = yield* World.server("redis", 0)
+        const { redisUrl } = yield* World.server("redis", 0)
+        const [open] = yield* Sentinels.make({ primary: redisUrl! })
+        const [silent] = yield* Sentinels.make({ primary: redisUrl! })
+        yield* silent!.freeze
+        const [locked] = yield* Sentinels.make({
+          primary: redisUrl!,
+          listen: (port) => [`port ${port}`, "requirepass of-sentinels"],
+          client: { password: "of-sentinels" }
+        })
+        const away = `127.0.0.1:${yield* freePort}`
+        const at = (text: string): Server => ({ url: Either.getOrThrow(RedisUrl.setting(text)) })
+        yield* reports(
+          at(`redis://${open!.at}`),
+          /^ERR unknown command.*: REDIS_URL points to a Sentinel, or.*redis\+sentinel/
+        )
+        for (
+          const works of [
+            `redis+sentinel://${away},${silent!.at},${open!.at}/main/7`,
+            `redis+sentinel://${locked!.at}/main?sentinel_password=of-sentinels`
+          ]
+        ) {
+          yield* Effect.scoped(Effect.gen(function*() {
+            const client = yield* said(at(works))
+            yield* client.works
+            yield* client.remember
+            assert.strictEqual(Either.getOrThrow(yield* RedisDescription.describe(at(works))).role, "master")
+          }))
+        }
+        const seventh = yield* connection(redisUrl!, { db: 7 })
+        assert.isAbove(yield* Effect.promise(() => seventh.dbsize()), 0)
+        yield* reports(
+          at(`redis+sentinel://${away}/main`),
+          /^no Sentinel takes the connection: none is there, or they speak TLS/
+        )
+        yield* reports(
+          at(`redis+sentinel://${open!.at}/other`),
+          /^no Sentinel leads .*No such master with that name: check the name of the primary in REDIS_URL$/
+        )
+        yield* reports(
+          at(`redis+sentinel://${new URL(redisUrl!).host}/main`),
+          /^no Sentinel leads .*unknown command .?sentinel.?: REDIS_URL has the address of a Redis/
+        )
+        yield* reports(
+          at(`redis+sentinel://${locked!.at}/main`),
+          /^no Sentinel leads .*NOAUTH .*: write \?sentinel_password=… into REDIS_URL$/
+        )
+        const wrong = at(`redis+sentinel://${locked!.at}/main?sentinel_password=secret-word`)
+        yield* reports(wrong, /^no Sentinel leads .*WRONGPASS .*: write \?sentinel_password=…/)
+        const refused = yield* Effect.flip(RedisDescription.describe(wrong))
+        assert.notInclude(String((refused.cause as Error).message), "secret-word")
+      }),
+    60_000
+  )
+
+  it.scopedLive(
+    "TLS to Sentinels and to the primary that they name",
+    () =>
+      Effect.gen(function*() {
+        const authority = Authority.make("authority")
+        const { certificate, key } = authority.issue({ names: ["localhost", "127.0.0.1"] })
+        const { redisUrl } = yield* World.server("redis", 0, {
+          tls: { certificate, key, authority: authority.certificate }
+        })
         const path = yield* folder
-        const port = yield* freePort
-        const settings = `${path}/sentinel.conf`
-        writeFileSync(
-          settings,
-          `port ${port}\ndir ${path}\nsentinel monitor main 127.0.0.1 ${new URL(parts.redis!.url).port} 1\n`
-        )
-        yield* Effect.acquireRelease(
-          Effect.sync(() =>
-            spawn(readlinkSync(`/proc/${parts.redis!.pid}/exe`), [settings, "--sentinel"], { stdio: "ignore" })
-          ),
-          (server) => Effect.sync(() => server.kill("SIGKILL"))
-        )
-        const url = `redis://127.0.0.1:${port}`
-        const admin = yield* connection(url)
-        yield* Effect.tryPromise(() => admin.ping()).pipe(eventually("10 seconds"))
-        yield* reports({ url: Redacted.make(url) }, /^ERR unknown command.*: REDIS_URL points to a Sentinel, or/)
+        const file = (name: string, text: string) => {
+          writeFileSync(join(path, name), text)
+          return join(path, name)
+        }
+        const ca = file("ca.pem", authority.certificate)
+        const [sentinel] = yield* Sentinels.make({
+          primary: redisUrl!,
+          listen: (port) => [
+            "port 0",
+            `tls-port ${port}`,
+            `tls-cert-file ${file("server.pem", certificate)}`,
+            `tls-key-file ${file("server.key", key)}`,
+            `tls-ca-cert-file ${ca}`,
+            "tls-auth-clients no",
+            "tls-replication yes"
+          ],
+          client: { tls: { ca: authority.certificate } }
+        })
+        const url = Redacted.make(`rediss+sentinel://${sentinel!.at}/main`)
+        yield* Effect.flatMap(said({ url, tls: { prefix: "REDIS_TLS", ca } }), ({ works }) => works)
+        yield* reports({ url }, /^no Sentinel takes the connection: .*a certificate is not accepted.*REDIS_TLS_CA/)
+        const plain = Redacted.make(`redis+sentinel://${sentinel!.at}/main`)
+        yield* reports({ url: plain }, /^no Sentinel takes the connection: .*write rediss\+sentinel/)
       }),
     60_000
   )
