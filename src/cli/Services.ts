@@ -19,6 +19,7 @@ import * as Lag from "../inventory/Lag.js"
 import type { PartName, Role } from "../ops/Parts.js"
 import * as Parts from "../ops/Parts.js"
 import { Backlog } from "../outbox/Backlog.js"
+import { BrokerContact } from "../outbox/BrokerContact.js"
 import * as KafkaPublisher from "../outbox/leased/KafkaPublisher.js"
 import * as OtherRelays from "../outbox/leased/OtherRelays.js"
 import * as Relay from "../outbox/leased/Relay.js"
@@ -219,12 +220,12 @@ const outboxRelay = (config: PartConfig<"relay">, part: Part) =>
       part,
       listener: yield* Parts.part("outbox-listener")
     }
-    const spreads = yield* Spreads
+    const contact = yield* BrokerContact
     const unless = (isCutOff: Effect.Effect<boolean>) =>
       Withdrawal.around({
         isCutOff,
         after: config.outboxLease,
-        isBack: Effect.map(spreads.brokersAreAway, (areAway) => !areAway),
+        isBack: Effect.map(contact.isLost, (is) => !is),
         part,
         problem: {
           reason: "kafka",
@@ -232,7 +233,7 @@ const outboxRelay = (config: PartConfig<"relay">, part: Part) =>
         }
       })
     const relay = config.outboxDelivery === "exactly-once"
-      ? ShardRelay.serve({ ...shards, ...common }).pipe(unless(spreads.brokersAreAway))
+      ? ShardRelay.serve({ ...shards, ...common }).pipe(unless(contact.isLost))
       : beside(
         Relay.serve({
           ...common,
@@ -241,11 +242,13 @@ const outboxRelay = (config: PartConfig<"relay">, part: Part) =>
         }).pipe(Effect.provide(KafkaPublisher.layer(brokers))),
         [ShardOrphans.reconcileOrphans({ ...shards, interval: config.outboxLease, part })]
       ).pipe(unless(yield* OtherRelays.goOn))
-    return yield* beside(relay, [spreads.watch(brokers, config.paymentTopic)])
+    return yield* beside(relay, [(yield* Spreads).watch(brokers, config.paymentTopic)])
   }).pipe(Effect.provide(relayLayer(config)))
 
 const relayLayer = (config: ConfigOf<"outboxLease">) =>
-  Layer.mergeAll(ShardOwners.Default({ lease: config.outboxLease }), ShardBatches.Default, Spreads.Default)
+  Layer.mergeAll(ShardOwners.Default({ lease: config.outboxLease }), ShardBatches.Default, Spreads.Default).pipe(
+    Layer.provideMerge(BrokerContact.Default)
+  )
 
 /** Follows the database's clock, the source of record timestamps. */
 export const clock = supervised("database-clock", DatabaseClock.serve)

@@ -1,10 +1,11 @@
 import { SqlClient } from "@effect/sql"
-import { Duration, Effect } from "effect"
+import { Effect } from "effect"
 import type { KafkaOptions } from "../infra/kafka/KafkaClient.js"
 import type { Spread } from "../infra/kafka/KafkaPartitioner.js"
 import * as KafkaPartitions from "../infra/kafka/KafkaPartitions.js"
 import * as Postgres from "../infra/postgres/Postgres.js"
 import * as Signal from "../infra/runtime/Signal.js"
+import { BrokerContact } from "./BrokerContact.js"
 import type { OutboxEvent } from "./OutboxEvent.js"
 
 /** Interval at which a relay asks for the number of partitions. New orders use a new partition that much later. */
@@ -26,9 +27,6 @@ interface Generation {
 /** The same, shared with the producers, which read it at each attempt. */
 type Known = { -readonly [K in keyof Spread]: Spread[K] }
 
-/** Brokers that are in reach answer more often: they are asked at each `interval`. */
-const silence = Duration.seconds(5)
-
 /** More than any topic has: producers wait until the number is known. */
 const unknown = Number.POSITIVE_INFINITY
 
@@ -46,10 +44,7 @@ export class Spreads extends Effect.Service<Spreads>()("payments/Spreads", {
     const topics = new Map<string, Map<number, Known>>()
     const missing = Signal.make()
     const clock = yield* Effect.clock
-    /** Monotonic nanoseconds of the last answer of a broker. */
-    let answeredAt = clock.unsafeCurrentTimeNanos()
-    /** A broker has answered this process. */
-    const answered = () => void (answeredAt = clock.unsafeCurrentTimeNanos())
+    const { answered } = yield* BrokerContact
 
     /** The spread of this event's generation. Its number may change. */
     const of = ({ generation, topic }: OutboxEvent): Spread => {
@@ -110,7 +105,7 @@ export class Spreads extends Effect.Service<Spreads>()("payments/Spreads", {
       answered()
       if (partitions === undefined) return
       const known = [...topics.get(topic)!.values()].map((spread) => spread.partitions)
-      const now = Number(answeredAt / 1_000_000n)
+      const now = Number(clock.unsafeCurrentTimeNanos() / 1_000_000n)
       if (known.every((most) => most <= partitions || most === unknown)) fewer.delete(topic)
       else {
         const since = fewer.get(topic) ?? now
@@ -139,11 +134,6 @@ export class Spreads extends Effect.Service<Spreads>()("payments/Spreads", {
       )
     }
 
-    /** Whether no broker has answered this process for some seconds. */
-    const brokersAreAway = Effect.sync(() =>
-      Duration.greaterThan(Duration.nanos(clock.unsafeCurrentTimeNanos() - answeredAt), silence)
-    )
-
-    return { of, watch, answered, brokersAreAway } as const
+    return { of, watch } as const
   })
 }) {}

@@ -4,6 +4,7 @@ import { OrderId } from "../../src/domain/Payment.js"
 import * as PaymentEvent from "../../src/domain/PaymentEvent.js"
 import * as RecordTime from "../../src/infra/kafka/RecordTime.js"
 import { Keeper } from "../../src/infra/runtime/HealthPart.js"
+import { BrokerContact } from "../../src/outbox/BrokerContact.js"
 import * as EventRecord from "../../src/outbox/EventRecord.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
 import type { OutboxEvent } from "../../src/outbox/OutboxEvent.js"
@@ -36,13 +37,12 @@ const outbox = Outbox.Default(options).pipe(
   Layer.provideMerge(
     Layer.succeed(
       Spreads,
-      Spreads.make({
-        of: () => spread,
-        watch: () => Effect.never,
-        answered: () => undefined,
-        brokersAreAway: Effect.succeed(false)
-      })
+      Spreads.make({ of: () => spread, watch: () => Effect.never })
     )
+  ),
+  // nobody asks the brokers meanwhile
+  Layer.provideMerge(
+    Layer.succeed(BrokerContact, BrokerContact.make({ answered: () => undefined, isLost: Effect.succeed(false) }))
   )
 )
 

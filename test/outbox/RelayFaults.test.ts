@@ -6,6 +6,7 @@ import * as Kafka from "../../src/infra/kafka/KafkaClient.js"
 import type { Database } from "../../src/infra/postgres/Postgres.js"
 import type { Part } from "../../src/infra/runtime/Health.js"
 import { make as makeHealth } from "../../src/infra/runtime/Health.js"
+import type { BrokerContact } from "../../src/outbox/BrokerContact.js"
 import * as KafkaPublisher from "../../src/outbox/leased/KafkaPublisher.js"
 import * as Relay from "../../src/outbox/leased/Relay.js"
 import { Outbox } from "../../src/outbox/Outbox.js"
@@ -29,6 +30,7 @@ type Needs =
   | ShardBatches
   | ShardOwners
   | Spreads
+  | BrokerContact
 
 /** The two relays. Each has to pass every test here. */
 const relays: Readonly<Record<string, (topic: string, part: Part) => Effect.Effect<never, unknown, Needs>>> = {

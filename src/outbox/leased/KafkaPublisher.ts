@@ -6,6 +6,7 @@ import * as KafkaProducerSlot from "../../infra/kafka/KafkaProducerSlot.js"
 import * as KafkaSpan from "../../infra/kafka/KafkaSpan.js"
 import { problemOf } from "../../infra/runtime/Problem.js"
 import * as Trace from "../../infra/runtime/Trace.js"
+import { BrokerContact } from "../BrokerContact.js"
 import * as EventRecord from "../EventRecord.js"
 import type { OutboxEvent } from "../OutboxEvent.js"
 import { Spreads } from "../Spreads.js"
@@ -37,7 +38,9 @@ type Answered = readonly [Messages, Answer]
 const leaderPatience = 10_000_000_000n
 
 /** A publisher with an idempotent producer of its own. */
-const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads) {
+const open = Effect.fnUntraced(function*(options: KafkaOptions) {
+  const spreads = yield* Spreads
+  const contact = yield* BrokerContact
   const producer = yield* KafkaProducerSlot.make(options)
   const written: KafkaProducer.WrittenRecords = new WeakSet()
   const record = (event: OutboxEvent) => EventRecord.make(event, spreads.of(event))
@@ -82,7 +85,7 @@ const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads
         : Effect.fail(new KafkaProducer.SendStopped({ attempted: false }))
     ).pipe(
       Effect.map((): Answer => {
-        spreads.answered()
+        contact.answered()
         outages.reached(topic)
         return { _tag: "Sent" }
       }),
@@ -162,4 +165,10 @@ const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads
 
 /** Publishes with idempotent producers: at least once, and exactly once as long as no process or broker dies. */
 export const layer = (options: KafkaOptions) =>
-  Layer.effect(EventPublisher, Effect.map(Spreads, (spreads) => ({ open: open(options, spreads) })))
+  Layer.effect(
+    EventPublisher,
+    Effect.map(
+      Effect.context<Spreads | BrokerContact>(),
+      (context) => ({ open: Effect.provide(open(options), context) })
+    )
+  )

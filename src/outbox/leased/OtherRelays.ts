@@ -1,7 +1,7 @@
 import { SqlClient } from "@effect/sql"
 import { Effect } from "effect"
 import * as Postgres from "../../infra/postgres/Postgres.js"
-import { Spreads } from "../Spreads.js"
+import { BrokerContact } from "../BrokerContact.js"
 
 /** The most events that a look reads. Relays publish in the order of the ids, so the first ones show it. */
 const first = 10_000
@@ -14,7 +14,7 @@ const first = 10_000
 export const goOn = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   const run = yield* Postgres.runner("5 seconds")
-  const { brokersAreAway } = yield* Spreads
+  const { isLost } = yield* BrokerContact
   /** The last event when the brokers were away at first. Undefined while they answer. */
   let last: string | undefined
 
@@ -34,7 +34,7 @@ export const goOn = Effect.gen(function*() {
   })
 
   return Effect.gen(function*() {
-    if (yield* brokersAreAway) return yield* look
+    if (yield* isLost) return yield* look
     last = undefined
     return false
   }).pipe(

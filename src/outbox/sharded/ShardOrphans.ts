@@ -2,7 +2,7 @@ import type { Duration } from "effect"
 import { Effect, Schedule } from "effect"
 import type { Part } from "../../infra/runtime/Health.js"
 import { problemOf } from "../../infra/runtime/Problem.js"
-import { Spreads } from "../Spreads.js"
+import { BrokerContact } from "../BrokerContact.js"
 import { ShardOwners } from "./ShardOwners.js"
 import type { ShardOptions } from "./ShardTakeover.js"
 import * as ShardTakeover from "./ShardTakeover.js"
@@ -20,10 +20,10 @@ export const reconcileOrphans = Effect.fnUntraced(function*(
   options: ShardOptions & { readonly interval: Duration.DurationInput; readonly part: Part }
 ) {
   const owners = yield* ShardOwners
-  const { brokersAreAway } = yield* Spreads
+  const { isLost } = yield* BrokerContact
   const reconcile = Effect.gen(function*() {
     // it would only keep the shards from relays that reach the brokers
-    yield* Effect.repeat(brokersAreAway, { schedule: everySecond, until: (areAway) => !areAway })
+    yield* Effect.repeat(isLost, { schedule: everySecond, until: (is) => !is })
     const shards = yield* owners.acquireOrphans
     yield* Effect.forEach(shards, (shard) =>
       ShardTakeover.takeOver(shard, options).pipe(

@@ -5,6 +5,7 @@ import type { TransactionFailed, Transactions } from "../../infra/kafka/KafkaTra
 import type { Problem } from "../../infra/runtime/Problem.js"
 import { problemOf } from "../../infra/runtime/Problem.js"
 import type * as Signal from "../../infra/runtime/Signal.js"
+import { BrokerContact } from "../BrokerContact.js"
 import * as EventRecord from "../EventRecord.js"
 import { Refusals } from "../Refusals.js"
 import * as RelayMetrics from "../RelayMetrics.js"
@@ -84,6 +85,7 @@ export const serve = Effect.fnUntraced(function*(
 ) {
   const batches = yield* ShardBatches
   const spreads = yield* Spreads
+  const { answered } = yield* BrokerContact
   const { cursor } = options
   const spans = BatchSpans.make(owned.name)
   /** Events of a batch at the most: doubles after a success, halves after a refusal, until the refused event is alone. */
@@ -135,7 +137,7 @@ export const serve = Effect.fnUntraced(function*(
         size = Math.min(options.batchSize, size * 2)
         const commit = Effect.zipRight(failed(transactions.commit), attempt.committed)
         const [next] = yield* Effect.all([claim, commit], { concurrency: "unbounded" })
-        spreads.answered()
+        answered()
         last = Option.some(batch)
         batch = next
         progress(`publishing events of shard ${owned.shard}`)

@@ -1,27 +1,22 @@
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
 import { Array as Arr, Effect, Layer } from "effect"
+import { BrokerContact } from "../../../src/outbox/BrokerContact.js"
 import * as OtherRelays from "../../../src/outbox/leased/OtherRelays.js"
-import { Spreads } from "../../../src/outbox/Spreads.js"
 import * as PgTest from "../../harness/PgTest.js"
 import * as Fixtures from "../Fixtures.js"
 
 const brokers = { areAway: false }
-const spreads = Layer.succeed(
-  Spreads,
-  Spreads.make({
-    of: () => ({ partitions: 4 }),
-    watch: () => Effect.never,
-    answered: () => undefined,
-    brokersAreAway: Effect.sync(() => brokers.areAway)
-  })
+const contact = Layer.succeed(
+  BrokerContact,
+  BrokerContact.make({ answered: () => undefined, isLost: Effect.sync(() => brokers.areAway) })
 )
 
 /** Whether other relays go on, as a relay sees it that has just started. */
 const make = Effect.suspend(() => {
   brokers.areAway = false
   return Effect.zipRight(Fixtures.clear, OtherRelays.goOn)
-}).pipe(Effect.provide(spreads))
+}).pipe(Effect.provide(contact))
 const away = Effect.sync(() => (brokers.areAway = true))
 
 const published = Effect.fnUntraced(function*(ids: ReadonlyArray<string>) {
