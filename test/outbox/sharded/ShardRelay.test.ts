@@ -1,6 +1,7 @@
 import { SqlClient } from "@effect/sql"
 import { assert, layer } from "@effect/vitest"
 import { Array as Arr, Cause, Clock, Effect, Exit, Fiber, Option, Scope } from "effect"
+import { BrokerContact } from "../../../src/outbox/BrokerContact.js"
 import * as KafkaPublisher from "../../../src/outbox/leased/KafkaPublisher.js"
 import * as Relay from "../../../src/outbox/leased/Relay.js"
 import { Outbox } from "../../../src/outbox/Outbox.js"
@@ -205,6 +206,40 @@ layer(TestLayer, { timeout: "60 seconds", excludeTestServices: true })("ShardRel
         const ofOrder = found.filter(({ key }) => key === String(order))
         assert.deepStrictEqual(ofOrder.map(({ value }) => JSON.parse(value).status), ["CREATED", "COMPLETED"])
       }
+    }))
+
+  it.scoped("a relay that no broker answers leaves the shards of dead relays to others", () =>
+    Effect.gen(function*() {
+      yield* fresh
+      const sql = yield* SqlClient.SqlClient
+      const topic = yield* KafkaTest.freshTopic()
+      yield* Scope.extend(claimed(topic, 3), yield* Scope.make())
+      yield* expire
+      const shards = sql<{ readonly owned: number; readonly left: number }>`
+        SELECT count(*) FILTER (WHERE owned_to > clock_timestamp())::int AS owned,
+               count(*) FILTER (WHERE leased_to IS NOT NULL)::int AS left
+        FROM outbox_shard
+      `.pipe(Effect.map(([row]) => row!))
+      assert.deepStrictEqual(yield* shards, { owned: 0, left: 1 })
+      const contact = { isLost: true, looks: 0 }
+      yield* Effect.forkScoped(
+        ShardOrphans.reconcileOrphans({ ...shardOptions(topic), interval: "1 hour", part: Fixtures.part() }).pipe(
+          Effect.provideService(
+            BrokerContact,
+            BrokerContact.make({
+              answered: () => undefined,
+              isLost: Effect.sync(() => {
+                contact.looks++
+                return contact.isLost
+              })
+            })
+          )
+        )
+      )
+      yield* until(Effect.sync(() => contact.looks), (n) => n >= 2)
+      assert.deepStrictEqual(yield* shards, { owned: 0, left: 1 })
+      contact.isLost = false
+      yield* until(shards, ({ left }) => left === 0)
     }))
 
   it.scoped("the look for orphans is repeated within seconds when the database is back, not after a lease", () =>
