@@ -38,9 +38,7 @@ type Answered = readonly [Messages, Answer]
 const leaderPatience = 10_000_000_000n
 
 /** A publisher with an idempotent producer of its own. */
-const open = Effect.fnUntraced(function*(options: KafkaOptions) {
-  const spreads = yield* Spreads
-  const contact = yield* BrokerContact
+const open = Effect.fnUntraced(function*(options: KafkaOptions, spreads: Spreads, contact: BrokerContact) {
   const producer = yield* KafkaProducerSlot.make(options)
   const written: KafkaProducer.WrittenRecords = new WeakSet()
   const record = (event: OutboxEvent) => EventRecord.make(event, spreads.of(event))
@@ -168,7 +166,7 @@ export const layer = (options: KafkaOptions) =>
   Layer.effect(
     EventPublisher,
     Effect.map(
-      Effect.context<Spreads | BrokerContact>(),
-      (context) => ({ open: Effect.provide(open(options), context) })
+      Effect.all([Spreads, BrokerContact]),
+      ([spreads, contact]) => ({ open: open(options, spreads, contact) })
     )
   )
