@@ -49,6 +49,9 @@ const outlive = Effect.fnUntraced(function*<A, E, R>(
   }
 })
 
+/** An order that no client of the load knows. */
+const waiting = 1_000_000
+
 const more = (both: Effect.Effect.Success<typeof worlds>, count = 25) =>
   Effect.forEach(both, ({ saga }) => saga.more(count), { concurrency: "unbounded" })
 
@@ -65,14 +68,16 @@ layer(cluster, { timeout: "120 seconds", excludeTestServices: true })(
           yield* outlive(
             both,
             Effect.gen(function*() {
+              for (const { saga } of both) yield* saga.reserved(waiting)
               yield* cluster.broker(2).crash
               yield* cluster.broker(3).crash
               for (const { program, saga } of both) {
+                // paying needs no broker, its event does
+                assert.strictEqual(yield* saga.ask(waiting), "OK")
                 yield* Effect.tap(program.readiness, ({ dependencies, ready }) => {
                   assert.isFalse(ready)
                   assert.isFalse(dependencies["outbox-relay"]?.ok, "the relay says that it works")
                 }).pipe(eventually("60 seconds"))
-                // paying needs no broker
                 assert.strictEqual((yield* program.get("/readyz/grpc")).status, 200)
                 assert.isAbove(yield* saga.tables.count("event WHERE status = 'WAIT'"), 0)
               }
