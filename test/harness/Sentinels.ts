@@ -37,7 +37,10 @@ export const make = Effect.fnUntraced(function*(
     (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
   )
   const { hostname, port: watched } = new URL(primary)
-  const info = yield* Effect.flatMap(connect(primary, client), (redis) => Effect.promise(() => redis.info("server")))
+  const info = yield* Effect.flatMap(
+    connect(primary, client.tls === undefined ? {} : { tls: client.tls }),
+    (redis) => Effect.promise(() => redis.info("server"))
+  )
   const program = readlinkSync(`/proc/${field(info, "process_id")}/exe`)
   return yield* Effect.forEach(Array.from({ length: count }), (_, i) =>
     Effect.gen(function*() {

@@ -2,10 +2,10 @@ import { Context, Duration, Effect, Layer, Metric, Runtime, Schema } from "effec
 import type { Redis as Client } from "ioredis"
 import * as Signal from "../runtime/Signal.js"
 import type { RedisServer } from "./RedisAccess.js"
-import { encrypted } from "./RedisAccess.js"
+import { place } from "./RedisAccess.js"
+import * as RedisConnection from "./RedisConnection.js"
 import type { Problem } from "./RedisProblem.js"
 import { problemOf } from "./RedisProblem.js"
-import * as RedisQuiet from "./RedisQuiet.js"
 
 /** A Redis command failed or timed out. */
 export class RedisUnavailable extends Schema.TaggedError<RedisUnavailable>()("RedisUnavailable", {
@@ -31,9 +31,6 @@ const commandTimeout = Duration.millis(250)
  */
 const [shortest, longest, relapse] = [1_000, 16_000, 5_000]
 
-/** Milliseconds before the next attempt to connect. */
-const retryPause = (attempts: number) => Math.min(attempts * 100, 2_000)
-
 const available = Metric.gauge("payments_redis_available", {
   description: "1 while Redis is available, else 0"
 })
@@ -57,7 +54,7 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
         const now = () => clock.unsafeCurrentTimeMillis()
         /** Reason of the outage; undefined when Redis is available, null before the first probe. */
         let problem: Problem | undefined | null = null
-        const explained = (error: unknown) => problemOf(error, encrypted(options))
+        const explained = (error: unknown) => problemOf(error, place(options))
         let probe: Command<unknown> = (redis) => redis.ping()
         /** Notified when a probe is due. */
         const due = Signal.make()
@@ -89,15 +86,14 @@ export class Redis extends Context.Tag("payments/Redis")<Redis, {
 
         const redis = yield* Effect.acquireRelease(
           Effect.sync(() => {
-            const client = RedisQuiet.make(options, {
+            const client = RedisConnection.make(options, {
               enableOfflineQueue: false,
               maxRetriesPerRequest: 0,
               connectTimeout: 2_000,
               disableClientInfo: true,
               // detects a vanished host, also during the handshake; TCP alone would take a quarter of an hour
               socketTimeout: 2_000,
-              retryStrategy: retryPause,
-              sentinelRetryStrategy: retryPause
+              retryStrategy: (times) => Math.min(times * 100, 2_000)
             }, () => runSync(unused))
             client.on("error", (error) => runSync(away(explained(error)))).on("ready", due.notify)
             // the `error` event reports a failure, and ioredis tries again

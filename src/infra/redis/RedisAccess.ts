@@ -3,6 +3,7 @@ import type { RedisOptions } from "ioredis"
 import { isIP } from "node:net"
 import type { Secret } from "../runtime/Secret.js"
 import * as Tls from "../tls/Tls.js"
+import type { Place } from "./RedisProblem.js"
 import * as RedisUrl from "./RedisUrl.js"
 
 /** Address of a Redis server, and what it takes to enter. */
@@ -15,24 +16,27 @@ export interface RedisServer {
   readonly tls?: Tls.TlsFiles | undefined
 }
 
-/** True when connections are encrypted. */
-export const encrypted = ({ url }: RedisServer) => RedisUrl.parse(url).tls
+/** What the reason of a problem depends on. */
+export const place = ({ url }: RedisServer): Place => {
+  const { sentinels, tls } = RedisUrl.parse(url)
+  return { tls, sentinels: sentinels !== undefined }
+}
 
 /** Options of the next connection. Password and certificates are read again, so that new ones need no restart. */
 export const options = Effect.fnUntraced(function*(server: RedisServer) {
-  const { host, sentinels, tls } = RedisUrl.parse(server.url)
+  const { host, tls } = RedisUrl.parse(server.url)
   const password = server.password === undefined ? undefined : Redacted.value(yield* server.password.get)
-  const secure = tls
-    ? {
-      // providers with many servers at one address choose by it
-      ...(host !== undefined && isIP(host) === 0 ? { servername: host } : {}),
-      ...yield* Tls.load(server.tls ?? { prefix: "REDIS_TLS" })
-    }
-    : undefined
   const options: RedisOptions = {
     ...(password === undefined ? {} : { password }),
-    ...(secure === undefined ? {} : { tls: secure }),
-    ...(secure === undefined || sentinels === undefined ? {} : { sentinelTLS: secure })
+    ...(tls
+      ? {
+        tls: {
+          // providers with many servers at one address choose by it
+          ...(host !== undefined && isIP(host) === 0 ? { servername: host } : {}),
+          ...yield* Tls.load(server.tls ?? { prefix: "REDIS_TLS" })
+        }
+      }
+      : {})
   }
   return options
 })

@@ -1,9 +1,9 @@
 import { Clock, Effect, Either } from "effect"
 import { RedisUnavailable } from "./Redis.js"
 import type { RedisServer } from "./RedisAccess.js"
-import { encrypted } from "./RedisAccess.js"
+import { place } from "./RedisAccess.js"
+import * as RedisConnection from "./RedisConnection.js"
 import { problemOf } from "./RedisProblem.js"
-import * as RedisQuiet from "./RedisQuiet.js"
 
 /** A Redis server as it describes itself. */
 export interface Description {
@@ -38,14 +38,13 @@ export const describe = (server: RedisServer): Effect.Effect<Either.Either<Descr
     let failure: unknown
     const redis = yield* Effect.acquireRelease(
       Effect.sync(() => {
-        const redis = RedisQuiet.make(server, {
+        const redis = RedisConnection.make(server, {
           maxRetriesPerRequest: 0,
           enableOfflineQueue: false,
           connectTimeout: 2_000,
           commandTimeout: 2_000,
           disableClientInfo: true,
-          retryStrategy: () => null,
-          sentinelRetryStrategy: () => null
+          retryStrategy: () => null
         }, () => {})
         // `connect` fails with another error, which says less
         redis.on("error", (error) => (failure = error))
@@ -54,7 +53,7 @@ export const describe = (server: RedisServer): Effect.Effect<Either.Either<Descr
       (redis) => Effect.sync(() => redis.disconnect())
     )
     const ask = <A>(f: () => Promise<A>) =>
-      Effect.mapError(Effect.tryPromise(f), ({ error }) => problemOf(failure ?? error, encrypted(server)))
+      Effect.mapError(Effect.tryPromise(f), ({ error }) => problemOf(failure ?? error, place(server)))
     yield* ask(() => redis.connect())
     const asked = yield* Clock.currentTimeMillis
     const [seconds, micros] = yield* ask(() => redis.time())

@@ -1,57 +1,64 @@
 import { Either, Redacted } from "effect"
-import type { RedisOptions } from "ioredis"
-import type { Parse } from "../runtime/Setting.js"
+import type { Address, Parse } from "../runtime/Setting.js"
 import { address, url } from "../runtime/Setting.js"
+
+/** Servers that know which Redis is the primary now. */
+export interface Sentinels {
+  readonly addresses: ReadonlyArray<Address>
+  /** Their own password, not that of Redis. */
+  readonly password: string | undefined
+  /** Name of the primary, and user and database there. */
+  readonly name: string
+  readonly user: string | undefined
+  readonly database: number
+}
 
 /** Where a URL leads to, and as whom. */
 export interface Target {
-  /** The URL up to `://`. A `rediss` in it: connections are encrypted, also those to Sentinels. */
+  /** The URL up to `://`. */
   readonly scheme: string
+  /** Connections are encrypted, also those to Sentinels. */
   readonly tls: boolean
+  /** Password of Redis. */
   readonly password: string | undefined
   /** `host:port`, separated by commas, for operators. */
   readonly places: string
-  /** Host name or address of the server; undefined when Sentinels say it. */
+  /** Host name or address of the server; undefined when Sentinels tell it. */
   readonly host: string | undefined
-  /** What ioredis needs of a URL that names Sentinels: it cannot read that URL itself. */
-  readonly sentinels: RedisOptions | undefined
+  readonly sentinels: Sentinels | undefined
 }
 
 /** All but hosts and name may be missing. */
 const sentinelUrl =
-  /^(rediss?\+sentinel):\/\/(?:([^:@/?#]*)(?::([^/?#]*))?@)?([^@/?#]+)\/([^/?#]+)(?:\/(\d{1,4}))?(?:\?([^#]*))?$/
+  /^(rediss?\+sentinel):\/\/(?:([^:@/?#]*)(?::([^/?#]*))?@)?([^@/?#]+)\/([^@/?#]+)(?:\/(\d{1,4}))?(?:\?([^#]*))?$/i
 
 const sentinelAddress = (text: string) => address(/:\d+$/.test(text) ? text : `${text}:26379`)
 
+const decoded = (text: string | undefined) => text && decodeURIComponent(text) || undefined
+
 const ofSentinels = (text: string): Either.Either<Target, string> => {
-  const [, scheme, user = "", password = "", hosts, name, database = "0", query = ""] = sentinelUrl.exec(text) ?? []
+  const [, scheme, user, password, hosts, name, database, query] = sentinelUrl.exec(text) ?? []
   if (scheme === undefined) {
     return Either.left("is not redis+sentinel://[user:password@]host:port,host:port/name of the primary[/database]")
   }
-  const parameters = new URLSearchParams(query)
-  if ([...parameters.keys()].some((key) => key !== "sentinel_password")) {
+  const [, own] = /^sentinel_password=([^&]*)$/.exec(query ?? "") ?? []
+  if (query && own === undefined) {
     return Either.left("has an unknown parameter: the only one is sentinel_password")
   }
-  const tls = scheme.startsWith("rediss")
-  const secret = decodeURIComponent(password)
   return Either.mapBoth(Either.all(hosts!.split(",").map(sentinelAddress)), {
     onLeft: () => "has a Sentinel that is not host:port",
-    onRight: (sentinels) => ({
-      scheme,
-      tls,
-      password: secret || undefined,
+    onRight: (addresses) => ({
+      scheme: scheme.toLowerCase(),
+      tls: /^rediss/i.test(scheme),
+      password: decoded(password),
       places: hosts!,
       host: undefined,
       sentinels: {
-        sentinels,
+        addresses,
+        password: decoded(own),
         name: decodeURIComponent(name!),
-        username: decodeURIComponent(user),
-        password: secret,
-        db: Number(database),
-        sentinelPassword: parameters.get("sentinel_password") ?? "",
-        // one that stands still takes connections, too
-        sentinelCommandTimeout: 2_000,
-        enableTLSForSentinelMode: tls
+        user: decoded(user),
+        database: Number(database ?? 0)
       }
     })
   })
@@ -65,7 +72,7 @@ const ofServer = (text: string): Either.Either<Target, string> =>
       return {
         scheme: protocol.slice(0, -1),
         tls: protocol === "rediss:",
-        password: decodeURIComponent(password) || undefined,
+        password: decoded(password),
         places: host,
         host: hostname.replace(/^\[|\]$/g, ""),
         sentinels: undefined
@@ -75,7 +82,7 @@ const ofServer = (text: string): Either.Either<Target, string> =>
 
 const read = (text: string): Either.Either<Target, string> =>
   Either.try({
-    try: () => /^rediss?\+sentinel:/.test(text) ? ofSentinels(text) : ofServer(text),
+    try: () => /^rediss?\+sentinel:/i.test(text) ? ofSentinels(text) : ofServer(text),
     catch: () => "has a % without two hexadecimal digits: write %25"
   }).pipe(Either.flatMap((target) => target))
 

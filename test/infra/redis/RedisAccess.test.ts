@@ -5,7 +5,7 @@ import { spawn } from "node:child_process"
 import { mkdtempSync, readlinkSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { inject } from "vitest"
+import { inject, vi } from "vitest"
 import * as RedisServer from "../../../src/doctor/RedisServer.js"
 import { OrderId } from "../../../src/domain/Payment.js"
 import { Redis } from "../../../src/infra/redis/Redis.js"
@@ -227,24 +227,62 @@ describe("access to Redis", () => {
         assert.isAbove(yield* Effect.promise(() => seventh.dbsize()), 0)
         yield* reports(
           at(`redis+sentinel://${away}/main`),
-          /^no Sentinel takes the connection: none is there, or they speak TLS/
+          /^no Sentinel leads to the primary: 127.0.0.1:\d+: connect ECONNREFUSED/
         )
         yield* reports(
           at(`redis+sentinel://${open!.at}/other`),
-          /^no Sentinel leads .*No such master with that name: check the name of the primary in REDIS_URL$/
+          /^no Sentinel leads .*: knows no primary of the name other$/
         )
         yield* reports(
           at(`redis+sentinel://${new URL(redisUrl!).host}/main`),
-          /^no Sentinel leads .*unknown command .?sentinel.?: REDIS_URL has the address of a Redis/
+          /^no Sentinel leads .*unknown command .?sentinel.?: it is a Redis, and no Sentinel$/i
         )
         yield* reports(
           at(`redis+sentinel://${locked!.at}/main`),
-          /^no Sentinel leads .*NOAUTH .*: write \?sentinel_password=… into REDIS_URL$/
+          /^no Sentinel leads .*NOAUTH .*: add \?sentinel_password=… to REDIS_URL$/
         )
         const wrong = at(`redis+sentinel://${locked!.at}/main?sentinel_password=secret-word`)
-        yield* reports(wrong, /^no Sentinel leads .*WRONGPASS .*: write \?sentinel_password=…/)
+        yield* reports(wrong, /^no Sentinel leads .*WRONGPASS .*: check sentinel_password in REDIS_URL$/)
         const refused = yield* Effect.flip(RedisDescription.describe(wrong))
         assert.notInclude(String((refused.cause as Error).message), "secret-word")
+      }),
+    60_000
+  )
+
+  it.scopedLive(
+    "behind Sentinels: a user, a password that changes, and connections that end; the console stays empty",
+    () =>
+      Effect.gen(function*() {
+        const { redisUrl } = yield* World.server("redis", 0)
+        const admin = yield* connection(redisUrl!)
+        const command = (name: string, ...args: ReadonlyArray<string>) =>
+          Effect.promise(() => admin.call(name, ...args))
+        const allowed = ["~payments:inventory:*", "-@all", "+mget", "+eval", "+set"]
+        yield* command("ACL", "SETUSER", "payments", "on", ">one", ...allowed)
+        const sentinels = yield* Sentinels.make({ primary: redisUrl!, count: 2 })
+        const path = yield* folder
+        const password = join(path, "password")
+        writeFileSync(password, "one\n")
+        const secret = Option.getOrThrow(
+          Secret.of({ variable: "REDIS_PASSWORD", value: Option.none(), file: Option.some(password) })
+        )
+        // these Sentinels demand no password
+        const places = sentinels.map(({ at }) => at).join(",")
+        const url = Redacted.make(`redis+sentinel://payments@${places}/main?sentinel_password=unused`)
+        const spies = (["log", "warn", "error"] as const).map((name) => vi.spyOn(console, name))
+        yield* Effect.addFinalizer(() => Effect.sync(() => spies.forEach((spy) => spy.mockRestore())))
+        const client = yield* said({ url, password: secret })
+        yield* client.works
+        for (let i = 0; i < 2; i++) {
+          yield* command("CLIENT", "KILL", "USER", "payments")
+          yield* client.remember.pipe(eventually("10 seconds"))
+        }
+        assert.notInclude(client.changes.join(), "no Sentinel")
+        yield* command("ACL", "SETUSER", "payments", "<one", ">two")
+        writeFileSync(password, "two\n")
+        yield* command("CLIENT", "KILL", "USER", "payments")
+        yield* client.remember.pipe(eventually("10 seconds"))
+        for (const spy of spies) assert.deepStrictEqual(spy.mock.calls, [])
       }),
     60_000
   )
@@ -279,9 +317,20 @@ describe("access to Redis", () => {
         })
         const url = Redacted.make(`rediss+sentinel://${sentinel!.at}/main`)
         yield* Effect.flatMap(said({ url, tls: { prefix: "REDIS_TLS", ca } }), ({ works }) => works)
-        yield* reports({ url }, /^no Sentinel takes the connection: .*a certificate is not accepted.*REDIS_TLS_CA/)
+        yield* reports({ url }, /^no Sentinel leads .*authority that is not trusted.*: set REDIS_TLS_CA/)
+        // the right file comes later
+        const late = file("late.pem", Authority.make("authority").certificate)
+        const client = yield* said({ url, tls: { prefix: "REDIS_TLS", ca: late } })
+        yield* client.says((last) => assert.match(String(last), /: set REDIS_TLS_CA/))
+        file("late.pem", authority.certificate)
+        yield* client.works
+        // without a file there is TLS all the same
+        yield* reports(
+          { url, tls: { prefix: "REDIS_TLS", ca: join(path, "missing.pem") } },
+          /authority that is not trusted/
+        )
         const plain = Redacted.make(`redis+sentinel://${sentinel!.at}/main`)
-        yield* reports({ url: plain }, /^no Sentinel takes the connection: .*write rediss\+sentinel/)
+        yield* reports({ url: plain }, /^no Sentinel leads .*write rediss\+sentinel/)
       }),
     60_000
   )

@@ -33,26 +33,21 @@ describe("RedisUrl", () => {
       places: "a,b:1",
       host: undefined,
       sentinels: {
-        sentinels: [{ host: "a", port: 26_379 }, { host: "b", port: 1 }],
+        addresses: [{ host: "a", port: 26_379 }, { host: "b", port: 1 }],
+        password: undefined,
         name: "main",
-        username: "",
-        password: "",
-        db: 0,
-        sentinelPassword: "",
-        sentinelCommandTimeout: 2_000,
-        enableTLSForSentinelMode: false
+        user: undefined,
+        database: 0
       }
     })
-    const full = read("rediss+sentinel://u%2F:p@:%3A@[::1],[::2]:5/the%20main/12?sentinel_password=a%26b")
+    const full = read("REDISS+sentinel://u%2F:p@:%3A@[::1],[::2]:5/the%20main/12?sentinel_password=a%26b+c=")
     assert.deepInclude(full, { scheme: "rediss+sentinel", tls: true, password: "p@::", places: "[::1],[::2]:5" })
-    assert.deepInclude(full.sentinels, {
-      sentinels: [{ host: "::1", port: 26_379 }, { host: "::2", port: 5 }],
+    assert.deepStrictEqual(full.sentinels, {
+      addresses: [{ host: "::1", port: 26_379 }, { host: "::2", port: 5 }],
+      password: "a&b+c=",
       name: "the main",
-      username: "u/",
-      password: "p@::",
-      db: 12,
-      sentinelPassword: "a&b",
-      enableTLSForSentinelMode: true
+      user: "u/",
+      database: 12
     })
   })
 
@@ -65,10 +60,13 @@ describe("RedisUrl", () => {
         [`redis://u:${secret}@h:port`, /^is not a URL that starts with/],
         [`redis://u:${secret}%zz@h`, /^has a % without two hexadecimal digits/],
         [`redis+sentinel://u:${secret}%zz@h/main`, /^has a % without two hexadecimal digits/],
+        [`redis+sentinel://h/main?sentinel_password=${secret}%zz`, /^has a % without two hexadecimal digits/],
         [`redis+sentinel://u:${secret}@h`, /^is not redis\+sentinel:\/\/\[user:password@\]host:port,host:port\/name/],
         [`redis+sentinel://u:${secret}@h/`, /^is not redis\+sentinel/],
         [`redis+sentinel://u:${secret}@h/main/x`, /^is not redis\+sentinel/],
         [`redis+sentinel://u:${secret}@/main`, /^is not redis\+sentinel/],
+        // a / in a password must be %2F: this would be a host and a name
+        [`redis+sentinel://u:12345/${secret}@h`, /^is not redis\+sentinel/],
         [`redis+sentinel://u:${secret}@h,/main`, /^has a Sentinel that is not host:port/],
         [`redis+sentinel://u:${secret}@h:99999/main`, /^has a Sentinel that is not host:port/],
         [`redis+sentinel://::1/main`, /^has a Sentinel that is not host:port/],

@@ -80,9 +80,10 @@ describe("P1: Redis fails over", () => {
               "get-master-addr-by-name",
               "main"
             )) as ReadonlyArray<string>
-            const now = servers.find(({ url }) => new URL(url).port === port)!
+            const now = servers.find(({ url }) => new URL(url).port === port)
+            assert.isDefined(now)
             assert.notStrictEqual(now, before)
-            return now
+            return now!
           }).pipe(eventually("60 seconds"))
         /** The service writes to this server again. */
         const uses = Effect.fnUntraced(function*(server: Restartable.Restartable) {
