@@ -63,14 +63,16 @@ export const connector = (sentinels: Sentinels) =>
       for (const sentinel of sentinels.addresses) {
         try {
           const primary = await ask(sentinel, sentinels, tls)
-          // not when the client was closed meanwhile
-          if (!this.connecting) return new Net.Socket().destroy()
-          return tls === undefined
-            ? Net.connect(primary)
-            : NodeTls.connect({ ...primary, ...tls as NodeTls.ConnectionOptions })
+          if (this.connecting) {
+            return tls === undefined
+              ? Net.connect(primary)
+              : NodeTls.connect({ ...primary, ...tls as NodeTls.ConnectionOptions })
+          }
         } catch (error) {
           failed.push({ at: showAddress(sentinel), error })
         }
+        // the client was closed meanwhile
+        if (!this.connecting) return new Net.Socket().destroy()
       }
       this.firstError = new NoPrimary(failed, tls !== undefined)
       return new Net.Socket().destroy()
