@@ -30,7 +30,8 @@ export const copy = (): Load => {
   return (name) => evaluate(resolve(name))
 }
 
-const load = copy()
+/** Loads a module of the copy whose clients the tests use. */
+export const load = copy()
 
 /** A header value that is written as null, as Java clients do. kafkajs reads such headers but cannot write them. */
 export const nullHeader = Buffer.alloc(0)

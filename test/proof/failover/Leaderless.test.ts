@@ -1,11 +1,17 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
+import * as Leaderless from "../../../src/infra/kafka/patches/Leaderless.js"
 import * as Patches from "../../../src/infra/kafka/patches/Patches.js"
 import { eventually } from "../../harness/Eventually.js"
 import type * as Program from "../../harness/Program.js"
+import { load } from "../../harness/StockKafkajs.js"
 import * as Topics from "../../harness/Topics.js"
 import * as Cluster from "../long/Cluster.js"
 import * as Saga from "../Saga.js"
+
+// the clients of this file ask for the metadata of topics of which a partition has no leader: stock kafkajs fails then
+Patches.install()
+Leaderless.patch.install(load)
 
 /** The partition that has one replica, and the broker that has it. */
 const [lonely, holder] = [3, 3]
@@ -76,8 +82,6 @@ describe("P1 P3 P7 P8 P12: a partition without a leader", () => {
     "a partition of topic inventory has no leader, and the group is new, delivery %s: the others are read, without joining again",
     (delivery) =>
       Effect.gen(function*() {
-        // so that the client of this test reads the metadata of such a topic
-        Patches.install()
         const { cluster, saga } = yield* lonelyWorld(delivery, "inventory")
         const { tables, topics, world } = saga
         const early = 20
