@@ -133,6 +133,7 @@ export const start = Effect.fnUntraced(function*(place: Place) {
     url: `postgres://payments:payments@127.0.0.1:${place.port}/payments${encrypted}`,
     // immediate, or fast shutdown
     stop: place.throwaway ? "SIGQUIT" : "SIGINT",
-    within: "30 seconds"
+    // its first start writes to the disk, which other programs may keep busy
+    within: "90 seconds"
   })
 })

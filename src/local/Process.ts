@@ -104,6 +104,15 @@ export const ended = Effect.fnUntraced(function*(program: Program, process: Comm
   })
 })
 
+/** The error of a server that runs and does not answer in time, with the last lines of its log. */
+export const silent = Effect.fnUntraced(function*({ log, part }: Program, port: number) {
+  return new LocalStackError({
+    part,
+    problem: `it runs but does not answer on port ${port}; the last lines of ${log}:\n${yield* tail(log)}`,
+    wayOut: "Try again: a busy machine or disk may have delayed it."
+  })
+})
+
 /** Runs a program to its end. Fails unless its exit code is 0. */
 export const run = Effect.fnUntraced(function*(program: Program) {
   const process = yield* start(program, "SIGTERM")

@@ -2,7 +2,7 @@ import { type CommandExecutor, FileSystem, Path } from "@effect/platform"
 import type { Duration } from "effect"
 import { Effect, Option, Schedule } from "effect"
 import type { Part } from "./LocalStackError.js"
-import { LocalStackError } from "./LocalStackError.js"
+import type { LocalStackError } from "./LocalStackError.js"
 import type { User } from "./Privileges.js"
 import * as Probe from "./Probe.js"
 import * as Process from "./Process.js"
@@ -86,15 +86,11 @@ export const serve = Effect.fnUntraced(function*(
   )
   yield* Probe.answers[part](place.port).pipe(
     Effect.repeat({ until: (answered) => answered, schedule: Schedule.spaced("25 millis") }),
-    Effect.timeoutFail({
-      duration: options.within,
-      onTimeout: () =>
-        new LocalStackError({
-          part,
-          problem: `it runs but does not answer on port ${place.port} (log: ${log})`,
-          wayOut: "Read the log, and try again."
-        })
-    }),
+    Effect.timeoutOption(options.within),
+    Effect.flatMap(Option.match({
+      onSome: () => Effect.void,
+      onNone: () => Effect.flatMap(Process.silent(program, place.port), Effect.fail)
+    })),
     Effect.raceFirst(ended)
   )
   return { running, ended }
