@@ -40,7 +40,7 @@ const outbox = Outbox.Default(options).pipe(
       Spreads.make({ of: () => spread, watch: () => Effect.never })
     )
   ),
-  // nobody asks the brokers meanwhile
+  // the real one counts answers of the brokers, and these tests ask them for none
   Layer.provideMerge(
     Layer.succeed(BrokerContact, BrokerContact.make({ answered: () => undefined, isLost: Effect.succeed(false) }))
   )

@@ -31,6 +31,13 @@ const connection = (url: string, options = {}) =>
     (client) => Effect.sync(() => client.disconnect())
   )
 
+/** Sends commands with all rights. */
+const administrator = (url: string, options = {}) =>
+  Effect.map(
+    connection(url, options),
+    (client) => (name: string, ...args: ReadonlyArray<string>) => Effect.promise(() => client.call(name, ...args))
+  )
+
 /** What the client reports about this server: the reason of the outage, undefined when it works. */
 const said = (server: Server) =>
   Effect.gen(function*() {
@@ -74,9 +81,7 @@ describe("access to Redis", () => {
         const tls = { prefix: "REDIS_TLS", ca }
         const secure = `rediss://localhost:${parts.redis!.port}`
         assert.strictEqual(redisUrl, secure.replace("localhost", "127.0.0.1"))
-        const admin = yield* connection(redisUrl!, { tls: { ca: authority.certificate } })
-        const command = (name: string, ...args: ReadonlyArray<string>) =>
-          Effect.promise(() => admin.call(name, ...args))
+        const command = yield* administrator(redisUrl!, { tls: { ca: authority.certificate } })
         const at = (url: string, more: Partial<Server> = {}): Server => ({ url: Redacted.make(url), tls, ...more })
 
         yield* Effect.flatMap(said(at(secure)), ({ works }) => works)
@@ -254,9 +259,7 @@ describe("access to Redis", () => {
     () =>
       Effect.gen(function*() {
         const { redisUrl } = yield* World.server("redis", 0)
-        const admin = yield* connection(redisUrl!)
-        const command = (name: string, ...args: ReadonlyArray<string>) =>
-          Effect.promise(() => admin.call(name, ...args))
+        const command = yield* administrator(redisUrl!)
         const allowed = ["~payments:inventory:*", "-@all", "+mget", "+eval", "+set"]
         yield* command("ACL", "SETUSER", "payments", "on", ">one", ...allowed)
         const sentinels = yield* Sentinels.make({ primary: redisUrl!, count: 2 })
